@@ -1,0 +1,1 @@
+"""Content-addressed store, packs, tables and weights; never torch."""

@@ -1,0 +1,1 @@
+"""Parts that ship: drawn scenes and posts, small trained models."""

@@ -1,0 +1,1 @@
+"""The FMIT model, its trainer, and its rivals."""

@@ -1,0 +1,1 @@
+"""Rivals of FMIT on the same words, packs, trainer and scorer."""

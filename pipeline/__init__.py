@@ -1,0 +1,1 @@
+"""Offline stages: posts to phrases, boxes and region features."""

@@ -1,0 +1,1 @@
+"""What people open: pages, tables, figures."""

@@ -1,0 +1,1 @@
+"""What every room speaks: records, labels, configuration and errors."""

@@ -1,0 +1,191 @@
+"""The records of the pipeline: frozen values that check themselves once, so code behind them need not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from schema.errors import DataError
+
+Split = Literal["train", "dev", "test", "predict"]
+Source = Literal["image", "general", "phrase"]
+ImageState = Literal["ok", "missing", "broken", "refused"]
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test", "predict")  # predict: posts given without a split
+SOURCES: tuple[Source, ...] = ("image", "general", "phrase")  # the order of a post's objects
+POST_ID = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")  # no separators: an id never becomes a path by accident
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Span:
+    """Words `[start, end)`, 0-based."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise DataError("a span needs 0 <= start < end", found=f"[{self.start}, {self.end})")
+
+    def overlaps(self, other: Span) -> bool:
+        return self.start < other.end and other.start < self.end
+
+    @property
+    def head(self) -> int:
+        """Position of the first word in the lattice, where 0 is [CLS]."""
+        return self.start + 1
+
+    @property
+    def tail(self) -> int:
+        """Position of the last word in the lattice."""
+        return self.end
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Entity:
+    """A typed span of words."""
+
+    span: Span
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Pixels `[x0, x1) x [y0, y1)` of image `image_index` of a post, after EXIF rotation."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+    image_index: int = 0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.x0 < self.x1 and 0 <= self.y0 < self.y1 and self.image_index >= 0):
+            raise DataError("a box needs 0 <= x0 < x1 and 0 <= y0 < y1", found=str(self.xyxy))
+
+    @property
+    def xyxy(self) -> tuple[int, int, int, int]:
+        return self.x0, self.y0, self.x1, self.y1
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture of a post as ingest found it.
+
+    `name` is relative to the dataset's image folder; `digest` is the sha256 of the file's bytes ("" where there is
+    no file); `width` and `height` are pixels after EXIF rotation, 0 unless `state` is "ok"; `drawn` says that the
+    project's own scenes made it.
+    """
+
+    name: str
+    digest: str = ""
+    width: int = 0
+    height: int = 0
+    state: ImageState = "ok"
+    reason: str = ""
+    drawn: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.state == "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A post: at least one word, perhaps tags (IOB2, one a word), text with character offsets, images."""
+
+    id: str
+    split: Split
+    words: tuple[str, ...]
+    text: str
+    offsets: tuple[tuple[int, int], ...]  # [start, end) characters of `text`, one a word
+    tags: tuple[str, ...] | None = None
+    images: tuple[Image, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not POST_ID.fullmatch(self.id) or self.id in (".", ".."):
+            raise DataError(
+                "a post id holds 1 to 200 characters, none of them a slash or a control", found=repr(self.id)
+            )
+        if self.split not in SPLITS:
+            raise DataError(f"post {self.id}: unknown split", found=self.split, todo=f"use one of {', '.join(SPLITS)}")
+        if not self.words or "" in self.words:
+            raise DataError(f"post {self.id}: a post needs at least one word, and no empty one")
+        if len(self.offsets) != len(self.words):
+            raise DataError(f"post {self.id}: {len(self.words)} words but {len(self.offsets)} offsets")
+        if self.tags is not None and len(self.tags) != len(self.words):
+            raise DataError(f"post {self.id}: {len(self.words)} words but {len(self.tags)} tags")
+        for word, (start, end) in zip(self.words, self.offsets, strict=True):
+            if self.text[start:end] != word:
+                raise DataError(f"post {self.id}: offsets [{start}, {end}) do not hold {word!r}")
+
+    @property
+    def n_words(self) -> int:
+        return len(self.words)
+
+    def characters(self, span: Span) -> tuple[int, int]:
+        """Character range `[start, end)` of a span in `text`."""
+        return self.offsets[span.start][0], self.offsets[span.end - 1][1]
+
+
+def joined(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Text and offsets of words joined by single spaces, for posts that come without raw text."""
+    offsets, at = [], 0
+    for word in words:
+        offsets.append((at, at + len(word)))
+        at += len(word) + 1
+    return " ".join(words), tuple(offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A noun phrase: its words, their text, and the parser's label."""
+
+    span: Span
+    text: str
+    label: str = "NP"
+
+
+@dataclass(frozen=True, slots=True)
+class PostPhrases:
+    """A post's noun phrases, ordered by (start, end), unique; `fallback` names what the parser had to do."""
+
+    post_id: str
+    phrases: tuple[Phrase, ...]
+    fallback: str = ""
+    n_cut: int = 0  # phrases beyond the cap
+
+    def __post_init__(self) -> None:
+        spans = [phrase.span for phrase in self.phrases]
+        if spans != sorted(set(spans)):
+            raise DataError(f"post {self.post_id}: phrases must be unique and ordered by (start, end)")
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """The box that a grounder chose for a phrase (`span` set) or for a general word (`span` None)."""
+
+    post_id: str
+    source: Source
+    text: str
+    span: Span | None
+    box: Box
+    score: float
+    clamped: bool  # the grounder's box reached over the picture's edge
+    grounder: str  # name@revision
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """An object of the lattice: what is cropped, and the words it stands at (None: all of them).
+
+    `box` None: the uniform empty image, which stands for a post without a picture.
+    """
+
+    source: Source
+    text: str
+    span: Span | None
+    box: Box | None
+    score: float

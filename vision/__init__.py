@@ -1,0 +1,1 @@
+"""Pictures: safe decoding, boxes, crops, feature networks."""
