@@ -32,7 +32,7 @@ class Config(BaseModel):
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str) -> Self:
-        """Validate raw values; errors read like `params.yaml data.smoke.regions.crop: unknown key, did you mean ...`."""
+        """Validate raw values; errors: `params.yaml data.smoke.regions.crop: unknown key, did you mean ...`."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
