@@ -1,0 +1,134 @@
+"""Decide, compute, store: compute only the rows that are missing, keep them as they come; a killed run resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from schema.errors import DataError, MissingKeys
+
+Item = TypeVar("Item")
+FLUSH_S = 5.0  # seconds of work that a killed run may lose; each flush writes one shard
+
+
+class Progress(Protocol):
+    """Called with the rows done so far, those from the store included, and all rows."""
+
+    def __call__(self, done: int, total: int, /) -> None: ...
+
+
+def silent(done: int, total: int, /) -> None:
+    """The progress of a caller that shows none."""
+
+
+class Rows(Protocol):
+    """What a stage asks of a store; `cache.store.Store` and `Memory` have it."""
+
+    def missing(self, keys: Sequence[str], /) -> list[str]: ...
+    def put(self, rows: dict[str, Any], /) -> None: ...
+    def flush(self) -> None: ...
+    def get(self, keys: Sequence[str], /) -> list[Any]: ...
+
+
+class Memory:
+    """Rows of a run without a store: they live as long as this object."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Any] = {}
+
+    def missing(self, keys: Sequence[str], /) -> list[str]:
+        return [key for key in dict.fromkeys(keys) if key not in self._rows]
+
+    def put(self, rows: dict[str, Any], /) -> None:
+        for key, value in rows.items():
+            self._rows.setdefault(key, value)
+
+    def flush(self) -> None:
+        """Nothing to make durable."""
+
+    def get(self, keys: Sequence[str], /) -> list[Any]:
+        if lost := self.missing(keys):
+            raise MissingKeys(lost, where="memory")
+        return [self._rows[key] for key in keys]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many distinct rows a stage needed, and how many of them it computed."""
+
+    stage: str
+    n_rows: int
+    n_computed: int
+
+    def line(self, dataset: str) -> str:
+        stored = self.n_rows - self.n_computed
+        return f"{self.stage} {dataset}: {self.n_rows} rows, {self.n_computed} computed, {stored} from store"
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.stage, self.n_rows + other.n_rows, self.n_computed + other.n_computed)
+
+
+def fill(
+    store: Rows | None,
+    wanted: Sequence[tuple[str, Item]],
+    compute: Callable[[list[Item]], list[Any]],
+    *,
+    batch: int,
+    stage: str,
+    progress: Progress = silent,
+) -> tuple[dict[str, Any], Tally]:
+    """Every wanted key with its value, from the store or computed in lists of at most `batch` items.
+
+    A key that is wanted twice is computed once. `compute` answers one value an item, in order; values must not depend
+    on which items come together. For results that do not fit in memory use `stream`.
+    """
+    rows = store if store is not None else Memory()
+
+    def batches(missing: dict[str, Item]) -> Iterator[tuple[str, Any]]:
+        keys = list(missing)
+        for start in range(0, len(keys), batch):
+            part = keys[start : start + batch]
+            values = compute([missing[key] for key in part])
+            yield from list(zip(part, values, strict=True))  # all or none: no value lands under another's key
+
+    items: dict[str, Item] = {}
+    for key, item in wanted:
+        items.setdefault(key, item)
+    tally = stream(rows, items, batches, stage=stage, progress=progress)
+    return dict(zip(items, rows.get(list(items)), strict=True)), tally
+
+
+def stream(
+    store: Rows,
+    wanted: Mapping[str, Item],
+    compute: Callable[[dict[str, Item]], Iterable[tuple[str, Any]]],
+    *,
+    stage: str,
+    progress: Progress = silent,
+) -> Tally:
+    """Leave every wanted row in the store, where the caller reads it back as it needs it.
+
+    `compute` gets the missing items and yields `(key, value)` in any order; each value is put at once and durable
+    within FLUSH_S. What was computed before an error or an interrupt is kept. Raises DataError when a key is left out.
+    """
+    absent = store.missing(list(wanted))
+    done, total = len(wanted) - len(absent), len(wanted)
+    progress(done, total)
+    if not absent:
+        return Tally(stage, total, 0)
+    left, flushed = set(absent), time.monotonic()
+    try:
+        for key, value in compute({key: wanted[key] for key in absent}):
+            store.put({key: value})
+            left.discard(key)
+            progress(total - len(left), total)
+            if time.monotonic() - flushed > FLUSH_S:
+                store.flush()
+                flushed = time.monotonic()
+    finally:
+        store.flush()
+    if left:
+        raise DataError(f"{stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
+    return Tally(stage, total, len(absent))

@@ -1,0 +1,117 @@
+"""Rows are decided, computed once, put as they come, and kept when a run dies."""
+
+import pytest
+
+from pipeline import engine
+from pipeline.engine import Memory, Tally, fill, stream
+from schema.errors import DataError, MissingKeys
+
+
+class Recorder(Memory):
+    """A store that writes down what it was asked, and counts as durable only what a flush followed."""
+
+    def __init__(self):
+        super().__init__()
+        self.durable, self.n_flushes = set(), 0
+
+    def flush(self):
+        self.durable |= set(self._rows)
+        self.n_flushes += 1
+
+
+class Squares:
+    def __init__(self, fail_at=None):
+        self.batches, self.fail_at = [], fail_at
+
+    def __call__(self, items):
+        if self.fail_at in items:
+            raise KeyboardInterrupt
+        self.batches.append(items)
+        return [item * item for item in items]
+
+
+def test_line_and_sum():
+    tally = Tally("regions", 812, 0)
+    assert tally.line("smoke") == "regions smoke: 812 rows, 0 computed, 812 from store"
+    assert tally + Tally("grid", 8, 3) == Tally("regions", 820, 3)
+    assert (tally + Tally("regions", 8, 3)).line("d") == "regions d: 820 rows, 3 computed, 817 from store"
+
+
+@pytest.mark.parametrize("store", [None, Recorder()])
+def test_every_key_once_in_batches(store):
+    squares = Squares()
+    wanted = [("a", 1), ("b", 2), ("a", 1), ("c", 3), ("d", 4), ("b", 2), ("e", 5)]
+    values, tally = fill(store, wanted, squares, batch=2, stage="s")
+    assert values == {"a": 1, "b": 4, "c": 9, "d": 16, "e": 25}
+    assert list(values) == ["a", "b", "c", "d", "e"]
+    assert squares.batches == [[1, 2], [3, 4], [5]]
+    assert tally == Tally("s", 5, 5)
+
+
+def test_of_a_repeated_key_the_first_item_counts():
+    values, _ = fill(None, [("a", 2), ("a", 3)], Squares(), batch=1, stage="s")
+    assert values == {"a": 4}
+
+
+def test_only_missing_rows_are_computed():
+    store, squares = Recorder(), Squares()
+    store.put({"b": 4})
+    values, tally = fill(store, [("a", 1), ("b", 2)], squares, batch=9, stage="s")
+    assert (values, squares.batches, tally) == ({"a": 1, "b": 4}, [[1]], Tally("s", 2, 1))
+    _, again = fill(store, [("a", 1), ("b", 2)], squares, batch=9, stage="s")
+    assert again == Tally("s", 2, 0)
+    assert squares.batches == [[1]]
+    assert store.n_flushes == 1, "nothing computed, nothing to write"
+
+
+def test_an_interrupted_run_keeps_what_it_computed_and_resumes():
+    store = Recorder()
+    wanted = [(f"k{item}", item) for item in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        fill(store, wanted, Squares(fail_at=4), batch=2, stage="s")
+    assert store.durable == {"k0", "k1", "k2", "k3"}
+    squares = Squares()
+    values, tally = fill(store, wanted, squares, batch=2, stage="s")
+    assert squares.batches == [[4, 5]]
+    assert tally == Tally("s", 6, 2)
+    assert values["k5"] == 25
+
+
+def test_flushes_while_it_runs(monkeypatch):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(engine.time, "monotonic", lambda: float(next(clock)))
+    store, seen = Recorder(), []
+
+    def compute(missing):
+        for key in missing:
+            seen.append(len(store.durable))
+            yield key, 0
+
+    stream(store, {f"k{index}": index for index in range(6)}, compute, stage="s")
+    assert seen[-1] >= 3, "a kill now would lose two rows at most"
+    assert len(store.durable) == 6
+
+
+def test_progress_starts_with_what_is_stored():
+    store, calls = Recorder(), []
+    store.put({"a": 1})
+    fill(
+        store, [("a", 1), ("b", 2), ("c", 3)], Squares(), batch=1, stage="s", progress=lambda *call: calls.append(call)
+    )
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_row_left_out_is_an_error():
+    with pytest.raises(DataError, match=r"regions: 1 row\(s\) were not computed \(found b\)"):
+        stream(Memory(), {"a": 1, "b": 2}, lambda missing: [("a", 1)], stage="regions")
+    with pytest.raises(ValueError, match="zip"):
+        fill(None, [("a", 1), ("b", 2)], lambda items: [0], batch=2, stage="s")
+
+
+def test_memory_names_what_it_lacks():
+    with pytest.raises(MissingKeys, match=r"memory: 1 key\(s\) not in the store \(found b\)"):
+        Memory().get(["b"])
+
+
+def test_nothing_wanted():
+    assert fill(None, [], Squares(), batch=4, stage="s") == ({}, Tally("s", 0, 0))
