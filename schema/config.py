@@ -42,7 +42,7 @@ class Config(BaseModel):
 def _explain(error: ValidationError, where: str, config: type[BaseModel]) -> str:
     lines = []
     for problem in error.errors():
-        path = ".".join([where, *map(str, problem["loc"])])
+        path = ".".join(filter(None, [where, *map(str, problem["loc"])]))
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(problem["loc"][-1]), _field_names(config), n=1, cutoff=0.4)
             lines.append(f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else ""))

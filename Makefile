@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-long lint format install deps clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/dvc repro
+	$(BIN)/fmit summary
+
+test: install lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-long: install
+	$(BIN)/python -m pytest -m long --timeout 3600
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+deps: install
+	$(BIN)/python -m tests.imports
+
+clean:
+	rm -rf out runs .fmit/resume

@@ -1,0 +1,85 @@
+"""Which of our modules import which: read from the source, imports inside bodies included.
+
+`python -m tests.imports` writes the code dependencies of every stage into dvc.yaml.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "embedded", "commands")
+TOP = ("fmit", "cli")
+
+ENTRIES = {  # stage of dvc.yaml -> the module whose imports are the stage's code
+    "draw": "embedded.draw",
+    "ingest": "pipeline.stages.ingest",
+    "phrases": "pipeline.stages.phrases",
+    "ground": "pipeline.stages.ground",
+    "regions": "pipeline.stages.regions",
+    "train": "model.train",
+    "evaluate": "model.evaluate",
+    "report": "report.html",
+}
+
+
+def file_of(module: str) -> Path | None:
+    """The file of one of our modules, or None if there is no such module of ours."""
+    base = ROOT.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def imported(path: Path) -> set[str]:
+    """Our modules that a file imports, anywhere in it; packages on the way to a module count too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = {name for name in names if name.split(".")[0] in (*ROOMS, *TOP) and file_of(name)}
+    return ours | {parent for name in ours for parent in parents(name)}
+
+
+def parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def closure(entry: str) -> list[str]:
+    """Files, relative to the root and sorted, of a module and all of ours that it imports, directly or not."""
+    todo, seen = [entry, *parents(entry)], set()
+    while todo:
+        module = todo.pop()
+        path = file_of(module)
+        assert path is not None, f"no module {module}"
+        if path not in seen:
+            seen.add(path)
+            todo += imported(path)
+    return sorted(path.relative_to(ROOT).as_posix() for path in seen)
+
+
+def write_stage_code() -> None:
+    """Put each stage's code among its deps in dvc.yaml, behind its data."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    path = ROOT / "dvc.yaml"
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for stage, entry in ENTRIES.items():
+        block = document["stages"][stage]
+        block = block.get("do", block)
+        block["deps"] = [dep for dep in block["deps"] if not dep.endswith(".py")] + closure(entry)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+
+
+if __name__ == "__main__":
+    write_stage_code()

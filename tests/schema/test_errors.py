@@ -1,0 +1,17 @@
+from schema.errors import DataError, FmitError, ImageError, MissingKeys
+
+
+def test_a_message_says_what_where_what_was_found_and_what_to_do():
+    error = DataError("a label is missing", where="train.txt:3", found="'Rome'", todo="add a tab and a label")
+    assert str(error) == "train.txt:3: a label is missing (found 'Rome'); add a tab and a label"
+
+
+def test_missing_keys_is_a_key_error_with_a_readable_message():
+    error = MissingKeys(["a", "b", "c", "d"], where="store")
+    assert isinstance(error, KeyError)
+    assert isinstance(error, FmitError)
+    assert str(error) == "store: 4 key(s) not in the store (found a, b, c, ...)"
+
+
+def test_an_image_error_carries_its_outcome():
+    assert ImageError("not a picture", state="broken").state == "broken"
