@@ -1,0 +1,57 @@
+"""The public API and the only joiner of the rooms: a project's stages, and trained runs that predict.
+
+    import fmit
+    model = fmit.load("runs/smoke-fmit-0")
+    for prediction in model.predict(posts, images="data/smoke/images"):
+        print(prediction.entities)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schema.params import Params, read_params
+
+if TYPE_CHECKING:
+    from model.fit import EpochResult
+    from pipeline.engine import Progress, Tally
+    from pipeline.stages.ingest import IngestReport
+
+__all__ = ["Project", "load"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with params.yaml: where its files lie, and its stages as calls."""
+
+    root: Path
+    params: Params
+
+    @classmethod
+    def open(cls, params_path: Path = Path("params.yaml")) -> Project:
+        return cls(params_path.resolve().parent, read_params(params_path))
+
+    @property
+    def store(self) -> Path:
+        """Rows remembered across reruns: `$FMIT_STORE`, else `.fmit/store`."""
+        return Path(os.environ.get("FMIT_STORE") or self.root / ".fmit" / "store")
+
+    @property
+    def resume(self) -> Path:
+        """What a killed training goes on from."""
+        return self.root / ".fmit" / "resume"
+
+    def data(self, dataset: str) -> Path:
+        """Raw files of a dataset."""
+        return self.root / "data" / dataset
+
+    def out(self, dataset: str, name: str) -> Path:
+        """An out of a stage: `posts.parquet`, `phrases.parquet`, `boxes.parquet` or `pack`."""
+        return self.root / "out" / dataset / name
+
+    def run(self, dataset: str, approach: str, seed: int) -> Path:
+        return self.root / "runs" / f"{dataset}-{approach}-{seed}"
