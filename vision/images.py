@@ -1,0 +1,222 @@
+"""Pictures from strangers: few formats, capped in bytes and pixels, decoded whole, every outcome named."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from pathlib import Path, PurePosixPath
+
+import PIL.Image
+
+from schema import records
+from schema.errors import ImageError
+
+VERSION = "1"  # of the pixels that `decode` gives; part of every key that pixels enter
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # Pillow sniffs magic bytes: a .jpg could otherwise run its EPS plugin
+MAX_BYTES = 32 * 2**20  # of a file
+MAX_PIXELS = 50_000_000
+MAX_SIDE_PX = 16_384
+MAX_SCANS = 100  # of a progressive JPEG: thousands of empty ones keep a decoder busy for hours; real ones have ten
+BACKGROUND = (255, 255, 255)  # behind transparent pixels; browsers show posts on white
+DRAWN_KEY = "fmit-drawn"  # text chunk of the PNGs that embedded.scenes draws
+EMPTY = PIL.Image.new("RGB", (224, 224), (128, 128, 128))  # what stands for a picture that is not there
+EMPTY_DIGEST = hashlib.sha256(b"fmit empty image 1: 224 x 224 of (128, 128, 128)").hexdigest()
+
+# What Pillow's decoders of these formats raise on damaged bytes (its own tests and a fuzz test of ours).
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+_BOMBS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
+# Formats that are known and not wanted, by their first bytes, so that the outcome can name them.
+_FOREIGN = (
+    (b"%!PS", "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript"),
+    (b"%PDF", "PDF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"<svg", "SVG"),
+    (b"<?xml", "XML or SVG"),
+    (b"\0\0\x01\0", "ICO"),
+)
+_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # EXIF tag
+
+warnings.filterwarnings("error", category=PIL.Image.DecompressionBombWarning)  # catch_warnings is not thread-safe
+
+
+def probe(folder: Path, name: str) -> records.Image:
+    """What a post's picture is: decoded whole before it is called ok.
+
+    Bad pictures do not raise: `state` is missing, broken or refused and `reason` says why. The digest is "" where
+    the file was not read: not there, not a regular file, over MAX_BYTES.
+    """
+    digest = ""
+    try:
+        data = _read(folder, name)
+        digest = hashlib.sha256(data).hexdigest()
+        image = decode(data, name)
+    except ImageError as error:
+        reason = error.what + (f" ({error.found})" if error.found else "")
+        return records.Image(name, digest, state=error.state, reason=reason)  # type: ignore[arg-type]
+    return records.Image(name, digest, image.width, image.height, drawn=DRAWN_KEY in image.info)
+
+
+def load(folder: Path, image: records.Image) -> PIL.Image.Image:
+    """The picture of an ok record, RGB and upright; raises ImageError where the file is no longer what ingest saw."""
+    data = _read(folder, image.name)
+    if hashlib.sha256(data).hexdigest() != image.digest:
+        raise ImageError(
+            "the picture changed since ingest", state="broken", where=image.name, todo="run the ingest stage again"
+        )
+    return decode(data, image.name)
+
+
+def decode(data: bytes, where: str) -> PIL.Image.Image:
+    """Bytes of a JPEG, PNG, GIF, WebP (first frame) or BMP as an RGB picture, turned upright by its EXIF orientation.
+
+    Transparent pixels are laid on BACKGROUND, 16-bit grey keeps its high byte; colour profiles are ignored. Raises
+    ImageError with state broken (cannot be decoded) or refused (another format, too large, a bomb).
+    """
+    _refuse_early(data, where)
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _refuse_large(image, data, where)
+            image.load()
+            upright = _turn(_to_rgb(image), _orientation(image))
+            upright.info = {key: value for key, value in image.info.items() if key == DRAWN_KEY}
+            return upright
+    except _BOMBS as error:
+        raise _refused("decompression bomb", where, str(error)) from None
+    except PIL.UnidentifiedImageError:
+        raise _broken("not recognised as JPEG, PNG, GIF, WebP or BMP", where, _first_bytes(data)) from None
+    except _DAMAGE as error:
+        raise _broken("damaged picture", where, f"{type(error).__name__}: {error}"[:200]) from None
+
+
+def _refuse_early(data: bytes, where: str) -> None:
+    if not data:
+        raise _broken("empty file", where)
+    if len(data) > MAX_BYTES:
+        raise _refused(f"over {MAX_BYTES} bytes", where, str(len(data)))
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise _broken("an HTML page, no picture", where)
+    for magic, name in _FOREIGN:
+        if head.startswith(magic.lower()):
+            raise _refused(f"{name} is not read", where)
+    if data[4:8] == b"ftyp":
+        raise _refused("HEIF, AVIF or video is not read", where)
+
+
+def _refuse_large(image: PIL.Image.Image, data: bytes, where: str) -> None:
+    size = f"{image.width} x {image.height}"
+    if image.width * image.height > MAX_PIXELS:
+        raise _refused(f"over {MAX_PIXELS} pixels", where, size)
+    if max(image.size) > MAX_SIDE_PX:
+        raise _refused(f"a side over {MAX_SIDE_PX} pixels", where, size)
+    if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise _refused(f"over {MAX_SCANS} JPEG scans", where)
+
+
+def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits at 255
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        image.info.pop("transparency", None)  # counted in 16 bits, where `convert` reads 8
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    canvas = PIL.Image.new("RGB", layer.size, BACKGROUND)
+    canvas.paste(layer, mask=layer.getchannel("A"))
+    return canvas
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except _DAMAGE:  # viewers show such a picture as it lies
+        return 1
+
+
+def _turn(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """At most MAX_BYTES of a regular file inside the folder. Raises ImageError; a pipe or device never blocks."""
+    path = _inside(folder, name)
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            return _read_regular(handle, name)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _unopened(error, name) from None
+
+
+def _read_regular(handle: int, name: str) -> bytes:
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        raise _refused("not a regular file", name)
+    if status.st_size > MAX_BYTES:
+        raise _refused(f"over {MAX_BYTES} bytes", name, str(status.st_size))
+    with os.fdopen(handle, "rb", closefd=False) as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _inside(folder: Path, name: str) -> str:
+    parts = PurePosixPath(name)
+    if not name or "\0" in name or "\\" in name or parts.is_absolute() or ".." in parts.parts:
+        raise _refused("the name leaves the image folder", name)
+    root = os.path.realpath(folder)
+    path = os.path.realpath(os.path.join(root, name))  # noqa: PTH118 - Path.resolve raises on a loop of links
+    if os.path.commonpath([root, path]) != root:
+        raise _refused("a link leaves the image folder", name)
+    return path
+
+
+def _unopened(error: OSError, name: str) -> ImageError:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+        return ImageError("no such file", state="missing", where=name)
+    if error.errno == errno.ELOOP:
+        return _refused("a loop of links", name)
+    if error.errno in (errno.EISDIR, errno.ENXIO):
+        return _refused("not a regular file", name)
+    return _broken("unreadable file", name, error.strerror or type(error).__name__)
+
+
+def _first_bytes(data: bytes) -> str:
+    return f"it starts with {data[:12]!r}"
+
+
+def _broken(what: str, where: str, found: str = "") -> ImageError:
+    return ImageError(what, state="broken", where=where, found=found)
+
+
+def _refused(what: str, where: str, found: str = "") -> ImageError:
+    return ImageError(what, state="refused", where=where, found=found)
