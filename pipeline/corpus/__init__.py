@@ -1,0 +1,1 @@
+"""Readers: a dataset's own files become posts."""

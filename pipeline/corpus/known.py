@@ -1,0 +1,48 @@
+"""The corpora that everybody uses: which variant of them a file is, and the paper's figures for them.
+
+Twitter-2015 circulates in at least two label versions that score differently, so a variant has a name and a digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+VARIANTS: Mapping[str, str] = MappingProxyType(  # sha256 of a file -> its variant; all from UMT's public release
+    {
+        "a6246e37aa1c8acd738747fa8257e01775f2a1cc0d4f36f82f9d41d6246ad6fa": "twitter2015-umt",  # train
+        "9dcc7f9df7331de3c9cdf67a3450e041c41c6254b5e43925c576e2dfaaabe2ad": "twitter2015-umt",  # valid
+        "edb2665b89bfe58bca06a2c10b9b31cbfa95456135b6a4cbf55c872e48d9b8f9": "twitter2015-umt",  # test
+        "801e149e8635b19d66b4ec1212c329be340ada501b35c5fa55455fb6f53633be": "twitter2017-umt",  # train
+        "41b5db90cb32059c14c2c3ccd50845fb77f1e3d3e4f7d0c210a61bc507d8a73e": "twitter2017-umt",  # valid
+    }
+)
+
+# Table 1 of the paper: corpus -> split -> entities by type in the order PER, LOC, ORG, MISC, their total, posts.
+PAPER: Mapping[str, Mapping[str, tuple[int, int, int, int, int, int]]] = MappingProxyType(
+    {
+        "twitter2015": {
+            "train": (2217, 2091, 928, 940, 6176, 4000),
+            "dev": (552, 522, 247, 225, 1546, 1000),
+            "test": (1816, 1697, 839, 726, 5078, 3257),
+        },
+        "twitter2017": {
+            "train": (2943, 731, 1674, 701, 6049, 3373),
+            "dev": (626, 173, 375, 150, 1324, 723),
+            "test": (621, 178, 395, 157, 1351, 723),
+        },
+    }
+)
+PAPER_TYPES = ("PER", "LOC", "ORG", "MISC")
+
+
+def variant(digests: Collection[str]) -> str:
+    """The known variant that all of these files belong to, or ""."""
+    names = {VARIANTS.get(digest, "") for digest in digests}
+    return names.pop() if len(names) == 1 else ""
+
+
+def corpus(variant_name: str, folder_name: str) -> str:
+    """The paper's name of a corpus, by its variant or else by what its folder is called; "" for any other."""
+    hint = (variant_name or folder_name).lower().replace("-", "").replace("_", "").replace("twitter20", "twitter")
+    return next((name for name in PAPER if name.replace("twitter20", "twitter") in hint), "")
