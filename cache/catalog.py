@@ -1,0 +1,110 @@
+"""The catalog of a shelf: its index, kept in line with the shards that are there, and remembered in index files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import atomic
+from cache.index import Index, read_index
+from cache.shards import Check, Damaged
+from cache.shelf import Shelf
+from schema.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+N_UNINDEXED = 16  # shards that an opener reads the keys of; from there on an index file is written
+RACY_NS = 2_000_000_000  # a folder changed this lately may change again with the same time stamp
+
+
+class Catalog:
+    """What a shelf holds. `index` answers where a key lies; `codec` opens shards."""
+
+    def __init__(self, shelf: Shelf, codec: Any, check: Check) -> None:
+        self._shelf, self._codec, self._check = shelf, codec, check
+        self.index = Index()
+        self._index_files: list[Path] = []
+        self._indexed: set[str] = set()  # shards that those files cover
+        self._bad: set[str] = set()  # damaged, and perhaps still in their place on a read-only disk
+        self._stamp = (0, 0)  # the folder's time at the last scan, and the time of that scan, in ns
+        if not shelf.shards.is_dir():
+            shelf.make()
+        atomic.sweep(shelf.shards)
+        self._load()
+        self.scan()
+
+    def changed(self) -> bool:
+        """Whether shards may have come or gone since the last scan."""
+        stamp, seen_at = self._stamp
+        return self._shelf.stamp() != stamp or seen_at - stamp < RACY_NS
+
+    def scan(self) -> None:
+        """Bring the index in line with the folder: what has gone leaves it, the keys of new shards come in."""
+        self._stamp = (self._shelf.stamp(), time.time_ns())
+        present = self._shelf.names()
+        self.index.remove([name for name in self.index.sizes if name not in present])
+        fresh: dict[str, tuple[int, np.ndarray]] = {}
+        for name in sorted(set(present) - self._bad):
+            if self.index.sizes.get(name) == present[name]:
+                continue
+            self.index.remove([name])  # another size than when it was indexed: look again
+            try:
+                with contextlib.closing(self._codec.open(self._shelf.path(name), self._check)) as reader:
+                    fresh[name] = (present[name], reader.keys())
+            except FileNotFoundError:
+                continue
+            except Damaged as error:
+                self.set_aside(name, error)
+        self.index.add(fresh)
+
+    def add(self, name: str, size: int, packed: np.ndarray) -> None:
+        """A shard was published: its bytes, and its keys [N] in row order."""
+        self._bad.discard(name)
+        self.index.add({name: (size, packed)})
+        self.save()
+
+    def lost(self, name: str) -> None:
+        """A shard has gone: someone compacted, collected or dropped it."""
+        self.index.remove([name])
+        self._stamp = (0, 0)
+
+    def set_aside(self, name: str, error: StoreError) -> None:
+        """A shard is damaged: to the quarantine with it."""
+        self.index.remove([name])
+        self._bad.add(name)
+        self._shelf.set_aside(name, f"{error.what}{f' ({error.found})' if error.found else ''}")
+
+    def save(self) -> None:
+        """Write an index file of all shards once enough of them have none; it may fail, for it only saves time."""
+        if len(self.index.sizes.keys() - self._indexed) < N_UNINDEXED or not self._shelf.writable():
+            return
+        try:
+            path = self._shelf.publish_index(self.index.image())
+        except StoreError as error:
+            log.warning("%s", error)
+            return
+        for old in self._index_files:
+            if old != path:
+                with contextlib.suppress(OSError):
+                    old.unlink()
+        self._index_files, self._indexed = [path], set(self.index.sizes)
+
+    def _load(self) -> None:
+        for path in sorted(self._shelf.index.glob("*.h5")):
+            try:
+                segment, sizes = read_index(path)
+            except FileNotFoundError:  # a newer one took its place
+                continue
+            except OSError as error:
+                log.warning("%s: index dropped (%s); the shards themselves are read", path, error)
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                continue
+            self.index.add_segment(segment, sizes)
+            self._index_files.append(path)
+            self._indexed.update(sizes)

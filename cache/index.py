@@ -1,0 +1,153 @@
+"""Where a key's row lies: sorted arrays of keys, searched all at once. A cache of what the shards themselves say.
+
+Segments grow as shards come, and two of like size are merged, so their number stays logarithmic. A key that lies in
+several shards is found in the one whose name comes first: every reader of the same shards returns the same row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cache import hdf5, keys
+
+KEY = np.dtype(f"S{keys.KEY_BYTES}")
+_NOWHERE = np.iinfo(np.uint64).max  # no shard: sorts behind every name
+
+
+@dataclass(frozen=True)
+class Segment:
+    """N rows sorted by (key, shard): keys [N] S32, first 8 bytes of the shard's name [N] uint64, rows [N] uint32."""
+
+    keys: np.ndarray
+    shards: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, which: np.ndarray) -> Segment:
+        return Segment(self.keys[which], self.shards[which], self.rows[which])
+
+
+@dataclass
+class Index:
+    """The rows of all shards in `sizes` (name to file size in bytes)."""
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    _segments: list[Segment] = field(default_factory=list)
+    _names: dict[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Rows, a key that lies in two shards counted twice."""
+        return sum(len(segment) for segment in self._segments)
+
+    def add(self, shards: Mapping[str, tuple[int, np.ndarray]]) -> None:
+        """Take in shards: name to (size, keys [N] in row order)."""
+        if not shards:
+            return
+        self._add(
+            segment_of({name: packed for name, (_, packed) in shards.items()}),
+            {name: size for name, (size, _) in shards.items()},
+        )
+
+    def add_segment(self, segment: Segment, sizes: Mapping[str, int]) -> None:
+        """Take in a sorted segment, less the shards that the index has already."""
+        fresh = {name: size for name, size in sizes.items() if name not in self.sizes}
+        if len(fresh) < len(sizes):
+            segment = segment.take(np.isin(segment.shards, _prefixes(fresh)))
+        self._add(segment, fresh)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Forget shards and their rows."""
+        gone = [name for name in names if self.sizes.pop(name, None) is not None]
+        if gone:
+            prefixes = _prefixes(gone)
+            kept = [segment.take(~np.isin(segment.shards, prefixes)) for segment in self._segments]
+            self._segments = [segment for segment in kept if len(segment)]
+            for prefix in prefixes:
+                self._names.pop(int(prefix), None)
+
+    def find(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each key [N]: whether it is here, the prefix of its shard's name (uint64), and its row (uint32)."""
+        shards = np.full(len(packed), _NOWHERE, np.uint64)
+        rows = np.zeros(len(packed), np.uint32)
+        for segment in self._segments:
+            at = np.minimum(np.searchsorted(segment.keys, packed), len(segment) - 1)
+            better = (segment.keys[at] == packed) & (segment.shards[at] < shards)
+            shards[better] = segment.shards[at[better]]
+            rows[better] = segment.rows[at[better]]
+        return shards != _NOWHERE, shards, rows
+
+    def name(self, prefix: int) -> str:
+        """The shard whose name starts with these 8 bytes."""
+        return self._names[prefix]
+
+    def keys(self) -> np.ndarray:
+        """All keys, sorted, each once, [N] S32."""
+        return np.unique(np.concatenate([np.zeros(0, KEY), *(segment.keys for segment in self._segments)]))
+
+    def image(self) -> bytes:
+        """The bytes of an index file."""
+        whole = merged(self._segments)
+        table = {"keys": whole.keys.view("u1").reshape(-1, keys.KEY_BYTES), "shards": whole.shards, "rows": whole.rows}
+        return hdf5.image(table, keys.canonical({"shards": self.sizes}))
+
+    def _add(self, segment: Segment, sizes: Mapping[str, int]) -> None:
+        self.sizes.update(sizes)
+        self._names.update({int(name[:16], 16): name for name in sizes})
+        if len(segment):
+            self._segments.append(segment)
+        while len(self._segments) > 1 and 2 * len(self._segments[-1]) > len(self._segments[-2]):
+            self._segments.append(merged([self._segments.pop(), self._segments.pop()]))
+
+
+def read_index(path: Path) -> tuple[Segment, dict[str, int]]:
+    """An index file's rows and shards; OSError when its bytes do not match its name, or it is of another layout."""
+    data = path.read_bytes()
+    if keys.digest_bytes(data) != path.stem:
+        raise OSError("the index's bytes do not match its name")
+    note, places = hdf5.places(path)
+    if {"keys", "shards", "rows"} - set(places):
+        raise OSError("the index has another layout")
+    found = {}
+    for name, place in places.items():
+        count = int(np.prod(place.shape))
+        found[name] = np.frombuffer(data, place.dtype, count, place.offset)
+    return Segment(found["keys"].view(KEY), found["shards"], found["rows"]), json.loads(note)["shards"]
+
+
+def segment_of(shards: Mapping[str, np.ndarray]) -> Segment:
+    """The sorted segment of some shards: name to keys [N] in row order."""
+    ordered = sorted(shards)
+    parts = [
+        Segment(
+            shards[name],
+            np.full(len(shards[name]), int(name[:16], 16), np.uint64),
+            np.arange(len(shards[name]), dtype=np.uint32),
+        )
+        for name in ordered
+    ]
+    return merged(parts)
+
+
+def merged(segments: list[Segment]) -> Segment:
+    """One sorted segment of several, each of them sorted or of one shard."""
+    empty = Segment(np.zeros(0, KEY), np.zeros(0, np.uint64), np.zeros(0, np.uint32))
+    whole = Segment(
+        *(np.concatenate([getattr(part, name) for part in [empty, *segments]]) for name in ("keys", "shards", "rows"))
+    )
+    order = np.argsort(whole.keys, kind="stable")
+    sorted_keys = whole.keys[order]
+    if np.any(sorted_keys[1:] == sorted_keys[:-1]):  # a key in two shards: then their order matters too
+        by_shard = np.argsort(whole.shards, kind="stable")
+        order = by_shard[np.argsort(whole.keys[by_shard], kind="stable")]
+    return whole.take(order)
+
+
+def _prefixes(names: Iterable[str]) -> np.ndarray:
+    return np.array([int(name[:16], 16) for name in names], np.uint64)

@@ -1,0 +1,189 @@
+"""Array shards: HDF5 files that hold float16 and float32 arrays of any shape, each row with its own digest.
+
+A table `rows` says of each row its key, digest and place; the values lie behind one another in `float16` and `float32`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cache import hdf5, keys
+from schema.errors import StoreError
+
+Check = Literal["always", "shard", "never"]
+MAX_NDIM = 8
+VALUE_MAX_BYTES = 64 << 20  # with the rows waiting beside it a shard stays under 128 MB
+_ROW = np.dtype(
+    [
+        ("key", "u1", (keys.KEY_BYTES,)),
+        ("digest", "u1", (keys.KEY_BYTES,)),
+        ("start", "<i8"),  # first element in the dataset of this width
+        ("width", "u1"),  # bytes an element: 2 float16, 4 float32
+        ("ndim", "u1"),
+        ("shape", "<i4", (MAX_NDIM,)),
+    ]
+)
+_UNPACK = struct.Struct(f"<{keys.KEY_BYTES}s{keys.KEY_BYTES}sqBB{MAX_NDIM}i")
+_DTYPES: dict[int, np.dtype[Any]] = {2: np.dtype("<f2"), 4: np.dtype("<f4")}
+
+
+class Damaged(StoreError):
+    """A shard whose bytes are not what was published; the store sets it aside."""
+
+
+class ArrayCodec:
+    """How arrays become shards and come back."""
+
+    kind = "arrays"
+    suffix = ".h5"
+    compact_bytes = 120 << 20  # joined shards stay under 128 MB
+
+    def admit(self, value: Any, key: str) -> np.ndarray:
+        """A private, contiguous, little-endian copy; StoreError for anything but a float16 or float32 array."""
+        if not isinstance(value, np.ndarray) or value.dtype not in (np.float16, np.float32) or value.ndim > MAX_NDIM:
+            found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+            raise StoreError(
+                f"a value is a float16 or float32 numpy array of at most {MAX_NDIM} axes",
+                where=f"key {key}",
+                found=found,
+            )
+        if value.nbytes > VALUE_MAX_BYTES:
+            raise StoreError(
+                f"a value has at most {VALUE_MAX_BYTES} bytes", where=f"key {key}", found=str(value.nbytes)
+            )
+        return np.array(value, dtype=_DTYPES[value.dtype.itemsize], order="C", copy=True)
+
+    def size(self, value: np.ndarray) -> int:
+        """Bytes that a value takes in a shard."""
+        return value.nbytes + _ROW.itemsize
+
+    def encode(self, rows: Mapping[str, np.ndarray], note: str) -> bytes:
+        """The bytes of a shard, rows in order of their keys: the same rows give the same bytes."""
+        ordered = sorted(rows)
+        table = np.zeros(len(ordered), _ROW)
+        flat: dict[int, list[np.ndarray]] = {2: [], 4: []}
+        ends = {2: 0, 4: 0}
+        table["key"] = keys.pack_keys(ordered).view("u1").reshape(-1, keys.KEY_BYTES)
+        for row, key in zip(table, ordered, strict=True):
+            value, width = rows[key], rows[key].itemsize
+            row["digest"] = np.frombuffer(row_digest(bytes.fromhex(key), value), "u1")
+            row["start"], row["width"], row["ndim"] = ends[width], width, value.ndim
+            row["shape"][: value.ndim] = value.shape
+            flat[width].append(value.reshape(-1))
+            ends[width] += value.size
+        values = {str(_DTYPES[width]): np.concatenate([np.zeros(0, _DTYPES[width]), *flat[width]]) for width in flat}
+        return hdf5.image({"rows": table, **values}, note)
+
+    def open(self, path: Path, check: Check) -> ArrayReader:
+        """Open a shard for reading; FileNotFoundError when it has gone, Damaged when it is no whole shard."""
+        if check == "shard":
+            check_name(path)
+        return ArrayReader(path, check)
+
+
+class ArrayReader:
+    """One open shard. Reads by position, so a file cut short is an error, not a signal, and forks share nothing."""
+
+    def __init__(self, path: Path, check: Check) -> None:
+        self._handle = -1
+        self._path, self._check = path, check
+        try:
+            self.note, self._places = hdf5.places(path)
+            table = self._places["rows"]
+        except KeyError:
+            raise Damaged("the shard has no rows", where=path.name) from None
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise damaged(error, path) from None
+        if table.dtype != _ROW or len(table.shape) != 1 or {"float16", "float32"} - set(self._places):
+            raise Damaged("the shard has another layout", where=path.name)
+        self.n_rows = table.shape[0]
+        self._handle = os.open(path, os.O_RDONLY)
+
+    def keys(self) -> np.ndarray:
+        """The keys in row order, [N] of 32-byte strings."""
+        table = self._places["rows"]
+        packed = self._bytes(table.offset, table.n_bytes).view(_ROW)["key"]
+        return np.ascontiguousarray(packed).view(f"S{keys.KEY_BYTES}").reshape(-1)
+
+    def read(self, rows: Sequence[int], expected: Sequence[bytes]) -> list[np.ndarray]:
+        """The values at `rows`, which must hold the keys `expected`; Damaged when a key or digest does not match."""
+        return [self._value(row, key) for row, key in zip(rows, expected, strict=True)]
+
+    def close(self) -> None:
+        """Give the file handle back."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _value(self, row: int, expected: bytes) -> np.ndarray:
+        if row >= self.n_rows:
+            raise Damaged(f"row {row} does not exist", where=self._path.name, found=f"{self.n_rows} rows")
+        entry = self._bytes(self._places["rows"].offset + row * _ROW.itemsize, _ROW.itemsize)
+        key, digest, start, width, ndim, *shape = _UNPACK.unpack(entry.data)
+        if key != expected:
+            raise Damaged(f"row {row} holds another key", where=self._path.name, found=key.hex())
+        if width not in _DTYPES or ndim > MAX_NDIM or min(shape[:ndim], default=0) < 0:
+            raise Damaged(f"row {row} has no possible dtype and shape", where=self._path.name)
+        place, count = self._places[str(_DTYPES[width])], math.prod(shape[:ndim])
+        if not 0 <= start <= start + count <= place.shape[0]:
+            raise Damaged(f"row {row} lies outside the shard", where=self._path.name)
+        value = np.empty(shape[:ndim], _DTYPES[width])
+        self._into(value, place.offset + start * width)
+        if self._check == "always" and row_digest(expected, value) != digest:
+            raise Damaged(f"row {row} does not match its digest", where=self._path.name)
+        return value
+
+    def _bytes(self, offset: int, n_bytes: int) -> np.ndarray:
+        data = np.empty(n_bytes, np.uint8)
+        self._into(data, offset)
+        return data
+
+    def _into(self, array: np.ndarray, offset: int) -> None:
+        view, done = array.reshape(-1).view(np.uint8), 0
+        while done < view.size:  # a read stops short at 2 GB, and at the end of a file that was cut
+            try:
+                n_read = os.preadv(self._handle, [view[done:].data], offset + done)
+            except OSError as error:
+                raise damaged(error, self._path) from None
+            if not n_read:
+                raise Damaged("the shard ends too early", where=self._path.name)
+            done += n_read
+
+
+def row_digest(key: bytes, value: np.ndarray) -> bytes:
+    """sha256 over key, dtype, shape and bytes of one row."""
+    digest = hashlib.sha256(key)
+    digest.update(f"{value.dtype}{list(value.shape)}\n".encode())
+    digest.update(value.reshape(-1).view(np.uint8).data)
+    return digest.digest()
+
+
+def check_name(path: Path) -> None:
+    """Damaged unless the file's name is the sha256 of its bytes; FileNotFoundError when it has gone."""
+    try:
+        found = keys.digest_file(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise damaged(error, path) from None
+    if found != path.stem:
+        raise Damaged("the shard's bytes do not match its name", where=path.name, found=f"sha256 {found}")
+
+
+def damaged(error: Exception, path: Path) -> StoreError:
+    """What a failed read means: a file that this user may not read is no damage."""
+    if isinstance(error, PermissionError):
+        return StoreError(
+            "a shard cannot be read: permission denied", where=str(path), todo="give the group read access to the store"
+        )
+    return Damaged(f"the shard cannot be read: {error}", where=path.name)

@@ -1,0 +1,170 @@
+"""A shelf: one folder of immutable shards of one kind, with its index and its quarantine.
+
+    <store>/arrays/shards/<sha256 of the file's bytes>.h5        rows-<schema>/shards/<...>.parquet
+    <store>/arrays/index/<sha256 of the file's bytes>.h5         a cache of the shards' keys
+    <store>/arrays/quarantine/                                   damaged shards, each with a line that says why
+
+Under a folder with the setgid bit (a team's) everything made here is open to the group as that folder is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+
+from cache import atomic, keys
+from schema.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The files of one shelf; `suffix` is that of its shards. Names are the 64 hex digits of a shard's sha256."""
+
+    folder: Path
+    suffix: str
+
+    @property
+    def shards(self) -> Path:
+        return self.folder / "shards"
+
+    @property
+    def index(self) -> Path:
+        return self.folder / "index"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.folder / "quarantine"
+
+    def make(self) -> None:
+        """Create the folders that are absent; StoreError where that cannot be."""
+        try:
+            for folder in (self.shards, self.index, self.quarantine):
+                _make(folder)
+        except OSError as error:
+            raise refused("the store's folder cannot be made", self.folder, error) from None
+
+    def names(self) -> dict[str, int]:
+        """Shards by name, with their size in bytes. Whatever is not named like a shard is not one."""
+        found = {}
+        try:
+            with os.scandir(self.shards) as entries:
+                for entry in entries:
+                    stem, dot, rest = entry.name.partition(".")
+                    if dot + rest == self.suffix and _NAME.fullmatch(stem):
+                        with contextlib.suppress(FileNotFoundError):  # it has gone since the folder was listed
+                            found[stem] = entry.stat().st_size
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise refused("the store cannot be listed", self.shards, error) from None
+        return found
+
+    def strays(self) -> list[Path]:
+        """What lies among the shards and is none: temporaries of running writers, and what others put there."""
+        known = self.names()
+        return [path for path in sorted(self.shards.glob("*")) if path.name.removesuffix(self.suffix) not in known]
+
+    def path(self, name: str) -> Path:
+        return self.shards / (name + self.suffix)
+
+    def publish(self, data: bytes) -> str:
+        """Write a shard and return its name. A shard of that name is replaced: its bytes should be the same."""
+        name = keys.digest_bytes(data)
+        self._write(self.path(name), data)
+        return name
+
+    def publish_index(self, data: bytes) -> Path:
+        """Write an index file, named as shards are."""
+        path = self.index / f"{keys.digest_bytes(data)}.h5"
+        self._write(path, data)
+        return path
+
+    def set_aside(self, name: str, why: str) -> None:
+        """Move a damaged shard to the quarantine, with a warning; on a read-only disk the warning alone."""
+        moved = "moved to quarantine/"
+        try:
+            _make(self.quarantine)
+            self.path(name).replace(self.quarantine / (name + self.suffix))
+            atomic.write_text(self.quarantine / f"{name}.txt", why + "\n")
+        except FileNotFoundError:
+            moved = "gone by now"
+        except OSError as error:
+            moved = f"it stays in its place: {error.strerror}"
+        log.warning("%s: damaged shard (%s); %s, its rows count as missing", self.path(name), why, moved)
+
+    def writable(self) -> bool:
+        return os.access(self.shards, os.W_OK | os.X_OK)
+
+    def stamp(self) -> int:
+        """Time of the folder's last change, in ns."""
+        try:
+            return self.shards.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            _make(path.parent)
+            mode = path.parent.stat().st_mode
+            atomic.write_bytes(path, data, mode=mode & 0o666 if mode & stat.S_ISGID else None)
+        except OSError as error:
+            raise refused("a shard cannot be written", path.parent, error) from None
+
+
+def shelves(folder: Path) -> list[Shelf]:
+    """All shelves in a store, or in a folder of stores, by path."""
+    found = []
+    for shards in sorted(folder.rglob("shards")) if folder.is_dir() else ():
+        kind = shards.parent.name
+        if shards.is_dir() and (kind == "arrays" or kind.startswith("rows-")):
+            found.append(Shelf(shards.parent, ".h5" if kind == "arrays" else ".parquet"))
+    return found
+
+
+def note(producer: Mapping[str, Any]) -> str:
+    """What every shard says of itself: who computed its rows (name, version, device, ...), and what wrote it."""
+    versions = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
+        "pyarrow": pa.__version__,
+    }
+    machine = {"system": platform.system(), "machine": platform.machine()}
+    return keys.canonical({"format": FORMAT, "producer": dict(producer), "versions": versions, "writer": machine})
+
+
+def refused(what: str, where: Path, error: OSError) -> StoreError:
+    """A StoreError for something that the disk does not let us do."""
+    return StoreError(
+        f"{what}: {error.strerror or error}",
+        where=str(where),
+        todo="what was flushed is safe; free space or mend the folder's rights, then run the same command again",
+    )
+
+
+def _make(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(exist_ok=True)
+    mode = folder.parent.stat().st_mode
+    if mode & stat.S_ISGID:  # the umask took the group's rights away: a team's store gives them back
+        folder.chmod(stat.S_IMODE(mode))

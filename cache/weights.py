@@ -1,0 +1,93 @@
+"""Model files: where they are, whether they are the right ones, and safetensors without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from cache import atomic, keys
+from schema.errors import WeightsError
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
+SUFFIX = ".safetensors"
+_CODES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
+_NAMES = {np.dtype(code): name for name, code in _CODES.items()} | {np.dtype(bool): "BOOL"}
+
+
+def find(name_or_path: str | Path, digest: str | None = None) -> Path:
+    """The file or folder that a parameter names: a path that exists, else a file of the embedded weights.
+
+    `digest`, where given, is checked (files only). Raises WeightsError that says where it looked.
+    """
+    given = Path(name_or_path).expanduser()
+    candidates = [given, EMBEDDED / given, EMBEDDED / f"{given}{SUFFIX}"]
+    path = next((one for one in candidates if str(name_or_path) and one.exists()), None)
+    if path is None:
+        raise WeightsError(
+            f"no weights {str(name_or_path)!r}",
+            found=f"nothing at {given} or under embedded/weights",
+            todo="give the path of a weights file, or the name of an embedded one: " + ", ".join(names()),
+        )
+    if digest is not None:
+        verify(path, digest)
+    return path
+
+
+def names() -> list[str]:
+    """The embedded weights, by name."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in EMBEDDED.glob(f"*{SUFFIX}"))
+
+
+def verify(path: str | Path, sha256: str) -> None:
+    """Raise WeightsError unless the file's bytes have this sha256."""
+    try:
+        found = keys.digest_file(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read weights: {error.strerror}", where=str(path)) from None
+    if found != sha256:
+        raise WeightsError(
+            f"these are not the expected weights: sha256 should be {sha256}",
+            where=str(path),
+            found=found,
+            todo="fetch the file again, or name the digest of the one you mean",
+        )
+
+
+def load_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors by name and the metadata of a safetensors file; WeightsError when it is damaged or no such file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"no readable safetensors file: {error}",
+            where=str(path),
+            todo="fetch it again, or convert it to safetensors",
+        ) from None
+
+
+def save_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Publish a safetensors file; equal input gives equal bytes (the library itself writes metadata in any order)."""
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    blobs, at = [], 0
+    for name in sorted(tensors, key=lambda one: (-tensors[one].dtype.itemsize, one)):  # widest first: all stay aligned
+        value = np.asarray(tensors[name])
+        if value.dtype not in _NAMES:
+            raise WeightsError(
+                f"tensor {name} has a dtype that safetensors lacks", where=str(path), found=str(value.dtype)
+            )
+        blob = value.tobytes()
+        header[name] = {
+            "dtype": _NAMES[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [at, at + len(blob)],
+        }
+        blobs.append(blob)
+        at += len(blob)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the data to 8 bytes
+    atomic.write_bytes(path, len(text).to_bytes(8, "little") + text + b"".join(blobs))
