@@ -16,9 +16,11 @@ import numpy as np
 from PIL import Image as Pictures
 from PIL import PngImagePlugin
 
+from cache import atomic
 from embedded.placing import CUES, HEIGHT_PX, N_THINGS_MAX, PLACES, SIZES, WIDTH_PX, Wanted, check, holds, place
 from embedded.shapes import KINDS, RGB, Look, sprite
 from schema.records import Box
+from vision.images import DRAWN_KEY
 
 __all__ = [
     "CUES",
@@ -42,7 +44,6 @@ __all__ = [
     "toy_rng",
 ]
 
-DRAWN_KEY = "fmit-drawn"  # PNG text chunk, the one that vision.images looks for
 DRAWN_VALUE = "1"  # version of the drawings
 TOY_TRAIN_SEED, TOY_TEST_SEED = 1, 2  # seeds of random_scene
 _TOY_SPACE, _SHARD_SPACE = 7001, 7002  # first words of the generators: what keeps toys and shards apart
@@ -136,8 +137,8 @@ def png_bytes(picture: Scene | Pictures.Image) -> bytes:
 
 
 def save_png(picture: Scene | Pictures.Image, path: Path) -> None:
-    """Write `png_bytes` to a path."""
-    path.write_bytes(png_bytes(picture))
+    """Publish `png_bytes` at a path."""
+    atomic.write_bytes(path, png_bytes(picture))
 
 
 def _background(rng: np.random.Generator) -> Background:

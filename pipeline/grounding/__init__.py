@@ -1,0 +1,1 @@
+"""Boxes for noun phrases and general words: one file a grounder."""

@@ -1,0 +1,185 @@
+"""One-stage visual grounding (Yang et al., ICCV 2019): the network, with its sizes as arguments.
+
+Darknet-like backbone, its last maps brought to a common width from the top down; at every cell the visual vector, the
+query vector (both L2-normalised) and eight coordinates pass through 1x1, 3x3 and 1x1 convolutions; each cell answers
+for some anchors; the best box is the arg-max over all scales, cells and anchors.
+
+Shapes: N images, Q queries, W words a query, D width, A anchors a cell, S scales, C cells of all scales, K = C * A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+N_COORDINATES = 8  # left, top, right, bottom, centre x, centre y, 1 / columns, 1 / rows of a cell
+N_OUTPUTS = 5  # of an anchor: offsets x and y, log sizes w and h, confidence
+SLOPE = 0.1  # of Darknet's leaky ReLU
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a OneStage is built from. The paper's: size 256, stem 32 of stride 1, Darknet-53's stages, width 512.
+
+    `stages`: (channels, residual blocks) of each halving of the map; one map for each entry of `anchors`, finest
+    first, comes from the last stages. `anchors`: per scale the (width, height) pairs, pixels of the network's input.
+    """
+
+    size_px: int
+    stem: int
+    stem_stride: int
+    stages: tuple[tuple[int, int], ...]
+    width: int
+    anchors: tuple[tuple[tuple[float, float], ...], ...]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels a cell, one a scale."""
+        n_stages = len(self.stages)
+        return tuple(self.stem_stride * 2 ** (n_stages - i) for i in reversed(range(len(self.anchors))))
+
+
+def _conv(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(n_out), nn.LeakyReLU(SLOPE)
+    )
+
+
+class _Residual(nn.Module):
+    """Darknet's block: halve the channels, come back by 3x3, add."""
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(n_channels, n_channels // 2, 1), _conv(n_channels // 2, n_channels, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Backbone(nn.Module):
+    """Maps of the last stages, brought to one width: a coarse map is added, upsampled, to the finer one."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.stem = _conv(3, sizes.stem, 3, sizes.stem_stride)
+        channels = [sizes.stem, *(n for n, _ in sizes.stages)]
+        self.stages = nn.ModuleList(
+            nn.Sequential(_conv(n_in, n_out, 3, 2), *(_Residual(n_out) for _ in range(n_blocks)))
+            for n_in, (n_out, n_blocks) in zip(channels, sizes.stages, strict=False)
+        )
+        self.lateral = nn.ModuleList(_conv(n, sizes.width, 1) for n in channels[-len(sizes.anchors) :])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[N, 3, size, size] -> one [N, D, rows, columns] a scale, finest first."""
+        x, kept = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            kept.append(x)
+        merged: list[Tensor] = []
+        for lateral, kept_map in zip(reversed(list(self.lateral)), reversed(kept), strict=False):
+            side = lateral(kept_map)
+            merged.append(side + F.interpolate(merged[-1], scale_factor=2.0) if merged else side)
+        return merged[::-1]
+
+
+class QueryEncoder(nn.Module):
+    """Mean of the words' vectors, through two layers."""
+
+    def __init__(self, n_words: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_words, width, padding_idx=0)
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+
+    def forward(self, words: Tensor) -> Tensor:
+        """int64 [Q, W], 0 pads -> [Q, D]."""
+        real = (words > 0).unsqueeze(-1)
+        mean = (self.embedding(words) * real).sum(1) / real.sum(1).clamp(min=1)
+        return self.layers(mean)
+
+
+class Head(nn.Module):
+    """Fusion and answer at one scale.
+
+    The first 1x1 convolution acts on a concatenation, so it is three smaller ones whose results are added; the
+    visual one then serves all queries of an image.
+    """
+
+    def __init__(self, width: int, n_anchors: int) -> None:
+        super().__init__()
+        self.visual = nn.Conv2d(width, width, 1, bias=False)
+        self.query = nn.Linear(width, width, bias=False)
+        self.coordinates = nn.Conv2d(N_COORDINATES, width, 1, bias=False)
+        self.mixed = nn.Sequential(nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE), _conv(width, width, 3))
+        self.answer = nn.Conv2d(width, n_anchors * N_OUTPUTS, 1)
+
+    def see(self, features: Tensor) -> Tensor:
+        """[N, D, rows, columns] -> the share of image and coordinates in the fusion, same shape."""
+        return self.visual(F.normalize(features, dim=1)) + self.coordinates(coordinate_maps(features))
+
+    def forward(self, seen: Tensor, query: Tensor) -> Tensor:
+        """[Q, D, rows, columns] and [Q, D] -> [Q, rows * columns * A, 5]."""
+        fused = self.mixed(seen + self.query(F.normalize(query, dim=1))[:, :, None, None])
+        return self.answer(fused).permute(0, 2, 3, 1).reshape(len(query), -1, N_OUTPUTS)
+
+
+class OneStage(nn.Module):
+    """The whole network. `see` runs once an image, `forward` once a query."""
+
+    grid: Tensor  # [K, 5], see anchor_grid
+
+    def __init__(self, sizes: Sizes, n_words: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.backbone = Backbone(sizes)
+        self.encoder = QueryEncoder(n_words, sizes.width)
+        self.heads = nn.ModuleList(Head(sizes.width, len(pairs)) for pairs in sizes.anchors)
+        self.register_buffer("grid", anchor_grid(sizes), persistent=False)
+
+    def see(self, images: Tensor) -> list[Tensor]:
+        """float32 [N, 3, size, size], standardised -> one [N, D, rows, columns] a scale."""
+        return [cast(Head, head).see(x) for head, x in zip(self.heads, self.backbone(images), strict=True)]
+
+    def forward(self, seen: Sequence[Tensor], words: Tensor) -> Tensor:
+        """Maps of `see` (row q: the image that query q is asked of) and int64 [Q, W] -> raw answers [Q, K, 5]."""
+        query = self.encoder(words)
+        return torch.cat([head(x, query) for head, x in zip(self.heads, seen, strict=True)], dim=1)
+
+    def boxes(self, answers: Tensor) -> Tensor:
+        """Raw answers [Q, K, 5] -> x0, y0, x1, y1 in pixels of the input, [Q, K, 4].
+
+        The centre lies in the anchor's own cell (sigmoid); width and height are the anchor's times an exponential.
+        """
+        corner, stride, anchor = self.grid[:, 0:2], self.grid[:, 2:3], self.grid[:, 3:5]
+        centre = corner + torch.sigmoid(answers[..., 0:2]) * stride
+        half = anchor * torch.exp(answers[..., 2:4].clamp(max=3.0)) / 2
+        return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def coordinate_maps(features: Tensor) -> Tensor:
+    """Eight numbers a cell, the first six in [-1, 1]: [N, *, rows, columns] -> [N, 8, rows, columns]."""
+    n, _, rows, columns = features.shape
+    x = torch.arange(columns, dtype=features.dtype, device=features.device).expand(rows, columns) / columns
+    y = torch.arange(rows, dtype=features.dtype, device=features.device)[:, None].expand(rows, columns) / rows
+    dx, dy = 1 / columns, 1 / rows
+    scaled = [2 * edge - 1 for edge in (x, y, x + dx, y + dy, x + dx / 2, y + dy / 2)]
+    sizes = [torch.full_like(x, dx), torch.full_like(x, dy)]
+    return torch.stack([*scaled, *sizes]).expand(n, -1, -1, -1)
+
+
+def anchor_grid(sizes: Sizes) -> Tensor:
+    """Corner x and y of the cell, its side, anchor width and height, all in input pixels: float32 [K, 5].
+
+    Order: scale, row, column, anchor, as `Head.forward` answers.
+    """
+    rows = []
+    for stride, pairs in zip(sizes.strides, sizes.anchors, strict=True):
+        n_cells = sizes.size_px // stride
+        for index in range(n_cells * n_cells):
+            y, x = divmod(index, n_cells)
+            rows += [(x * stride, y * stride, stride, *pair) for pair in pairs]
+    return torch.tensor(rows, dtype=torch.float32)
