@@ -1,0 +1,32 @@
+"""Which parser finds the noun phrases, and which of a tree's noun phrases are kept."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schema.config import Config
+
+Kind = Literal["all", "maximal", "base"]
+
+
+class PhrasesConfig(Config):
+    """Parameters of the phrases stage. Those below `timeout_s` act on parsed trees: changing them parses nothing."""
+
+    parser: Literal["embedded", "benepar", "corenlp", "noun-chunks"] = "embedded"
+    model: str = "parser"  # embedded weights or their file; folder of a benepar model; name or folder of a spaCy one
+    digest: str = ""  # sha256 that the model must have, "" for no check
+    url: str = "http://localhost:9000"  # of the CoreNLP server
+    timeout_s: float = Field(default=60.0, gt=0)  # of one request to it
+    kind: Kind = "all"
+    labels: tuple[str, ...] = Field(default=("NP",), min_length=1)
+    max_phrases: int | None = Field(default=16, ge=0)  # of one post; the longest are cut first, and counted
+
+
+PRESETS: dict[str, PhrasesConfig] = {
+    "embedded": PhrasesConfig(),
+    "smoke": PhrasesConfig(),
+    "tiny": PhrasesConfig(),
+    "paper": PhrasesConfig(parser="corenlp", model="", max_phrases=None),  # Section 3.1: the Stanford parser, all NPs
+}

@@ -1,0 +1,157 @@
+"""The embedded parser: the project's own weights over MiniLM, trained by `fmit embedded train-parser`.
+
+A sentence's answer depends on its words alone: sentences run in passes of one fixed number of rows, padded to a length
+that follows from the sentence, so grouping and order change no bit of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache import keys, weights
+from pipeline.phrases import chart, minilm
+from pipeline.phrases.network import Size, SpanNet, encode
+from pipeline.phrases.parser import Parsed
+from schema.errors import WeightsError
+
+VERSION = "1"  # raise it when answers change while the weights do not
+N_ROWS = 4  # sentences of one pass: more is hardly faster on a CPU, and one post alone pays for all of them
+MOST_WORDS, MOST_PIECES = 120, 254  # of one pass; a longer sentence is split
+MOST_WORD_PIECES = 12  # pieces of one word that are read: URLs and the like have no structure below that
+SENTENCE_ENDS = frozenset(".!?…;:,-–—")  # where an over-long sentence is split, if it can be
+
+
+class EmbeddedParser:
+    """See `pipeline.phrases.parser.Parser`."""
+
+    def __init__(self, net: SpanNet, labels: Sequence[str], digest: str, pieces: minilm.Pieces) -> None:
+        self._net, self._labels, self._pieces = net.eval(), list(labels), pieces
+        self.identity = {"parser": "embedded", "weights": digest, "minilm": minilm.DIGEST, "version": VERSION}
+
+    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
+        """One answer a sentence, in order; see `Parser.parse`."""
+        parts = [
+            (owner, offset, words, pieces)
+            for owner, sentence in enumerate(sentences)
+            for offset, words, pieces in self._parts(sentence)
+        ]
+        spans: list[list[tuple[int, int, str]]] = [[] for _ in sentences]
+        counts = [0] * len(sentences)
+        found = self._spans([part[2] for part in parts], [part[3] for part in parts])
+        for (owner, offset, _, _), part in zip(parts, found, strict=True):
+            counts[owner] += 1
+            spans[owner] += [(start + offset, end + offset, label) for start, end, label in part]
+        return [Parsed(tuple(one), "split" if count > 1 else "") for one, count in zip(spans, counts, strict=True)]
+
+    def _parts(self, words: Sequence[str]) -> Iterator[tuple[int, Sequence[str], list[tuple[int, ...]]]]:
+        pieces = self._pieces(words, MOST_WORD_PIECES)
+        start = 0
+        while start < len(words):
+            end = _cut(words, pieces, start)
+            yield start, words[start:end], pieces[start:end]
+            start = end
+
+    def _spans(
+        self, sentences: list[Sequence[str]], pieces: list[list[tuple[int, ...]]]
+    ) -> list[list[tuple[int, int, str]]]:
+        buckets: dict[int, list[int]] = {}
+        for index, found in enumerate(pieces):
+            buckets.setdefault(bucket(sum(map(len, found)) + 2), []).append(index)
+        answers: list[list[tuple[int, int, str]]] = [[] for _ in sentences]
+        for n_pieces, members in sorted(buckets.items()):
+            for first in range(0, len(members), N_ROWS):
+                rows = members[first : first + N_ROWS]
+                filled = rows + rows[:1] * (N_ROWS - len(rows))
+                scores = self._scores([sentences[i] for i in filled], [pieces[i] for i in filled], n_pieces)
+                lengths = [len(sentences[index]) for index in rows]
+                for index, answer in zip(rows, constituents(scores, lengths, self._labels), strict=True):
+                    answers[index] = answer
+        return answers
+
+    def _scores(
+        self, sentences: list[Sequence[str]], pieces: list[list[tuple[int, ...]]], n_pieces: int
+    ) -> NDArray[np.float32]:
+        """Label scores [rows, W, W, K]; what is no span of words holds 0."""
+        inputs = encode(sentences, pieces, n_pieces)
+        n_fences = max(len(words) for words in sentences) + 1
+        with torch.inference_mode():
+            fences = self._net.fences(self._net.words(inputs.ids, inputs.pool, inputs.shapes))
+            sentence, start, end = span_indices([n_pieces - 2] * len(sentences))
+            logits = self._net.spans(fences, sentence, start, end)
+            scores = torch.zeros(len(sentences), n_pieces - 1, n_pieces - 1, logits.shape[-1])
+            scores[sentence, start, end] = logits - logits[:, :1]
+        return scores[:, :n_fences, :n_fences].numpy()
+
+
+def constituents(
+    scores: NDArray[np.float32], lengths: list[int], labels: Sequence[str]
+) -> list[list[tuple[int, int, str]]]:
+    """Labelled spans of each sentence's best tree; scores [rows, W, W, K], label 0 is "no constituent" and scores 0."""
+    best = scores[..., 1:].argmax(-1) + 1
+    gains = np.maximum(scores[..., 1:].max(-1), 0.0)
+    found = []
+    for row, tree in enumerate(chart.best_trees(gains, lengths)):
+        nodes = [(start, end, labels[best[row, start, end]]) for start, end in tree if gains[row, start, end] > 0]
+        found.append([(start, end, label) for start, end, chain in nodes for label in chain.split("+")])
+    return found
+
+
+def span_indices(lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sentence, start and end of every span of sentences with these numbers of words: three int64 vectors."""
+    pairs = [np.triu_indices(length + 1, 1) for length in lengths]
+    rows = [np.full(len(starts), row) for row, (starts, _) in enumerate(pairs)]
+    columns = (rows, [starts for starts, _ in pairs], [ends for _, ends in pairs])
+    sentence, start, end = (torch.from_numpy(np.concatenate(column)) for column in columns)
+    return sentence, start, end
+
+
+def bucket(n_pieces: int) -> int:
+    """The padded length of a sentence with this many pieces, markers included: steps of 4, from 32 on of 16."""
+    step = 4 if n_pieces <= 32 else 16
+    return -(-n_pieces // step) * step
+
+
+def _cut(words: Sequence[str], pieces: Sequence[tuple[int, ...]], start: int) -> int:
+    """End of the part that begins at `start`: all that is left if it fits, else behind the last mark that does."""
+    end, used = start, 0
+    while end < len(words) and end - start < MOST_WORDS and used + len(pieces[end]) <= MOST_PIECES:
+        used += len(pieces[end])
+        end += 1
+    if end == len(words):
+        return end
+    good = [at + 1 for at in range(start, end) if words[at] and words[at][-1] in SENTENCE_ENDS]
+    return good[-1] if good else end
+
+
+def save(path: Path, net: SpanNet, labels: Sequence[str], notes: dict[str, str]) -> None:
+    """Publish the network's own weights as fp16 safetensors, the training-only part-of-speech head left out."""
+    tensors = {
+        name: value.detach().cpu().numpy().astype(np.float16)
+        for name, value in net.state_dict().items()
+        if not name.startswith("tags.")
+    }
+    size = dataclasses.replace(net.size, n_tags=0)
+    meta = {"size": json.dumps(dataclasses.asdict(size)), "labels": json.dumps(list(labels)), "minilm": minilm.DIGEST}
+    weights.save_safetensors(path, tensors, {**meta, **notes})
+
+
+def load(path: Path) -> EmbeddedParser:
+    """The parser of a weights file that `save` wrote; raises WeightsError for another layout."""
+    tensors, meta = weights.load_safetensors(path)
+    try:
+        size, labels = Size(**json.loads(meta["size"])), json.loads(meta["labels"])
+        net = SpanNet(size)
+        net.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError("no weights of the embedded parser", where=str(path), found=str(error)) from None
+    folder = minilm.folder()
+    net.minilm.load_package(folder / "model.safetensors")
+    net.minilm.fold()
+    return EmbeddedParser(net, labels, keys.digest_file(path), minilm.Pieces(folder / "tokenizer.json"))

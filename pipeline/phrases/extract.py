@@ -1,0 +1,104 @@
+"""Noun phrases of posts. The store keeps whole trees; which of their nodes count is decided afterwards.
+
+So a changed cap, kind or set of labels parses nothing, and posts with the same view share one parse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from cache import keys
+from pipeline import engine
+from pipeline.engine import Progress, Rows, Tally
+from pipeline.phrases import spans, view
+from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.parser import Parsed, Parser
+from pipeline.phrases.view import Sentence
+from schema.records import Phrase, Post, PostPhrases, Span
+
+VERSION = "1"  # of what a stored row means
+BATCH = 256  # posts that a parser gets at once; it makes its own passes of them
+EMPTY = "empty-view"  # fallback of a post with nothing to parse
+
+# One row a constituent: the view's sentence, words [start, end) of it, label. A row with sentence -1 carries, as its
+# label, what the parser had to do (`Parsed.fallback`).
+STORE_SCHEMA = pa.schema(
+    [
+        pa.field("sentence", pa.int32(), nullable=False),
+        pa.field("start", pa.int32(), nullable=False),
+        pa.field("end", pa.int32(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+    ]
+)
+
+Trees = list[dict[str, Any]]  # rows of STORE_SCHEMA
+
+
+def find_phrases(
+    posts: Sequence[Post],
+    config: PhrasesConfig,
+    parser: Parser,
+    store: Rows | None = None,
+    progress: Progress = engine.silent,
+) -> tuple[list[PostPhrases], Tally]:
+    """The noun phrases of every post, in order, and how many views were parsed for it.
+
+    A post with nothing to parse has no phrases and the fallback "empty-view"; it needs no row.
+    """
+    views = [view.sentences(post.words) for post in posts]
+    wanted = [(row_key(found, parser), found) for found in views if found]
+
+    def compute(items: list[list[Sentence]]) -> list[Trees]:
+        return _parse(items, parser)
+
+    rows, tally = engine.fill(store, wanted, compute, batch=BATCH, stage="phrases", progress=progress)
+    named = iter(wanted)
+    trees = [rows[next(named)[0]] if found else None for found in views]
+    return [_phrases(*each, config) for each in zip(posts, views, trees, strict=True)], tally
+
+
+def row_key(found: Sequence[Sentence], parser: Parser) -> str:
+    """The store's key of a view's trees: its words, and all that the parser's answers depend on."""
+    words = [list(sentence.words) for sentence in found]
+    return keys.key("phrases", words=words, parser=dict(parser.identity), version=VERSION)
+
+
+def _parse(views: Sequence[Sequence[Sentence]], parser: Parser) -> list[Trees]:
+    answers = iter(parser.parse([sentence.words for found in views for sentence in found]))
+    return [_rows([next(answers) for _ in found]) for found in views]
+
+
+def _rows(parsed: Sequence[Parsed]) -> Trees:
+    rows: Trees = [
+        {"sentence": number, "start": start, "end": end, "label": label}
+        for number, one in enumerate(parsed)
+        for start, end, label in one.spans
+    ]
+    fallbacks = sorted({one.fallback for one in parsed} - {""})
+    return rows + [{"sentence": -1, "start": 0, "end": 0, "label": name} for name in fallbacks]
+
+
+def _phrases(post: Post, found: Sequence[Sentence], rows: Trees | None, config: PhrasesConfig) -> PostPhrases:
+    if rows is None:
+        return PostPhrases(post.id, (), EMPTY)
+    texts: dict[tuple[int, int], str] = {}
+    nodes: list[spans.Node] = []
+    for number, sentence in enumerate(found):
+        tree = [(row["start"], row["end"], row["label"]) for row in rows if row["sentence"] == number]
+        for start, end, label in spans.noun_phrases(_named(tree, sentence), config.labels, config.kind):
+            node = sentence.index[start], sentence.index[end - 1] + 1, label
+            texts[node[:2]] = " ".join(sentence.words[start:end])
+            nodes.append(node)
+    kept = spans.shortest(sorted(nodes), config.max_phrases)
+    phrases = tuple(Phrase(Span(start, end), texts[start, end], label) for start, end, label in kept)
+    fallback = "+".join(row["label"] for row in rows if row["sentence"] < 0)
+    return PostPhrases(post.id, phrases, fallback, len(nodes) - len(kept))
+
+
+def _named(tree: Sequence[spans.Node], sentence: Sentence) -> list[spans.Node]:
+    """The nodes that name something: not only pronouns, @names and marks."""
+    bare = [name or spans.is_bare(word) for word, name in zip(sentence.words, sentence.is_name, strict=True)]
+    return [node for node in tree if not all(bare[node[0] : node[1]])]
