@@ -1,0 +1,87 @@
+"""Crops of a picture as a network's input: torchvision's own steps, bounded for pictures of any shape.
+
+C: side of the input in pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import PIL.Image
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as steps
+
+from schema.errors import DataError
+from schema.records import Box
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of pixel values in 0..1, torchvision's presets
+IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_ASPECT = 16  # beyond it the resized picture is never made whole: 256 x 1,000,000 pixels for a line of one pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """How a crop becomes an input: resize its short side to `resize_px` (None: squash it to the square itself), cut the
+    centre of `crop_px`, standardise by `mean` and `std`. Bilinear with antialiasing.
+    """
+
+    crop_px: int
+    resize_px: int | None
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.crop_px < 1 or (self.resize_px is not None and self.resize_px < self.crop_px):
+            raise DataError("a transform needs 1 <= crop_px <= resize_px", found=f"{self.crop_px}, {self.resize_px}")
+
+    @property
+    def identity(self) -> str:
+        """Names every number of it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def pixels(self, image: PIL.Image.Image) -> Tensor:
+        """An RGB picture -> uint8 [3, C, C], not yet standardised: a quarter of the bytes to carry around."""
+        if self.resize_px is None:
+            square = image.resize((self.crop_px, self.crop_px), PIL.Image.Resampling.BILINEAR)
+        elif max(image.size) > MAX_ASPECT * min(image.size):
+            square = _centre_of_resized(image, self.resize_px, self.crop_px)
+        else:
+            resized = steps.resize(image, [self.resize_px], InterpolationMode.BILINEAR, antialias=True)
+            square = steps.center_crop(resized, [self.crop_px])
+        return steps.pil_to_tensor(square)
+
+    def standardise(self, pixels: Tensor) -> Tensor:
+        """uint8 [N, 3, C, C] -> float32 [N, 3, C, C], the same memory format."""
+        shape = (1, 3, 1, 1)
+        mean = torch.tensor(self.mean, device=pixels.device).view(shape)
+        std = torch.tensor(self.std, device=pixels.device).view(shape)
+        return pixels.float().div_(255).sub_(mean).div_(std)
+
+
+def crop_tensor(image: PIL.Image.Image, box: Box | None, transform: Transform) -> Tensor:
+    """The part of an RGB picture in a box (None: all of it) as uint8 [3, C, C].
+
+    Raises DataError where the box reaches over the picture: it was made for another one.
+    """
+    if box is None or box.xyxy == (0, 0, *image.size):
+        return transform.pixels(image)
+    if box.x1 > image.width or box.y1 > image.height:
+        raise DataError(
+            f"a box {box.xyxy} outside its picture of {image.width} x {image.height}",
+            todo="run the ground stage again",
+        )
+    return transform.pixels(image.crop(box.xyxy))
+
+
+def _centre_of_resized(image: PIL.Image.Image, resize_px: int, crop_px: int) -> PIL.Image.Image:
+    """What torchvision's resize and centre crop give, to one level of rounding, without making what the crop drops."""
+    short = min(image.size)
+    size = [resize_px if side == short else resize_px * side // short for side in image.size]
+    offset = [round((side - crop_px) / 2.0) for side in size]
+    scale = [side / whole for side, whole in zip(image.size, size, strict=True)]
+    x, y = (start * step for start, step in zip(offset, scale, strict=True))
+    box = (x, y, x + crop_px * scale[0], y + crop_px * scale[1])
+    return image.resize((crop_px, crop_px), PIL.Image.Resampling.BILINEAR, box=box)
