@@ -1,0 +1,38 @@
+import pytest
+
+from embedded.gold import FILE, gold, lines, read_gold
+from embedded.posts import BLOCK, draft
+from embedded.scenes import compose, shard_rng
+from schema.errors import DataError
+
+
+def drawn(k):
+    post = draft(0, "test", k)
+    scene = compose(shard_rng(0, post.number), post.wanted)
+    return post, scene
+
+
+def test_gold_says_what_the_scene_shows():
+    spoken = 0
+    for k in range(12):
+        post, scene = drawn(k)
+        found = gold(post, scene)
+        assert [thing.box for thing in (*found.names, *found.others)] == [thing.box for thing in scene.things]
+        assert [(n.kind, n.cue, n.span, n.type) for n in found.names] == [
+            (m.kind, m.cue, m.span, m.type) for m in post.mentions
+        ]
+        assert [thing.phrase for thing in found.others if thing.phrase] == [post.thing_span] * bool(post.thing_span)
+        assert all(thing.type == "" and thing.span is None for thing in found.others)
+        spoken += post.thing_span is not None
+    assert spoken
+
+
+def test_gold_is_read_as_it_was_written(tmp_path):
+    found = [gold(*drawn(k)) for k in range(BLOCK // 8)]
+    (tmp_path / FILE).write_text(lines(found), encoding="utf-8")
+    assert read_gold(tmp_path) == {post.id: post for post in found}
+
+
+def test_only_drawn_data_have_gold(tmp_path):
+    with pytest.raises(DataError, match=r"gold\.jsonl: no gold; only drawn datasets have it"):
+        read_gold(tmp_path)
