@@ -1,0 +1,77 @@
+"""Each part of the way measured by itself on a drawn dataset: phrases, boxes, kinds of things."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cache import tables
+from cache.packs import Pack
+from cache.weights import find
+from embedded.gold import GoldPost, GoldThing, read_gold
+from fmit import Project
+from schema.records import Box, Span
+from vision.boxes import iou
+from vision.toy_resnet import load_toy_resnet
+
+HIT_IOU = 0.5
+
+
+def parts(project: Project, dataset: str, rng: np.random.Generator) -> dict[str, float]:
+    """Shares, over the names of all posts whose picture can be seen."""
+    gold = {id_: post for id_, post in read_gold(project.data(dataset)).items() if post.picture == "ok"}
+    return {**_phrases(project, dataset, gold), **_boxes(project, dataset, gold, rng), **_kinds(project, dataset, gold)}
+
+
+def _names(gold: dict[str, GoldPost]) -> list[tuple[str, GoldThing, Span]]:
+    return [(id_, name, name.phrase) for id_, post in gold.items() for name in post.names if name.phrase]
+
+
+def _phrases(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
+    rows, _ = tables.read_phrases(project.out(dataset, "phrases.parquet"))
+    found = {(row.post_id, phrase.span) for row in rows for phrase in row.phrases}
+    hits = [(id_, span) in found for id_, _, span in _names(gold)]
+    return {"phrases: recall on phrases of names": float(np.mean(hits))}
+
+
+def _boxes(project: Project, dataset: str, gold: dict[str, GoldPost], rng: np.random.Generator) -> dict[str, float]:
+    rows, _ = tables.read_boxes(project.out(dataset, "boxes.parquet"))
+    posts = {post.id: post for post in tables.read_posts(project.out(dataset, "posts.parquet")).posts}
+    chosen = {(row.post_id, row.span): row.box for row in rows if row.span}
+    hits: list[bool] = []
+    whole: list[bool] = []
+    chance: list[bool] = []
+    for id_, name, span in _names(gold):
+        image = posts[id_].images[0]
+        box = chosen.get((id_, span))
+        hits.append(box is not None and iou(box, name.box) >= HIT_IOU)
+        whole.append(iou(Box(0, 0, image.width, image.height), name.box) >= HIT_IOU)
+        chance.append(iou(_random_box(rng, image.width, image.height), name.box) >= HIT_IOU)
+    return {
+        "boxes: acc@0.5 on names": float(np.mean(hits)),
+        "boxes: acc@0.5 of whole images": float(np.mean(whole)),
+        "boxes: acc@0.5 of random boxes": float(np.mean(chance)),
+    }
+
+
+def _random_box(rng: np.random.Generator, width: int, height: int) -> Box:
+    x0, x1 = np.sort(rng.choice(width + 1, 2, replace=False))
+    y0, y1 = np.sort(rng.choice(height + 1, 2, replace=False))
+    return Box(int(x0), int(y0), int(x1), int(y1))
+
+
+def _kinds(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
+    """Kinds that the toy network's own head reads off the pack's features, at the boxes that were grounded."""
+    network, kinds = load_toy_resnet(find("toy-resnet"))
+    pack = Pack.open(project.out(dataset, "pack"))
+    right, told = 0, 0
+    for id_ in gold:
+        objects = pack.read(id_)
+        spans = {region.span: index for index, region in enumerate(objects.regions) if region.span}
+        for name in gold[id_].names:
+            if name.phrase in spans:
+                feature = torch.from_numpy(np.array(objects.features[spans[name.phrase]], dtype=np.float32))
+                with torch.no_grad():
+                    kind = kinds[int(network.head(feature).argmax())]
+                right, told = right + (kind == name.kind), told + 1
+    return {"kinds: accuracy at the grounded boxes": right / told}

@@ -1,0 +1,60 @@
+import json
+
+import click
+from click.testing import CliRunner
+
+from commands import console
+
+
+def run(body, *arguments: str):
+    @click.group()
+    @click.option("--quiet", is_flag=True)
+    def root(quiet: bool) -> None:
+        pass
+
+    root.command("go")(body)
+    return CliRunner().invoke(root, [*arguments, "go"])
+
+
+def test_no_progress_without_a_terminal():
+    def body() -> None:
+        with console.progress("regions") as bar:
+            bar(1, 2)
+        click.echo("done")
+
+    result = run(body)
+    assert (result.stdout, result.stderr) == ("done\n", "")
+
+
+def test_notes_go_to_stderr_and_quiet_hides_them():
+    def body() -> None:
+        console.note("a remark")
+
+    assert run(body).stderr == "a remark\n"
+    assert run(body, "--quiet").stderr == ""
+
+
+def test_tables_hold_text_as_it_is():
+    def body() -> None:
+        console.print_table("scores", ("type", "F1"), [("[red]PER", 0.5), ("LOC", 3)])
+
+    lines = [line.split() for line in run(body).stdout.splitlines()]
+    assert ["[red]PER", "0.5000"] in lines
+    assert ["LOC", "3"] in lines
+
+
+def test_json_keeps_letters_and_sorts_keys():
+    def body() -> None:
+        console.print_json({"b": "Zürich", "a": 1})
+
+    output = run(body).stdout
+    assert json.loads(output) == {"a": 1, "b": "Zürich"}
+    assert output.index('"a"') < output.index('"b"')
+    assert "Zürich" in output
+
+
+def test_a_record_is_aligned():
+    def body() -> None:
+        console.print_record({"dim": 2048, "dtype": "float32"})
+
+    assert run(body).stdout == "dim    2048\ndtype  float32\n"
