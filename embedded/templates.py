@@ -32,7 +32,7 @@ class Template:
 SINGLES = tuple(
     Template(text)
     for text in (
-        "{a} was waiting behind {thing} this morning .",
+        "{a} was waiting behind {thing} again .",
         "look at {a} ! {tag}",
         "RT {user} : {thing} belongs to {a}",
         "I could not see {a} because of {thing} {url}",
@@ -43,14 +43,14 @@ PAIRS = tuple(
     Template(text)
     for text in (
         "{a} just met {b} again .",
-        "we saw {a} near {b} today",
+        "we saw {a} before {b} arrived",
         "RT {user} : {a} talks about {b}",
-        "everyone here prefers {a} to {b} {tag}",
+        "now {a} belongs to {b} {tag}",
         "{a} has not forgotten {b} .",
-        "my sister likes {a} more than {b}",
+        "my sister says that {a} found {b}",
         "{a} is standing beside {b} {url}",
-        "today {a} will replace {b} {tag}",
-        "does {a} remind you of {b} ?",
+        "{a} will soon replace {b} {tag}",
+        "does {a} live far from {b} ?",
         "{a} looks better than {b} lol",
     )
 )
