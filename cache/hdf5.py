@@ -38,7 +38,9 @@ def image(datasets: Mapping[str, np.ndarray], note: str) -> bytes:
     access.set_fapl_core(1 << 20, False)
     access.set_libver_bounds(*[getattr(h5py.h5f, f"LIBVER_{version.upper()}") for version in VERSIONS])
     access.set_alignment(ALIGN_BYTES, ALIGN_BYTES)
-    identifier = h5py.h5f.create(b"image", h5py.h5f.ACC_TRUNC, fapl=access)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)  # the root group would carry the time
+    identifier = h5py.h5f.create(b"image", h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access)
     with h5py.File(identifier) as file:
         file.attrs[NOTE] = note
         for name, value in datasets.items():

@@ -1,0 +1,205 @@
+"""Bucket files of a pack: their layout, their bytes, and how a post is read from one.
+
+P posts, N objects of the bucket, M objects of one post, D width. Datasets, all contiguous, posts sorted by id:
+`features` [N, D]; `first` [P + 1]: a post's objects are first[p] .. first[p + 1]; `ids` UTF-8 behind one another with
+`id_ends` [P]; `digests` [P, 32]; of each object `source` [N], `span` [N, 2] (-1: none), `box` [N, 4], `image_index` [N]
+(-1: no box), `score` [N], and `text` UTF-8 with `text_ends` [N].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import hdf5, keys
+from schema.errors import PackError
+from schema.records import SOURCES, Box, Region, Span
+
+HEAD_BYTES = 512  # the smallest HDF5 user block
+FORMAT = 1
+_NAMES = {"features", "first", "ids", "id_ends", "digests", "source", "span", "box", "image_index", "score", "text"}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A post's objects in the lattice's order: features [M, D] float16 or float32, regions of length M."""
+
+    features: np.ndarray
+    regions: tuple[Region, ...]
+
+
+class StoredObjects(Objects):
+    """Objects in a bucket file: features are a view of it, regions are made when first asked for."""
+
+    def __init__(self, features: np.ndarray, bucket: Bucket, start: int, end: int) -> None:
+        self.__dict__.update(features=features, _bucket=bucket, _range=(start, end))
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:  # type: ignore[override]
+        bucket: Bucket = self.__dict__["_bucket"]
+        return tuple(bucket.region(row) for row in range(*self.__dict__["_range"]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Objects, (np.array(self.features), self.regions)
+
+
+class Bucket:
+    """An open bucket file. PackError when it is damaged, or another bucket than its name says."""
+
+    def __init__(self, path: Path, index: int, n_buckets: int, features: tuple[str, int]) -> None:
+        self._path = path
+        try:
+            note, self._places = hdf5.places(path)
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if self._places.keys() < _NAMES or note != bucket_note(index, n_buckets):
+                raise ValueError(f"it says {note}")
+            self.features = self._array("features")
+            if (str(self.features.dtype), *self.features.shape[1:]) != features:
+                raise ValueError(f"its features are {self.features.dtype} {list(self.features.shape)}")
+            self._first = self._array("first").tolist()
+            self.rows = {one: row for row, one in enumerate(self._texts("ids", "id_ends"))}
+        except (OSError, ValueError, KeyError) as error:
+            raise PackError(
+                f"no readable bucket: {error}", where=str(path), todo="pull the pack, or run the regions stage again"
+            ) from None
+
+    def read(self, post_id: str) -> Objects:
+        """A post's objects; KeyError when it is not here."""
+        row = self.rows[post_id]
+        start, end = self._first[row], self._first[row + 1]
+        return StoredObjects(self.features[start:end], self, start, end)
+
+    def region(self, row: int) -> Region:
+        """The region of one object of the bucket."""
+        columns = self._columns
+        first, last = columns["span"][row].tolist()
+        x0, y0, x1, y1 = columns["box"][row].tolist()
+        image_index = int(columns["image_index"][row])
+        return Region(
+            SOURCES[columns["source"][row]],
+            self._object_texts[row],
+            None if first < 0 else Span(first, last),
+            None if image_index < 0 else Box(x0, y0, x1, y1, image_index),
+            float(columns["score"][row]),
+        )
+
+    def digests(self) -> dict[str, bytes]:
+        """Post id to the sha256 of its content."""
+        table = self._array("digests")
+        return {one: table[row].tobytes() for one, row in self.rows.items()}
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {name: self._array(name) for name in ("source", "span", "box", "image_index", "score")}
+
+    @cached_property
+    def _object_texts(self) -> list[str]:
+        return self._texts("text", "text_ends")
+
+    def _array(self, name: str) -> np.ndarray:
+        place = self._places[name]
+        count = int(np.prod(place.shape))
+        return np.frombuffer(self._map, place.dtype, count, place.offset).reshape(place.shape)
+
+    def _texts(self, name: str, ends: str) -> list[str]:
+        data, found, start = self._array(name).tobytes(), [], 0
+        for end in self._array(ends).tolist():
+            found.append(data[start:end].decode())
+            start = end
+        return found
+
+
+def bucket_name(index: int) -> str:
+    return f"bucket-{index:03d}.h5"
+
+
+def bucket_of(post_id: str, n_buckets: int) -> int:
+    """Which bucket a post belongs to: by the sha256 of its id, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(post_id.encode()).digest()[:8], "big") % n_buckets
+
+
+def bucket_note(index: int, n_buckets: int) -> str:
+    return keys.canonical({"format": FORMAT, "bucket": index, "n_buckets": n_buckets})
+
+
+def bucket_bytes(posts: Sequence[tuple[str, Objects]], dtype: str, dim: int, note: str) -> bytes:
+    """The bytes of a bucket file with these posts, sorted by id: a head with the sha256 of the HDF5 file behind it."""
+    objects = [one for _, one in posts]
+    regions = [region for one in objects for region in one.regions]
+    ids, texts = [one.encode() for one, _ in posts], [region.text.encode() for region in regions]
+    datasets = {
+        "features": np.concatenate([np.zeros((0, dim), dtype), *(one.features for one in objects)]),
+        "first": np.cumsum([0, *(len(one.regions) for one in objects)], dtype=np.int64),
+        "ids": np.frombuffer(b"".join(ids), np.uint8),
+        "id_ends": np.cumsum([len(one) for one in ids], dtype=np.int64),
+        "digests": np.array([list(post_digest(*post)) for post in posts], np.uint8).reshape(-1, keys.KEY_BYTES),
+        "source": np.array([SOURCES.index(region.source) for region in regions], np.uint8),
+        "span": np.array([_span(region.span) for region in regions], np.int32).reshape(-1, 2),
+        "box": np.array([_box(region.box)[:4] for region in regions], np.int32).reshape(-1, 4),
+        "image_index": np.array([_box(region.box)[4] for region in regions], np.int32),
+        "score": np.array([region.score for region in regions], np.float64),
+        "text": np.frombuffer(b"".join(texts), np.uint8),
+        "text_ends": np.cumsum([len(one) for one in texts], dtype=np.int64),
+    }
+    body = hdf5.image(datasets, note)
+    return _head(body) + body
+
+
+def verify_bucket(path: Path) -> None:
+    """PackError unless every byte of a bucket file is as it was written."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PackError(f"a bucket cannot be read: {error.strerror}", where=str(path)) from None
+    if data[:HEAD_BYTES] != _head(data[HEAD_BYTES:]):
+        raise PackError(
+            "a bucket's bytes do not match its digest",
+            where=str(path),
+            todo="pull the pack, or run the regions stage again",
+        )
+
+
+def post_digest(post_id: str, objects: Objects) -> bytes:
+    """sha256 over a post's id, regions, and the dtype, shape and bytes of its features."""
+    features = np.ascontiguousarray(objects.features)
+    head = keys.canonical([post_id, str(features.dtype), list(features.shape)])
+    digest = hashlib.sha256(head.encode() + encode_regions(objects.regions))
+    digest.update(features.reshape(-1).view(np.uint8).data)
+    return digest.digest()
+
+
+def encode_regions(regions: Sequence[Region]) -> bytes:
+    """Regions as canonical JSON."""
+    return keys.canonical(
+        [[one.source, one.text, _span(one.span), _box(one.box), float(one.score)] for one in regions]
+    ).encode()
+
+
+def decode_regions(data: bytes) -> tuple[Region, ...]:
+    return tuple(
+        Region(source, text, None if span[0] < 0 else Span(*span), None if box[4] < 0 else Box(*box), score)
+        for source, text, span, box, score in json.loads(data)
+    )
+
+
+def _span(span: Span | None) -> tuple[int, int]:
+    return (span.start, span.end) if span else (-1, -1)
+
+
+def _box(box: Box | None) -> tuple[int, int, int, int, int]:
+    return (*box.xyxy, box.image_index) if box else (-1, -1, -1, -1, -1)
+
+
+def _head(body: bytes) -> bytes:
+    return f"fmit pack bucket\nsha256 of what follows byte {HEAD_BYTES}: {keys.digest_bytes(body)}\n".encode().ljust(
+        HEAD_BYTES, b"\0"
+    )
