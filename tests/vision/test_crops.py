@@ -49,7 +49,7 @@ def test_a_line_of_one_pixel_does_not_fill_the_memory():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = crop_tensor(image, None, V1)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-    assert found[0, 112].unique().tolist() in [[value] for value in range(256)]
+    assert len(found[0, 112].unique()) == 1
     middle = np.asarray(image)[7999:8001, 0, 0]
     assert middle.min() - 1 <= found[0, 112, 0] <= middle.max() + 1
 

@@ -1,0 +1,65 @@
+"""Folded and fused networks against torchvision's own, layer by layer."""
+
+import copy
+
+import pytest
+import torch
+import torchvision.models
+from torch import nn
+
+from vision import fused
+from vision.fused import FusedMaps, can_fuse, fastest, fold_batch_norm, last_maps
+
+
+def calibrated(name, seed=0):
+    """A torchvision network whose batch norms do something, with features near 1."""
+    torch.manual_seed(seed)
+    network = getattr(torchvision.models, name)(weights=None).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.2, 0.6)
+            module.bias.data.normal_(0, 0.2)
+    return network
+
+
+def expected(network, x):
+    with torch.inference_mode():
+        return nn.Sequential(*list(network.children())[:-2])(x)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_folded_network_gives_the_same_maps(name):
+    network, x = calibrated(name), torch.randn(2, 3, 96, 80)
+    wanted = expected(network, x)
+    folded = fold_batch_norm(copy.deepcopy(network))
+    assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.inference_mode():
+        found = last_maps(folded, x)
+    assert wanted.abs().max() > 0.1
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not can_fuse(), reason="this torch has no oneDNN convolutions")
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_fused_maps(name):
+    network, x = calibrated(name), torch.randn(2, 3, 96, 80)
+    wanted = expected(network, x)
+    maps = FusedMaps(fold_batch_norm(network))
+    before = x.clone()
+    with torch.inference_mode():
+        for batch in (x, x.contiguous(memory_format=torch.channels_last), x):
+            assert torch.allclose(maps(batch), wanted, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(maps(x[:1]), wanted[:1], rtol=1e-5, atol=1e-5)
+    assert torch.equal(x, before)
+
+
+def test_without_the_operators_layer_by_layer(monkeypatch):
+    network = fold_batch_norm(calibrated("resnet18"))
+    assert isinstance(fastest(network, fuse=True), FusedMaps) == can_fuse()
+    assert not isinstance(fastest(network, fuse=False), FusedMaps)
+    monkeypatch.setattr(fused.torch.backends.mkldnn, "is_available", lambda: False)
+    maps = fastest(network, fuse=True)
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(maps(x), last_maps(network, x))
