@@ -1,0 +1,73 @@
+"""What training can be told: one frozen configuration and its presets, `paper` being appendix A."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schema.config import Config
+
+Objects = Literal["all", "phrases", "general", "image", "grid", "none"]
+Control = Literal["none", "shuffled", "empty", "random-boxes"]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainConfig(Config):
+    """Everything that decides a run's numbers besides approach, seed and data."""
+
+    # Words
+    encoder: str = "embedded"  # "embedded", a folder, or a hub name that is already on this machine
+    max_pieces: Annotated[int, Field(ge=3)] = 128  # word pieces in one encoder pass, [CLS] and [SEP] counted
+    overflow: Literal["window", "truncate"] = "window"  # a longer post: more passes, or words without a vector
+    pooling: Literal["first", "mean"] = "first"  # which pieces of a word make its vector
+
+    # Lattice
+    width: Count = 512  # d
+    heads: Count = 8
+    layers: Count = 3  # l
+    ffn_dim: Annotated[int, Field(ge=0)] = 0  # 0: 4 d
+    relative: bool = True  # False: w/o Rel of Table 5
+    objects: Objects = "all"
+    control: Control = "none"
+    max_objects: Annotated[int, Field(ge=0)] = 64  # of a post; what the cap cuts is counted
+
+    # Loss
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    ebd: Literal["separate", "shared", "off"] = "separate"  # weights of the text-only stream
+    ebd_weight: Amount = 0.25  # lambda of Eq. 15
+
+    # Optimisation
+    batch: Count = 16  # posts, at most
+    max_cells: Count = 4096  # of a padded batch, text and objects; one post may exceed it
+    accumulate: Count = 1  # batches a step
+    clip: Amount = 1.0  # gradient norm; 0: not clipped
+    lr_encoder: Amount = 5e-5
+    lr_head: Amount = 2e-4
+    weight_decay: Amount = 0.0  # decoupled, on matrices only
+    warmup: Share = 0.0  # share of the whole training
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # after warm-up; the last two end at 0
+    epochs: Count = 20
+    patience: Count = 5  # epochs without a better dev F1
+    amp: Literal["off", "bf16", "fp16"] = "off"  # autocast, where a GPU trains
+    deterministic: bool = False  # refuse operations that may differ between two runs
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(f"width {self.width} must be even and a multiple of heads {self.heads}")
+        return self
+
+
+# Ours, where the paper is silent: 20 epochs at most, patience 5, gradient norm 1, constant rates, first piece of a
+# word, no weight decay.
+_PAPER = TrainConfig(encoder="bert-base-cased", overflow="truncate")
+
+PRESETS: dict[str, TrainConfig] = {
+    "paper": _PAPER,
+    "minilm": TrainConfig(width=256, lr_head=5e-4, warmup=0.1, schedule="linear", epochs=8, patience=3),
+    "smoke": TrainConfig(width=128, layers=1, lr_head=1e-3, warmup=0.1, schedule="linear", epochs=8, patience=4),
+    "tiny": TrainConfig(width=64, heads=4, layers=1, lr_head=1e-3, epochs=2, patience=2),
+}

@@ -1,0 +1,103 @@
+"""Scores of tag sequences: strict IOB2 spans decide, the lenient figure stands beside; words fill the confusion."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from schema.errors import DataError
+from schema.labels import entities
+
+Tags = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Entities of the gold labels, of the prediction, and in both; P, R and F1 are 0 where nothing is there."""
+
+    n_gold: int = 0
+    n_predicted: int = 0
+    n_correct: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.n_gold + other.n_gold, self.n_predicted + other.n_predicted, self.n_correct + other.n_correct
+        )
+
+    @property
+    def precision(self) -> float:
+        return self.n_correct / self.n_predicted if self.n_predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        return self.n_correct / self.n_gold if self.n_gold else 0.0
+
+    @property
+    def f1(self) -> float:
+        total = self.n_gold + self.n_predicted
+        return 2 * self.n_correct / total if total else 0.0
+
+    def to_json(self) -> dict[str, float | int]:
+        return {
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+            "n_gold": self.n_gold,
+            "n_predicted": self.n_predicted,
+            "n_correct": self.n_correct,
+        }
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Micro-averaged counts and those of each type, in the label set's order."""
+
+    micro: Counts
+    types: dict[str, Counts] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"micro": self.micro.to_json(), "types": {name: self.types[name].to_json() for name in self.types}}
+
+
+def score(gold: Sequence[Tags], predicted: Sequence[Tags], types: Sequence[str], *, lenient: bool = False) -> Scores:
+    """Entity scores over posts of IOB2 tags; an entity counts where words and type agree.
+
+    Strict: only `B-` opens an entity, on both sides. Lenient: an orphan `I-` opens one too, as in seqeval's default.
+    """
+    counts = {name: Counts() for name in types}
+    for post_gold, post_predicted in _pairs(gold, predicted):
+        wanted = set(entities(post_gold, lenient=lenient))
+        given = set(entities(post_predicted, lenient=lenient))
+        for found, change in (
+            (wanted, Counts(n_gold=1)),
+            (given, Counts(n_predicted=1)),
+            (wanted & given, Counts(n_correct=1)),
+        ):
+            for entity in found:
+                counts[entity.type] += change
+    return Scores(sum(counts.values(), Counts()), counts)
+
+
+def confusion(gold: Sequence[Tags], predicted: Sequence[Tags]) -> Counter[tuple[str, str]]:
+    """How many words of each actual type (`O` for none) got each predicted type."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for post_gold, post_predicted in _pairs(gold, predicted):
+        pairs.update((_type(a), _type(b)) for a, b in zip(post_gold, post_predicted, strict=True))
+    return pairs
+
+
+def _type(tag: str) -> str:
+    return tag[2:] or "O"
+
+
+def _pairs(gold: Sequence[Tags], predicted: Sequence[Tags]) -> Iterator[tuple[Tags, Tags]]:
+    if len(gold) != len(predicted):
+        raise DataError("gold and predicted posts differ in number", found=f"{len(gold)} and {len(predicted)}")
+    for index, (a, b) in enumerate(zip(gold, predicted, strict=True)):
+        if len(a) != len(b):
+            raise DataError(
+                "gold and predicted tags differ in number", where=f"post {index}", found=f"{len(a)}, {len(b)}"
+            )
+        yield a, b
