@@ -24,6 +24,7 @@ from embedded.toy_fit import StepResult, fit
 from pipeline.grounding.grounder import Grounder
 from pipeline.grounding.onestage import OneStage
 from pipeline.grounding.onestage_grounder import architecture, load_onestage
+from vision.boxes import iou
 from vision.toy_resnet import ToyResNet, load_toy_resnet
 
 GROUNDER, RESNET = "toy-onestage", "toy-resnet"
@@ -114,10 +115,10 @@ def score_boxes(grounder: Grounder, drawn: toy_data.Drawn) -> dict[str, float]:
                 f"box_{topic}": answer.xyxy,
                 "whole_image": (0, 0, width, height),
                 "random_box": _random_box(rng, width, height),
-                "random_thing": drawn.boxes[row, rng.choice(present)],
+                "random_thing": drawn.boxes[row, rng.choice(present)].tolist(),
             }
             for name, box in boxes.items():
-                hits.setdefault(f"{name}_acc_50", []).append(_overlap(gold, box) >= HIT_IOU)
+                hits.setdefault(f"{name}_acc_50", []).append(iou(gold.tolist(), box) >= HIT_IOU)
     return {"n_questions": len(hits["box_acc_50"]), **{name: float(np.mean(hit)) for name, hit in hits.items()}}
 
 
@@ -160,13 +161,6 @@ def questions(rng: np.random.Generator, kinds: np.ndarray, cues: np.ndarray) -> 
 def _random_box(rng: np.random.Generator, width: int, height: int) -> tuple[float, ...]:
     (x0, x1), (y0, y1) = np.sort(rng.uniform(0, width, 2)), np.sort(rng.uniform(0, height, 2))
     return x0, y0, x1, y1
-
-
-def _overlap(a: np.ndarray, b: tuple[float, ...] | np.ndarray) -> float:
-    """IoU of two boxes with whatever coordinates."""
-    common = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    both = sum(float(box[2] - box[0]) * float(box[3] - box[1]) for box in (a, b))
-    return common / (both - common)
 
 
 def _checkpoint(work: Path, name: str, n_scenes: int, n_steps: int, seed: int) -> Path:

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.keys import digest_file
+from cache.weights import EMBEDDED, save_safetensors
+from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.onestage_grounder import OneStageGrounder
+from pipeline.grounding.registry import build_grounder
+from pipeline.grounding.whole_image import WholeImage
+from schema.errors import WeightsError
+
+
+def test_names_build_their_grounders() -> None:
+    assert isinstance(build_grounder(GroundConfig(grounder="whole-image")), WholeImage)
+    toy = build_grounder(GroundConfig(grounder="toy-onestage"))
+    assert isinstance(toy, OneStageGrounder)
+    assert toy.toy
+    digest = digest_file(EMBEDDED / "toy-onestage.safetensors")
+    assert toy.identity == {"name": "toy-onestage", "version": "1", "weights": digest}
+
+
+def test_weights_may_be_a_path_of_one_s_own(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes((EMBEDDED / "toy-onestage.safetensors").read_bytes())
+    assert build_grounder(GroundConfig(weights=str(copy))).identity == build_grounder(GroundConfig()).identity
+
+
+def test_missing_and_foreign_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no weights 'nowhere'"):
+        build_grounder(GroundConfig(weights="nowhere"))
+    foreign = tmp_path / "foreign.safetensors"
+    save_safetensors(foreign, {"a": np.zeros(3, np.float32)}, {"kind": "other"})
+    with pytest.raises(WeightsError, match=r"foreign.*no weights of a one-stage grounder \(found metadata \['kind'\]"):
+        build_grounder(GroundConfig(weights=str(foreign)))
