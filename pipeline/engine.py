@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from schema.errors import DataError, MissingKeys
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 FLUSH_S = 5.0  # seconds of work that a killed run may lose; each flush writes one shard
+N_PUT = 64  # rows put together: a put asks the store what it has
+N_AHEAD = 2  # results a worker that may wait for whoever takes them
 
 
 class Progress(Protocol):
@@ -118,17 +123,45 @@ def stream(
     progress(done, total)
     if not absent:
         return Tally(stage, total, 0)
-    left, flushed = set(absent), time.monotonic()
+    left, fresh, flushed = set(absent), {}, time.monotonic()
     try:
         for key, value in compute({key: wanted[key] for key in absent}):
-            store.put({key: value})
+            fresh[key] = value
             left.discard(key)
-            progress(total - len(left), total)
-            if time.monotonic() - flushed > FLUSH_S:
+            late = time.monotonic() - flushed > FLUSH_S
+            if late or len(fresh) >= N_PUT:
+                store.put(fresh)
+                fresh = {}
+                progress(total - len(left), total)
+            if late:
                 store.flush()
                 flushed = time.monotonic()
     finally:
+        store.put(fresh)
         store.flush()
+        progress(total - len(left), total)
     if left:
         raise DataError(f"{stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
     return Tally(stage, total, len(absent))
+
+
+def ahead(work: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
+    """`work` of every item, in order, computed by threads ahead of whoever takes it; 0 workers: when it is taken.
+
+    At most N_AHEAD results a worker wait, so memory stays bounded however slow the taker is. The first error ends it.
+    """
+    if n_workers == 0:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(n_workers, thread_name_prefix="ahead") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > N_AHEAD * n_workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,9 +1,12 @@
 """Rows are decided, computed once, put as they come, and kept when a run dies."""
 
+import threading
+import time
+
 import pytest
 
 from pipeline import engine
-from pipeline.engine import Memory, Tally, fill, stream
+from pipeline.engine import Memory, Tally, ahead, fill, stream
 from schema.errors import DataError, MissingKeys
 
 
@@ -92,13 +95,27 @@ def test_flushes_while_it_runs(monkeypatch):
     assert len(store.durable) == 6
 
 
+def test_rows_are_put_in_groups_as_they_come(monkeypatch):
+    monkeypatch.setattr(engine, "N_PUT", 2)
+    store, held = Recorder(), []
+
+    def compute(missing):
+        for key in missing:
+            held.append(len(store._rows))
+            yield key, 0
+
+    stream(store, {f"k{index}": index for index in range(5)}, compute, stage="s")
+    assert held == [0, 0, 2, 2, 4], "at most a group waits outside the store"
+
+
 def test_progress_starts_with_what_is_stored():
     store, calls = Recorder(), []
     store.put({"a": 1})
     fill(
         store, [("a", 1), ("b", 2), ("c", 3)], Squares(), batch=1, stage="s", progress=lambda *call: calls.append(call)
     )
-    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert (calls[0], calls[-1]) == ((1, 3), (3, 3))
+    assert calls == sorted(calls)
 
 
 def test_a_row_left_out_is_an_error():
@@ -115,3 +132,37 @@ def test_memory_names_what_it_lacks():
 
 def test_nothing_wanted():
     assert fill(None, [], Squares(), batch=4, stage="s") == ({}, Tally("s", 0, 0))
+
+
+@pytest.mark.parametrize("n_workers", [0, 1, 3])
+def test_ahead_keeps_the_order(n_workers):
+    def work(item):
+        time.sleep(0.002 * (item % 3))
+        return item * 2
+
+    assert list(ahead(work, range(20), n_workers)) == list(range(0, 40, 2))
+
+
+def test_ahead_is_bounded_and_stops_early():
+    started, taken = [], []
+    results = ahead(lambda item: started.append(item) or item, iter(range(1000)), 2)
+    for _ in range(3):
+        taken.append(next(results))
+        time.sleep(0.01)
+        assert len(started) <= len(taken) + engine.N_AHEAD * 2 + 1
+    results.close()
+    assert taken == [0, 1, 2]
+    assert len(started) < 12, "nobody takes the rest, nobody computes it"
+
+
+def test_ahead_hands_on_errors():
+    def work(item):
+        if item == 3:
+            raise DataError("no picture")
+        return item
+
+    got = []
+    with pytest.raises(DataError, match="no picture"):
+        got.extend(ahead(work, range(1000), 2))
+    assert got == [0, 1, 2]
+    assert threading.active_count() < 20
