@@ -1,9 +1,9 @@
 """The public API and the only joiner of the rooms: a project's stages, and trained runs that predict.
 
-    import fmit
-    model = fmit.load("runs/smoke-fmit-0")
-    for prediction in model.predict(posts, images="data/smoke/images"):
-        print(prediction.entities)
+import fmit
+model = fmit.load("runs/smoke-fmit-0")
+for prediction in model.predict(posts, images="data/smoke/images"):
+    print(prediction.entities)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from schema.params import Params, read_params
 
 if TYPE_CHECKING:
     from model.fit import EpochResult
+    from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress, Tally
     from pipeline.stages.ingest import IngestReport
 
@@ -55,3 +56,32 @@ class Project:
 
     def run(self, dataset: str, approach: str, seed: int) -> Path:
         return self.root / "runs" / f"{dataset}-{approach}-{seed}"
+
+    def draw(self, dataset: str, progress: Progress) -> str:
+        """Draw a dataset of the project's own; returns its line."""
+        from embedded import draw
+
+        config = draw.DrawConfig.from_section(self.params.drawing(dataset), f"draw.{dataset}", draw.PRESETS)
+        return draw.run(config, self.data(dataset), progress).line(dataset)
+
+    def ingest(self, dataset: str, progress: Progress) -> IngestReport:
+        """Raw files to posts.parquet."""
+        from pipeline.stages import ingest
+
+        return ingest.run(self.source(dataset), self.data(dataset), self.out(dataset, "posts.parquet"), progress)
+
+    def source(self, dataset: str) -> SourceConfig:
+        """How the dataset's raw files are written."""
+        from pipeline.corpus.config import PRESETS, SourceConfig
+
+        return SourceConfig.from_section(self.params.dataset(dataset).source, f"data.{dataset}.source", PRESETS)
+
+    def phrases(self, dataset: str, progress: Progress) -> Tally:
+        """posts.parquet to phrases.parquet."""
+        from pipeline.phrases.config import PRESETS, PhrasesConfig
+        from pipeline.stages import phrases
+
+        config = PhrasesConfig.from_section(self.params.dataset(dataset).phrases, f"data.{dataset}.phrases", PRESETS)
+        return phrases.run(
+            config, self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet"), self.store, progress
+        )

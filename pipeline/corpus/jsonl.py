@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,20 +27,40 @@ def read(path: Path, source: SourceConfig) -> Iterator[RawPost]:
     "images"?}` with characters `[start, end)`; without labels or entities a post is unlabelled. Other keys are left
     alone, unless they look like one of these misspelt. Raises DataError with file:line.
     """
+    return _posts(((number, line) for number, line in lines(path) if line.strip()), source, path, _parsed)
+
+
+def from_rows(rows: Iterable[Mapping[str, Any] | str], source: SourceConfig) -> Iterator[RawPost]:
+    """Posts given in memory: objects as in a file's lines, or raw texts; one without an id gets its number, from 1."""
+    return _posts(enumerate(rows, start=1), source, Path("posts"), None)
+
+
+def _posts(
+    numbered: Iterable[tuple[int, Any]], source: SourceConfig, path: Path, parse: Callable[[str], Any] | None
+) -> Iterator[RawPost]:
     reader = TagReader(source.label_set(), source.scheme)
-    for number, line in lines(path):
-        if line.strip():
-            try:
-                yield _post(_row(line), reader, path, number)
-            except DataError as error:
-                raise (error if error.where else moved(error, f"{path}:{number}")) from None
+    for number, value in numbered:
+        try:
+            row = _row(parse(value)) if parse else _row(_given(value, number))
+            yield _post(row, reader, path, number)
+        except DataError as error:
+            raise (error if error.where else moved(error, f"{path}:{number}")) from None
 
 
-def _row(line: str) -> _Row:
+def _given(value: Mapping[str, Any] | str, number: int) -> Any:
+    if isinstance(value, str):
+        return {"id": str(number), "text": value}
+    return {"id": str(number), **value} if isinstance(value, Mapping) else value
+
+
+def _parsed(line: str) -> Any:
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError("not JSON", found=str(error), todo="write one object a line") from None
+
+
+def _row(row: Any) -> _Row:
     if not isinstance(row, dict):
         raise DataError("not an object", found=type(row).__name__, todo='write {"id": ..., "tokens": [...]} a line')
     for key in row:

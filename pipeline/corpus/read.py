@@ -93,8 +93,12 @@ def read_posts_file(
     `gallery` holds the pictures (None: all of them are missing), `ids` the ids given so far to the dataset's other
     files. A CoNLL id names its picture, a repeat's too. Raises DataError with file:line.
     """
-    gallery, ids = gallery or Gallery(None, source.image_suffix), ids or Ids()
     raws = (conll if source.format == "conll" else jsonl).read(path, source)
+    return probed(raws, split, gallery or Gallery(None, source.image_suffix), ids or Ids())
+
+
+def probed(raws: Iterator[RawPost], split: Split, gallery: Gallery, ids: Ids) -> Iterator[Post]:
+    """Raw posts with ids of their own and their pictures looked at, in order."""
     while chunk := list(islice(raws, CHUNK_POSTS)):
         names = [raw.images or ((gallery.name(raw.image_stem),) if raw.image_stem else ()) for raw in chunk]
         gallery.look(name for some in names for name in some)

@@ -94,3 +94,15 @@ def test_bioes_labels_and_entities_by_characters_agree(tmp_path):
     tokens = {"id": "1", "tokens": ["Oslo", "now"], "labels": ["S-LOC", "O"]}
     first, second = read(tmp_path, tokens, text_post(), scheme="bioes")
     assert first.tags == second.tags == ("B-LOC", "O")
+
+
+def test_posts_in_memory_are_read_like_lines():
+    rows = ["Hello Rome!", {"tokens": ["a", "b"]}, {"id": "x", "text": "hey you", "images": ["p.png"]}]
+    first, second, third = jsonl.from_rows(rows, SourceConfig(format="jsonl"))
+    assert (first.id, first.words) == ("1", ("Hello", "Rome", "!"))
+    assert (second.id, second.words) == ("2", ("a", "b"))
+    assert (third.id, third.images) == ("x", ("p.png",))
+    with pytest.raises(DataError, match=r"posts:1: unknown key 'token'; did you mean tokens\?"):
+        list(jsonl.from_rows([{"token": ["a"]}], SourceConfig(format="jsonl")))
+    with pytest.raises(DataError, match="posts:1: not an object"):
+        list(jsonl.from_rows([3], SourceConfig(format="jsonl")))
