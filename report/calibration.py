@@ -1,0 +1,43 @@
+"""Do confidences keep their word? Bins of a reliability plot and the expected calibration error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+N_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Predictions whose confidence lies in `[low, high)`, the last bin closed; means are 0 where there are none."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(judged: Sequence[tuple[float, bool]], n_bins: int = N_BINS) -> list[Bin]:
+    """Bins of equal width over (confidence in 0..1, whether words and type are right)."""
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(n_bins)]
+    for confidence, is_right in judged:
+        members[min(int(confidence * n_bins), n_bins - 1)].append((confidence, is_right))
+    return [_bin(index, n_bins, found) for index, found in enumerate(members)]
+
+
+def expected_error(bins: Sequence[Bin]) -> float | None:
+    """ECE: the mean of |accuracy - confidence| over bins, weighted by their counts (Naeini et al. 2015, Guo et al.
+    2017); None without predictions."""
+    total = sum(found.n for found in bins)
+    if not total:
+        return None
+    return sum(found.n * abs(found.accuracy - found.confidence) for found in bins) / total
+
+
+def _bin(index: int, n_bins: int, found: Sequence[tuple[float, bool]]) -> Bin:
+    n = len(found)
+    confidence = sum(value for value, _ in found) / n if n else 0.0
+    accuracy = sum(is_right for _, is_right in found) / n if n else 0.0
+    return Bin(index / n_bins, (index + 1) / n_bins, n, confidence, accuracy)

@@ -1,0 +1,138 @@
+"""Figures as SVG of our own: colours come from the page's style sheet, every text is escaped by the XML writer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree as Tree
+
+from markupsafe import Markup
+
+from report.calibration import Bin
+from report.safe import safe_text
+
+WIDTH, HEIGHT = 460, 280  # user units of a chart; the page scales it
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 40  # margins around the plotted area
+
+
+class Axes:
+    """The plotted area of a chart, from data to user units, with its grid and labels."""
+
+    def __init__(self, title: str, x: tuple[float, float], y: tuple[float, float], height: int = HEIGHT) -> None:
+        self.x, self.y, self.height = x, y, height
+        self.svg = Tree.Element("svg", {"viewBox": f"0 0 {WIDTH} {height}", "role": "img", "class": "chart"})
+        add(self.svg, "title", text=title)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """User units of a point of the data."""
+        across = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
+        up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), self.height - BOTTOM - up * (self.height - TOP - BOTTOM)
+
+    def grid(self, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str) -> None:
+        for value in y_ticks:
+            y = self.at(self.x[0], value)[1]
+            add(self.svg, "line", "grid", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y)
+            add(self.svg, "text", "tick end", text=f"{value:g}", x=LEFT - 7, y=y + 4)
+        for value in x_ticks:
+            x = self.at(value, self.y[0])[0]
+            add(self.svg, "text", "tick middle", text=f"{value:g}", x=x, y=self.height - BOTTOM + 16)
+        add(self.svg, "text", "axis middle", text=x_name, x=(LEFT + WIDTH - RIGHT) / 2, y=self.height - 6)
+        add(self.svg, "text", "axis", text=y_name, x=LEFT + 4, y=TOP + 9)
+
+    def line(self, points: Sequence[tuple[float, float]], name: str, title: str) -> None:
+        places = [self.at(*point) for point in points]
+        path = " ".join(f"{'L' if at else 'M'}{x:.1f} {y:.1f}" for at, (x, y) in enumerate(places))
+        add(self.svg, "path", f"line {name}", d=path)
+        for (x, y), (at, value) in zip(places, points, strict=True):
+            dot = add(self.svg, "circle", f"dot {name}", cx=x, cy=y, r=3.2)
+            add(dot, "title", text=f"{title} at {at:g}: {value:.4g}")
+
+    def markup(self) -> Markup:
+        return Markup(Tree.tostring(self.svg, encoding="unicode"))
+
+
+def add(parent: Tree.Element, name: str, css: str = "", *, text: str = "", **attributes: object) -> Tree.Element:
+    """A child element; numbers are written short, text is made safe and then escaped by the writer."""
+    shown = {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in attributes.items()}
+    child = Tree.SubElement(parent, name, {**({"class": css} if css else {}), **shown})
+    child.text = safe_text(text) or None
+    return child
+
+
+def learning_curve(curves: Sequence[Mapping[str, Any]], columns: Mapping[str, str], y_name: str) -> Markup | None:
+    """One chart of columns (name -> title) over epochs; None where the curves hold no number of them.
+
+    Scores (all values in 0..1) get an axis that ends at 1; anything else starts at 0.
+    """
+    lines = {name: _points(curves, name) for name in columns}
+    values = [value for points in lines.values() for _, value in points]
+    if not values:
+        return None
+    places = [x for points in lines.values() for x, _ in points]
+    y_ticks = ticks(*_range(values, is_score=y_name != "loss"))
+    axes = Axes(f"{y_name} by epoch", (min(places), max(places)), (y_ticks[0], y_ticks[-1]))
+    axes.grid(_epochs(places), y_ticks, "epoch", y_name)
+    for index, (name, points) in enumerate(lines.items()):
+        axes.line(points, f"s{index}", columns[name])
+    return axes.markup()
+
+
+def reliability_plot(bins: Sequence[Bin]) -> Markup:
+    """Accuracy over confidence, a bar for each bin, with the line of perfect calibration and the counts below."""
+    axes = Axes("accuracy of predictions by confidence", (0, 1), (0, 1))
+    axes.grid([0, 0.2, 0.4, 0.6, 0.8, 1], [0, 0.25, 0.5, 0.75, 1], "confidence", "right")
+    for found in bins:
+        if not found.n:
+            continue
+        (x0, y), (x1, base) = axes.at(found.low, found.accuracy), axes.at(found.high, 0)
+        bar = add(axes.svg, "rect", "bar", x=x0 + 1.5, y=y, width=x1 - x0 - 3, height=max(base - y, 1.0))
+        title = f"{found.low:.1f} to {found.high:.1f}: {found.n} predictions, mean confidence {found.confidence:.3f}"
+        add(bar, "title", text=f"{title}, {found.accuracy:.1%} right")
+        gap = add(axes.svg, "line", "gap", x1=x0 + 1.5, x2=x1 - 1.5, y1=axes.at(0, found.confidence)[1])
+        gap.set("y2", gap.attrib["y1"])
+        add(axes.svg, "text", "count middle", text=f"{found.n}", x=(x0 + x1) / 2, y=base - 4)
+    (x0, y0), (x1, y1) = axes.at(0, 0), axes.at(1, 1)
+    add(axes.svg, "line", "diagonal", x1=x0, y1=y0, x2=x1, y2=y1)
+    return axes.markup()
+
+
+def bar(value: float, mark: float | None) -> Markup:
+    """A score in 0..1 as a bar, with a mark at the other reading's score."""
+    svg = Tree.Element(
+        "svg", {"viewBox": "0 0 100 10", "preserveAspectRatio": "none", "class": "bar", "aria-hidden": "true"}
+    )
+    add(svg, "rect", "track", x=0, y=2, width=100, height=6)
+    add(svg, "rect", "fill", x=0, y=2, width=100 * _unit(value), height=6)
+    if mark is not None:
+        add(svg, "rect", "mark", x=min(99.0, 100 * _unit(mark)), y=0, width=1, height=10)
+    return Markup(Tree.tostring(svg, encoding="unicode"))
+
+
+def ticks(low: float, high: float, n: int = 5) -> list[float]:
+    """About `n` round numbers or fewer (1, 2 or 5 times a power of ten apart) that hold `[low, high]` between them."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / n))
+    step = next(factor * power for factor in (1, 2, 5, 10, 20) if span / (factor * power) <= n + 1e-9)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+
+
+def _points(curves: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    found = [(float(row["epoch"]), float(row[name])) for row in curves if row.get(name) is not None and "epoch" in row]
+    return [point for point in found if all(map(math.isfinite, point))]
+
+
+def _range(values: Sequence[float], *, is_score: bool) -> tuple[float, float]:
+    return (min(values), min(1.0, max(values))) if is_score else (0.0, max(values))
+
+
+def _epochs(places: Sequence[float]) -> list[float]:
+    whole = sorted(set(places))
+    step = math.ceil(len(whole) / 10)
+    return whole[::step]
+
+
+def _unit(value: float) -> float:
+    return min(1.0, max(0.0, float(value)))

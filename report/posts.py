@@ -1,0 +1,120 @@
+"""Posts as the data block of a page: what its script draws, safe, perhaps redacted, within a budget of bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from report.errors import KINDS, MEANINGS, TITLES, outcomes
+from report.runs import Line, Picture, Thing
+from report.safe import redacted, safe_text, safe_word
+from report.thumbnails import Album
+from schema.labels import entities
+from schema.records import Entity, Grounded, Post, Span
+
+TEXT_BUDGET = 5_000_000  # bytes of a page's posts, pictures apart
+NAME_CHARS = 60  # of a picture's file name
+
+
+@dataclass
+class Posts:
+    """Posts of a page as they are added: `data` is what the page carries, `n_left_out` had no room."""
+
+    types: Sequence[str]
+    general: dict[str, str]  # general word -> entity type
+    album: Album
+    redact: bool = False
+    judge: bool = True  # compare gold and predicted; without predictions there is nothing to judge
+    budget: int = TEXT_BUDGET
+    shown: list[dict[str, Any]] = field(default_factory=list)
+    n_left_out: int = 0
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Add posts while there is room; one that is too large alone leaves room for others."""
+        for line in lines:
+            post = self._post(line)
+            n_bytes = len(json.dumps(post))
+            if n_bytes > self.budget:
+                self.n_left_out += 1
+                continue
+            self.budget -= n_bytes
+            post["pictures"] = [self._picture(picture) for picture in line.pictures]
+            self.shown.append(post)
+
+    def data(self) -> dict[str, Any]:
+        """The data block: tables of names once, then the posts, then the pictures."""
+        return {
+            "types": [safe_text(name, NAME_CHARS) for name in self.types],
+            "kinds": [{"name": kind, "title": TITLES[kind], "meaning": MEANINGS[kind]} for kind in KINDS],
+            "redacted": self.redact,
+            "posts": self.shown,
+            "thumbs": self.album.uris,
+        }
+
+    def _post(self, line: Line) -> dict[str, Any]:
+        words = redacted(line.words) if self.redact else line.words
+        found = outcomes(line.gold, line.entities) if self.judge and line.gold is not None else []
+        return {
+            "id": safe_text(line.id),
+            "split": line.split,
+            "words": [safe_word(word) for word in words],
+            "gold": None if line.gold is None else [self._entity(entity) for entity in line.gold],
+            "predicted": [[*self._entity(one.entity), _short(one.confidence)] for one in line.predicted],
+            "outcomes": [[KINDS.index(one.kind), _index(one.gold), _index(one.predicted)] for one in found],
+            "boxes": [self._box(thing, words) for thing in line.things if thing.xyxy and thing.source != "image"],
+        }
+
+    def _entity(self, entity: Entity) -> list[int]:
+        return [entity.span.start, entity.span.end, self.types.index(entity.type)]
+
+    def _box(self, thing: Thing, words: Sequence[str]) -> list[Any]:
+        """[text, start, end (-1: all words), type (-1: none), picture, x0, y0, x1, y1, score]."""
+        span = thing.span or Span(0, len(words))
+        text = " ".join(words[span.start : span.end]) if thing.span else _redacted(thing.text, self.redact)
+        kind = self.general.get(thing.text) if thing.source == "general" else None
+        place = [span.start, span.end] if thing.span else [-1, -1]
+        type_index = self.types.index(kind) if kind in self.types else -1
+        return [safe_text(text, 120), *place, type_index, thing.image_index, *(thing.xyxy or ()), _short(thing.score)]
+
+    def _picture(self, picture: Picture) -> dict[str, Any]:
+        is_shown = picture.state == "ok" and not self.redact
+        thumb = self.album.place(picture.name, picture.digest) if is_shown else None
+        return {
+            "thumb": _index(thumb),
+            "width": picture.width,
+            "height": picture.height,
+            "state": safe_text(picture.state, NAME_CHARS),
+            "name": "" if self.redact else safe_text(picture.name, NAME_CHARS),
+        }
+
+
+def line_of(post: Post, boxes: Iterable[Grounded]) -> Line:
+    """A post that was not tagged, as a line: gold entities where it has labels, and the boxes found in its pictures."""
+    pictures = tuple(Picture(one.name, one.digest, one.width, one.height, one.state) for one in post.images)
+    things = tuple(
+        Thing(one.source, one.text, one.span, one.box.image_index, one.box.xyxy, one.score)
+        for one in boxes
+        if one.box.image_index < len(pictures)
+    )
+    gold = None if post.tags is None else tuple(entities(post.tags))
+    return Line(post.id, post.split, post.words, pictures, gold, (), things)
+
+
+def n_pictures(lines: Iterable[Line]) -> int:
+    """How many distinct pictures the posts ask for."""
+    pictures = (picture for line in lines for picture in line.pictures if picture.state == "ok")
+    return len({picture.digest or picture.name for picture in pictures})
+
+
+def _redacted(text: str, redact: bool) -> str:
+    return " ".join(redacted(text.split())) if redact else text
+
+
+def _index(value: int | None) -> int:
+    return -1 if value is None else value
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

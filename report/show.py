@@ -1,0 +1,195 @@
+"""One post, all that the pipeline knows of it: on a terminal and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL.Image
+from rich.console import Console
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from report.lattice import Place, figure, places
+from report.pages import script_json, write_page
+from report.posts import Posts, line_of, n_pictures
+from report.safe import safe_text, safe_word
+from report.thumbnails import Album, Colour, Loader, load_or_none, with_boxes
+from schema.labels import LabelSet, entities
+from schema.records import Box, Grounded, Post, PostPhrases, Region
+
+# Names of the terminal's own colours, so that they suit its background; types take them in turn.
+STYLES = ("bright_blue", "green", "yellow", "magenta", "red", "cyan")
+RGB: tuple[Colour, ...] = ((40, 100, 230), (30, 150, 70), (220, 120, 20), (150, 70, 200), (200, 50, 90), (0, 150, 160))
+PICTURE_COLUMNS = 64  # of a picture on a terminal; a character holds one pixel across, two down
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A post with what the stages made of it.
+
+    `view` is the parse view: per sentence (word as the parser sees it, index of the post's word); None: not given.
+    `regions` are the objects of the pack, in the lattice's order.
+    """
+
+    post: Post
+    labels: LabelSet
+    view: tuple[tuple[tuple[str, int], ...], ...] | None = None
+    phrases: PostPhrases | None = None
+    boxes: tuple[Grounded, ...] = ()
+    regions: tuple[Region, ...] = ()
+    toy: bool = False
+
+    @property
+    def places(self) -> list[Place]:
+        return places(self.regions, self.post.n_words)
+
+
+def write_html(shown: Shown, out: Path, *, load_image: Loader, redact: bool = False) -> None:
+    """The post as a page of its own, under the same policy as the report's."""
+    line = line_of(shown.post, shown.boxes)
+    types = tuple(dict.fromkeys([*shown.labels.types, *(entity.type for entity in line.gold or ())]))
+    general = {word: name for name, word in shown.labels.words.items()}
+    posts = Posts(types, general, Album(load_image, n_pictures([line])), redact, judge=False)
+    posts.add([line])
+    hidden = [] if redact else shown.places  # texts of objects would tell what is hidden
+    write_page(
+        out,
+        "post.html.jinja",
+        ("cards.js", "post.js"),
+        shown=shown,
+        words=() if redact else shown.post.words,
+        view=None if redact else shown.view,
+        phrases=None if redact else shown.phrases,
+        places=hidden,
+        lattice=figure(shown.post.words, hidden) if hidden else None,
+        redact=redact,
+        data=script_json(posts.data()),
+    )
+
+
+def to_terminal(shown: Shown, console: Console, *, load_image: Loader | None = None) -> None:
+    """Print the post: words with their labels, parse view, phrases, objects, and pictures where colours are there."""
+    post = shown.post
+    console.print(Text(f"{safe_text(post.id)}  {post.split}  {post.n_words} words", "bold"))
+    if shown.toy:
+        console.print(Text("toy parts: boxes and features come from parts trained on drawings", "yellow"))
+    console.print(_sentence(shown))
+    for name, lines in (("parse view", _view_lines(shown)), ("pictures", _image_lines(post))):
+        console.print(Text(f"\n{name}", "dim"))
+        for text in lines:
+            console.print(Text(f"  {text}"))
+    for table in (_phrase_table(shown), _object_table(shown)):
+        console.print(table)
+    if load_image is not None and console.color_system in ("256", "truecolor"):
+        for picture in _pictures(shown, load_image, min(PICTURE_COLUMNS, console.width - 2)):
+            console.print(picture)
+
+
+def _sentence(shown: Shown) -> Text:
+    post, text = shown.post, Text()
+    found = entities(post.tags or ())
+    for at, word in enumerate(post.words):
+        entity = next((one for one in found if one.span.start <= at < one.span.end), None)
+        text.append(safe_word(word), _style(shown, entity.type) if entity else "")
+        if entity and at == entity.span.end - 1:
+            text.append(f"[{safe_text(entity.type)}]", "dim")
+        text.append(" ")
+    return text
+
+
+def _style(shown: Shown, name: str) -> str:
+    return f"bold {STYLES[shown.labels.types.index(name) % len(STYLES)]}" if name in shown.labels.types else "bold"
+
+
+def _view_lines(shown: Shown) -> Iterator[str]:
+    if shown.view is None:
+        yield "not given"
+        return
+    for sentence in shown.view:
+        yield " ".join(safe_word(word) for word, _ in sentence)
+    kept = {index for sentence in shown.view for _, index in sentence}
+    dropped = [safe_word(word) for at, word in enumerate(shown.post.words) if at not in kept]
+    yield f"dropped: {' '.join(dropped)}" if dropped else "nothing dropped"
+    if shown.phrases and shown.phrases.fallback:
+        yield f"fallback: {safe_text(shown.phrases.fallback)}"
+
+
+def _image_lines(post: Post) -> Iterator[str]:
+    if not post.images:
+        yield "none"
+    for at, image in enumerate(post.images):
+        state = f"{image.width} x {image.height} px" if image.ok else f"{image.state}: {safe_text(image.reason)}"
+        yield f"{at}  {safe_text(image.name, 80)}  {state}"
+
+
+def _phrase_table(shown: Shown) -> Table:
+    table = _table("noun phrases", "words", "phrase", "label", "box", "score")
+    boxes = {one.span: one for one in shown.boxes if one.source == "phrase"}
+    for phrase in shown.phrases.phrases if shown.phrases else ():
+        found = boxes.get(phrase.span)
+        box, score = (_box(found.box), f"{found.score:.3f}") if found else ("–", "–")
+        _row(table, f"{phrase.span.start}–{phrase.span.end}", safe_text(phrase.text, 80), phrase.label, box, score)
+    return table
+
+
+def _object_table(shown: Shown) -> Table:
+    table = _table("objects of the lattice", "source", "text", "head", "tail", "box", "score")
+    for place in shown.places:
+        region = place.region
+        box = _box(region.box) if region.box else "no picture"
+        _row(table, region.source, safe_text(region.text, 80), place.head, place.tail, box, f"{region.score:.3f}")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=Text(f"\n{title}", "dim"), title_justify="left", box=None, pad_edge=False, header_style="underline"
+    )
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("head", "tail", "score") else "left", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: object) -> None:
+    table.add_row(*(Text(safe_text(cell)) for cell in cells))  # Text: no markup, whatever a post says
+
+
+def _box(box: Box) -> str:
+    return f"{box.image_index}: ({box.x0}, {box.y0})–({box.x1}, {box.y1})"
+
+
+def _pictures(shown: Shown, load_image: Loader, columns: int) -> Iterator[Text]:
+    """Pictures with their boxes in half blocks: the upper pixel is a character's colour, the lower its background."""
+    for index, image in enumerate(shown.post.images):
+        loaded = load_or_none(load_image, image.name, image.digest) if image.ok else None
+        if loaded is None:
+            continue
+        boxes = [(one.box.xyxy, _rgb(shown, one)) for one in shown.boxes if one.box.image_index == index]
+        yield blocks(with_boxes(loaded, boxes, columns, line_px=1))
+
+
+def blocks(image: PIL.Image.Image) -> Text:
+    """A picture in RGB as text, one column a pixel, one line two rows."""
+    text, row = Text(), 3 * image.width
+    rows = [image.tobytes()[at : at + row] for at in range(0, row * image.height, row)]
+    for y in range(0, image.height, 2):
+        upper, lower = rows[y], rows[min(y + 1, image.height - 1)]
+        for at in range(0, row, 3):
+            text.append("▀", Style(color=_hex(upper[at : at + 3]), bgcolor=_hex(lower[at : at + 3])))
+        text.append("\n")
+    return text
+
+
+def _rgb(shown: Shown, found: Grounded) -> Colour:
+    names = [name for name, word in shown.labels.words.items() if word == found.text and found.source == "general"]
+    if not names and found.span:
+        names = [one.type for one in entities(shown.post.tags or ()) if one.span.overlaps(found.span)]
+    known = [name for name in names if name in shown.labels.types]
+    return RGB[shown.labels.types.index(known[0]) % len(RGB)] if known else (90, 90, 100)
+
+
+def _hex(pixel: bytes) -> str:
+    return f"#{pixel.hex()}"

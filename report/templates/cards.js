@@ -1,0 +1,225 @@
+"use strict";
+/* Draws posts. Text enters the page as text nodes only; nothing here writes markup. */
+const SVG = "http://www.w3.org/2000/svg";
+const SIGNS = { correct: "✓", type: "≠", boundary: "↔", both: "✕", missed: "∅", spurious: "+" };
+const data = JSON.parse(document.getElementById("data").textContent);
+
+function make(name, attributes, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+function draw(name, attributes, ...children) {
+  return fill(document.createElementNS(SVG, name), attributes, children);
+}
+function fill(node, attributes, children) {
+  for (const [key, value] of Object.entries(attributes || {})) {
+    if (value !== null && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+function percent(value) {
+  return value === null ? "" : `${Math.floor(value * 100)}`;
+}
+function short(name) {
+  return name.length > 16 ? `${name.slice(0, 15)}…` : name;
+}
+function hue(type) {
+  return type < 0 ? "neutral" : `t${type % 12}`;
+}
+
+/* Types of predictions lend phrases their colours; a general word has its own type's. */
+function boxType(post, box) {
+  if (box[3] >= 0 || box[1] < 0) return box[3];
+  const met = (post.predicted.length ? post.predicted : post.gold || []).find((entity) => entity[0] < box[2] && box[1] < entity[1]);
+  return met ? met[2] : -1;
+}
+
+function card(post) {
+  const node = make("article", { class: "card" });
+  const pictures = post.pictures.map((picture, index) => frame(post, picture, index));
+  node.append(
+    make("div", { class: "media" }, ...(pictures.length ? pictures : [make("p", { class: "empty" }, "No picture")])),
+    make("div", { class: "body" }, heading(post), sentence(post), verdicts(post), phrases(post)),
+  );
+  link(node, post);
+  return node;
+}
+
+function heading(post) {
+  const id = make("a", { href: `#post=${encodeURIComponent(post.id)}`, title: "A link to this post" }, post.id);
+  return make("h3", {}, id, make("span", { class: "split-name" }, post.split));
+}
+
+function frame(post, picture, index) {
+  const caption = make("figcaption", {}, label(picture));
+  const figure = make("figure", { class: "picture" }, caption);
+  figure.dataset.label = caption.textContent;
+  if (picture.state !== "ok" || !picture.width) {
+    figure.prepend(make("p", { class: "empty" }, `Picture ${picture.state === "ok" ? "without a size" : picture.state}`));
+    return figure;
+  }
+  const holder = make("div", { class: "frame" });
+  holder.style.aspectRatio = `${picture.width} / ${picture.height}`;
+  holder.style.maxWidth = `${Math.max(90, Math.round((300 * picture.width) / picture.height))}px`;
+  if (picture.thumb >= 0) {
+    const alt = `Picture ${index + 1} of post ${post.id}`;
+    holder.append(make("img", { alt, src: data.thumbs[picture.thumb], decoding: "async", draggable: "false" }));
+  } else {
+    holder.append(make("p", { class: "empty" }, data.redacted ? "Picture hidden" : "Picture left out"));
+  }
+  holder.append(boxes(post, picture, index));
+  figure.prepend(holder);
+  return figure;
+}
+
+function label(picture) {
+  const size = picture.width ? `${picture.width} × ${picture.height} px` : "";
+  return [picture.name, size].filter(Boolean).join(" · ") || picture.state;
+}
+
+/* The drawing's units are the picture's pixels, so boxes stand where the table says at any size. Small ones on top. */
+function boxes(post, picture, index) {
+  const drawing = draw("svg", { viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "none" });
+  const here = post.boxes.map((box, at) => [at, box]).filter(([, box]) => box[4] === index);
+  const area = (box) => (box[7] - box[5]) * (box[8] - box[6]);
+  here.sort((one, other) => area(other[1]) - area(one[1]));
+  for (const [at, box] of here) {
+    const place = { x: box[5], y: box[6], width: box[7] - box[5], height: box[8] - box[6] };
+    const name = `${hue(boxType(post, box))}${box[1] < 0 ? " general" : ""}`;
+    drawing.append(draw("rect", { ...place, class: `halo ${name}`, "data-halo": at }));
+    drawing.append(draw("rect", { ...place, class: name, "data-box": at }, draw("title", {}, box[0])));
+  }
+  return drawing;
+}
+
+function sentence(post) {
+  const gold = lanes(post, post.gold || [], 1);
+  const predicted = lanes(post, post.predicted, 2);
+  const plain = !gold.some(Boolean) && !predicted.some(Boolean);
+  const line = make("p", { class: plain ? "words plain" : post.predicted.length ? "words" : "words upper", dir: "auto" });
+  post.words.forEach((word, at) => {
+    const text = make("span", { class: "text" }, `${word} `);
+    const column = make("span", { class: "word", "data-word": at });
+    if (plain) column.append(text);
+    else column.append(lane(gold[at], "gold"), text, lane(predicted[at], "pred"));
+    line.append(column);
+  });
+  return line;
+}
+
+/* Per word: the entity that covers it, whether it begins and ends there, and whether the outcome is right. */
+function lanes(post, entities, side) {
+  const found = new Array(post.words.length);
+  entities.forEach((entity, index) => {
+    const outcome = post.outcomes.find((one) => one[side] === index);
+    const wrong = outcome !== undefined && data.kinds[outcome[0]].name !== "correct";
+    for (let at = entity[0]; at < entity[1]; at += 1) {
+      found[at] = { entity, first: at === entity[0], last: at === entity[1] - 1, wrong };
+    }
+  });
+  found.forEach((part, at) => {
+    part.loose = part.first && !found[at + 1]?.first; // its label may reach over the next word
+  });
+  return found;
+}
+function lane(part, side) {
+  if (!part) return make("span", { class: "lane", "aria-hidden": "true" });
+  const [, , type, confidence] = part.entity;
+  const name = ["lane", side, hue(type), part.last && "last", part.loose && "loose", part.wrong && "wrong"].filter(Boolean).join(" ");
+  const text = part.first ? [short(data.types[type]), confidence === undefined ? "" : percent(confidence)] : [];
+  return make("span", { class: name, "aria-hidden": "true" }, text.filter(Boolean).join(" "));
+}
+
+function verdicts(post) {
+  const list = make("ul", { class: "verdicts" });
+  for (const [kind, gold, predicted] of post.outcomes) {
+    const item = make("li", {}, badge(kind));
+    const [a, b] = [gold < 0 ? null : post.gold[gold], predicted < 0 ? null : post.predicted[predicted]];
+    const same = a && b && a[0] === b[0] && a[1] === b[1];
+    if (a) item.append(named(post, a, !same || a[2] !== b[2]));
+    if (a && b && (!same || a[2] !== b[2])) item.append(make("span", { class: "arrow" }, "predicted as"));
+    if (b) item.append(same ? tag(b) : named(post, b, true), sure(b[3]));
+    list.append(item);
+  }
+  if (!post.outcomes.length) {
+    for (const entity of post.gold || []) list.append(make("li", {}, named(post, entity, true)));
+    for (const entity of post.predicted) list.append(make("li", {}, named(post, entity, true), sure(entity[3])));
+  }
+  return list;
+}
+function badge(kind) {
+  const { name, title, meaning } = data.kinds[kind];
+  return make("span", { class: `kind k-${name}`, title: meaning }, `${SIGNS[name]} ${title}`);
+}
+function tag(entity) {
+  return make("span", { class: `type ${hue(entity[2])}` }, data.types[entity[2]]);
+}
+function named(post, entity, withType) {
+  const words = post.words.slice(entity[0], entity[1]).join(" ");
+  return make("span", { class: "named" }, make("bdi", {}, words), withType ? tag(entity) : null);
+}
+function sure(confidence) {
+  return confidence === null ? null : make("span", { class: "sure" }, `${percent(confidence)}%`);
+}
+
+function phrases(post) {
+  const row = make("div", { class: "phrases" });
+  post.boxes.forEach((box, at) => {
+    const name = `chip ${hue(boxType(post, box))}${box[1] < 0 ? " general" : ""}`;
+    const score = box[9] === null ? null : make("span", { class: "score" }, box[9].toFixed(2));
+    row.append(make("button", { type: "button", class: name, "data-box": at, "aria-pressed": "false" }, make("bdi", {}, box[0]), score));
+  });
+  return row;
+}
+
+/* Phrase, words and box light up together: by pointer, by focus, and kept by a click. */
+function link(node, post) {
+  let kept = -1;
+  const which = (target) => {
+    const part = target.closest("[data-box], [data-word]");
+    if (!part || !node.contains(part)) return -1;
+    if (part.dataset.box !== undefined) return Number(part.dataset.box);
+    const at = Number(part.dataset.word);
+    const over = post.boxes.map((box, index) => [box[2] - box[1], index, box]).filter(([, , box]) => box[1] <= at && at < box[2]);
+    return over.length ? over.sort((one, other) => one[0] - other[0])[0][1] : -1;
+  };
+  const show = (index) => light(node, post, index >= 0 ? index : kept);
+  node.addEventListener("pointerover", (event) => show(which(event.target)));
+  node.addEventListener("pointerleave", () => show(-1));
+  node.addEventListener("focusin", (event) => show(which(event.target)));
+  node.addEventListener("focusout", () => show(-1));
+  node.addEventListener("click", (event) => {
+    const index = which(event.target);
+    if (index < 0) return;
+    kept = kept === index ? -1 : index;
+    for (const chip of node.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", Number(chip.dataset.box) === kept);
+    light(node, post, kept);
+  });
+}
+function light(node, post, index) {
+  const box = index < 0 ? null : post.boxes[index];
+  node.classList.toggle("focused", box !== null);
+  for (const part of node.querySelectorAll("[data-box]")) part.classList.toggle("on", Number(part.dataset.box) === index);
+  for (const part of node.querySelectorAll("[data-halo]")) part.classList.toggle("on", Number(part.dataset.halo) === index);
+  for (const word of node.querySelectorAll("[data-word]")) {
+    const at = Number(word.dataset.word);
+    word.classList.toggle("on", box !== null && box[1] <= at && at < box[2]);
+  }
+  node.querySelectorAll("figure.picture").forEach((figure, at) => {
+    const text = box && box[4] === at ? `“${box[0]}” · x ${box[5]}–${box[7]}, y ${box[6]}–${box[8]} px` : figure.dataset.label;
+    figure.querySelector("figcaption").textContent = text;
+  });
+}
+function themeButton() {
+  const button = document.getElementById("theme");
+  if (!button) return;
+  const names = { auto: "automatic", light: "light", dark: "dark" };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const order = Object.keys(names);
+    const next = order[(order.indexOf(document.documentElement.dataset.theme) + 1) % order.length];
+    document.documentElement.dataset.theme = next;
+    button.textContent = `Theme: ${names[next]}`;
+  });
+}
+themeButton();

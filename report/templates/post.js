@@ -1,0 +1,1 @@
+document.getElementById("cards").append(...data.posts.map(card));

@@ -1,0 +1,105 @@
+import json
+
+import pytest
+
+from report.posts import Posts, line_of, n_pictures
+from report.runs import parse_line
+from report.thumbnails import Album
+from schema.records import Box, Grounded, Image, Post, Span, joined
+from tests.report.made import LABELS, Maker, digest
+
+
+@pytest.fixture
+def maker():
+    return Maker(11)
+
+
+def gathered(maker, lines, **options):
+    general = {word: name for name, word in LABELS.items()}
+    posts = Posts(tuple(LABELS), general, Album(maker.load, n_pictures(lines)), **options)
+    posts.add(lines)
+    return posts
+
+
+def test_boxes_of_the_page_are_those_of_the_table(maker):
+    values = [maker.post(at) for at in range(20)]
+    posts = gathered(maker, [parse_line(value) for value in values])
+    for value, post in zip(values, posts.data()["posts"], strict=True):
+        table = [one for one in value["objects"] if one["source"] != "image"]
+        assert [box[5:9] for box in post["boxes"]] == [
+            [one[side] for side in ("x0", "y0", "x1", "y1")] for one in table
+        ]
+        assert [box[9] for box in post["boxes"]] == [one["score"] for one in table]
+        assert [box[0] for box in post["boxes"]] == [one["text"] for one in table]
+        for box in post["boxes"]:
+            is_phrase = box[1] >= 0
+            assert is_phrase or LABELS[list(LABELS)[box[3]]] == box[0]  # a general word has its type's colour
+        assert post["pictures"][0]["state"] == value["images"][0]["state"]
+
+
+def test_entities_and_outcomes_point_at_each_other(maker):
+    values = [maker.post(at) for at in range(30)]
+    data = gathered(maker, [parse_line(value) for value in values]).data()
+    for value, post in zip(values, data["posts"], strict=True):
+        assert [data["types"][one[2]] for one in post["gold"]] == [one["type"] for one in value["gold"]]
+        for kind, gold, predicted in post["outcomes"]:
+            same = gold >= 0 and predicted >= 0 and post["gold"][gold] == post["predicted"][predicted][:3]
+            assert (data["kinds"][kind]["name"] == "correct") == same
+
+
+def test_a_redacted_post_holds_no_name_link_or_picture(maker):
+    value = maker.post(0)
+    while value["images"][0]["state"] != "ok":
+        value = maker.post(1)
+    words = ["@rosa", "near", "http://t.co/x", "with", "@", "otto", "."]
+    value |= {"words": words, "gold": [{"start": 0, "end": 1, "type": "PER"}], "entities": []}
+    box = {"source": "phrase", "start": 3, "end": 6, "text": "with @ otto", "image_index": 0, "score": 1.0}
+    value["objects"] = [
+        {**box, "x0": 1, "y0": 2, "x1": 30, "y1": 40},
+        {**box, "start": None, "end": None, "x0": 0, "y0": 0, "x1": 9, "y1": 9},
+    ]
+    posts = gathered(maker, [parse_line(value)], redact=True)
+    text = json.dumps(posts.data(), ensure_ascii=False)
+    for secret in ("rosa", "otto", "t.co", value["images"][0]["name"], "base64", digest(value["id"])):
+        assert secret not in text
+    assert posts.shown[0]["boxes"][0][5:9] == [1, 2, 30, 40]
+    assert posts.data()["redacted"] is True
+
+
+def test_a_post_too_large_for_the_page_is_counted_and_leaves_room(maker):
+    small, large = maker.post(0), maker.post(1)
+    large["words"] = large["words"] + ["word"] * 3000
+    posts = gathered(maker, [parse_line(large), parse_line(small)], budget=5000)
+    assert [post["id"] for post in posts.shown] == [small["id"]]
+    assert posts.n_left_out == 1
+
+
+def test_long_and_invisible_words_are_shown_short(maker):
+    value = maker.post(0)
+    value |= {"words": ["w" * 5000, "\u202e", "\ud800"], "gold": [], "entities": [], "objects": []}
+    shown = gathered(maker, [parse_line(value)]).shown[0]["words"]
+    assert [len(word) < 110 for word in shown] == [True] * 3
+    assert shown[1:] == ["␣", "\ufffd"]
+
+
+def test_a_post_that_was_not_tagged_shows_gold_and_boxes(maker):
+    words = ("tiny", "Ada", "Lovelace", "!")
+    text, offsets = joined(words)
+    images = (Image("a.png", "", 100, 80), Image("b.png", state="missing"))
+    post = Post("p1", "train", words, text, offsets, ("O", "B-PER", "I-PER", "O"), images)
+    boxes = [
+        Grounded("p1", "general", "person", None, Box(0, 0, 10, 10), 0.5, False, "g"),
+        Grounded("p1", "phrase", "tiny Ada Lovelace", Span(0, 3), Box(5, 6, 70, 80), 0.9, False, "g"),
+    ]
+    posts = gathered(maker, [line_of(post, boxes)], judge=False)
+    shown = posts.shown[0]
+    assert (shown["gold"], shown["predicted"], shown["outcomes"]) == ([[1, 3, 0]], [], [])
+    assert shown["boxes"][1] == ["tiny Ada Lovelace", 0, 3, -1, 0, 5, 6, 70, 80, 0.9]
+    assert [picture["state"] for picture in shown["pictures"]] == ["ok", "missing"]
+    assert line_of(Post("p2", "train", words, text, offsets), []).gold is None
+
+
+def test_distinct_pictures_are_counted_once(maker):
+    lines = [parse_line(maker.post(at)) for at in range(10)]
+    n_ok = sum(line.pictures[0].state == "ok" for line in lines)
+    assert n_pictures([*lines, *lines]) == n_ok

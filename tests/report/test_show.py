@@ -1,0 +1,125 @@
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from report import show
+from schema.labels import DEFAULT_LABELS
+from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Region, Span, joined
+from tests.report.made import picture
+
+HOSTILE = (
+    "\x1b[31mred\x1b[0m",
+    "[bold]not",
+    "markup[/bold]",
+    "\u202eevil",
+    ":smile:",
+    "w" * 5000,
+    "=cmd()",
+    "<script>alert(1)</script>",
+)
+BOX = (20, 10, 100, 70)
+
+
+def shown(words=("tiny", "Ada", "Lovelace", "smiles"), tags=("O", "B-PER", "I-PER", "O"), **options):
+    text, offsets = joined(words)
+    post = Post(
+        "post-1",
+        "dev",
+        words,
+        text,
+        offsets,
+        tags,
+        (Image("a.png", "d", 160, 80), Image("b.png", state="broken", reason="cut")),
+    )
+    grounded = (
+        Grounded("post-1", "general", "person", None, Box(0, 0, 40, 40), 0.25, False, "g"),
+        Grounded("post-1", "phrase", words[0], Span(0, 3), Box(*BOX), 0.75, False, "g"),
+    )
+    regions = (
+        Region("image", "", None, Box(0, 0, 160, 80), 1.0),
+        *(Region(one.source, one.text, one.span, one.box, one.score) for one in grounded),
+    )
+    phrases = PostPhrases("post-1", (Phrase(Span(0, 3), " ".join(words[:3])),), "split")
+    view = (tuple((word, at) for at, word in enumerate(words[1:], 1)),)
+    return show.Shown(post, DEFAULT_LABELS, view, phrases, grounded, regions, **options)
+
+
+def load(name, digest):
+    return picture((160, 80), [BOX])
+
+
+def printed(value, width=100, **options):
+    file = io.StringIO()
+    console = Console(file=file, width=width, **options)
+    show.to_terminal(value, console, load_image=load)
+    return file.getvalue()
+
+
+def test_a_terminal_shows_words_view_phrases_and_objects():
+    text = printed(shown(toy=True))
+    assert "tiny Ada Lovelace[PER] smiles" in text
+    assert "dropped: tiny" in text
+    assert "fallback: split" in text
+    assert "b.png  broken: cut" in text
+    assert "toy parts" in text
+    assert re.search(r"0–3 +tiny Ada Lovelace +NP +0: \(20, 10\)–\(100, 70\) +0\.750", text)
+    assert re.search(r"image +1 +4 +0: \(0, 0\)–\(160, 80\) +1\.000", text)
+    assert re.search(r"phrase +tiny +1 +3 +0: \(20, 10\)", text)
+    assert "\x1b" not in text  # no terminal, no colours, no picture
+    assert "▀" not in text
+
+
+@pytest.mark.parametrize("colours", [None, "truecolor"])
+def test_a_hostile_post_cannot_touch_the_terminal(colours):
+    value = shown(HOSTILE, None)
+    text = printed(value, force_terminal=colours is not None, color_system=colours, no_color=colours is None)
+    bare = re.sub(r"\x1b\[[0-9;]*m", "", text)  # what rich itself writes
+    assert not set("\x1b\x07\x9b\u202e") & set(bare)
+    assert "[31mred[0m" in bare
+    assert "\x1b[31mred" not in text
+    assert "[bold]not markup[/bold]" in bare
+    assert ":smile:" in bare
+    assert "w" * 5000 not in bare.replace("\n", "")
+    assert max(map(len, bare.splitlines())) <= 100
+
+
+def test_a_picture_on_a_terminal_has_the_box_where_it_is():
+    value = shown()
+    image = show.with_boxes(load("", ""), [(BOX, (255, 0, 0))], 64, line_px=1)
+    text = show.blocks(image)
+    lines = text.plain.splitlines()
+    assert [len(line) for line in lines] == [64] * 16
+    red = np.array([["#ff0000" in str(text.spans[64 * y + x].style) for x in range(64)] for y in range(16)])
+    ys, xs = np.nonzero(red)
+    assert (xs.min(), xs.max() + 1) == (8, 40)  # 20 and 100 of 160 px on 64 columns
+    assert (ys.min(), ys.max() + 1) == (2, 14)  # 10 and 70 of 80 px on 16 lines
+    assert "▀" in printed(value, force_terminal=True, color_system="truecolor")
+
+
+def test_a_page_of_one_post(tmp_path):
+    show.write_html(shown(toy=True), tmp_path / "post.html", load_image=load)
+    page = (tmp_path / "post.html").read_text(encoding="utf-8")
+    assert "20, 10 – 100, 70" in page
+    assert re.search(r"<td>phrase</td><td><bdi>tiny</bdi></td><td class=\"num\">1</td><td class=\"num\">3</td>", page)
+    assert "Toy parts." in page
+    assert "data:image/jpeg" in page
+    assert "fallback split" in page
+
+
+def test_a_hostile_post_is_text_on_its_page(tmp_path):
+    show.write_html(shown(HOSTILE, None), tmp_path / "post.html", load_image=load)
+    page = (tmp_path / "post.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert page.count("<script") == 2  # the data block and our own
+    assert "\u202e" not in page
+
+
+def test_a_redacted_page_keeps_names_and_pictures_to_itself(tmp_path):
+    value = shown(("with", "@", "zebulon", "http://t.co/x"), None)
+    show.write_html(value, tmp_path / "post.html", load_image=load, redact=True)
+    page = (tmp_path / "post.html").read_text(encoding="utf-8")
+    for secret in ("zebulon", "t.co/", "data:image/jpeg", "a.png"):
+        assert secret not in page
