@@ -26,7 +26,7 @@ class RowCodec:
     """How lists of row dicts become shards and come back; `kind` names the schema, so schemas never mix."""
 
     suffix = ".parquet"
-    compact_bytes = 32 << 20  # compressed: what is joined is decoded in memory
+    compact_bytes = 16 << 20  # compressed: what is joined is decoded in memory
 
     def __init__(self, schema: pa.Schema) -> None:
         self._names = set(schema.names)
@@ -34,6 +34,17 @@ class RowCodec:
         key = pa.binary(keys.KEY_BYTES)
         self._table = pa.schema({"key": key, "digest": key, "value": self._value})
         self.kind = "rows-" + keys.digest_bytes(str(self._value).encode())[:12]
+
+    @classmethod
+    def of(cls, path: Path) -> RowCodec:
+        """The codec of a shard that is there; FileNotFoundError when it has gone, Damaged when it is no row shard."""
+        try:
+            value = pq.read_schema(path).field("value").type
+            return cls(pa.schema(list(value.value_type)))
+        except FileNotFoundError:
+            raise
+        except (*_UNREADABLE, AttributeError) as error:
+            raise damaged(error, path) from None
 
     def admit(self, value: Any, key: str) -> list[dict[str, Any]]:
         """The rows as the schema keeps them (float32 rounded, absent fields None); StoreError when they do not fit."""

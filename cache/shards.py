@@ -44,7 +44,7 @@ class ArrayCodec:
 
     kind = "arrays"
     suffix = ".h5"
-    compact_bytes = 120 << 20  # joined shards stay under 128 MB
+    compact_bytes = 64 << 20  # what is joined is held in memory a few times over
 
     def admit(self, value: Any, key: str) -> np.ndarray:
         """A private, contiguous, little-endian copy; StoreError for anything but a float16 or float32 array."""

@@ -15,7 +15,7 @@ import os
 import platform
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Shelf:
         """Create the folders that are absent; StoreError where that cannot be."""
         try:
             for folder in (self.shards, self.index, self.quarantine):
-                _make(folder)
+                make_folder(folder)
         except OSError as error:
             raise refused("the store's folder cannot be made", self.folder, error) from None
 
@@ -100,7 +100,7 @@ class Shelf:
         """Move a damaged shard to the quarantine, with a warning; on a read-only disk the warning alone."""
         moved = "moved to quarantine/"
         try:
-            _make(self.quarantine)
+            make_folder(self.quarantine)
             self.path(name).replace(self.quarantine / (name + self.suffix))
             atomic.write_text(self.quarantine / f"{name}.txt", why + "\n")
         except FileNotFoundError:
@@ -121,9 +121,8 @@ class Shelf:
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
-            _make(path.parent)
-            mode = path.parent.stat().st_mode
-            atomic.write_bytes(path, data, mode=mode & 0o666 if mode & stat.S_ISGID else None)
+            make_folder(path.parent)
+            atomic.write_bytes(path, data, mode=file_mode(path.parent))
         except OSError as error:
             raise refused("a shard cannot be written", path.parent, error) from None
 
@@ -136,6 +135,15 @@ def shelves(folder: Path) -> list[Shelf]:
         if shards.is_dir() and (kind == "arrays" or kind.startswith("rows-")):
             found.append(Shelf(shards.parent, ".h5" if kind == "arrays" else ".parquet"))
     return found
+
+
+def unlink(paths: Iterable[Path]) -> None:
+    """Remove files; those that have gone already are no error, those that may not be removed are a StoreError."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise refused("a file of the store cannot be removed", path, error) from None
 
 
 def note(producer: Mapping[str, Any]) -> str:
@@ -160,10 +168,17 @@ def refused(what: str, where: Path, error: OSError) -> StoreError:
     )
 
 
-def _make(folder: Path) -> None:
+def file_mode(folder: Path) -> int | None:
+    """Permission bits of a file made in `folder`: open to the group as a team's folder is, else as the umask says."""
+    mode = folder.stat().st_mode
+    return mode & 0o666 if mode & stat.S_ISGID else None
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, under a team's folder with that one's rights."""
     if folder.is_dir():
         return
-    _make(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     mode = folder.parent.stat().st_mode
     if mode & stat.S_ISGID:  # the umask took the group's rights away: a team's store gives them back

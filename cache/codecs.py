@@ -1,0 +1,31 @@
+"""Opening a shard without knowing beforehand what it holds: upkeep works on any shelf."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from cache.rowshards import RowCodec, RowReader
+from cache.shards import ArrayCodec, ArrayReader, Check
+from cache.shelf import Shelf
+
+
+def codec_of(shelf: Shelf, name: str) -> ArrayCodec | RowCodec:
+    """The codec of one shard; FileNotFoundError when it has gone, Damaged when it is none of the shelf's kind."""
+    return ArrayCodec() if shelf.folder.name == ArrayCodec.kind else RowCodec.of(shelf.path(name))
+
+
+@contextlib.contextmanager
+def open_shard(shelf: Shelf, name: str, check: Check = "never") -> Iterator[ArrayReader | RowReader]:
+    """A shard's reader; FileNotFoundError when it has gone, Damaged when it is no whole shard."""
+    with contextlib.closing(codec_of(shelf, name).open(shelf.path(name), check)) as reader:
+        yield reader
+
+
+def producer_of(note: str) -> dict[str, Any]:
+    """What a shard's note says of who computed its rows."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return dict(json.loads(note)["producer"])
+    return {}

@@ -1,0 +1,179 @@
+"""Sharing a store: push and pull shards to and from a folder or any fsspec URL (s3://, gs://, ssh://, ...).
+
+A remote has a store's own layout, and beside the shards a small file of each one's keys, by which `pull` chooses. Names
+are digests: what both sides have does not travel, two who push at once write the same, and what arrives is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cache import atomic, keys
+from cache.catalog import Catalog
+from cache.codecs import codec_of, open_shard
+from cache.shards import Damaged, check_name
+from cache.shelf import Shelf, file_mode, refused, shelves
+from cache.transports import Transport, Unreachable, transport_of
+
+log = logging.getLogger(__name__)
+
+N_TRIES = 3
+PAUSE_S = 0.5  # before the second try; doubled before each further one
+_SHARD = re.compile(r"((?:[\w.-]+/)*(?:arrays|rows-[0-9a-f]{12}))/shards/([0-9a-f]{64})(\.h5|\.parquet)")
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Shards that travelled, their bytes, those that were there already, and those that were damaged (by name)."""
+
+    n_shards: int
+    n_bytes: int
+    n_present: int
+    damaged: tuple[str, ...] = ()
+
+
+def push(folder: str | Path, url: str | Path) -> Moved:
+    """Send the shards that the remote lacks. A damaged shard is set aside here, never sent.
+
+    StoreError when the remote cannot be reached: what was sent stays and is whole; the same call goes on from there.
+    """
+    folder, remote = Path(folder), transport_of(url)
+    there = _tried("list the remote", remote.files)
+    n_shards = n_bytes = n_present = 0
+    damaged = []
+    for shelf in shelves(folder):
+        base = shelf.folder.relative_to(folder).as_posix()
+        for name, size in sorted(shelf.names().items()):
+            try:
+                if _send(remote, shelf, name, base, there):
+                    n_shards, n_bytes = n_shards + 1, n_bytes + size
+                else:
+                    n_present += 1
+            except FileNotFoundError:  # compacted while we were at it: its rows are in another shard
+                continue
+            except Damaged as error:
+                shelf.set_aside(name, error.what)
+                damaged.append(name)
+    return Moved(n_shards, n_bytes, n_present, tuple(damaged))
+
+
+def pull(folder: str | Path, url: str | Path, wanted: Collection[str] | None = None) -> Moved:
+    """Fetch the shards that are lacking here; with `wanted`, only shards that hold some of these keys not yet here.
+
+    A shard is checked against its name before it is published; what arrives damaged is refused and reported.
+    """
+    folder, remote = Path(folder), transport_of(url)
+    there = _tried("list the remote", remote.files)
+    n_shards = n_bytes = n_present = 0
+    damaged = []
+    for target, size, shelf, name in _chosen(folder, there, remote, wanted):
+        if shelf.path(name).exists():
+            n_present += 1
+            continue
+        shelf.make()
+        try:
+            _tried(f"fetch {target}", _fetch, remote, target, shelf.path(name))
+            n_shards, n_bytes = n_shards + 1, n_bytes + size
+        except Damaged as error:
+            log.warning("%s: refused (%s)", target, error.what)
+            damaged.append(name)
+        except FileNotFoundError:  # someone removed it from the remote
+            continue
+    return Moved(n_shards, n_bytes, n_present, tuple(damaged))
+
+
+def _send(remote: Transport, shelf: Shelf, name: str, base: str, there: Mapping[str, int]) -> bool:
+    """Send a shard, and the small file of its keys, unless they are there; whether the shard travelled."""
+    path = shelf.path(name)
+    target, sidecar = f"{base}/shards/{path.name}", f"{base}/keys/{name}.keys"
+    lacking = there.get(target) != path.stat().st_size
+    if lacking:
+        check_name(path)
+        _tried(f"send {target}", remote.send, path, target)
+    if sidecar not in there:
+        with open_shard(shelf, name) as reader:
+            _tried(f"send {sidecar}", remote.write, reader.keys().tobytes(), sidecar)
+    return lacking
+
+
+def _chosen(
+    folder: Path, there: Mapping[str, int], remote: Transport, wanted: Collection[str] | None
+) -> Iterator[tuple[str, int, Shelf, str]]:
+    """The remote's shards that are of interest: path, size, local shelf, name. Other files of the remote are none."""
+    lacking = None if wanted is None else _lacking(folder, wanted)
+    for target, size in sorted(there.items()):
+        match = _SHARD.fullmatch(target)
+        if not match or ".." in target.split("/"):
+            continue
+        base, name, suffix = match.groups()
+        shelf = Shelf(folder / base, suffix)
+        if lacking is not None and not shelf.path(name).exists():
+            held = _held(remote, f"{base}/keys/{name}.keys", there)
+            if held is not None:
+                useful = np.isin(lacking, held)
+                if not useful.any():
+                    continue
+                lacking = lacking[~useful]
+        yield target, size, shelf, name
+
+
+def _lacking(folder: Path, wanted: Collection[str]) -> np.ndarray:
+    """Which of these keys no shelf here holds, sorted, [N] of 32-byte strings."""
+    packed = np.unique(keys.pack_keys(wanted))
+    for shelf in shelves(folder):
+        names = shelf.names()
+        if names:
+            with contextlib.suppress(FileNotFoundError, Damaged):
+                packed = packed[~Catalog(shelf, codec_of(shelf, min(names)), "never").index.find(packed)[0]]
+    return packed
+
+
+def _held(remote: Transport, sidecar: str, there: Mapping[str, int]) -> np.ndarray | None:
+    """The keys of a remote shard, by the small file beside it; None where that says nothing."""
+    if sidecar not in there:
+        return None
+    try:
+        data = _tried(f"read {sidecar}", remote.read, sidecar)
+    except FileNotFoundError:
+        return None
+    return None if len(data) % keys.KEY_BYTES else np.frombuffer(data, f"S{keys.KEY_BYTES}")
+
+
+def _fetch(remote: Transport, target: str, path: Path) -> None:
+    """Fetch a shard; it is published when its bytes match its name."""
+    try:
+        with atomic.file(path, mode=file_mode(path.parent)) as temporary:
+            remote.fetch(target, temporary)
+            if keys.digest_file(temporary) != path.stem:
+                raise Damaged("what arrived does not match its name", where=target)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refused("a shard cannot be written", path.parent, error) from None
+
+
+def _tried(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
+    """Do the work, some times if need be; the last failure passes, saying what was tried."""
+    pause = PAUSE_S
+    for _ in range(N_TRIES - 1):
+        try:
+            return work(*arguments)
+        except (Unreachable, Damaged) as error:
+            log.info("%s: %s; once more", what, error)
+            time.sleep(pause)
+            pause *= 2
+    try:
+        return work(*arguments)
+    except Unreachable as error:
+        raise Unreachable(f"cannot {what}: {error.what}", todo=error.todo) from None
