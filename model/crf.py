@@ -1,4 +1,4 @@
-"""Linear-chain CRF: pytorch-crf's parameters and results, with a fast batched normaliser, decoder and marginals (Eq. 13-14).
+"""Linear-chain CRF (Eq. 13-14): pytorch-crf's parameters and results; fast normaliser, decoder and marginals.
 
 B posts, T words (padding behind the real ones), K tags: "O" first, then `B-t, I-t` per type.
 """

@@ -79,6 +79,7 @@ def test_value_and_gradients_are_those_of_pytorch_crf() -> None:
     torch.testing.assert_close(ours_in.grad, theirs_in.grad, atol=1e-11, rtol=0)
     for mine, other in zip(crf.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad, atol=1e-10, rtol=0)
+    assert ours_in.grad is not None
     assert not ours_in.grad[~mask].any()
 
 
@@ -99,6 +100,7 @@ def test_extreme_scores_stay_finite_and_right() -> None:
     exact = crf.double().nll(emissions.double(), tags, mask)
     torch.testing.assert_close(loss, exact.float(), rtol=1e-5, atol=1e-3)
     loss.sum().backward()
+    assert emissions.grad is not None
     assert torch.isfinite(emissions.grad).all()
 
 
@@ -122,11 +124,11 @@ def test_decode_is_the_best_of_all_paths(constrained: bool) -> None:
     n_changed = 0
     for row, n in enumerate(lengths):
         paths = all_paths(crf, emissions[row, :n])
-        best = max(paths, key=paths.__getitem__)
+        best = max(paths, key=lambda path: paths[path])
         if constrained:
             kept = {path: score for path, score in paths.items() if is_iob2(path)}
-            n_changed += max(kept, key=kept.__getitem__) != best
-            best = max(kept, key=kept.__getitem__)
+            n_changed += max(kept, key=lambda path: kept[path]) != best
+            best = max(kept, key=lambda path: kept[path])
         assert found[row] == list(best)
     assert n_changed > 0 or not constrained  # else the constraint was not put to the test
 
@@ -179,14 +181,16 @@ def test_span_probability_is_the_sum_of_its_paths() -> None:
                     for path, score in paths.items()
                     if list(path[start:end]) == wanted and (end == n or path[end] != 2 + 2 * kind)
                 ]
-                assert found[at].item() == pytest.approx(sum(torch.tensor(hits).sub(log_z).exp().tolist()), abs=1e-10)
+                assert found[at].item() == pytest.approx(
+                    sum(torch.tensor(hits, dtype=torch.float64).sub(log_z).exp().tolist()), abs=1e-10
+                )
 
 
 def test_boundary_crf_works_over_three_tags() -> None:
     crf = crf_of(len(EBD_TAGS))
     emissions, _, mask = batch_of([4], 3)
     paths = all_paths(crf, emissions[0])
-    assert crf.decode(emissions, mask)[0] == list(max(paths, key=paths.__getitem__))
+    assert crf.decode(emissions, mask)[0] == list(max(paths, key=lambda path: paths[path]))
 
 
 def test_wrong_shapes_are_named() -> None:
