@@ -1,0 +1,1 @@
+"""Objects of the lattice: which regions a post has, and their features."""

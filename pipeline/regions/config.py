@@ -1,0 +1,71 @@
+"""Which network makes the features, and which regions a post has."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import Field
+
+from cache import weights
+from schema.config import Config
+from vision.resnet import Dtype, FeatureNet, Variant, build_resnet
+
+EMBEDDED = "embedded"
+BATCH = {"cpu": 16, "cuda": 256}  # crops: beyond them a forward pass of ResNet-152 gains nothing
+
+
+class RegionsConfig(Config):
+    """Parameters of the regions stage. Those from `batch` on change no number beyond a row's last bits."""
+
+    net: Literal["toy-resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "toy-resnet"
+    weights: str = EMBEDDED  # "embedded", or the path of a file in torchvision's format
+    digest: str = ""  # sha256 that the weights must have, "" for no check
+    weights_variant: Variant = "v1"  # torchvision's: decides the sizes below where they are not given
+    crop_px: int | None = Field(default=None, ge=1)  # side of the network's input
+    resize_px: int | None = Field(default=None, ge=1)  # short side before the centre is cut
+    dtype: Dtype = "float32"  # of the computation
+    store_dtype: Literal["float32", "float16"] = "float32"  # of the features in store and pack
+    no_image: Literal["empty", "paper"] = "empty"  # paper: the empty image once more for each word and phrase
+    max_phrases: int | None = Field(default=None, ge=0)  # objects of noun phrases in a post; the longest are cut first
+    grid: bool = False  # the last convolution's 7 x 7 cells of each picture too, as an out of their own
+    n_buckets: int = Field(default=64, ge=1)  # files of the pack
+    batch: int | None = Field(default=None, ge=1)  # crops of a forward pass; None: by device
+    workers: int = Field(default=4, ge=0)  # threads that decode and crop
+    device: str = "auto"  # auto: a GPU if there is one
+    allow_toy: bool = False  # let a net trained on drawings see other pictures; results are marked
+
+    def torch_device(self) -> str:
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def n_batch(self) -> int:
+        """Crops of a forward pass."""
+        return self.batch or BATCH.get(self.torch_device().split(":")[0], BATCH["cpu"])
+
+
+PRESETS = MappingProxyType(
+    {
+        "embedded": RegionsConfig(batch=64),
+        "tiny": RegionsConfig(batch=8, workers=0, n_buckets=4),
+        # Section 4.2: a ResNet-152 pretrained on ImageNet; the file is torchvision's IMAGENET1K_V1 under its own name
+        "paper": RegionsConfig(net="resnet152", weights="resnet152-394f9c45.pth"),
+    }
+)
+
+
+def build_net(config: RegionsConfig) -> FeatureNet:
+    """The network that a configuration names; WeightsError when its file is missing or of another network."""
+    name = config.net if config.weights == EMBEDDED else config.weights
+    return build_resnet(
+        config.net,
+        weights.find(name, config.digest or None),
+        variant=config.weights_variant,
+        crop_px=config.crop_px,
+        resize_px=config.resize_px,
+        dtype=config.dtype,
+        device=config.torch_device(),
+    )

@@ -1,0 +1,173 @@
+"""Features of every region: each picture decoded once for all its missing boxes, crops of many in one fixed batch.
+
+N crops of a pass, C side of a crop in pixels, D floats of a feature.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache import keys
+from cache.packs import Objects
+from pipeline import engine
+from pipeline.engine import Memory, Progress, Rows, Tally
+from pipeline.regions.config import RegionsConfig
+from pipeline.regions.objects import post_regions
+from pipeline.undrawn import refuse_undrawn
+from schema.errors import WeightsError
+from schema.labels import LabelSet
+from schema.records import Box, Grounded, Image, Post, PostPhrases, Region
+from vision import images
+from vision.crops import crop_tensor
+from vision.resnet import FeatureNet
+
+VERSION = "1"  # of what a stored row means
+EMPTY_BOX = Box(0, 0, *images.EMPTY.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """What one row is made of; `image` None: the empty image."""
+
+    image: Image | None
+    box: Box
+
+    @property
+    def digest(self) -> str:
+        return self.image.digest if self.image else images.EMPTY_DIGEST
+
+
+def extract_objects(
+    posts: Sequence[Post],
+    boxes: Sequence[Grounded],
+    labels: LabelSet,
+    config: RegionsConfig,
+    net: FeatureNet,
+    images_folder: Path,
+    store: Rows | None = None,
+    progress: Progress = engine.silent,
+    *,
+    phrases: Sequence[PostPhrases] = (),
+) -> tuple[Iterator[tuple[str, Objects]], Tally]:
+    """(post id, objects) of every post, in order, read lazily from the store, and how many rows were computed.
+
+    `phrases` are needed for `no_image: paper`. Raises ToyError where a toy net would see pictures that nobody of us
+    drew, ImageError where a picture is no longer what ingest saw.
+    """
+    if net.toy and not config.allow_toy:
+        refuse_undrawn(posts, config.net)
+    rows = store if store is not None else Memory()
+    plans = _plans(posts, boxes, labels, config, phrases)
+    wanted = {row_key(crop, net, config.store_dtype): crop for post, plan in plans for crop in _crops(post, plan)}
+    compute = partial(compute_rows, forward=net.forward, net=net, config=config, folder=images_folder)
+    tally = engine.stream(rows, wanted, compute, stage="regions", progress=progress)
+    return _objects(plans, rows, net, config), tally
+
+
+def row_key(crop: Crop, net: FeatureNet, dtype: str, kind: str = "region") -> str:
+    """The store's key of a crop's row: bytes of the picture, the box, and all that the net's numbers depend on."""
+    return keys.key(
+        kind, image=crop.digest, box=list(crop.box.xyxy), net=dict(net.identity), dtype=dtype, version=VERSION
+    )
+
+
+def compute_rows(
+    missing: dict[str, Crop],
+    forward: Callable[[Tensor], Tensor],
+    net: FeatureNet,
+    config: RegionsConfig,
+    folder: Path,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(key, row) of every missing crop. `forward`: uint8 [N, 3, C, C] -> rows [N, ...]; N is the same each time."""
+    by_image: dict[str, list[tuple[str, Crop]]] = defaultdict(list)
+    for key, crop in missing.items():
+        by_image[crop.digest].append((key, crop))
+    read = partial(_read, net=net, folder=folder)
+    pixels = chain.from_iterable(engine.ahead(read, by_image.values(), config.workers))
+    before: tuple[list[str], Tensor] | None = None
+    for names, batch in _batches(pixels, config.n_batch(), net):
+        result = names, forward(batch)  # a GPU works on it while the rows before are taken
+        if before:
+            yield from _rows(*before, config.store_dtype)
+        before = result
+    if before:
+        yield from _rows(*before, config.store_dtype)
+
+
+def _read(jobs: Sequence[tuple[str, Crop]], net: FeatureNet, folder: Path) -> list[tuple[str, Tensor]]:
+    """All crops of one picture, uint8 [3, C, C] each."""
+    image = jobs[0][1].image
+    picture = images.load(folder, image) if image else images.EMPTY
+    return [(key, crop_tensor(picture, crop.box, net.transform)) for key, crop in jobs]
+
+
+def _batches(pixels: Iterable[tuple[str, Tensor]], n_batch: int, net: FeatureNet) -> Iterator[tuple[list[str], Tensor]]:
+    """Keys and uint8 [n_batch, 3, C, C]; the last batch ends in slots that nobody reads. A batch is valid until the
+    second after it.
+    """
+    side = net.transform.crop_px
+    shape, pinned = (n_batch, 3, side, side), net.device.type == "cuda"
+    buffers = [
+        torch.empty(shape, dtype=torch.uint8, pin_memory=pinned, memory_format=torch.channels_last).zero_()
+        for _ in range(2)
+    ]
+    names: list[str] = []
+    for key, crop in pixels:
+        buffers[0][len(names)] = crop
+        names.append(key)
+        if len(names) == n_batch:
+            yield names, buffers[0]
+            names = []
+            buffers.reverse()
+    if names:
+        yield names, buffers[0]
+
+
+def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows as the store's arrays; WeightsError where one is not finite in its dtype."""
+    with np.errstate(over="ignore"):
+        values = rows[: len(names)].cpu().numpy().astype(dtype)
+    if not np.isfinite(values).all():
+        raise WeightsError(
+            f"a feature is not finite as {dtype}",
+            todo="check the weights, or set regions.store_dtype and regions.dtype to float32",
+        )
+    yield from zip(names, values, strict=True)
+
+
+def _plans(
+    posts: Sequence[Post],
+    boxes: Sequence[Grounded],
+    labels: LabelSet,
+    config: RegionsConfig,
+    phrases: Sequence[PostPhrases],
+) -> list[tuple[Post, tuple[Region, ...]]]:
+    chosen: dict[str, list[Grounded]] = defaultdict(list)
+    for one in boxes:
+        chosen[one.post_id].append(one)
+    parsed = {one.post_id: one.phrases for one in phrases}
+    return [(post, post_regions(post, chosen[post.id], labels, config, parsed.get(post.id, ()))) for post in posts]
+
+
+def _crops(post: Post, plan: Sequence[Region]) -> list[Crop]:
+    return [
+        Crop(post.images[region.box.image_index], region.box) if region.box else Crop(None, EMPTY_BOX)
+        for region in plan
+    ]
+
+
+def _objects(
+    plans: Sequence[tuple[Post, tuple[Region, ...]]], rows: Rows, net: FeatureNet, config: RegionsConfig
+) -> Iterator[tuple[str, Objects]]:
+    for post, plan in plans:
+        values = rows.get([row_key(crop, net, config.store_dtype) for crop in _crops(post, plan)])
+        yield post.id, Objects(np.stack(values), plan)

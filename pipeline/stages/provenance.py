@@ -1,0 +1,26 @@
+"""What an out says of how it was made: parameters and identities, with nothing of the machine and no path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from schema.config import Config
+
+# Parameters that change no number: where and how fast it runs, what is checked or allowed, how an out is cut in files.
+SILENT = frozenset({"allow_toy", "batch", "device", "digest", "grid", "n_buckets", "timeout_s", "url", "workers"})
+MODELS = ("model", "weights")  # parameters that may hold a path
+
+
+def note(config: Config, identity: Mapping[str, str], *, toy: bool) -> dict[str, Any]:
+    """A part's entry: `config` can be checked by its Config class again, `identity` tells whether it is the same."""
+    values = config.model_dump(mode="json", exclude=set(SILENT))
+    named = {name: portable(value) if name in MODELS else value for name, value in values.items()}
+    return {"config": named, "identity": dict(identity), "toy": toy}
+
+
+def portable(name: str) -> str:
+    """A model's name without the folders of this machine; names that are no path here stay as they are."""
+    path = Path(name).expanduser()
+    return path.name if path.is_absolute() or path.exists() else name
