@@ -52,6 +52,7 @@ class Browser:
         target = next(one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self.session = attached["sessionId"]
+        self.call("Performance.enable", timeDomain="threadTicks")  # seconds of work, not of waiting for a busy machine
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
@@ -115,6 +116,11 @@ class Browser:
         while not self.loaded_at:
             self.read()
         return self.loaded_at - begun
+
+    def worked_s(self) -> float:
+        """Seconds of processor time that the tab's main thread spent on this page."""
+        metrics = {one["name"]: one["value"] for one in self.call("Performance.getMetrics")["metrics"]}
+        return metrics["TaskDuration"]
 
     def run(self, script: str) -> Any:
         """The JSON value of an expression in the page; a promise is awaited."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import time
 
 import PIL.Image
@@ -71,8 +72,11 @@ def test_three_thousand_posts_are_there_within_two_seconds(browser, tmp_path):
     lines = {"test": [maker.post(at, error_rate=0.5) for at in range(3000)]}
     run = write_run(tmp_path / "run", lines)
     html.write(run, tmp_path / "report.html", load_image=maker.load, cap=3000)
-    best = min(browser.open(tmp_path / "report.html") for _ in range(2))  # the machine may be busy elsewhere
-    assert best < LOAD_S
+    before = browser.worked_s()
+    waited = browser.open(tmp_path / "report.html")
+    worked = browser.worked_s() - before
+    assert worked < LOAD_S
+    assert waited < LOAD_S or os.getloadavg()[0] > (os.cpu_count() or 1)  # a busy machine makes everybody wait
     assert browser.run("data.posts.length") == n_shown(browser) == 3000
     assert (tmp_path / "report.html").stat().st_size < 20_000_000
     begun = time.monotonic()
