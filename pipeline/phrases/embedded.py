@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache import keys, weights
-from pipeline.phrases import chart, minilm
+from pipeline.phrases import chart, minilm, parts
 from pipeline.phrases.network import Size, SpanNet, encode
 from pipeline.phrases.parser import Parsed
 from schema.errors import WeightsError
@@ -25,7 +25,6 @@ VERSION = "1"  # raise it when answers change while the weights do not
 N_ROWS = 4  # sentences of one pass: more is hardly faster on a CPU, and one post alone pays for all of them
 MOST_WORDS, MOST_PIECES = 120, 254  # of one pass; a longer sentence is split
 MOST_WORD_PIECES = 12  # pieces of one word that are read: URLs and the like have no structure below that
-SENTENCE_ENDS = frozenset(".!?…;:,-–—")  # where an over-long sentence is split, if it can be
 
 
 class EmbeddedParser:
@@ -37,26 +36,19 @@ class EmbeddedParser:
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order; see `Parser.parse`."""
-        parts = [
-            (owner, offset, words, pieces)
-            for owner, sentence in enumerate(sentences)
-            for offset, words, pieces in self._parts(sentence)
+        pieces = [self._pieces(words, MOST_WORD_PIECES) for words in sentences]
+        cuts = [
+            parts.ranges(words, list(map(len, found)), MOST_WORDS, MOST_PIECES)
+            for words, found in zip(sentences, pieces, strict=True)
         ]
-        spans: list[list[tuple[int, int, str]]] = [[] for _ in sentences]
-        counts = [0] * len(sentences)
-        found = self._spans([part[2] for part in parts], [part[3] for part in parts])
-        for (owner, offset, _, _), part in zip(parts, found, strict=True):
-            counts[owner] += 1
-            spans[owner] += [(start + offset, end + offset, label) for start, end, label in part]
-        return [Parsed(tuple(one), "split" if count > 1 else "") for one, count in zip(spans, counts, strict=True)]
-
-    def _parts(self, words: Sequence[str]) -> Iterator[tuple[int, Sequence[str], list[tuple[int, ...]]]]:
-        pieces = self._pieces(words, MOST_WORD_PIECES)
-        start = 0
-        while start < len(words):
-            end = _cut(words, pieces, start)
-            yield start, words[start:end], pieces[start:end]
-            start = end
+        jobs = [(which, start, end) for which, found in enumerate(cuts) for start, end in found]
+        answers = iter(
+            self._spans(
+                [sentences[which][start:end] for which, start, end in jobs],
+                [pieces[which][start:end] for which, start, end in jobs],
+            )
+        )
+        return [parts.joined(found, [next(answers) for _ in found]) for found in cuts]
 
     def _spans(
         self, sentences: list[Sequence[str]], pieces: list[list[tuple[int, ...]]]
@@ -116,18 +108,6 @@ def bucket(n_pieces: int) -> int:
     """The padded length of a sentence with this many pieces, markers included: steps of 4, from 32 on of 16."""
     step = 4 if n_pieces <= 32 else 16
     return -(-n_pieces // step) * step
-
-
-def _cut(words: Sequence[str], pieces: Sequence[tuple[int, ...]], start: int) -> int:
-    """End of the part that begins at `start`: all that is left if it fits, else behind the last mark that does."""
-    end, used = start, 0
-    while end < len(words) and end - start < MOST_WORDS and used + len(pieces[end]) <= MOST_PIECES:
-        used += len(pieces[end])
-        end += 1
-    if end == len(words):
-        return end
-    good = [at + 1 for at in range(start, end) if words[at] and words[at][-1] in SENTENCE_ENDS]
-    return good[-1] if good else end
 
 
 def save(path: Path, net: SpanNet, labels: Sequence[str], notes: dict[str, str]) -> None:
