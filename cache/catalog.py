@@ -46,16 +46,14 @@ class Catalog:
     def scan(self) -> None:
         """Bring the index in line with the folder: what has gone leaves it, the keys of new shards come in."""
         self._stamp = (self._shelf.stamp(), time.time_ns())
-        present = self._shelf.names()
-        self.index.remove([name for name in self.index.sizes if name not in present])
+        present = self._shelf.listed()
+        self.index.remove(self.index.sizes.keys() - present)
         fresh: dict[str, tuple[int, np.ndarray]] = {}
-        for name in sorted(set(present) - self._bad):
-            if self.index.sizes.get(name) == present[name]:
-                continue
-            self.index.remove([name])  # another size than when it was indexed: look again
+        for name in sorted(present - self.index.sizes.keys() - self._bad):
+            path = self._shelf.path(name)
             try:
-                with contextlib.closing(self._codec.open(self._shelf.path(name), self._check)) as reader:
-                    fresh[name] = (present[name], reader.keys())
+                with contextlib.closing(self._codec.open(path, self._check)) as reader:
+                    fresh[name] = (path.stat().st_size, reader.keys())
             except FileNotFoundError:
                 continue
             except Damaged as error:
@@ -108,3 +106,5 @@ class Catalog:
             self.index.add_segment(segment, sizes)
             self._index_files.append(path)
             self._indexed.update(sizes)
+        present = self._shelf.names()  # a file of another size than when it was indexed is looked at again
+        self.index.remove([name for name, size in self.index.sizes.items() if present.get(name) != size])

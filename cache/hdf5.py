@@ -55,7 +55,7 @@ def places(path: Path) -> tuple[str, dict[str, Place]]:
         with h5py.File(path, "r", locking=False) as file:
             found = {name: _place(dataset) for name, dataset in file.items()}
             note = file.attrs[NOTE]
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise OSError(f"no readable HDF5 file: {error}") from None

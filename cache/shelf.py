@@ -60,25 +60,33 @@ class Shelf:
         except OSError as error:
             raise refused("the store's folder cannot be made", self.folder, error) from None
 
-    def names(self) -> dict[str, int]:
-        """Shards by name, with their size in bytes. Whatever is not named like a shard is not one."""
-        found = {}
+    def listed(self) -> set[str]:
+        """Names of the shards. Whatever is not named like a shard is not one."""
         try:
-            with os.scandir(self.shards) as entries:
-                for entry in entries:
-                    stem, dot, rest = entry.name.partition(".")
-                    if dot + rest == self.suffix and _NAME.fullmatch(stem):
-                        with contextlib.suppress(FileNotFoundError):  # it has gone since the folder was listed
-                            found[stem] = entry.stat().st_size
+            with os.scandir(self.shards) as found:
+                entries = [entry.name for entry in found]
         except FileNotFoundError:
-            return {}
+            return set()
         except OSError as error:
             raise refused("the store cannot be listed", self.shards, error) from None
+        length = 64 + len(self.suffix)
+        return {
+            entry[:64]
+            for entry in entries
+            if len(entry) == length and entry.endswith(self.suffix) and _NAME.fullmatch(entry, endpos=64)
+        }
+
+    def names(self) -> dict[str, int]:
+        """The shards by name, with their size in bytes, in order."""
+        found = {}
+        for name in sorted(self.listed()):
+            with contextlib.suppress(FileNotFoundError):  # it has gone since the folder was listed
+                found[name] = self.path(name).stat().st_size
         return found
 
     def strays(self) -> list[Path]:
         """What lies among the shards and is none: temporaries of running writers, and what others put there."""
-        known = self.names()
+        known = self.listed()
         return [path for path in sorted(self.shards.glob("*")) if path.name.removesuffix(self.suffix) not in known]
 
     def path(self, name: str) -> Path:

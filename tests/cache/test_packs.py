@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -196,7 +197,7 @@ def test_errors_say_what(pack: Pack, tmp_path: Path) -> None:
 
 
 def test_a_failed_writer_leaves_the_old_pack(pack: Pack) -> None:
-    def broken():
+    def broken() -> Iterator[tuple[str, Objects]]:
         yield "a", make_objects(1)
         raise RuntimeError("the GPU fell off")
 
