@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from schema.errors import WeightsError
 
 VERSION = "1"  # of everything between a picture and its boxes that the weights' digest does not cover
 N_IMAGES, N_QUERIES = 4, 8  # of a pass: fixed, since the last bits of a row follow the batch's shape, not its content
+N_THREADS = 1  # of a pass: the last bits follow it too, and small layers lose more to waiting than they gain
 N_WORDS = 6  # of a query that reach the network; the rest of the known words is cut
 PAD, UNKNOWN = "<pad>", "<unk>"
 
@@ -56,7 +58,7 @@ class OneStageGrounder:
     def ground(self, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         """See Grounder."""
         found: list[list[Found]] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), _threads(N_THREADS):
             for start in range(0, len(images), N_IMAGES):
                 part = slice(start, start + N_IMAGES)
                 found += self._ground(images[part], queries[part])
@@ -84,6 +86,17 @@ class OneStageGrounder:
         scores, best = answers[..., 4].softmax(dim=1).max(dim=1)
         boxes = self.network.boxes(answers)[torch.arange(N_QUERIES), best]
         return boxes.double().numpy(), scores.double().numpy()
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """This many of PyTorch's threads inside the block; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _padded(rows: Tensor, n_rows: int) -> Tensor:

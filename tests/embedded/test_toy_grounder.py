@@ -1,6 +1,5 @@
 """What the grounder is taught: right boxes for every query, whatever augmentation does to the picture."""
 
-
 import numpy as np
 import pytest
 import torch
