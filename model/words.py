@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils import logging as chatter
 
 from cache.keys import digest_file
 from model.config import TrainConfig
@@ -159,13 +159,8 @@ def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
     Never asks the network. Raises WeightsError where the model is not on this machine or is not the one pinned.
     """
     source = str(folder) if folder else encoder_path(config.encoder)
-    disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-        if folder:
-            model = AutoModel.from_config(AutoConfig.from_pretrained(source, local_files_only=True))
-        else:
-            model = AutoModel.from_pretrained(source, local_files_only=True)
+        tokenizer, model = _load(source, pretrained=folder is None)
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"cannot load the encoder {config.encoder!r}",
@@ -174,6 +169,20 @@ def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
         ) from error
     _check_room(config, model)
     return WordEncoder(model.float(), Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling))
+
+
+def _load(source: str, pretrained: bool) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and model, without transformers' bars and reports (a pooler that is not there is no news here)."""
+    verbosity = chatter.get_verbosity()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        if pretrained:
+            return tokenizer, AutoModel.from_pretrained(source, local_files_only=True)
+        return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(source, local_files_only=True))
+    finally:
+        chatter.set_verbosity(verbosity)
 
 
 def _check_room(config: TrainConfig, model: PreTrainedModel) -> None:

@@ -1,0 +1,66 @@
+"""Approaches by name: the paper's settings and controls as overrides of a configuration, and the rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from model.baselines import bert_crf
+from model.config import TrainConfig
+from model.tagger import Setting, Tagger, build_fmit
+from schema.errors import ConfigError
+
+Build = Callable[[Setting], Tagger]
+
+
+@dataclass(frozen=True)
+class Approach:
+    """How a named approach is built, what it changes in the dataset's configuration, and one line about it."""
+
+    build: Build
+    about: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "changes", MappingProxyType(dict(self.changes)))
+
+    def configure(self, config: TrainConfig) -> TrainConfig:
+        """The dataset's configuration with this approach's changes."""
+        return TrainConfig.checked({**config.model_dump(), **self.changes}, "train")
+
+
+def _fmit(about: str, **changes: Any) -> Approach:
+    return Approach(build_fmit, about, changes)
+
+
+APPROACHES: Mapping[str, Approach] = MappingProxyType(
+    {
+        "fmit": _fmit("FMIT as the dataset's section has it"),
+        **{f"fmit-l{depth}": _fmit(f"FMIT, {depth} layer(s): Table 2", layers=depth) for depth in (1, 3, 6, 12)},
+        "fmit-no-obj": _fmit("w/o Obj of Table 5: the 7x7 grid instead of objects", objects="grid"),
+        "fmit-no-rel": _fmit("w/o Rel of Table 5: no relative positions", relative=False),
+        "fmit-no-ebd": _fmit("w/o EBD of Table 5: no boundary detection", ebd="off"),
+        "fmit-text": _fmit("no object at all", objects="none"),
+        "fmit-phrases": _fmit("objects of noun phrases only", objects="phrases"),
+        "fmit-general": _fmit("objects of general words only", objects="general"),
+        "fmit-image": _fmit("whole images only", objects="image"),
+        "fmit-shuffled": _fmit("control: each post sees another post's pictures", control="shuffled"),
+        "fmit-empty": _fmit("control: no post has a picture", control="empty"),
+        "fmit-random-boxes": _fmit("control: boxes drawn at random", control="random-boxes"),
+        "bert-crf": Approach(bert_crf.build, "text only: encoder, linear layer, CRF", {"objects": "none"}),
+    }
+)
+
+
+def approach(name: str) -> Approach:
+    """The approach of that name; raises ConfigError naming those there are."""
+    if name not in APPROACHES:
+        raise ConfigError(f"no approach {name!r}", where="params.yaml approaches", found="", todo=f"use {known()}")
+    return APPROACHES[name]
+
+
+def known() -> str:
+    """All names, for messages."""
+    return ", ".join(APPROACHES)

@@ -1,0 +1,41 @@
+"""The card of a run: for people who find the folder and want to know what is in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.checkpoint import RunInfo
+
+PAPER = (
+    "Lu, Zhang, Zhang and Zhang: Flat Multi-modal Interaction Transformer for Named Entity Recognition (COLING 2022)"
+)
+FEATURES = "Region features come ready from the pack; the paper fine-tunes its ResNet."
+OURS = (
+    FEATURES,
+    "A word's vector is that of one or all of its pieces (`pooling`); labels are on words.",
+    "A one-word entity has the boundary label B.",
+    "The loss is the mean over a step's posts, not their sum.",
+    "The epoch with the best strict dev F1 is kept; the paper does not say how it chose.",
+)
+
+
+def card(info: RunInfo) -> str:
+    """Markdown: what it is, how good on dev, from which data, with which settings, what differs from the paper."""
+    lines = [f"# {info.approach}, seed {info.seed}", "", f"Method: {PAPER}.", ""]
+    if info.toy:
+        lines += ["**Toy:** its region features come from parts that were trained on drawings.", ""]
+    lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
+    lines += ["## Data", "", *_table({**info.n_posts, **info.inputs}), ""]
+    lines += ["Types: " + ", ".join(f"{name} ({word})" for name, word in info.labels.words.items()) + ".", ""]
+    if info.pack:
+        lines += ["Pack: " + ", ".join(f"{name} {value}" for name, value in sorted(info.pack.provenance.items())), ""]
+    lines += ["## Settings", "", *_table(info.config.model_dump()), ""]
+    lines += ["## Beside the paper", "", *(f"- {line}" for line in OURS), ""]
+    lines += ["## Versions", "", *_table(info.versions), ""]
+    return "\n".join(lines)
+
+
+def _table(values: object) -> list[str]:
+    rows = dict(values)  # type: ignore[call-overload]
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]

@@ -1,0 +1,157 @@
+"""A run on disk: weights, configuration, vocabularies and a card, published together or not at all.
+
+model/{weights.safetensors, config.json, card.md, encoder/}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cache import atomic
+from cache.packs import PackMeta
+from model.approaches import approach
+from model.card import card
+from model.config import TrainConfig
+from model.tagger import Setting, Tagger
+from schema.errors import PackError, RunError
+from schema.labels import LabelSet
+
+SCHEMA_VERSION = 1  # of config.json and the folder's layout
+NAMED = ("torch", "transformers", "tokenizers", "numpy", "pytorch-crf", "fmit")  # versions that decide numbers
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is: everything but its weights. `pack` is the training pack's meta, None for text alone."""
+
+    approach: str
+    seed: int
+    config: TrainConfig
+    labels: LabelSet
+    pack: PackMeta | None
+    inputs: Mapping[str, str] = field(default_factory=dict)  # digests of posts, pack and starting weights
+    n_posts: Mapping[str, int] = field(default_factory=dict)  # of train and dev
+    dev: Mapping[str, float | int] = field(default_factory=dict)  # the chosen epoch's row of the curves
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def toy(self) -> bool:
+        """Whether parts that were trained on drawings made its pack."""
+        return self.pack is not None and self.pack.toy
+
+    @property
+    def object_dim(self) -> int:
+        """Floats of an object's features; 1 where the run knows no object."""
+        return self.pack.dim if self.pack else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; types and aliases are lists of pairs, since their order gives the tags their numbers."""
+        values = {name: dict(getattr(self, name)) for name in ("inputs", "n_posts", "dev", "versions")}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "approach": self.approach,
+            "seed": self.seed,
+            "config": self.config.model_dump(),
+            "labels": [list(self.labels.words.items()), list(self.labels.aliases.items())],
+            "pack": asdict(self.pack) if self.pack else None,
+            **values,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], where: str) -> RunInfo:
+        """The inverse; raises RunError for another layout."""
+        if values.get("schema_version") != SCHEMA_VERSION:
+            found = f"version {values.get('schema_version')}"
+            raise RunError(
+                f"a run of another layout than {SCHEMA_VERSION}", where=where, found=found, todo="train again"
+            )
+        rest = {name: values[name] for name in ("approach", "seed", "inputs", "n_posts", "dev", "versions")}
+        types, aliases = values["labels"]
+        return cls(
+            config=TrainConfig.checked(values["config"], "config"),
+            labels=LabelSet(dict(types), dict(aliases)),
+            pack=PackMeta(**values["pack"]) if values["pack"] else None,
+            **rest,
+        )
+
+    def check_pack(self, meta: PackMeta, where: str) -> None:
+        """Raises PackError for features that other region weights made: this run's numbers mean nothing there."""
+        if self.pack is None or self.config.objects == "none":
+            return
+        ours, theirs = region_net(self.pack), region_net(meta)
+        if ours != theirs or meta.dim != self.pack.dim:
+            raise PackError(
+                f"the run was trained on region features of {ours}",
+                where=where,
+                found=theirs,
+                todo="make the pack with the run's region weights, or train on this one",
+            )
+
+
+def region_net(meta: PackMeta) -> str:
+    """What computed a pack's features, as one line that equals another pack's only where the numbers do."""
+    return json.dumps(meta.provenance.get("regions", {}), sort_keys=True)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for name in NAMED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_run(folder: Path, info: RunInfo, tagger: Tagger) -> None:
+    """Publish the run as `folder`; a run that is there is replaced when all is written."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in tagger.state_dict().items()}
+    with atomic.folder(folder) as new:
+        save_file(weights, new / "weights.safetensors")
+        (new / "encoder").mkdir()
+        tagger.save_assets(new / "encoder")
+        atomic.write_json(new / "config.json", info.to_json())
+        (new / "card.md").write_text(card(info), encoding="utf-8")
+
+
+def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
+    """The run in `folder` on the CPU, in eval mode; needs no network. Raises RunError where it is incomplete."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "weights.safetensors")
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        todo = "train it, or pull it (dvc pull)"
+        raise RunError("no readable run", where=str(folder), found=type(error).__name__, todo=todo) from None
+    info = RunInfo.from_json(values, str(folder))
+    rng = torch.get_rng_state()  # building draws weights that the run's replace
+    tagger = approach(info.approach).build(Setting(info.config, info.labels, info.object_dim, folder / "encoder"))
+    torch.set_rng_state(rng)
+    try:
+        tagger.load_state_dict(weights)
+    except RuntimeError as error:
+        found = str(error).splitlines()[-1].strip()
+        raise RunError("the weights do not fit the code", where=str(folder), found=found, todo="train again") from None
+    return info, tagger.eval()

@@ -1,0 +1,168 @@
+"""Posts and their objects as examples and batches; posts of like length come together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from model.batch import Batch
+from model.config import TrainConfig
+from model.objects import ObjectSource, Plan, plans
+from schema.labels import EBD_TAGS, LabelSet, ebd_tags
+from schema.records import Post
+
+SORTED_BATCHES = 32  # posts of so many batches are sorted by length together: little padding, yet mixed batches
+
+
+class Featurizer(Protocol):
+    """Words to the tensors that an approach's word part reads."""
+
+    def encode(self, words: Sequence[str]) -> Any:
+        """A post's words; the value has `n_words`, how many of them get a vector."""
+
+    def collate(self, posts: Sequence[Any]) -> dict[str, Tensor]:
+        """Tensors of a batch of such values."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A post as numbers; `row` is its place in the dataset."""
+
+    row: int
+    encoded: Any
+    features: np.ndarray  # [M, D]
+    spans: tuple[tuple[int, int], ...]  # (head, tail)
+    tags: tuple[int, ...] | None
+    boundaries: tuple[int, ...] | None
+
+
+class PostDataset(Dataset[Example]):
+    """Posts with their objects, controls applied; posts and objects are read, tags only where a post has them."""
+
+    def __init__(
+        self,
+        posts: Sequence[Post],
+        objects: ObjectSource,
+        labels: LabelSet,
+        featurizer: Featurizer,
+        config: TrainConfig,
+        seed: int = 0,
+    ) -> None:
+        self.posts, self.objects, self.labels = posts, objects, labels
+        self.encoded = [featurizer.encode(post.words) for post in posts]
+        self.plans = plans(posts, objects, [one.n_words for one in self.encoded], config, seed)
+
+    def __len__(self) -> int:
+        return len(self.posts)
+
+    def __getitem__(self, row: int) -> Example:
+        post, plan, n_words = self.posts[row], self.plans[row], self.encoded[row].n_words
+        tags = boundaries = None
+        if post.tags is not None:
+            tags = tuple(self.labels.tag_ids[tag] for tag in post.tags[:n_words])
+            boundaries = tuple(EBD_TAGS.index(tag) for tag in ebd_tags(post.tags)[:n_words])
+        return Example(row, self.encoded[row], self._features(row, plan), plan.spans, tags, boundaries)
+
+    def _features(self, row: int, plan: Plan) -> np.ndarray:
+        source = self.objects(self.posts[row if plan.owner is None else plan.owner]).features
+        if plan.owner is None:
+            return np.zeros((len(plan.spans), source.shape[1]), source.dtype)
+        return source[list(plan.indices)]
+
+    def n_cells(self) -> list[int]:
+        """Cells of each post's lattice, text and objects."""
+        return [one.n_words + 2 + len(plan.spans) for one, plan in zip(self.encoded, self.plans, strict=True)]
+
+    @property
+    def n_cut(self) -> int:
+        """Objects that the cap or truncation keeps from the lattice."""
+        return sum(plan.n_cut for plan in self.plans)
+
+
+def collate(examples: Sequence[Example], featurizer: Featurizer) -> Batch:
+    """A checked batch on the CPU; tags are there if every post has them."""
+    n_words = torch.tensor([example.encoded.n_words for example in examples])
+    n_objects = torch.tensor([len(example.spans) for example in examples])
+    n_cells, most = int(n_words.max()) + 2, int(n_objects.max())
+    shape = len(examples), most, max(example.features.shape[1] for example in examples)
+    features, spans = np.zeros(shape, examples[0].features.dtype), np.zeros((*shape[:2], 2), np.int64)
+    for index, example in enumerate(examples):
+        if example.spans:
+            features[index, : len(example.spans)] = example.features
+            spans[index, : len(example.spans)] = example.spans
+    return Batch(
+        rows=tuple(example.row for example in examples),
+        inputs=featurizer.collate([example.encoded for example in examples]),
+        text_mask=torch.arange(n_cells) < n_words[:, None] + 2,
+        objects=torch.from_numpy(features),
+        spans=torch.from_numpy(spans),
+        object_mask=torch.arange(most) < n_objects[:, None],
+        tags=_padded([example.tags for example in examples], n_cells - 2),
+        boundaries=_padded([example.boundaries for example in examples], n_cells - 2),
+    )
+
+
+def _padded(rows: Sequence[tuple[int, ...] | None], width: int) -> Tensor | None:
+    if any(row is None for row in rows):
+        return None
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows if row is not None])
+
+
+class LengthBatches(Sampler[list[int]]):
+    """Batches of posts of like length: at most `batch` posts and `max_cells` padded cells; a longer post goes alone.
+
+    With a seed the order is a function of seed and `epoch` alone, so a resumed run sees what an unbroken one would;
+    without, posts come once, sorted by length. `skip`: batches of this epoch that were trained before.
+    """
+
+    def __init__(self, cells: Sequence[int], batch: int, max_cells: int, seed: int | None = None) -> None:
+        self.cells, self.batch, self.max_cells, self.seed = cells, batch, max_cells, seed
+        self.epoch, self.skip = 0, 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches()[self.skip :])
+
+    def __len__(self) -> int:
+        return len(self.batches()) - self.skip
+
+    def batches(self) -> list[list[int]]:
+        """All batches of the epoch."""
+        if self.seed is None:
+            return self._cut(sorted(range(len(self.cells)), key=self.cells.__getitem__))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.cells), generator=generator).tolist()
+        pool, found = self.batch * SORTED_BATCHES, []
+        for start in range(0, len(order), pool):
+            found += self._cut(sorted(order[start : start + pool], key=self.cells.__getitem__))
+        return [found[index] for index in torch.randperm(len(found), generator=generator).tolist()]
+
+    def _cut(self, order: Sequence[int]) -> list[list[int]]:
+        found: list[list[int]] = []
+        for row in order:  # ascending, so the newest row is the longest
+            fits = found and (len(found[-1]) + 1) * self.cells[row] <= self.max_cells
+            if fits and len(found[-1]) < self.batch:
+                found[-1].append(row)
+            else:
+                found.append([row])
+        return found
+
+
+def loader(
+    dataset: PostDataset, batches: LengthBatches, featurizer: Featurizer, device: torch.device, workers: int
+) -> DataLoader[Batch]:
+    """Checked CPU batches in the sampler's order; pinned where a GPU takes them."""
+    make: Callable[[Sequence[Example]], Batch] = partial(collate, featurizer=featurizer)
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # the batch's type is the collate function's
+        batch_sampler=batches,
+        collate_fn=make,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )

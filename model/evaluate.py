@@ -1,0 +1,84 @@
+"""Score a run on splits of a dataset and write what people and the report open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cache import atomic
+from cache.packs import Pack
+from cache.tables import read_posts
+from model.decode import Progress
+from model.metrics import confusion, score
+from model.predict import Prediction, Run
+from schema.errors import DataError
+
+SCHEMA_VERSION = 1  # of the files below
+
+
+def run(
+    folder: Path,
+    posts: Path,
+    pack: Path | None,
+    splits: Sequence[str],
+    out: Path | None = None,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Predict and score the named splits that the dataset has; returns what metrics.json holds.
+
+    Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split,
+    `metrics.json`, and `confusion.csv` of the first split. Raises DataError where none of them has labelled posts.
+    """
+    out = out or folder
+    trained, table = Run.load(folder, device), read_posts(posts)
+    opened = Pack.open(pack) if pack else None
+    found: dict[str, list[Prediction]] = {}
+    for split in splits:
+        chosen = [post for post in table.posts if post.split == split]
+        if any(post.tags is not None for post in chosen):
+            found[split] = trained.predict_pack(chosen, opened, progress)
+    if not found:
+        raise DataError(f"no labelled posts in {', '.join(splits)}", where=str(posts), todo="see evaluate.splits")
+    types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
+    metrics = {split: metrics_of(split, found[split], types, trained.info.toy) for split in found}
+    summary = {split: {name: one[name] for name in ("strict", "lenient", "toy")} for split, one in metrics.items()}
+    with atomic.folder(out / "scores") as new:
+        for split, predictions in found.items():
+            write_split(new, split, predictions, metrics[split])
+    atomic.write_json(out / "metrics.json", summary)
+    atomic.write_text(out / "confusion.csv", confusion_rows(next(iter(found.values()))))
+    return summary
+
+
+def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[str], toy: bool) -> dict[str, Any]:
+    """Strict and lenient scores over the posts that have gold labels; `toy` marks drawn parts."""
+    labelled = [one for one in predictions if one.post.tags is not None]
+    gold, predicted = [one.post.tags or () for one in labelled], [one.tags for one in labelled]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "split": split,
+        "n_posts": len(labelled),
+        "strict": score(gold, predicted, types).to_json(),
+        "lenient": score(gold, predicted, types, lenient=True).to_json(),
+        "toy": toy,
+    }
+
+
+def write_split(folder: Path, split: str, predictions: Sequence[Prediction], metrics: dict[str, Any]) -> None:
+    """metrics-SPLIT.json, predictions-SPLIT.jsonl and confusion-SPLIT.csv in `folder`."""
+    lines = [json.dumps(one.to_json(), ensure_ascii=False) for one in predictions]
+    atomic.write_json(folder / f"metrics-{split}.json", metrics)
+    atomic.write_text(folder / f"predictions-{split}.jsonl", "".join(line + "\n" for line in lines))
+    atomic.write_text(folder / f"confusion-{split}.csv", confusion_rows(predictions))
+
+
+def confusion_rows(predictions: Sequence[Prediction]) -> str:
+    """CSV with a row a word, as `dvc plots` counts them: actual type, predicted type; words without either left out."""
+    labelled = [one for one in predictions if one.post.tags is not None]
+    pairs = confusion([one.post.tags or () for one in labelled], [one.tags for one in labelled])
+    rows = [f"{actual},{given}\n" * n for (actual, given), n in sorted(pairs.items()) if (actual, given) != ("O", "O")]
+    return "actual,predicted\n" + "".join(rows)

@@ -1,0 +1,163 @@
+"""A trained run that predicts: posts and their objects in, entities with confidence and grounded boxes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from cache.packs import Objects, Pack
+from model.checkpoint import RunInfo, load_run
+from model.data import PostDataset
+from model.decode import Decoded, Progress, decode
+from model.objects import FromPack, Given, ObjectSource, check_pack, no_objects
+from model.tagger import Tagger
+from schema.errors import DataError, RunError
+from schema.labels import entities
+from schema.records import Entity, Post, Region
+
+
+@dataclass(frozen=True)
+class FoundEntity:
+    """An entity, P(exactly these words are it | post), and the boxes of noun phrases that overlap it.
+
+    A box is the grounder's choice for its phrase; it is no evidence that the model used it.
+    """
+
+    entity: Entity
+    confidence: float
+    grounded: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run finds in a post; `objects` are those that the post came with."""
+
+    post: Post
+    tags: tuple[str, ...]
+    entities: tuple[FoundEntity, ...]
+    objects: tuple[Region, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of predictions.jsonl; `start` and `end` are words `[start, end)`, `char_*` characters of `text`."""
+        post = self.post
+        return {
+            "id": post.id,
+            "split": post.split,
+            "words": list(post.words),
+            "text": post.text,
+            "images": [
+                {
+                    "name": image.name,
+                    "digest": image.digest,
+                    "width": image.width,
+                    "height": image.height,
+                    "state": image.state,
+                }
+                for image in post.images
+            ],
+            "gold": None if post.tags is None else [_entity(one) for one in entities(post.tags)],
+            "entities": [self._found(one) for one in self.entities],
+            "objects": [_object(region) for region in self.objects],
+        }
+
+    def _found(self, found: FoundEntity) -> dict[str, Any]:
+        start, end = self.post.characters(found.entity.span)
+        return {
+            **_entity(found.entity),
+            "text": self.post.text[start:end],
+            "char_start": start,
+            "char_end": end,
+            "confidence": found.confidence,
+            "grounded_boxes": [_grounded(region) for region in found.grounded],
+        }
+
+
+def _entity(entity: Entity) -> dict[str, Any]:
+    return {"start": entity.span.start, "end": entity.span.end, "type": entity.type}
+
+
+def _box(region: Region) -> dict[str, Any]:
+    box = region.box
+    names = ("x0", "y0", "x1", "y1")
+    corners = dict(zip(names, box.xyxy if box else (None,) * 4, strict=True))
+    return {"image_index": box.image_index if box else None, **corners, "score": region.score}
+
+
+def _grounded(region: Region) -> dict[str, Any]:
+    span = region.span
+    words = {"start": span.start, "end": span.end} if span else {}
+    return {**_box(region), "phrase": {**words, "text": region.text}}
+
+
+def _object(region: Region) -> dict[str, Any]:
+    start, end = (region.span.start, region.span.end) if region.span else (None, None)
+    return {"source": region.source, "text": region.text, "start": start, "end": end, **_box(region)}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """ "auto": a GPU where torch sees one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+class Run:
+    """A trained run on a device."""
+
+    def __init__(self, info: RunInfo, tagger: Tagger, device: torch.device) -> None:
+        self.info, self.device = info, device
+        self.tagger: Tagger = tagger.to(device).eval()
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> Self:
+        """The run in `folder`, which is a run's folder or the `model` in it; raises RunError where it is incomplete."""
+        path = Path(folder)
+        if not path.is_dir():
+            raise RunError("no such run", where=str(path), todo="train it, or pull it (dvc pull)")
+        info, tagger = load_run(path / "model" if (path / "model").is_dir() else path)
+        return cls(info, tagger, pick_device(device))
+
+    def predict(
+        self, posts: Sequence[Post], objects: Sequence[Objects] | None = None, progress: Progress | None = None
+    ) -> list[Prediction]:
+        """Predict posts whose objects are in memory, one value a post; None: no objects, for runs on text alone."""
+        if objects is None:
+            if self.info.config.objects != "none":
+                raise RunError("this run reads objects", found="none", todo="give each post's objects")
+            return self._predict(posts, no_objects, progress)
+        if len(objects) != len(posts) or len({post.id for post in posts}) != len(posts):
+            raise DataError("each post needs an id of its own and its objects", found=f"{len(posts)}, {len(objects)}")
+        given = {post.id: one for post, one in zip(posts, objects, strict=True)}
+        return self._predict(posts, Given(given), progress)
+
+    def predict_pack(
+        self, posts: Sequence[Post], pack: Pack | None, progress: Progress | None = None
+    ) -> list[Prediction]:
+        """Predict posts with the objects of a pack; raises PackError for a pack that does not fit run or posts."""
+        check_pack(self.info.config, pack, posts)
+        if pack is None:
+            return self._predict(posts, no_objects, progress)
+        self.info.check_pack(pack.meta, str(pack.folder))
+        return self._predict(posts, FromPack(pack), progress)
+
+    def _predict(self, posts: Sequence[Post], source: ObjectSource, progress: Progress | None) -> list[Prediction]:
+        if not posts:
+            return []
+        info = self.info
+        untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
+        dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed)
+        found = decode(self.tagger, dataset, info.config, self.device, confident=True, progress=progress)
+        return [_prediction(post, source(post).regions, one) for post, one in zip(posts, found, strict=True)]
+
+
+def _prediction(post: Post, regions: tuple[Region, ...], decoded: Decoded) -> Prediction:
+    phrases = [region for region in regions if region.source == "phrase" and region.box and region.span]
+    found = tuple(
+        FoundEntity(entity, confidence, tuple(one for one in phrases if one.span and one.span.overlaps(entity.span)))
+        for entity, confidence in zip(decoded.entities, decoded.confidences, strict=True)
+    )
+    return Prediction(post, decoded.tags, found, regions)

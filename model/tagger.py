@@ -1,0 +1,141 @@
+"""The tagger: words and objects through the flat lattice to labels, with entity boundary detection beside (Eq. 1-15).
+
+Letters: B posts, T text cells, N = T - 2 words, M objects, D lattice width, K tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from model.batch import Batch
+from model.config import TrainConfig
+from model.crf import CRF
+from model.data import Featurizer
+from model.interaction import FlatInteraction, Projection
+from model.words import WordEncoder, build_words
+from schema.labels import EBD_TAGS, LabelSet
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that an approach is built from. `assets`: a run's folder of vocabularies, None where training starts."""
+
+    config: TrainConfig
+    labels: LabelSet
+    object_dim: int  # floats of an object's features
+    assets: Path | None = None
+    train_words: Sequence[Sequence[str]] = field(default=(), repr=False)  # for approaches that make a vocabulary
+
+
+class Tagger(nn.Module):
+    """What trainer, scorer and prediction need of an approach; each baseline is one."""
+
+    featurizer: Featurizer
+    crf: CRF
+
+    def emissions(self, batch: Batch) -> Tensor:
+        """Tag scores [B, N, K] of a batch's words; anything at padding."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> Tensor:
+        """[B] losses, float32, of a batch with tags."""
+        return self.crf.nll(self.emissions(batch), batch.gold[0], batch.word_mask)
+
+    def pretrained(self) -> Iterator[nn.Parameter]:
+        """The parameters that `lr_encoder` moves."""
+        return iter(())
+
+    def save_assets(self, folder: Path) -> None:
+        """What `Setting.assets` will need to build the approach again without network or training posts."""
+        raise NotImplementedError
+
+
+class EncoderTagger(Tagger):
+    """A tagger on a pretrained encoder."""
+
+    def __init__(self, words: WordEncoder) -> None:
+        super().__init__()
+        self.words = words
+        self.featurizer = words.featurizer
+
+    def pretrained(self) -> Iterator[nn.Parameter]:
+        return self.words.parameters()
+
+    def save_assets(self, folder: Path) -> None:
+        self.words.save(folder)
+
+
+class FMIT(EncoderTagger):
+    """The paper's model. `boundary` runs the text-only stream; it may be `interaction` itself; None: w/o EBD."""
+
+    def __init__(
+        self,
+        words: WordEncoder,
+        projection: Projection,
+        interaction: FlatInteraction,
+        boundary: FlatInteraction | None,
+        n_tags: int,
+        dropout: float,
+        ebd_weight: float,
+    ) -> None:
+        super().__init__(words)
+        self.projection, self.interaction, self.ebd_weight = projection, interaction, ebd_weight
+        self.dropout = nn.Dropout(dropout)
+        self.tag = nn.Linear(interaction.dim, n_tags)  # W_crf and b_crf of Eq. 13
+        self.crf = CRF(n_tags)
+        self.boundary = boundary if boundary is not interaction else None  # one name for each weight
+        self.detects = boundary is not None
+        if self.detects:
+            self.mark = nn.Linear(interaction.dim, len(EBD_TAGS))
+            self.boundary_crf = CRF(len(EBD_TAGS))
+
+    def _lattice(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Eq. 1-2: text [B, T, D] and objects [B, M, D] in one space."""
+        text = self.words(batch.inputs, len(batch))
+        return self.projection(self.dropout(text), self.dropout(batch.objects.to(text.dtype)))
+
+    def _tag(self, batch: Batch, text: Tensor, objects: Tensor) -> Tensor:
+        cells = self.interaction.forward_text(text, batch.text_mask, objects, batch.spans, batch.object_mask)
+        return self.tag(self.dropout(cells[:, 1:-1]))
+
+    def _mark(self, batch: Batch, text: Tensor) -> Tensor:
+        """Boundary scores [B, N, 3] of T_W, which sees words only."""
+        stream = self.boundary or self.interaction
+        none = (text[:, :0], batch.spans[:, :0], batch.object_mask[:, :0])
+        cells = stream.forward_text(text, batch.text_mask, *none)
+        return self.mark(self.dropout(cells[:, 1:-1]))
+
+    def emissions(self, batch: Batch) -> Tensor:
+        return self._tag(batch, *self._lattice(batch))
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Eq. 15 for each post: -(log p(Y|S,O) + lambda log p(Z|S))."""
+        tags, boundaries = batch.gold
+        text, objects = self._lattice(batch)
+        main = self.crf.nll(self._tag(batch, text, objects), tags, batch.word_mask)
+        if not self.detects:
+            return main
+        marks = self._mark(batch, text)
+        return main + self.ebd_weight * self.boundary_crf.nll(marks, boundaries, batch.word_mask)
+
+
+def build_fmit(setting: Setting) -> FMIT:
+    """FMIT as the configuration says; new weights come from torch's global generator."""
+    config = setting.config
+    words = build_words(config, setting.assets)
+
+    def stream() -> FlatInteraction:
+        ffn_dim = config.ffn_dim or 4 * config.width
+        return FlatInteraction(
+            config.width, config.heads, config.layers, ffn_dim, config.dropout, relative=config.relative
+        )
+
+    interaction = stream()
+    boundary = {"separate": stream, "shared": lambda: interaction, "off": lambda: None}[config.ebd]()
+    projection = Projection(words.dim, setting.object_dim, config.width)
+    n_tags = len(setting.labels.tags)
+    return FMIT(words, projection, interaction, boundary, n_tags, config.dropout, config.ebd_weight)

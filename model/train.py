@@ -1,0 +1,127 @@
+"""Train an approach on a dataset: posts.parquet and pack in, a run's folder out; an interrupted call goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cache import atomic, keys
+from cache.packs import Pack
+from cache.tables import Posts, read_posts
+from model.approaches import approach
+from model.checkpoint import RunInfo, digest_tensors, save_run, versions
+from model.config import TrainConfig
+from model.data import PostDataset
+from model.decode import Progress
+from model.fit import EpochResult, Trainer
+from model.objects import FromPack, check_pack, no_objects
+from model.predict import pick_device
+from model.resume import SAVE_EVERY_S, FileKeeper
+from model.tagger import Setting, Tagger
+from schema.errors import DataError
+from schema.records import Post
+
+GPU_WORKERS = 2  # processes that read the pack ahead of a GPU
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What one training is told: checked configuration (changes of the approach included) and data in memory."""
+
+    approach: str
+    seed: int
+    config: TrainConfig
+    table: Posts
+    pack: Pack | None
+    digests: dict[str, str]
+
+    def split(self, name: str) -> list[Post]:
+        """Labelled posts of a split; raises DataError where there are none."""
+        posts = [post for post in self.table.posts if post.split == name and post.tags is not None]
+        if not posts:
+            raise DataError(f"training needs labelled posts in {name}", todo="a dataset in train_on has train and dev")
+        return posts
+
+
+def run(
+    config: TrainConfig,
+    approach_name: str,
+    seed: int,
+    posts: Path,
+    pack: Path | None,
+    out: Path,
+    resume_root: Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+    save_every_s: float = SAVE_EVERY_S,
+) -> Iterator[EpochResult]:
+    """Train and publish `out/curves.json` and then `out/model`; yields each epoch, those of a broken-off call first.
+
+    `config` is the dataset's section; the approach changes what it names. What an interrupted call goes on from lies in
+    `resume_root/<digest of configuration and inputs>` and is removed after publication. Nothing happens until the
+    iterator is asked, and nothing is published unless it is exhausted.
+    """
+    inputs = read_inputs(config, approach_name, seed, posts, pack)
+    torch.manual_seed(seed)
+    tagger = _build(inputs)
+    start = digest_tensors(tagger.state_dict())
+    trainer = _trainer(inputs, tagger, pick_device(device))
+    resume = resume_root / keys.key(
+        "train",
+        config=inputs.config.model_dump(),
+        approach=approach_name,
+        seed=seed,
+        inputs=inputs.digests,
+        start=start,
+    )
+    yield from trainer.epochs(FileKeeper(resume, save_every_s), progress)
+    _publish(inputs, trainer, start, out)
+    shutil.rmtree(resume, ignore_errors=True)
+
+
+def read_inputs(config: TrainConfig, approach_name: str, seed: int, posts: Path, pack: Path | None) -> Inputs:
+    """Read posts and pack, and check that they fit the setting."""
+    changed = approach(approach_name).configure(config)
+    table, opened = read_posts(posts), Pack.open(pack) if pack else None
+    check_pack(changed, opened, table.posts)
+    digests = {"posts": keys.digest_file(posts), **({"pack": opened.digest()} if opened else {})}
+    return Inputs(approach_name, seed, changed, table, opened, digests)
+
+
+def _build(inputs: Inputs) -> Tagger:
+    words = [post.words for post in inputs.split("train")]
+    dim = inputs.pack.meta.dim if inputs.pack else 1
+    return approach(inputs.approach).build(Setting(inputs.config, inputs.table.labels, dim, None, words))
+
+
+def _trainer(inputs: Inputs, tagger: Tagger, device: torch.device) -> Trainer:
+    source = FromPack(inputs.pack) if inputs.pack else no_objects
+    train, dev = (
+        PostDataset(inputs.split(name), source, inputs.table.labels, tagger.featurizer, inputs.config, inputs.seed)
+        for name in ("train", "dev")
+    )
+    workers = GPU_WORKERS if device.type == "cuda" else 0
+    return Trainer(tagger, train, dev, inputs.config, inputs.seed, device, workers)
+
+
+def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
+    history = trainer.position.history
+    chosen = next(one for one in history if one.epoch == trainer.position.best_epoch)
+    info = RunInfo(
+        approach=inputs.approach,
+        seed=inputs.seed,
+        config=inputs.config,
+        labels=inputs.table.labels,
+        pack=inputs.pack.meta if inputs.pack else None,
+        inputs={**inputs.digests, "start_weights": start},
+        n_posts={"train": len(trainer.train), "dev": len(trainer.dev)},
+        dev=chosen.curve(),
+        versions=versions(),
+    )
+    atomic.write_json(out / "curves.json", [one.curve() for one in history])
+    save_run(out / "model", info, trainer.tagger)

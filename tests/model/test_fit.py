@@ -1,0 +1,146 @@
+"""The loop: accumulation is one large batch, seeds decide all, the best epoch is kept, patience ends it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model import fit
+from model.approaches import approach
+from model.data import PostDataset, collate
+from model.decode import Decoded
+from model.fit import EpochResult, Position, Trainer, grouped
+from model.objects import Given
+from model.optimize import build_optimizer
+from model.tagger import Setting
+from schema.errors import RunError
+from tests.model.tiny import DIM, LABELS, linked, tiny_config
+
+CPU = torch.device("cpu")
+
+
+def make(encoder: Path, seed: int = 0, name: str = "bert-crf", **changes: Any) -> Trainer:
+    config = approach(name).configure(tiny_config(encoder, **changes))
+    torch.manual_seed(seed)
+    tagger = approach(name).build(Setting(config, LABELS, DIM))
+    splits = []
+    for which, n_posts in (("train", 20), ("dev", 6)):
+        posts, objects = linked(n_posts, 3 if which == "train" else 4)
+        splits.append(PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config, seed))
+    return Trainer(tagger, *splits, config, seed, CPU)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in trainer.tagger.state_dict().values()])
+
+
+def results(trainer: Trainer) -> list[dict[str, float | int]]:
+    return [result.curve() for result in trainer.epochs()]
+
+
+def test_a_step_is_adam_on_the_mean_loss(encoder: Path) -> None:
+    trainer, twin = (make(encoder, dropout=0.0, batch=20, epochs=1, clip=0.5) for _ in range(2))
+    batch = collate([twin.train[row] for row in range(20)], twin.tagger.featurizer)
+    optimizer = build_optimizer(twin.tagger, twin.config)
+    twin.tagger.eval()  # the encoder has dropout of its own
+    trainer.tagger.eval()
+    trainer._step([batch], 20, 0.5)
+    loss = twin.tagger.losses(batch).mean()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(twin.tagger.parameters(), 0.5)
+    optimizer.step()
+    torch.testing.assert_close(weights(trainer), weights(twin), atol=1e-6, rtol=0)
+    assert float(trainer.loss_sum) == pytest.approx(20 * loss.item(), rel=1e-5)
+
+
+def test_accumulated_batches_are_one_batch(encoder: Path) -> None:
+    whole, parts = (make(encoder, dropout=0.0) for _ in range(2))
+    for trainer, pieces in ((whole, [range(20)]), (parts, [range(6), range(6, 20)])):
+        trainer.tagger.eval()
+        group = [collate([trainer.train[row] for row in rows], trainer.tagger.featurizer) for rows in pieces]
+        trainer._step(group, 20, 0.5)
+    torch.testing.assert_close(weights(whole), weights(parts), atol=2e-5, rtol=0)
+
+
+def test_grouped() -> None:
+    assert [len(group) for group in grouped(iter(range(7)), 3)] == [3, 3, 1]  # type: ignore[arg-type]
+
+
+def test_same_seed_same_numbers(encoder: Path) -> None:
+    first, second, other = (make(encoder, seed) for seed in (1, 1, 2))
+    assert results(first) == results(second)
+    assert torch.equal(weights(first), weights(second))
+    results(other)
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_bf16_trains_alike(encoder: Path) -> None:
+    losses = [[row["train_loss"] for row in results(make(encoder, dropout=0.0, amp=amp))] for amp in ("off", "bf16")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+def test_fp16_trains_once_its_scale_fits(encoder: Path) -> None:
+    trainer = make(encoder, amp="fp16", epochs=6)
+    losses = [row["train_loss"] for row in results(trainer)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert trainer.scaler.get_scale() < 65536  # the first steps overflowed and were skipped
+
+
+def test_progress_counts_posts(encoder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    list(make(encoder, batch=8).epochs(progress=lambda done, total: seen.append((done, total))))
+    assert seen[-1] == (40, 40)
+    assert len(seen) == 6
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, correct: list[int]) -> None:
+    """Let dev epochs find the first posts' entities only: `correct[k]` of them in epoch k."""
+    script = iter(correct)
+
+    def fake(tagger: Any, dataset: PostDataset, config: Any, device: Any) -> list[Decoded]:
+        good = next(script)
+        return [
+            Decoded(tuple(post.tags or ()) if row < good else ("O",) * post.n_words, ())
+            for row, post in enumerate(dataset.posts)
+        ]
+
+    monkeypatch.setattr(fit, "decode", fake)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_it(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [1, 3, 3, 2, 6])
+    trainer = make(encoder, epochs=9, patience=2)
+    found, after = [], []
+    for result in trainer.epochs():
+        found.append(result)
+        after.append(weights(trainer).clone())
+    assert [one.best for one in found] == [True, True, False, False]  # equal is no better; the fifth is never trained
+    assert trainer.position.best_epoch == 2
+    assert torch.equal(weights(trainer), after[1])
+    assert found[1].dev_recall > found[0].dev_recall
+
+
+def test_a_loss_that_is_no_number_stops(encoder: Path) -> None:
+    trainer = make(encoder)
+    with torch.no_grad():
+        next(trainer.tagger.parameters()).fill_(torch.nan)
+    with pytest.raises(RunError, match="epoch 1: training diverged: the loss is no number; lower the rates"):
+        list(trainer.epochs())
+
+
+def test_position_as_json_and_back() -> None:
+    result = EpochResult(1, 3, 0.5, 0.1, 0.2, 0.3, True, 7.0)
+    position = Position(1, 2, 16, 5, 1, (result,))
+    assert Position.from_json(asdict(position)) == position
+    assert result.curve() == {
+        "epoch": 1,
+        "step": 3,
+        "train_loss": 0.5,
+        "dev_precision": 0.1,
+        "dev_recall": 0.2,
+        "dev_f1": 0.3,
+    }

@@ -1,0 +1,120 @@
+"""Which objects a post gets, by hand: settings, cap, truncation, controls, and packs that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.packs import Objects, Pack, PackMeta, write_pack
+from model.objects import FromPack, Given, Plan, check_pack, exchanged, lenders, no_objects, plans
+from schema.errors import PackError
+from schema.records import Box, Region, Source, Span
+from tests.model.tiny import post, tiny_config
+
+BOX = Box(0, 0, 2, 2)
+
+
+def region(source: Source, start: int | None = None, end: int = 0) -> Region:
+    return Region(source, "", None if start is None else Span(start, end), BOX, 1.0)
+
+
+REGIONS = (region("image"), region("general"), region("general"), region("phrase", 0, 2), region("phrase", 2, 5))
+POST = post(0, "train", ["a", "b", "c", "d", "e"], None)
+OBJECTS = Objects(np.arange(5, dtype=np.float32)[:, None], REGIONS)
+
+
+def plan(n_words: int = 5, **changes: object) -> Plan:
+    config = tiny_config(Path("none"), **changes)
+    return plans([POST], Given({POST.id: OBJECTS}), [n_words], config, 0)[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "indices"),
+    [("all", (0, 1, 2, 3, 4)), ("grid", (0, 1, 2, 3, 4)), ("phrases", (3, 4)), ("general", (1, 2)), ("image", (0,))],
+)
+def test_settings(setting: str, indices: tuple[int, ...]) -> None:
+    found = plan(objects=setting)
+    assert (found.owner, found.indices, found.n_cut) == (0, indices, 0)
+
+
+def test_spans_are_head_and_tail() -> None:
+    assert plan().spans == ((1, 5), (1, 5), (1, 5), (1, 2), (3, 5))
+
+
+def test_no_object_at_all() -> None:
+    assert plan(objects="none") == Plan(0, (), ())
+
+
+def test_the_cap_counts_what_it_cuts() -> None:
+    found = plan(max_objects=3)
+    assert (found.indices, found.n_cut) == ((0, 1, 2), 2)
+
+
+def test_truncated_words_take_their_objects_with_them() -> None:
+    assert plan(n_words=3).spans == ((1, 3), (1, 3), (1, 3), (1, 2), (3, 3))
+    two = plan(n_words=2)
+    assert (two.indices, two.spans[-1], two.n_cut) == ((0, 1, 2, 3), (1, 2), 1)
+
+
+def test_empty_is_one_object_of_zeros_at_all_words() -> None:
+    assert plan(control="empty") == Plan(None, (0,), ((1, 5),))
+
+
+def test_exchange_keeps_places_and_sources() -> None:
+    own = [region("image"), region("phrase", 0, 1), region("general"), region("phrase", 1, 2), region("phrase", 2, 3)]
+    lent = [region("general"), region("phrase", 0, 4), region("phrase", 3, 4)]
+    assert exchanged(own, lent) == [0, 1, 0, 2, 1]
+    assert exchanged(own, []) == []
+
+
+@pytest.mark.parametrize("n_posts", [2, 3, 50])
+def test_nobody_keeps_its_own_pictures(n_posts: int) -> None:
+    found = lenders(n_posts, 3)
+    assert sorted(found) == list(range(n_posts))
+    assert all(lender != row for row, lender in enumerate(found))
+    assert found == lenders(n_posts, 3)
+
+
+def test_shuffled_reads_the_lenders_features() -> None:
+    other = post(1, "train", ["x"], None)
+    source = Given({POST.id: OBJECTS, other.id: Objects(np.zeros((1, 1), np.float32), (region("image"),))})
+    config = tiny_config(Path("none"), control="shuffled")
+    first, second = plans([POST, other], source, [5, 1], config, 0)
+    assert (first.owner, first.indices, first.spans) == (1, (0,) * 5, plan().spans)
+    assert (second.owner, second.indices, second.spans) == (0, (0,), ((1, 1),))
+
+
+def test_a_lender_without_objects_leaves_zeros() -> None:
+    other = post(1, "train", ["x"], None)
+    source = Given({POST.id: OBJECTS, other.id: no_objects(other)})
+    first, second = plans([POST, other], source, [5, 1], tiny_config(Path("none"), control="shuffled"), 0)
+    assert (first.owner, first.spans) == (None, plan().spans)
+    assert second.spans == ()
+
+
+def make_pack(folder: Path, **provenance: object) -> Pack:
+    write_pack(folder, PackMeta(1, "float32", 1, (), False, dict(provenance)), [(POST.id, OBJECTS)])
+    return Pack.open(folder)
+
+
+def test_the_pack_must_hold_the_posts(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "pack")
+    config = tiny_config(Path("none"))
+    check_pack(config, pack, [POST])
+    assert FromPack(pack)(POST).regions == REGIONS
+    with pytest.raises(PackError, match=r"1 post\(s\) are not in the pack \(found p7\); run the stage regions"):
+        check_pack(config, pack, [POST, post(7, "dev", ["x"], None)])
+
+
+def test_settings_name_the_pack_they_need(tmp_path: Path) -> None:
+    pack, grid = make_pack(tmp_path / "pack"), make_pack(tmp_path / "grid", kind="grid")
+    check_pack(tiny_config(Path("none"), objects="grid"), grid, [POST])
+    with pytest.raises(PackError, match="'grid' needs a pack of that kind"):
+        check_pack(tiny_config(Path("none"), objects="grid"), pack, [POST])
+    with pytest.raises(PackError, match="'random-boxes' needs a pack of that kind"):
+        check_pack(tiny_config(Path("none"), control="random-boxes"), pack, [POST])
+    with pytest.raises(PackError, match="this setting reads objects"):
+        check_pack(tiny_config(Path("none")), None, [POST])
+    check_pack(tiny_config(Path("none"), objects="none"), None, [POST])
