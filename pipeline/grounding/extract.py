@@ -59,7 +59,8 @@ def ground_posts(
         refuse_undrawn(posts, config.grounder)
     parsed = {one.post_id: one.phrases for one in phrases}
     asked = [(post, kept_phrases(parsed.get(post.id, ()), config)) for post in posts]
-    wanted = [(row_key(query, grounder), query) for post, kept in asked for query in _queries(post, labels, kept)]
+    name = keys.key("grounder", **grounder.identity)
+    wanted = [(row_key(query, name), query) for post, kept in asked for query in _queries(post, labels, kept)]
     rows = store if store is not None else engine.Memory()
     compute = partial(_compute, grounder=grounder, folder=images_folder)
     tally = engine.stream(rows, dict(wanted), compute, stage="ground", progress=progress)
@@ -67,15 +68,13 @@ def ground_posts(
     return [one for post, kept in asked for one in _choices(post, labels, kept, answers, grounder)], tally
 
 
-def row_key(query: Query, grounder: Grounder) -> str:
-    """The store's key of a query's box: bytes of the picture, the text, all that the grounder's numbers depend on."""
+def row_key(query: Query, grounder: str) -> str:
+    """The store's key of a query's box: bytes of the picture, the text, all that the grounder's numbers depend on.
+
+    `grounder` is the key of its identity.
+    """
     return keys.key(
-        "box",
-        image=query.image.digest,
-        text=query.text,
-        grounder=dict(grounder.identity),
-        pixels=images.VERSION,
-        version=VERSION,
+        "box", image=query.image.digest, text=query.text, grounder=grounder, pixels=images.VERSION, version=VERSION
     )
 
 

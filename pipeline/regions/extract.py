@@ -46,6 +46,15 @@ class Crop:
         return self.image.digest if self.image else images.EMPTY_DIGEST
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A post's objects, and the row of each."""
+
+    post_id: str
+    regions: tuple[Region, ...]
+    crops: list[tuple[str, Crop]]
+
+
 def extract_objects(
     posts: Sequence[Post],
     boxes: Sequence[Grounded],
@@ -66,18 +75,26 @@ def extract_objects(
     if net.toy and not config.allow_toy:
         refuse_undrawn(posts, config.net)
     rows = store if store is not None else Memory()
-    plans = _plans(posts, boxes, labels, config, phrases)
-    wanted = {row_key(crop, net, config.store_dtype): crop for post, plan in plans for crop in _crops(post, plan)}
+    name = net_key(net)
+    planned = _regions(posts, boxes, labels, config, phrases)
+    plans = [_plan(post, regions, name, config.store_dtype) for post, regions in planned]
+    wanted = {key: crop for plan in plans for key, crop in plan.crops}
     compute = partial(compute_rows, forward=net.forward, net=net, config=config, folder=images_folder)
     tally = engine.stream(rows, wanted, compute, stage="regions", progress=progress)
-    return _objects(plans, rows, net, config), tally
+    return _objects(plans, rows), tally
 
 
-def row_key(crop: Crop, net: FeatureNet, dtype: str, kind: str = "region") -> str:
-    """The store's key of a crop's row: bytes of the picture, the box, and all that the net's numbers depend on."""
-    return keys.key(
-        kind, image=crop.digest, box=list(crop.box.xyxy), net=dict(net.identity), dtype=dtype, version=VERSION
-    )
+def net_key(net: FeatureNet) -> str:
+    """A net's identity in short: row keys are made by the million."""
+    return keys.key("net", **net.identity)
+
+
+def row_key(crop: Crop, net: str, dtype: str, kind: str = "region") -> str:
+    """The store's key of a crop's row: bytes of the picture, the box, and all that the net's numbers depend on.
+
+    `net` is its `net_key`.
+    """
+    return keys.key(kind, image=crop.digest, box=crop.box.xyxy, net=net, dtype=dtype, version=VERSION)
 
 
 def compute_rows(
@@ -144,30 +161,29 @@ def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str,
     yield from zip(names, values, strict=True)
 
 
-def _plans(
+def _regions(
     posts: Sequence[Post],
     boxes: Sequence[Grounded],
     labels: LabelSet,
     config: RegionsConfig,
     phrases: Sequence[PostPhrases],
-) -> list[tuple[Post, tuple[Region, ...]]]:
+) -> Iterator[tuple[Post, tuple[Region, ...]]]:
     chosen: dict[str, list[Grounded]] = defaultdict(list)
     for one in boxes:
         chosen[one.post_id].append(one)
     parsed = {one.post_id: one.phrases for one in phrases}
-    return [(post, post_regions(post, chosen[post.id], labels, config, parsed.get(post.id, ()))) for post in posts]
+    for post in posts:
+        yield post, post_regions(post, chosen.get(post.id, ()), labels, config, parsed.get(post.id, ()))
 
 
-def _crops(post: Post, plan: Sequence[Region]) -> list[Crop]:
-    return [
+def _plan(post: Post, regions: tuple[Region, ...], net: str, dtype: str) -> Plan:
+    crops = [
         Crop(post.images[region.box.image_index], region.box) if region.box else Crop(None, EMPTY_BOX)
-        for region in plan
+        for region in regions
     ]
+    return Plan(post.id, regions, [(row_key(crop, net, dtype), crop) for crop in crops])
 
 
-def _objects(
-    plans: Sequence[tuple[Post, tuple[Region, ...]]], rows: Rows, net: FeatureNet, config: RegionsConfig
-) -> Iterator[tuple[str, Objects]]:
-    for post, plan in plans:
-        values = rows.get([row_key(crop, net, config.store_dtype) for crop in _crops(post, plan)])
-        yield post.id, Objects(np.stack(values), plan)
+def _objects(plans: Sequence[Plan], rows: Rows) -> Iterator[tuple[str, Objects]]:
+    for plan in plans:
+        yield plan.post_id, Objects(np.stack(rows.get([key for key, _ in plan.crops])), plan.regions)

@@ -13,7 +13,7 @@ from cache.packs import Objects
 from pipeline import engine
 from pipeline.engine import Memory, Progress, Rows, Tally
 from pipeline.regions.config import RegionsConfig
-from pipeline.regions.extract import Crop, compute_rows, row_key
+from pipeline.regions.extract import Crop, compute_rows, net_key, row_key
 from schema.records import Box, Image, Post, Region
 from vision.boxes import clip
 from vision.crops import Transform
@@ -34,7 +34,8 @@ def extract_grids(
     rows = store if store is not None else Memory()
     pictures = {image.digest: image for post in posts for image in post.images if image.ok}
     crops = [Crop(image, Box(0, 0, image.width, image.height)) for image in pictures.values()]
-    wanted = {row_key(crop, net, DTYPE, "grid"): crop for crop in crops}
+    name = net_key(net)
+    wanted = {row_key(crop, name, DTYPE, "grid"): crop for crop in crops}
     half = config.model_copy(update={"store_dtype": DTYPE})
     compute = partial(compute_rows, forward=net.grid, net=net, config=half, folder=images_folder)
     tally = engine.stream(rows, wanted, compute, stage="grid", progress=progress)

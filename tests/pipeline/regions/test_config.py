@@ -1,0 +1,58 @@
+"""Parameters of the regions stage are checked, read, and lead to the network they name."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from cache.keys import digest_file
+from pipeline.regions.config import BATCH, PRESETS, RegionsConfig, build_net
+from schema.errors import ConfigError, WeightsError
+from tests.vision.weights import save_toy, torchvision_state
+from vision.crops import Transform
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_every_field_is_read():
+    files = [*(ROOT / "pipeline" / "regions").glob("*.py"), ROOT / "pipeline" / "stages" / "regions.py"]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    assert [name for name in RegionsConfig.model_fields if not re.search(rf"(config|self)\.{name}\b", source)] == []
+
+
+def test_unknown_and_wrong_parameters():
+    with pytest.raises(ConfigError, match=r"data\.d\.regions\.crop: unknown key, did you mean crop_px\?"):
+        RegionsConfig.from_section({"crop": 3}, "data.d.regions", PRESETS)
+    with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: Input should be 'toy-resnet', 'resnet18'"):
+        RegionsConfig.from_section({"net": "vgg"}, "data.d.regions", PRESETS)
+    assert RegionsConfig.from_section({"preset": "paper", "crop_px": 192}, "x", PRESETS).net == "resnet152"
+
+
+def test_batch_and_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (RegionsConfig().torch_device(), RegionsConfig().n_batch()) == ("cpu", BATCH["cpu"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert (RegionsConfig().torch_device(), RegionsConfig().n_batch()) == ("cuda", BATCH["cuda"])
+    assert RegionsConfig(device="cuda:1").n_batch() == BATCH["cuda"]
+    assert RegionsConfig(device="cpu", batch=3).n_batch() == 3
+
+
+def test_the_network_that_is_named(tmp_path):
+    toy = save_toy(tmp_path / "toy.safetensors")
+    net = build_net(RegionsConfig(weights=str(toy), digest=digest_file(toy), crop_px=20, device="cpu"))
+    assert (net.toy, net.dim, net.transform.crop_px) == (True, 8, 20)
+    with pytest.raises(
+        WeightsError, match=r"toy\.safetensors: these are not the expected weights: sha256 should be 00"
+    ):
+        build_net(RegionsConfig(weights=str(toy), digest="00", device="cpu"))
+    torch.save(torchvision_state("resnet18"), tmp_path / "r.pth")
+    real = build_net(RegionsConfig(net="resnet18", weights=str(tmp_path / "r.pth"), resize_px=240, dtype="bfloat16"))
+    assert (real.toy, real.transform, real.identity["dtype"]) == (False, Transform(224, 240), "bfloat16")
+
+
+def test_real_weights_must_be_given():
+    with pytest.raises(WeightsError, match=r"no weights 'resnet152'.*; give the path of a weights file"):
+        build_net(RegionsConfig(net="resnet152"))
+    with pytest.raises(WeightsError, match=r"no weights 'resnet152-394f9c45\.pth'"):
+        build_net(PRESETS["paper"])

@@ -1,0 +1,179 @@
+"""Rows: right, once, each picture decoded once, independent of batches, kept when a run dies."""
+
+import numpy as np
+import pytest
+import torch
+
+from cache.store import Store
+from pipeline.engine import Memory, Tally
+from pipeline.regions import extract
+from pipeline.regions.config import RegionsConfig
+from pipeline.regions.extract import EMPTY_BOX, Crop, extract_objects, net_key, row_key
+from schema.errors import ImageError, ToyError, WeightsError
+from schema.labels import LabelSet
+from schema.records import Box, Image
+from tests.pipeline.drawn import LABELS, FakeNet, chosen, feature, phrases, picture, post
+from vision import images
+
+PINNED_KEY = "8a73267e53e9c3ae8c0a3187ad252d79df5aa299ba9774d0e800b0269a5947c9"
+CONFIG = RegionsConfig(batch=4, workers=2)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three posts: one picture; none; two pictures, the first of them again. 3 + 1 + 7 objects, 8 distinct crops."""
+    first, second = picture(tmp_path, "1.png", seed=1), picture(tmp_path, "2.png", 17, 40, seed=2)
+    posts = [post("a", first), post("b", Image("gone.png", state="missing")), post("c", first, second)]
+    boxes = [
+        chosen("a", "person", (0, 0, 5, 5)),
+        chosen("a", "place", (3, 4, 20, 20)),
+        chosen("c", "person", (0, 0, 5, 5), index=0),
+        chosen("c", "place", (3, 4, 16, 21), index=1),
+        chosen("c", "place", (3, 4, 20, 20), index=0),
+        chosen("c", "person", (0, 0, 1, 1), index=1),
+        chosen("c", "a tiny dog", (5, 5, 17, 39), (0, 3), index=1),
+    ]
+    return tmp_path, posts, boxes
+
+
+def run(data, net, store=None, config=CONFIG, **more):
+    folder, posts, boxes = data
+    objects, tally = extract_objects(posts, boxes, LABELS, config, net, folder, store, **more)
+    return dict(objects), tally
+
+
+def test_each_object_has_the_feature_of_its_crop(data):
+    objects, tally = run(data, FakeNet())
+    folder, posts, _ = data
+    assert list(objects) == ["a", "b", "c"]
+    assert [len(one.regions) for one in objects.values()] == [3, 1, 7]
+    assert tally == Tally("regions", 8, 8)
+    for one_post in posts:
+        one = objects[one_post.id]
+        assert (one.features.dtype, one.features.shape) == (np.float32, (len(one.regions), 4))
+        for row, region in zip(one.features, one.regions, strict=True):
+            image = one_post.images[region.box.image_index] if region.box else None
+            assert np.allclose(row, feature(folder, image, region.box and region.box.xyxy), atol=0.01), region
+
+
+def test_nothing_is_computed_twice(data, tmp_path):
+    with Store.open(tmp_path / "store") as store:
+        before, _ = run(data, FakeNet(), store)
+    net = FakeNet()
+    with Store.open(tmp_path / "store") as store:
+        after, tally = run(data, net, store)
+    assert (tally, net.shapes) == (Tally("regions", 8, 0), [])
+    assert all(np.array_equal(before[key].features, after[key].features) for key in before)
+
+
+def test_a_new_post_computes_its_rows_only(data):
+    store, net = Memory(), FakeNet()
+    run(data, net, store)
+    folder, posts, boxes = data
+    third = picture(folder, "3.png", seed=3)
+    more = [chosen("d", word, (1, 1, 9, 9)) for word in LABELS.general_words]
+    net = FakeNet()
+    _, tally = run((folder, [*posts, post("d", third)], boxes + more), net, store)
+    assert tally == Tally("regions", 10, 2)
+    assert net.shapes == [(4, 3, 6, 6)]
+
+
+def test_a_new_word_computes_its_regions_only(data):
+    folder, posts, boxes = data
+    store = Memory()
+    run(data, FakeNet(), store)
+    wider = LabelSet({"PER": "person", "LOC": "place", "ORG": "group"}, {})
+    more = [chosen("a", "group", (2, 2, 8, 8)), *(chosen("c", "group", (2, 2, 8, 8 + i), index=i) for i in (0, 1))]
+    _, tally = extract_objects(posts, boxes + more, wider, CONFIG, FakeNet(), folder, store)
+    assert tally == Tally("regions", 10, 2)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_every_picture_is_decoded_once_and_batches_have_one_shape(data, workers, monkeypatch):
+    loaded, load = [], images.load
+    monkeypatch.setattr(extract.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image))
+    net = FakeNet()
+    run(data, net, config=RegionsConfig(batch=3, workers=workers))
+    assert sorted(loaded) == ["1.png", "2.png"]
+    assert net.shapes == [(3, 3, 6, 6)] * 3, "8 crops: two full batches and a padded one"
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 5, 64])
+def test_rows_do_not_depend_on_the_batch(data, batch):
+    objects, _ = run(data, FakeNet(), config=RegionsConfig(batch=batch, workers=2))
+    reference, _ = run(data, FakeNet())
+    assert all(np.allclose(objects[key].features, reference[key].features, atol=1e-4) for key in reference)
+
+
+def test_an_interrupted_run_goes_on(data, tmp_path):
+    net = FakeNet()
+    net.fail_at = 2
+    with Store.open(tmp_path / "store") as store, pytest.raises(KeyboardInterrupt):
+        run(data, net, store, RegionsConfig(batch=2, workers=1))
+    with Store.open(tmp_path / "store") as store:
+        kept = len(store.keys())
+        objects, tally = run(data, FakeNet(), store, RegionsConfig(batch=2, workers=1))
+    assert kept == 2, "two batches were passed, one was taken"
+    assert tally == Tally("regions", 8, 6)
+    reference, _ = run(data, FakeNet())
+    assert all(np.array_equal(objects[key].features, reference[key].features) for key in reference)
+
+
+def test_empty_images_repeat_for_the_paper(data):
+    parsed = [phrases("b", (0, 3), (4, 5))]
+    objects, tally = run(data, FakeNet(), config=RegionsConfig(batch=4, no_image="paper"), phrases=parsed)
+    assert [region.text for region in objects["b"].regions] == ["", "person", "place", "a tiny dog", "Paris"]
+    assert len(np.unique(objects["b"].features, axis=0)) == 1
+    assert tally.n_rows == 8
+
+
+def test_half_precision_rows(data):
+    objects, _ = run(data, FakeNet(), config=RegionsConfig(batch=4, store_dtype="float16"))
+    reference, _ = run(data, FakeNet())
+    assert objects["c"].features.dtype == np.float16
+    assert np.array_equal(objects["c"].features, reference["c"].features.astype(np.float16))
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(1e6, "float16"), (float("nan"), "float32"), (float("inf"), "float32")])
+def test_features_must_be_finite(data, value, dtype, monkeypatch):
+    net = FakeNet()
+    monkeypatch.setattr(net, "forward", lambda crops: torch.full((len(crops), 4), value))
+    with pytest.raises(WeightsError, match=rf"a feature is not finite as {dtype}; check the weights, or set regions"):
+        run(data, net, config=RegionsConfig(batch=4, store_dtype=dtype))
+
+
+def test_toy_nets_see_drawings_only(data):
+    folder, posts, boxes = data
+    net = FakeNet()
+    net.toy = True
+    run(data, net)
+    foreign = picture(folder, "4.png", seed=4, drawn=False)
+    more = [chosen("d", word, (1, 1, 9, 9)) for word in LABELS.general_words]
+    changed = (folder, [*posts, post("d", foreign)], boxes + more)
+    with pytest.raises(ToyError, match=r"post d: toy-resnet was trained on drawings"):
+        run(changed, net)
+    assert run(changed, net, config=RegionsConfig(batch=4, allow_toy=True))[1].n_rows == 10
+
+
+def test_a_picture_that_changed_ends_the_run(data):
+    picture(data[0], "2.png", seed=9)
+    with pytest.raises(ImageError, match=r"2\.png: the picture changed since ingest"):
+        run(data, FakeNet())
+
+
+def test_keys_name_what_changes_numbers_and_nothing_else(tmp_path):
+    image, net = picture(tmp_path, "1.png"), net_key(FakeNet())
+    base = row_key(Crop(image, Box(0, 0, 5, 5)), net, "float32")
+    renamed = Image("elsewhere/2.png", image.digest, image.width, image.height, drawn=False)
+    assert row_key(Crop(renamed, Box(0, 0, 5, 5, image_index=3)), net, "float32") == base
+    others = {
+        row_key(Crop(image, Box(0, 0, 5, 6)), net, "float32"),
+        row_key(Crop(picture(tmp_path, "2.png", seed=1), Box(0, 0, 5, 5)), net, "float32"),
+        row_key(Crop(None, EMPTY_BOX), net, "float32"),
+        row_key(Crop(image, Box(0, 0, 5, 5)), net_key(FakeNet(version="2")), "float32"),
+        row_key(Crop(image, Box(0, 0, 5, 5)), net, "float16"),
+        row_key(Crop(image, Box(0, 0, 5, 5)), net, "float32", "grid"),
+    }
+    assert len(others | {base}) == 7
+    # pinned: a key that moves recomputes every row of everybody
+    assert row_key(Crop(None, EMPTY_BOX), "net", "float32") == PINNED_KEY

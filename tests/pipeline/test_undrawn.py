@@ -1,0 +1,17 @@
+"""Toy parts see drawings only."""
+
+import pytest
+
+from pipeline.undrawn import refuse_undrawn
+from schema.errors import ToyError
+from schema.records import Image
+from tests.pipeline.drawn import picture, post
+
+
+def test_the_first_foreign_picture_is_named(tmp_path):
+    own, foreign = picture(tmp_path, "own.png"), picture(tmp_path, "foreign.png", drawn=False)
+    refuse_undrawn([post("a", own), post("b"), post("c", Image("gone.jpg", state="missing"))], "toy-x")
+    with pytest.raises(
+        ToyError, match=r"post d: toy-x was trained on drawings, and foreign\.png is none .*; use a real .* --allow-toy"
+    ):
+        refuse_undrawn([post("a", own), post("d", own, foreign)], "toy-x")
