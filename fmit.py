@@ -1,87 +1,106 @@
-"""The public API and the only joiner of the rooms: a project's stages, and trained runs that predict.
+"""The public API: a project's stages, and trained runs that predict.
 
 import fmit
 model = fmit.load("runs/smoke-fmit-0")
-for prediction in model.predict(posts, images="data/smoke/images"):
+for prediction in model.predict(["Ann in Rome"]):
     print(prediction.entities)
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schema.params import Params, read_params
+from project import Project
 
 if TYPE_CHECKING:
-    from model.fit import EpochResult
+    from model.predict import Prediction, Run
+    from pipeline.chain import Chain
     from pipeline.corpus.config import SourceConfig
-    from pipeline.engine import Progress, Tally
-    from pipeline.stages.ingest import IngestReport
+    from pipeline.engine import Progress
+    from schema.records import Post
 
-__all__ = ["Project", "load"]
+__all__ = ["Model", "Project", "load"]
+
+CHUNK_POSTS = 16  # predicted together: memory stays bounded however many posts come
+CHUNK_CROPS = 16  # of a forward pass in prediction: one post fills most of it
 
 
-@dataclass(frozen=True)
-class Project:
-    """A folder with params.yaml: where its files lie, and its stages as calls."""
+class Model:
+    """A trained run with the parts that made its features: posts with pictures in, predictions out."""
 
-    root: Path
-    params: Params
+    def __init__(self, run: Run, *, allow_toy: bool = False) -> None:
+        self.run, self.allow_toy = run, allow_toy
 
-    @classmethod
-    def open(cls, params_path: Path = Path("params.yaml")) -> Project:
-        return cls(params_path.resolve().parent, read_params(params_path))
+    @cached_property
+    def chain(self) -> Chain | None:
+        """Parser, grounder and network of the run's pack; None for a run on text alone."""
+        from pipeline.chain import build_chain
 
-    @property
-    def store(self) -> Path:
-        """Rows remembered across reruns: `$FMIT_STORE`, else `.fmit/store`."""
-        return Path(os.environ.get("FMIT_STORE") or self.root / ".fmit" / "store")
+        info = self.run.info
+        if info.pack is None or info.config.objects == "none":
+            return None
+        return build_chain(info.pack.provenance, allow_toy=self.allow_toy, batch=CHUNK_CROPS)
 
-    @property
-    def resume(self) -> Path:
-        """What a killed training goes on from."""
-        return self.root / ".fmit" / "resume"
+    def predict(
+        self, posts: Iterable[Post | Mapping[str, Any] | str], images: Path | str | None = None
+    ) -> Iterator[Prediction]:
+        """Entities of posts, in order, a few posts at a time.
 
-    def data(self, dataset: str) -> Path:
-        """Raw files of a dataset."""
-        return self.root / "data" / dataset
+        `posts`: raw texts, or rows as in a JSONL file (`tokens` or `text`, `images`), or Post records; `images` is the
+        folder of the pictures that they name (None: text alone). Raises DataError, ToyError, WeightsError.
+        """
+        from pipeline.corpus import jsonl
+        from pipeline.corpus.read import Gallery, Ids, probed
+        from schema.records import Post
 
-    def out(self, dataset: str, name: str) -> Path:
-        """An out of a stage: `posts.parquet`, `phrases.parquet`, `boxes.parquet` or `pack`."""
-        return self.root / "out" / dataset / name
+        folder, waiting = Path(images) if images is not None else None, iter(posts)
+        gallery, ids, number = Gallery(folder), Ids(), 0
+        while chunk := list(islice(waiting, CHUNK_POSTS)):
+            rows = [one for one in chunk if not isinstance(one, Post)]
+            made = probed(jsonl.from_rows(rows, self._source("jsonl"), number + 1), "predict", gallery, ids)
+            number += len(chunk)
+            yield from self._predict([one if isinstance(one, Post) else next(made) for one in chunk], folder)
 
-    def run(self, dataset: str, approach: str, seed: int) -> Path:
-        return self.root / "runs" / f"{dataset}-{approach}-{seed}"
+    def predict_file(
+        self,
+        path: Path,
+        *,
+        images: Path | None = None,
+        format: str | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Prediction]:
+        """Predictions of a JSONL or CoNLL file's posts (`format` None: by suffix), in order and as they are made."""
+        from pipeline.corpus.read import Gallery, count_posts, read_posts_file
 
-    def draw(self, dataset: str, progress: Progress) -> str:
-        """Draw a dataset of the project's own; returns its line."""
-        from embedded import draw
+        source = self._source(format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll"))
+        posts, total, done = read_posts_file(path, source, "predict", Gallery(images)), count_posts(path, source), 0
+        while chunk := list(islice(posts, CHUNK_POSTS)):
+            yield from self._predict(chunk, images)
+            done += len(chunk)
+            if progress:
+                progress(done, max(total, done))
 
-        config = draw.DrawConfig.from_section(self.params.drawing(dataset), f"draw.{dataset}", draw.PRESETS)
-        return draw.run(config, self.data(dataset), progress).line(dataset)
+    def _source(self, format: str) -> SourceConfig:
+        from pipeline.corpus.config import SourceConfig
 
-    def ingest(self, dataset: str, progress: Progress) -> IngestReport:
-        """Raw files to posts.parquet."""
-        from pipeline.stages import ingest
-
-        return ingest.run(self.source(dataset), self.data(dataset), self.out(dataset, "posts.parquet"), progress)
-
-    def source(self, dataset: str) -> SourceConfig:
-        """How the dataset's raw files are written."""
-        from pipeline.corpus.config import PRESETS, SourceConfig
-
-        return SourceConfig.from_section(self.params.dataset(dataset).source, f"data.{dataset}.source", PRESETS)
-
-    def phrases(self, dataset: str, progress: Progress) -> Tally:
-        """posts.parquet to phrases.parquet."""
-        from pipeline.phrases.config import PRESETS, PhrasesConfig
-        from pipeline.stages import phrases
-
-        config = PhrasesConfig.from_section(self.params.dataset(dataset).phrases, f"data.{dataset}.phrases", PRESETS)
-        return phrases.run(
-            config, self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet"), self.store, progress
+        labels = self.run.info.labels
+        return SourceConfig.checked(
+            {"format": format, "labels": dict(labels.words), "aliases": dict(labels.aliases)}, "source"
         )
+
+    def _predict(self, posts: list[Post], images: Path | None) -> list[Prediction]:
+        if self.chain is None:
+            return self.run.predict(posts)
+        objects = self.chain.objects(posts, self.run.info.labels, images or Path())
+        return self.run.predict(posts, objects)
+
+
+def load(run: Path | str, *, device: str = "auto", allow_toy: bool = False) -> Model:
+    """A trained run from its folder; raises RunError where it is incomplete. Needs no network."""
+    from model.predict import Run
+
+    return Model(Run.load(run, device), allow_toy=allow_toy)

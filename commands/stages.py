@@ -16,10 +16,10 @@ dataset_argument = click.argument("dataset")
 @params_option
 def draw(dataset: str, params_path: Path) -> None:
     """Draw a dataset of the project's own (posts and pictures) into data/DATASET."""
-    import fmit
+    from project import Project
 
     with progress(f"draw {dataset}") as bar:
-        line = fmit.Project.open(params_path).draw(dataset, bar)
+        line = Project.open(params_path).draw(dataset, bar)
     click.echo(line)
 
 
@@ -28,10 +28,10 @@ def draw(dataset: str, params_path: Path) -> None:
 @params_option
 def ingest(dataset: str, params_path: Path) -> None:
     """Read posts and probe pictures of data/DATASET into out/DATASET/posts.parquet."""
-    import fmit
+    from project import Project
 
     with progress(f"ingest {dataset}") as bar:
-        report = fmit.Project.open(params_path).ingest(dataset, bar)
+        report = Project.open(params_path).ingest(dataset, bar)
     head, *rows = report.rows()
     print_table(f"{dataset}", head, rows)
     for remark in report.remarks():
@@ -44,10 +44,10 @@ def ingest(dataset: str, params_path: Path) -> None:
 @params_option
 def phrases(dataset: str, params_path: Path) -> None:
     """Find the noun phrases of a dataset's posts."""
-    import fmit
+    from project import Project
 
     with progress(f"phrases {dataset}") as bar:
-        tally = fmit.Project.open(params_path).phrases(dataset, bar)
+        tally = Project.open(params_path).phrases(dataset, bar)
     click.echo(tally.line(dataset))
 
 
@@ -57,10 +57,10 @@ def phrases(dataset: str, params_path: Path) -> None:
 @allow_toy_option
 def ground(dataset: str, params_path: Path, allow_toy: bool) -> None:
     """Find a box for each noun phrase and general word in the posts' pictures."""
-    import fmit
+    from project import Project
 
     with progress(f"ground {dataset}") as bar:
-        tally = fmit.Project.open(params_path).ground(dataset, bar, allow_toy=allow_toy)
+        tally = Project.open(params_path).ground(dataset, bar, allow_toy=allow_toy)
     click.echo(tally.line(dataset))
 
 
@@ -70,10 +70,10 @@ def ground(dataset: str, params_path: Path, allow_toy: bool) -> None:
 @allow_toy_option
 def regions(dataset: str, params_path: Path, allow_toy: bool) -> None:
     """Compute the features of pictures and boxes and write the pack that training reads."""
-    import fmit
+    from project import Project
 
     with progress(f"regions {dataset}") as bar:
-        tally = fmit.Project.open(params_path).regions(dataset, bar, allow_toy=allow_toy)
+        tally = Project.open(params_path).regions(dataset, bar, allow_toy=allow_toy)
     click.echo(tally.line(dataset))
 
 

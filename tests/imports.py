@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "embedded", "commands")
-TOP = ("fmit", "cli")
+TOP = ("fmit", "project", "cli")
 
 ENTRIES = {  # stage of dvc.yaml -> the module whose imports are the stage's code
     "draw": "embedded.draw",

@@ -30,9 +30,9 @@ def read(path: Path, source: SourceConfig) -> Iterator[RawPost]:
     return _posts(((number, line) for number, line in lines(path) if line.strip()), source, path, _parsed)
 
 
-def from_rows(rows: Iterable[Mapping[str, Any] | str], source: SourceConfig) -> Iterator[RawPost]:
-    """Posts given in memory: objects as in a file's lines, or raw texts; one without an id gets its number, from 1."""
-    return _posts(enumerate(rows, start=1), source, Path("posts"), None)
+def from_rows(rows: Iterable[Mapping[str, Any] | str], source: SourceConfig, first: int = 1) -> Iterator[RawPost]:
+    """Posts given in memory: objects as in a file's lines, or raw texts; one without an id gets its number."""
+    return _posts(enumerate(rows, start=first), source, Path("posts"), None)
 
 
 def _posts(

@@ -1,0 +1,148 @@
+"""Runs: train, evaluate, predict, report, and a summary of what there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import Examples, allow_toy_option, json_option, note, params_option, progress
+
+folder = click.Path(path_type=Path, file_okay=False)
+run_option = click.option("--run", "run", type=folder, required=True, help="A run's folder.")
+
+
+@click.command(cls=Examples, example="fmit train --dataset smoke --approach bert-crf --seed 0")
+@click.option("--dataset", required=True, help="A dataset of params.yaml.")
+@click.option("--pack", type=folder, help="Features to train on.  [default: the dataset's own pack]")
+@click.option("--approach", default="fmit", show_default=True, help="FMIT, an ablation, a control or a rival.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=folder, help="The run's folder.  [default: runs/DATASET-APPROACH-SEED]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@params_option
+def train(
+    dataset: str, pack: Path | None, approach: str, seed: int, out: Path | None, device: str, params_path: Path
+) -> None:
+    """Train an approach on a dataset; an interrupted training goes on where it was."""
+    from project import Project
+
+    project = Project.open(params_path)
+    run = out or project.run(dataset, approach, seed)
+    with progress(f"train {run.name}") as bar:
+        for result in project.train(dataset, approach, seed, pack=pack, out=run, device=device, progress=bar):
+            best = "  best so far" if result.best else ""
+            note(f"epoch {result.epoch}: loss {result.train_loss:.3f}, dev F1 {result.dev_f1:.4f}{best}")
+    click.echo(f"train {run.name}: done, see {run / 'model' / 'card.md'}")
+
+
+@click.command(cls=Examples, example="fmit evaluate --run runs/smoke-fmit-0 --split dev")
+@run_option
+@click.option("--split", "splits", multiple=True, help="Split to score, may be repeated.  [default: evaluate.splits]")
+@click.option("--dataset", help="Score on another dataset's posts.  [default: the run's own]")
+@click.option("--pack", type=folder, help="Features to read.  [default: the dataset's own pack]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@params_option
+@json_option
+def evaluate(
+    run: Path,
+    splits: tuple[str, ...],
+    dataset: str | None,
+    pack: Path | None,
+    device: str,
+    params_path: Path,
+    as_json: bool,
+) -> None:
+    """Predict and score splits of a dataset: strict micro P, R, F1, the lenient figure beside it."""
+    from commands.console import print_json
+    from project import Project
+
+    project = Project.open(params_path)
+    with progress(f"evaluate {run.name}") as bar:
+        metrics = project.evaluate(run, splits, dataset=dataset, pack=pack, device=device, progress=bar)
+    if as_json:
+        print_json(metrics)
+        return
+    for split, scores in metrics.items():
+        strict, lenient = scores["strict"]["micro"], scores["lenient"]["micro"]
+        toy = ", toy parts" if scores["toy"] else ""
+        click.echo(
+            f"evaluate {run.name}: {split} P {strict['precision']:.4f} R {strict['recall']:.4f} "
+            f"F1 {strict['f1']:.4f} (lenient {lenient['f1']:.4f}{toy})"
+        )
+
+
+@click.command(cls=Examples, example="fmit predict posts.jsonl --run runs/smoke-fmit-0 --images data/smoke/images")
+@click.argument("posts", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@run_option
+@click.option("--images", type=folder, help="Folder of the posts' pictures.  [default: none: text alone]")
+@click.option("--format", "format_", type=click.Choice(["jsonl", "conll"]), default=None, help="[default: by suffix]")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="JSONL to write.  [default: stdout]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@allow_toy_option
+def predict(
+    posts: Path,
+    run: Path,
+    images: Path | None,
+    format_: str | None,
+    out: Path | None,
+    device: str,
+    allow_toy: bool,
+) -> None:
+    """Find entities in posts (JSONL or CoNLL, with or without pictures and labels); JSONL comes out."""
+    import json
+
+    import fmit
+    from cache import atomic
+
+    model = fmit.load(run, device=device, allow_toy=allow_toy)
+    with progress("predict") as bar:
+        lines = (
+            json.dumps(one.to_json(), ensure_ascii=False) + "\n"
+            for one in model.predict_file(posts, images=images, format=format_, progress=bar)
+        )
+        if out is None:
+            for line in lines:
+                click.echo(line, nl=False)
+            return
+        with atomic.file(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+    note(f"predictions are in {out}")
+
+
+@click.command(cls=Examples, example="fmit report --run runs/smoke-fmit-0")
+@run_option
+@click.option("--dataset", help="Where the pictures are.  [default: the run's own dataset]")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html in the run]")
+@click.option("--redact", is_flag=True, help="Hide @names, links and pictures.")
+@params_option
+def report(run: Path, dataset: str | None, out: Path | None, redact: bool, params_path: Path) -> None:
+    """Write the page of a run: scores, errors, posts with their boxes, in one file."""
+    from project import Project
+
+    page = Project.open(params_path).report(run, out, dataset=dataset, redact=redact)
+    click.echo(f"report {run.name}: open {page}")
+
+
+@click.command(cls=Examples, example="fmit summary")
+@params_option
+@json_option
+def summary(params_path: Path, as_json: bool) -> None:
+    """The scores of the runs that params.yaml names, and what to open."""
+    from commands.console import print_json, print_table
+    from project import Project
+
+    project = Project.open(params_path)
+    rows = project.summary()
+    if as_json:
+        print_json(rows)
+        return
+    columns = ("run", "split", "precision", "recall", "f1", "ceiling")
+    shown = [[("-" if row[name] is None else row[name]) for name in columns] for row in rows]
+    print_table("strict micro scores", columns, shown)
+    if any(row["ceiling"] is not None for row in rows):
+        click.echo("ceiling: the highest F1 that can be expected from what the approach sees")
+    for page in project.pages():
+        click.echo(f"open {page}")
+
+
+COMMANDS = (train, evaluate, predict, report, summary)

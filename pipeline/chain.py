@@ -1,0 +1,83 @@
+"""The way from posts to objects in memory, rebuilt from what a pack says of how it was made: for prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.packs import Objects
+from pipeline.engine import Rows
+from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.extract import ground_posts
+from pipeline.grounding.grounder import Grounder
+from pipeline.grounding.registry import build_grounder
+from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.extract import find_phrases
+from pipeline.phrases.parser import Parser
+from pipeline.phrases.registry import build_parser
+from pipeline.regions.config import RegionsConfig, build_net
+from pipeline.regions.extract import extract_objects
+from schema.errors import PackError, WeightsError
+from schema.labels import LabelSet
+from schema.records import Post
+from vision.resnet import FeatureNet
+
+STAGES = ("phrases", "ground", "regions")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Parser, grounder and network as they were when a pack was made; `objects` runs them over posts in memory."""
+
+    phrases: PhrasesConfig
+    ground: GroundConfig
+    regions: RegionsConfig
+    parser: Parser
+    grounder: Grounder
+    net: FeatureNet
+
+    def objects(
+        self, posts: Sequence[Post], labels: LabelSet, images: Path, stores: Mapping[str, Rows] | None = None
+    ) -> list[Objects]:
+        """The objects of each post, in order. `stores`, by stage, remember rows; none: nothing is kept."""
+        rows = stores or {}
+        parsed, _ = find_phrases(posts, self.phrases, self.parser, rows.get("phrases"))
+        boxes, _ = ground_posts(posts, parsed, labels, self.ground, self.grounder, images, rows.get("ground"))
+        found, _ = extract_objects(
+            posts, boxes, labels, self.regions, self.net, images, rows.get("regions"), phrases=parsed
+        )
+        return [objects for _, objects in found]
+
+
+def build_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> Chain:
+    """The parts that a pack's provenance names.
+
+    `batch`: crops of a forward pass. Raises PackError where a stage is not named (features made elsewhere),
+    WeightsError where a part is not there or is not the one that made the pack.
+    """
+    lost = [name for name in STAGES if name not in provenance]
+    if lost:
+        todo = "give predict a pack with the posts' features instead of pictures"
+        raise PackError("the run's features were not made by these stages", found=f"no {', '.join(lost)}", todo=todo)
+    phrases = PhrasesConfig.checked(provenance["phrases"]["config"], "phrases")
+    ground = GroundConfig.checked({**provenance["ground"]["config"], "allow_toy": allow_toy}, "ground")
+    values = {**provenance["regions"]["config"], "allow_toy": allow_toy, "batch": batch}
+    regions = RegionsConfig.checked(values, "regions")
+    chain = Chain(phrases, ground, regions, build_parser(phrases), build_grounder(ground), build_net(regions))
+    identities = (chain.parser.identity, chain.grounder.identity, chain.net.identity)
+    for name, found in zip(STAGES, identities, strict=True):
+        wanted = provenance[name]["identity"]
+        if dict(found) != dict(wanted):
+            raise WeightsError(
+                f"the {name} part is not the one that the run was trained with",
+                found=_difference(found, wanted),
+                todo="use the same weights and version, or train again on a pack of today's",
+            )
+    return chain
+
+
+def _difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    names = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} {found.get(name)} instead of {wanted.get(name)}" for name in names)
