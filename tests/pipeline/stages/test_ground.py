@@ -1,0 +1,59 @@
+"""Posts and phrases to boxes.parquet: the pure function with files around it."""
+
+import pytest
+
+from cache import tables
+from pipeline.engine import Tally
+from pipeline.grounding.config import GroundConfig
+from pipeline.stages import ground
+from schema.errors import ToyError
+from tests.pipeline.drawn import LABELS, FakeGrounder, phrases, picture, post
+
+
+@pytest.fixture
+def grounder(monkeypatch):
+    made = FakeGrounder()
+    monkeypatch.setattr(ground, "build_grounder", lambda config: made)
+    return made
+
+
+def run(folder, posts, parsed, config=GroundConfig()):  # noqa: B008 - frozen
+    tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
+    tables.write_phrases(folder / "phrases.parquet", parsed, {"phrases": {"config": {"kind": "all"}, "toy": False}})
+    inputs = folder / "posts.parquet", folder / "phrases.parquet", folder / "images"
+    return ground.run(config, *inputs, folder / "boxes.parquet", folder / "store")
+
+
+def test_published_with_its_provenance_and_resumed_from_the_store(tmp_path, grounder):
+    posts = [post("a", picture(tmp_path / "images", "1.png", seed=1)), post("b")]
+    parsed = [phrases("a", (0, 3), (1, 3), (4, 5)), phrases("b", (0, 3))]
+    assert run(tmp_path, posts, parsed) == Tally("ground", 5, 5)
+    found, meta = tables.read_boxes(tmp_path / "boxes.parquet")
+    assert [one.text for one in found] == ["person", "place", "a tiny dog", "tiny dog", "Paris"]
+    assert meta["phrases"] == {"config": {"kind": "all"}, "toy": False}
+    assert (meta["ground"]["identity"], meta["ground"]["toy"], meta["n_cut"]) == (grounder.identity, False, 0)
+    before = (tmp_path / "boxes.parquet").read_bytes()
+    (tmp_path / "boxes.parquet").unlink()
+    grounder.calls.clear()
+    assert run(tmp_path, posts, parsed) == Tally("ground", 5, 0)
+    assert (tmp_path / "boxes.parquet").read_bytes() == before
+    assert grounder.calls == []
+    more = [*posts, post("c", picture(tmp_path / "images", "2.png", seed=2))]
+    assert run(tmp_path, more, parsed) == Tally("ground", 7, 2)
+
+
+def test_what_the_cap_cuts_is_counted(tmp_path, grounder):
+    posts = [post("a", picture(tmp_path / "images", "1.png"))]
+    run(tmp_path, posts, [phrases("a", (0, 3), (1, 3), (4, 5))], GroundConfig(n_phrases_max=1))
+    found, meta = tables.read_boxes(tmp_path / "boxes.parquet")
+    assert (len(found), meta["n_cut"]) == (3, 2)
+
+
+def test_a_refused_picture_leaves_no_table(tmp_path, grounder):
+    grounder.toy = True
+    posts = [post("a", picture(tmp_path / "images", "1.png", drawn=False))]
+    with pytest.raises(ToyError, match="toy-onestage was trained on drawings"):
+        run(tmp_path, posts, [])
+    assert not (tmp_path / "boxes.parquet").exists()
+    run(tmp_path, posts, [], GroundConfig(allow_toy=True))
+    assert tables.read_boxes(tmp_path / "boxes.parquet")[1]["ground"]["toy"] is True

@@ -1,0 +1,187 @@
+"""Posts and boxes to the pack: bytes that depend on the posts alone, through kills, stores and added posts."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from cache import tables
+from cache.packs import Pack
+from pipeline.engine import Tally
+from pipeline.regions.config import RegionsConfig
+from pipeline.stages import regions
+from schema.errors import ConfigError
+from tests.pipeline.drawn import LABELS, chosen, phrases, picture, post
+from tests.vision.bad_pictures import write as write_bad
+from tests.vision.weights import save_toy
+from vision import images
+from vision.resnet import build_resnet
+
+ROOT = Path(__file__).parents[3]
+BEFORE = {"phrases": {"config": {}, "identity": {"name": "p"}, "toy": False}, "n_cut": 0}
+
+
+def dataset(folder, n_posts):
+    """Posts with two boxes each, every fifth without a picture; the tables that regions reads."""
+    posts, boxes = [], []
+    for k in range(n_posts):
+        here = [picture(folder / "images", f"{k}.png", 40, 30, seed=k)] if k % 5 else []
+        posts.append(post(f"p{k}", *here))
+        boxes += [chosen(f"p{k}", word, (k % 20, 3, k % 20 + 9, 20)) for word in LABELS.general_words if here]
+    write(folder, posts, boxes)
+    return posts, boxes
+
+
+def write(folder, posts, boxes):
+    tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
+    tables.write_boxes(folder / "boxes.parquet", boxes, BEFORE)
+
+
+def config(folder, **more):
+    weights = folder / "toy.safetensors"
+    if not weights.exists():
+        save_toy(weights)
+    return RegionsConfig(weights=str(weights), **{"batch": 4, "workers": 1, "n_buckets": 8, "device": "cpu", **more})
+
+
+def run(folder, settings, out="pack", **more):
+    inputs = folder / "posts.parquet", folder / "boxes.parquet", folder / "images"
+    return regions.run(settings, *inputs, folder / out, folder / "store", **more)
+
+
+def contents(pack):
+    return {path.name: path.read_bytes() for path in sorted(pack.iterdir())}
+
+
+def test_pack(tmp_path):
+    posts, _ = dataset(tmp_path, 6)
+    settings = config(tmp_path)
+    assert run(tmp_path, settings) == Tally("regions", 9, 9)
+    pack = Pack.open(tmp_path / "pack")
+    assert pack.verify() == []
+    assert pack.ids == sorted(one.id for one in posts)
+    assert (pack.meta.dim, pack.meta.dtype, pack.meta.n_buckets, pack.meta.toy) == (8, "float32", 8, True)
+    assert pack.meta.general_words == ("person", "place")
+    assert pack.meta.provenance["phrases"] == BEFORE["phrases"]
+    made = pack.meta.provenance["regions"]
+    assert (made["config"]["weights"], made["identity"]["name"], made["toy"]) == ("toy.safetensors", "toy-resnet", True)
+    assert "n_cut" not in pack.meta.provenance, "nothing that changes when a post does"
+    assert str(tmp_path) not in (tmp_path / "pack" / "meta.json").read_text()
+    assert [len(pack.read(f"p{k}").regions) for k in range(6)] == [1, 3, 3, 3, 3, 1]
+    net = build_resnet("toy-resnet", tmp_path / "toy.safetensors")
+    whole = PIL.Image.open(tmp_path / "images" / "3.png").convert("RGB")
+    wanted = net.forward(net.transform.pixels(whole)[None])[0]
+    assert np.allclose(pack.read("p3").features[0], wanted, atol=1e-5)
+
+
+def test_a_rerun_computes_nothing_and_gives_the_same_bytes(tmp_path):
+    posts, boxes = dataset(tmp_path, 6)
+    settings = config(tmp_path)
+    run(tmp_path, settings)
+    before = contents(tmp_path / "pack")
+    shutil.rmtree(tmp_path / "pack")
+    assert run(tmp_path, settings).line("d") == "regions d: 9 rows, 0 computed, 9 from store"
+    assert contents(tmp_path / "pack") == before
+    shutil.rmtree(tmp_path / "store")
+    write(tmp_path, posts[::-1], boxes[::-1])
+    assert run(tmp_path, config(tmp_path, workers=3)).n_computed == 9
+    assert contents(tmp_path / "pack") == before, "the store is no result, the order of posts is none"
+
+
+def test_one_post_added_changes_one_file(tmp_path):
+    posts, boxes = dataset(tmp_path, 6)
+    settings = config(tmp_path)
+    run(tmp_path, settings)
+    before = contents(tmp_path / "pack")
+    more = post("new", picture(tmp_path / "images", "new.png", seed=99))
+    write(tmp_path, [more, *posts], boxes + [chosen("new", word, (1, 1, 9, 9)) for word in LABELS.general_words])
+    assert run(tmp_path, settings).n_computed == 2
+    after = contents(tmp_path / "pack")
+    assert len([name for name in after if after[name] != before[name]]) == 1
+
+
+def test_the_grid_is_a_pack_of_its_own(tmp_path):
+    posts, _ = dataset(tmp_path, 6)
+    run(tmp_path, config(tmp_path))
+    assert not (tmp_path / "grid").exists(), "off by default"
+    before = contents(tmp_path / "pack")
+    assert run(tmp_path, config(tmp_path, grid=True)) == Tally("regions", 9 + 4, 4)
+    assert contents(tmp_path / "pack") == before
+    grid = Pack.open(tmp_path / "grid")
+    assert grid.ids == sorted(image.digest for one in posts for image in one.images)
+    assert grid.read(posts[1].images[0].digest).features.shape == (9, 8)
+    assert (grid.meta.dtype, grid.meta.toy, grid.meta.provenance["regions"]["toy"]) == ("float16", True, True)
+
+
+def test_no_image_as_in_the_paper_reads_the_phrases(tmp_path):
+    dataset(tmp_path, 2)
+    tables.write_phrases(tmp_path / "phrases.parquet", [phrases("p0", (0, 3))], {})
+    settings = config(tmp_path, no_image="paper")
+    run(tmp_path, settings, phrases=tmp_path / "phrases.parquet")
+    assert [one.text for one in Pack.open(tmp_path / "pack").read("p0").regions] == [
+        "",
+        "person",
+        "place",
+        "a tiny dog",
+    ]
+    with pytest.raises(ConfigError, match=r"no_image: paper needs the posts' phrases; give regions\.run the phrases"):
+        run(tmp_path, settings)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from pipeline import engine
+from pipeline.stages import regions
+from pipeline.regions.config import RegionsConfig
+from vision.resnet import FeatureNet
+engine.FLUSH_S, forward = 0.0, FeatureNet.forward
+def slow(self, crops):
+    time.sleep(0.15)
+    return forward(self, crops)
+FeatureNet.forward = slow
+folder = Path(sys.argv[1])
+config = RegionsConfig(weights=str(folder / "toy.safetensors"), batch=4, workers=1, n_buckets=8, device="cpu")
+inputs = folder / "posts.parquet", folder / "boxes.parquet", folder / "images"
+regions.run(config, *inputs, folder / "pack", folder / "store")
+"""
+
+
+def test_killed_in_the_middle_the_same_command_gives_the_same_bytes(tmp_path):
+    dataset(tmp_path, 20)
+    settings = config(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, start_new_session=True, env=os.environ
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("store/**/*.h5"))) < 2:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "pack").exists()
+    tally = run(tmp_path, settings)
+    assert 0 < tally.n_computed < tally.n_rows == 33
+    shutil.rmtree(tmp_path / "store")
+    assert run(tmp_path, settings, "unbroken").n_computed == 33
+    assert contents(tmp_path / "pack") == contents(tmp_path / "unbroken")
+
+
+def test_forty_bad_pictures_go_through(tmp_path):
+    """Probed as ingest does; each post has its objects, and the stage does not notice the bad ones."""
+    expected = write_bad(tmp_path)
+    posts = [post(f"p{k}", images.probe(tmp_path / "images", name)) for k, name in enumerate(expected)]
+    boxes = [chosen(one.id, word, (0, 0, 1, 1)) for one in posts for word in LABELS.general_words if one.images[0].ok]
+    write(tmp_path, posts, boxes)
+    run(tmp_path, config(tmp_path, allow_toy=True))
+    pack = Pack.open(tmp_path / "pack")
+    for one, (state, _) in zip(posts, expected.values(), strict=True):
+        assert len(pack.read(one.id).regions) == (3 if state == "ok" else 1), one
