@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -34,9 +35,9 @@ def file_of(module: str) -> Path | None:
 
 
 def imported(path: Path) -> set[str]:
-    """Our modules that a file imports, anywhere in it; packages on the way to a module count too."""
+    """Our modules that a file imports when it runs, anywhere in it; packages on the way to a module count too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in running(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -44,6 +45,14 @@ def imported(path: Path) -> set[str]:
             names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
     ours = {name for name in names if name.split(".")[0] in (*ROOMS, *TOP) and file_of(name)}
     return ours | {parent for name in ours for parent in parents(name)}
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below a node, without what only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield child
+            yield from running(child)
 
 
 def parents(module: str) -> list[str]:
