@@ -13,7 +13,7 @@ from report.calibration import Bin
 from report.safe import safe_text
 
 WIDTH, HEIGHT = 460, 280  # user units of a chart; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 44, 14, 14, 40  # margins around the plotted area
+LEFT, RIGHT, TOP, BOTTOM = 44, 16, 18, 40  # margins around the plotted area
 
 
 class Axes:
@@ -61,10 +61,12 @@ def add(parent: Tree.Element, name: str, css: str = "", *, text: str = "", **att
     return child
 
 
-def learning_curve(curves: Sequence[Mapping[str, Any]], columns: Mapping[str, str], y_name: str) -> Markup | None:
+def learning_curve(
+    curves: Sequence[Mapping[str, Any]], columns: Mapping[str, str], y_name: str, chosen: float | None = None
+) -> Markup | None:
     """One chart of columns (name -> title) over epochs; None where the curves hold no number of them.
 
-    Scores (all values in 0..1) get an axis that ends at 1; anything else starts at 0.
+    The axis of a loss starts at 0, that of scores ends at 1 at most. `chosen` marks an epoch.
     """
     lines = {name: _points(curves, name) for name in columns}
     values = [value for points in lines.values() for _, value in points]
@@ -74,6 +76,10 @@ def learning_curve(curves: Sequence[Mapping[str, Any]], columns: Mapping[str, st
     y_ticks = ticks(*_range(values, is_score=y_name != "loss"))
     axes = Axes(f"{y_name} by epoch", (min(places), max(places)), (y_ticks[0], y_ticks[-1]))
     axes.grid(_epochs(places), y_ticks, "epoch", y_name)
+    if chosen is not None and chosen in places:
+        (x, low), (_, high) = axes.at(chosen, y_ticks[0]), axes.at(chosen, y_ticks[-1])
+        add(axes.svg, "line", "chosen", x1=x, x2=x, y1=low, y2=high)
+        add(axes.svg, "text", "tick middle", text="kept", x=x, y=TOP - 3)
     for index, (name, points) in enumerate(lines.items()):
         axes.line(points, f"s{index}", columns[name])
     return axes.markup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from report.errors import CLASSES, KINDS, MEANINGS, SCHEMES, TITLES, Kind, count
 from report.figures import bar, learning_curve, reliability_plot
 from report.pages import script_json, write_page
 from report.posts import Posts, n_pictures
-from report.runs import Line, Run, read_run
+from report.runs import Line, Run, label_words, read_run
 from report.safe import safe_text
 from report.selection import Chosen, choose
 from report.tables import ScoreRow, score_rows
@@ -60,7 +61,8 @@ def write(run: Path, out: Path, *, load_image: Loader, redact: bool = False, cap
     found = read_run(run)
     chosen = choose(found.lines, cap)
     album = Album(load_image, n_pictures(chosen.lines))
-    posts = Posts(found.types, general_words(found.config), album, redact)
+    general = {word: name for name, word in label_words(found.config).items()}
+    posts = Posts(found.types, general, album, redact)
     posts.add(chosen.lines)
     write_page(
         out,
@@ -69,7 +71,7 @@ def write(run: Path, out: Path, *, load_image: Loader, redact: bool = False, cap
         run=found,
         splits=[_split(found, name) for name in dict.fromkeys([*found.metrics, *found.lines])],
         losses=learning_curve(found.curves, {"train_loss": "training loss"}, "loss"),
-        curve=learning_curve(found.curves, SCORES, "dev score"),
+        curve=learning_curve(found.curves, SCORES, "dev score", _chosen_epoch(found.config)),
         score_names=list(SCORES.values()),
         facts=list(_facts(found.config))[:N_FACTS],
         kinds=[(kind, TITLES[kind], MEANINGS[kind], _classes(CLASSES[kind])) for kind in KINDS],
@@ -79,13 +81,6 @@ def write(run: Path, out: Path, *, load_image: Loader, redact: bool = False, cap
         bar=bar,
         data=script_json(posts.data()),
     )
-
-
-def general_words(config: Mapping[str, Any]) -> dict[str, str]:
-    """General word -> entity type, as the run's labels say; empty where they do not."""
-    labels = config.get("labels")
-    nested = labels.get("labels", labels) if isinstance(labels, Mapping) else {}
-    return {str(word): str(name) for name, word in nested.items()} if isinstance(nested, Mapping) else {}
 
 
 def _split(run: Run, name: str) -> SplitView:
@@ -154,10 +149,15 @@ def _classes(names: Sequence[str]) -> str:
 
 
 def _facts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """A configuration as (dotted key, value) lines."""
+    """A configuration as (dotted key, value) lines; lists as JSON."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _facts(inner, f"{path}.{key}" if path else str(key))
     else:
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        yield safe_text(path), safe_text(shown)
+        yield safe_text(path), safe_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _chosen_epoch(config: Mapping[str, Any]) -> float | None:
+    """The epoch whose weights the run keeps."""
+    dev = config.get("dev")
+    return dev.get("epoch") if isinstance(dev, Mapping) else None

@@ -77,7 +77,7 @@ class Run:
     @property
     def types(self) -> tuple[str, ...]:
         """Entity types in the label set's order, then those that only scores or posts name."""
-        found = dict.fromkeys(_labels(self.config))
+        found = dict.fromkeys(label_words(self.config))
         for scores in self.metrics.values():
             found |= dict.fromkeys(scores["strict"]["types"])
         for lines in self.lines.values():
@@ -182,10 +182,15 @@ def _number(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(float(value)) else None
 
 
-def _labels(config: Mapping[str, Any]) -> list[str]:
+def label_words(config: Mapping[str, Any]) -> dict[str, str]:
+    """Entity type -> general word, in the run's order; empty where the configuration names no labels.
+
+    Runs keep pairs, since their order numbers the tags; a label set's own JSON (`{"labels": {...}}`) is read too.
+    """
     labels = config.get("labels") or {}
-    nested = labels.get("labels", labels) if isinstance(labels, Mapping) else labels
-    return [str(name) for name in nested]
+    if isinstance(labels, Mapping):
+        labels = list(labels.get("labels", labels).items()), ()
+    return {str(name): str(word) for name, word in labels[0]}
 
 
 def _says_toy(value: Any) -> bool:

@@ -46,6 +46,7 @@ class Maker:
     def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)
         self.pictures: dict[str, PIL.Image.Image] = {}
+        self.sizes: tuple[tuple[int, int], ...] = ((320, 240), (240, 320), (400, 300))
 
     def load(self, name: str, key: str) -> PIL.Image.Image | None:
         return self.pictures.get(key)
@@ -103,7 +104,7 @@ class Maker:
         corners = dict.fromkeys(("x0", "y0", "x1", "y1"))
         if fate < 0.12:
             return {**image, "state": "broken" if fate < 0.04 else "missing"}, [{**whole, **corners}]
-        size = self.random.choice(((320, 240), (240, 320), (400, 300)))
+        size = self.random.choice(self.sizes)
         boxes = [self.box(size) for _ in range(len(LABELS) + len(phrases))]
         self.pictures[digest(name)] = picture(size, boxes)
         image |= {"digest": digest(name), "width": size[0], "height": size[1], "state": "ok"}
@@ -152,8 +153,9 @@ def write_run(folder: Path, splits: dict[str, list[dict[str, Any]]], *, toy: boo
     (folder / "model").mkdir(parents=True)
     (folder / "scores").mkdir()
     settings = {"schema_version": 1, "dataset": "smoke", "approach": "fmit", "seed": 0} | {
-        "labels": {"labels": LABELS, "aliases": {"OTHER": "MISC"}},
-        "train": {"epochs": 4, "layers": 3, "dim": 128},
+        "labels": [list(LABELS.items()), [["OTHER", "MISC"]]],
+        "config": {"epochs": 4, "layers": 3, "dim": 128},
+        "dev": {"epoch": 3, "dev_f1": 0.77},
         **config,
     }
     write_json(folder / "model" / "config.json", settings)

@@ -68,7 +68,7 @@ def choose(page, name, value):
 
 def test_three_thousand_posts_are_there_within_two_seconds(browser, tmp_path):
     maker = Maker(2)
-    maker.box = lambda size: (5, 5, 45, 40)
+    maker.sizes, maker.box = ((96, 72),), lambda size: (5, 5, 45, 40)
     lines = {"test": [maker.post(at, error_rate=0.5) for at in range(3000)]}
     run = write_run(tmp_path / "run", lines)
     html.write(run, tmp_path / "report.html", load_image=maker.load, cap=3000)
@@ -265,6 +265,8 @@ def test_hostile_posts_are_inert_and_break_no_layout(browser, tmp_path):
         )
         assert browser.run(attributes) == []
         assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert browser.run("""[...document.querySelectorAll('.text')].every((node) =>
+            node.getBoundingClientRect().right <= node.closest('.card').getBoundingClientRect().right)""")
         assert "<script>alert(1)</script>" in browser.run("document.querySelector('.words').textContent")
         for at in range(13):
             browser.run(f"document.querySelectorAll('.card h3 a')[{at % 13}].click()")

@@ -51,6 +51,9 @@ def test_the_same_words_go_before_any_overlap():
     assert kinds_of(gold, [entity(1, 2, "PER"), entity(2, 4, "PER"), entity(4, 6, "LOC")]) == [
         ("boundary", 0, 0), ("spurious", None, 1), ("correct", 1, 2),
     ]  # fmt: skip
+    assert kinds_of([entity(0, 3, "PER"), entity(1, 3, "LOC")], [entity(1, 3, "LOC")]) == [
+        ("missed", 0, None), ("correct", 1, 0),
+    ]  # fmt: skip
     assert kinds_of([], []) == []
 
 

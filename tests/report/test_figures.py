@@ -41,6 +41,13 @@ def test_a_curve_passes_through_its_points():
     assert titles == ["loss at 1: 8", "loss at 2: 4"]
 
 
+def test_the_kept_epoch_is_marked_at_its_place():
+    drawing = parsed(learning_curve(CURVES, {"dev_f1": "F1"}, "score", chosen=2))
+    mark = next(one for one in drawing.iter("line") if one.get("class") == "chosen")
+    assert float(mark.get("x1")) == pytest.approx(Axes("", (1, 2), (0, 1)).at(2, 0)[0])
+    assert "chosen" not in str(learning_curve(CURVES, {"dev_f1": "F1"}, "score", chosen=7))
+
+
 def test_no_numbers_no_figure():
     assert learning_curve([], {"dev_f1": "F1"}, "score") is None
     assert (

@@ -4,7 +4,6 @@ import re
 import pytest
 
 from report import html
-from report.html import general_words
 from schema.errors import RunError
 from tests.report.made import LABELS, Maker, write_run
 
@@ -144,13 +143,6 @@ def test_another_set_of_types_needs_nothing(made):
     page, data = made(lines, config={"labels": {"GENE": "gene", "PROTEIN": "protein"}})
     assert data["types"][:2] == ["GENE", "PROTEIN"]
     assert "Is the confidence right?" not in page
-
-
-def test_general_words_in_both_shapes_of_labels():
-    wanted = {"person": "PER"}
-    assert general_words({"labels": {"labels": {"PER": "person"}, "aliases": {}}}) == wanted
-    assert general_words({"labels": {"PER": "person"}}) == wanted
-    assert general_words({}) == {}
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from report.runs import parse_line, read_predictions, read_run
+from report.runs import label_words, parse_line, read_predictions, read_run
 from schema.errors import RunError
 from schema.records import Entity, Span
 from tests.report.made import LABELS, Maker, write_json, write_run
@@ -30,6 +30,13 @@ def test_a_run_is_read_as_it_was_written(folder):
         (one["x0"], one["y0"], one["x1"], one["y1"]) for one in first["objects"] if one["x0"] is not None
     ]
     assert len(run.curves) == 4
+
+
+def test_labels_keep_their_order_in_each_shape():
+    pairs = [["PER", "person"], ["LOC", "place"], ["AAA", "thing"]]
+    for labels in ([pairs, []], {"labels": dict(pairs), "aliases": {}}, dict(pairs)):
+        assert list(label_words({"labels": labels}).items()) == [tuple(pair) for pair in pairs]
+    assert label_words({}) == label_words({"labels": None}) == {}
 
 
 def test_toy_is_said_by_the_scores_or_by_the_pack(tmp_path):
