@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from model.checkpoint import RunInfo
@@ -28,14 +30,13 @@ def card(info: RunInfo) -> str:
     lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
     lines += ["## Data", "", *_table({**info.n_posts, **info.inputs}), ""]
     lines += ["Types: " + ", ".join(f"{name} ({word})" for name, word in info.labels.words.items()) + ".", ""]
-    if info.pack:
-        lines += ["Pack: " + ", ".join(f"{name} {value}" for name, value in sorted(info.pack.provenance.items())), ""]
-    lines += ["## Settings", "", *_table(info.config.model_dump()), ""]
+    for name, part in sorted(info.pack.provenance.items() if info.pack else ()):
+        lines += [f"- {name}: `{json.dumps(part.get('identity', part), sort_keys=True)}`"]
+    lines += ["", "## Settings", "", *_table(info.config.model_dump()), ""]
     lines += ["## Beside the paper", "", *(f"- {line}" for line in OURS), ""]
     lines += ["## Versions", "", *_table(info.versions), ""]
     return "\n".join(lines)
 
 
-def _table(values: object) -> list[str]:
-    rows = dict(values)  # type: ignore[call-overload]
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+def _table(values: Mapping[str, Any]) -> list[str]:
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(values.items()))]

@@ -102,7 +102,7 @@ class RunInfo:
 
 def region_net(meta: PackMeta) -> str:
     """What computed a pack's features, as one line that equals another pack's only where the numbers do."""
-    return json.dumps(meta.provenance.get("regions", {}), sort_keys=True)
+    return json.dumps(meta.provenance.get("regions", {}).get("identity", {}), sort_keys=True)
 
 
 def versions() -> dict[str, str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cache import atomic
-from cache.packs import Pack
 from cache.tables import read_posts
 from model.decode import Progress
 from model.metrics import confusion, score
+from model.objects import open_pack
 from model.predict import Prediction, Run
 from schema.errors import DataError
 
@@ -35,7 +35,7 @@ def run(
     """
     out = out or folder
     trained, table = Run.load(folder, device), read_posts(posts)
-    opened = Pack.open(pack) if pack else None
+    opened = open_pack(trained.info.config, pack)
     found: dict[str, list[Prediction]] = {}
     for split in splits:
         chosen = [post for post in table.posts if post.split == split]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +17,14 @@ from schema.records import SOURCES, Post, Region, Source
 
 KEPT: dict[str, tuple[Source, ...]] = {
     "all": SOURCES,
-    "grid": SOURCES,  # the cells of a grid pack, whatever they are called
+    "grid": ("image",),  # cells are pieces of the image
     "phrases": ("phrase",),
     "general": ("general",),
     "image": ("image",),
     "none": (),
 }
+GRID = "grid"  # the folder of grid cells, beside a dataset's pack
+RANDOM_BOXES, RANDOM_GROUNDER = "random-boxes", "random"
 ObjectSource = Callable[[Post], Objects]
 
 
@@ -33,6 +36,23 @@ class FromPack:
 
     def __call__(self, post: Post) -> Objects:
         return self.pack.read(post.id)
+
+
+@dataclass(frozen=True)
+class FromGrid:
+    """The cells of a post's pictures, from a pack that goes by their digests; none for a post without a picture."""
+
+    pack: Pack
+
+    def __call__(self, post: Post) -> Objects:
+        features = [np.zeros((0, self.pack.meta.dim), self.pack.meta.dtype)]
+        regions: list[Region] = []
+        for index, image in enumerate(post.images):
+            if image.ok:
+                cells = self.pack.read(image.digest)
+                features.append(cells.features)
+                regions += [replace(one, box=one.box and replace(one.box, image_index=index)) for one in cells.regions]
+        return Objects(np.concatenate(features), tuple(regions))
 
 
 @dataclass(frozen=True)
@@ -50,24 +70,43 @@ def no_objects(post: Post) -> Objects:
     return Objects(np.zeros((0, 1), np.float32), ())
 
 
-def check_pack(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> None:
-    """Raises PackError where a pack is missing, lacks posts, or is not of the kind that the setting needs."""
-    if pack is None:
+def open_pack(config: TrainConfig, path: Path | None) -> Pack | None:
+    """The pack at `path`, or the grid beside it where the setting reads that; None where nothing is read or given.
+
+    Raises PackError where the setting needs a pack that is not there.
+    """
+    if path is None:
         if config.objects != "none":
             raise PackError("this setting reads objects", found="no pack", todo="give the dataset's pack")
-        return
-    missing = [post.id for post in posts if post.id not in pack]
+        return None
+    if config.objects != "grid":
+        return Pack.open(path)
+    grid = path.with_name(GRID)
+    if not grid.is_dir():
+        todo = "set regions.grid: true for this dataset and run its regions stage"
+        raise PackError("this setting reads the 7x7 grid", where=str(grid), found="no such pack", todo=todo)
+    return Pack.open(grid)
+
+
+def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> ObjectSource:
+    """Where the setting's objects come from; raises PackError for a pack that lacks posts or is of another kind."""
+    if pack is None:
+        return no_objects
+    is_grid = config.objects == "grid"
+    needed = [image.digest for post in posts for image in post.images if image.ok] if is_grid else [p.id for p in posts]
+    missing = [name for name in needed if name not in pack]
     if missing:
         raise PackError(
-            f"{len(missing)} post(s) are not in the pack",
+            f"{len(missing)} {'picture' if is_grid else 'post'}(s) are not in the pack",
             where=str(pack.folder),
             found=", ".join(missing[:3]),
             todo="run the stage regions for this dataset again",
         )
-    kind = str(pack.meta.provenance.get("kind", "boxes"))
-    for wanted, name in ((config.objects, "grid"), (config.control, "random-boxes")):
-        if wanted == name != kind:
-            raise PackError(f"the setting {name!r} needs a pack of that kind", where=str(pack.folder), found=kind)
+    grounder = pack.meta.provenance.get("ground", {}).get("config", {}).get("grounder", "unknown")
+    if config.control == RANDOM_BOXES and grounder != RANDOM_GROUNDER:
+        todo = f"make a dataset with ground: {{grounder: {RANDOM_GROUNDER}}}"
+        raise PackError("this control needs boxes drawn at random", where=str(pack.folder), found=grounder, todo=todo)
+    return FromGrid(pack) if is_grid else FromPack(pack)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cache.packs import Objects, Pack
 from model.checkpoint import RunInfo, load_run
 from model.data import PostDataset
 from model.decode import Decoded, Progress, decode
-from model.objects import FromPack, Given, ObjectSource, check_pack, no_objects
+from model.objects import Given, ObjectSource, no_objects, source_of
 from model.tagger import Tagger
 from schema.errors import DataError, RunError
 from schema.labels import entities
@@ -137,12 +137,13 @@ class Run:
     def predict_pack(
         self, posts: Sequence[Post], pack: Pack | None, progress: Progress | None = None
     ) -> list[Prediction]:
-        """Predict posts with the objects of a pack; raises PackError for a pack that does not fit run or posts."""
-        check_pack(self.info.config, pack, posts)
-        if pack is None:
-            return self._predict(posts, no_objects, progress)
-        self.info.check_pack(pack.meta, str(pack.folder))
-        return self._predict(posts, FromPack(pack), progress)
+        """Predict posts with the objects of a pack (`model.objects.open_pack` finds the one that the run reads).
+
+        Raises PackError for a pack that does not fit run or posts.
+        """
+        if pack is not None:
+            self.info.check_pack(pack.meta, str(pack.folder))
+        return self._predict(posts, source_of(self.info.config, pack, posts), progress)
 
     def _predict(self, posts: Sequence[Post], source: ObjectSource, progress: Progress | None) -> list[Prediction]:
         if not posts:

@@ -18,7 +18,7 @@ from model.config import TrainConfig
 from model.data import PostDataset
 from model.decode import Progress
 from model.fit import EpochResult, Trainer
-from model.objects import FromPack, check_pack, no_objects
+from model.objects import ObjectSource, open_pack, source_of
 from model.predict import pick_device
 from model.resume import SAVE_EVERY_S, FileKeeper
 from model.tagger import Setting, Tagger
@@ -37,6 +37,7 @@ class Inputs:
     config: TrainConfig
     table: Posts
     pack: Pack | None
+    source: ObjectSource
     digests: dict[str, str]
 
     def split(self, name: str) -> list[Post]:
@@ -87,10 +88,10 @@ def run(
 def read_inputs(config: TrainConfig, approach_name: str, seed: int, posts: Path, pack: Path | None) -> Inputs:
     """Read posts and pack, and check that they fit the setting."""
     changed = approach(approach_name).configure(config)
-    table, opened = read_posts(posts), Pack.open(pack) if pack else None
-    check_pack(changed, opened, table.posts)
+    table, opened = read_posts(posts), open_pack(changed, pack)
+    source = source_of(changed, opened, table.posts)
     digests = {"posts": keys.digest_file(posts), **({"pack": opened.digest()} if opened else {})}
-    return Inputs(approach_name, seed, changed, table, opened, digests)
+    return Inputs(approach_name, seed, changed, table, opened, source, digests)
 
 
 def _build(inputs: Inputs) -> Tagger:
@@ -100,9 +101,10 @@ def _build(inputs: Inputs) -> Tagger:
 
 
 def _trainer(inputs: Inputs, tagger: Tagger, device: torch.device) -> Trainer:
-    source = FromPack(inputs.pack) if inputs.pack else no_objects
     train, dev = (
-        PostDataset(inputs.split(name), source, inputs.table.labels, tagger.featurizer, inputs.config, inputs.seed)
+        PostDataset(
+            inputs.split(name), inputs.source, inputs.table.labels, tagger.featurizer, inputs.config, inputs.seed
+        )
         for name in ("train", "dev")
     )
     workers = GPU_WORKERS if device.type == "cuda" else 0

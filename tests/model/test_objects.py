@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cache.packs import Objects, Pack, PackMeta, write_pack
-from model.objects import FromPack, Given, Plan, check_pack, exchanged, lenders, no_objects, plans
+from model.objects import Given, Plan, exchanged, lenders, no_objects, open_pack, plans, source_of
 from schema.errors import PackError
 from schema.records import Box, Region, Source, Span
 from tests.model.tiny import post, tiny_config
@@ -32,7 +33,7 @@ def plan(n_words: int = 5, **changes: object) -> Plan:
 
 @pytest.mark.parametrize(
     ("setting", "indices"),
-    [("all", (0, 1, 2, 3, 4)), ("grid", (0, 1, 2, 3, 4)), ("phrases", (3, 4)), ("general", (1, 2)), ("image", (0,))],
+    [("all", (0, 1, 2, 3, 4)), ("grid", (0,)), ("phrases", (3, 4)), ("general", (1, 2)), ("image", (0,))],
 )
 def test_settings(setting: str, indices: tuple[int, ...]) -> None:
     found = plan(objects=setting)
@@ -94,27 +95,50 @@ def test_a_lender_without_objects_leaves_zeros() -> None:
     assert second.spans == ()
 
 
-def make_pack(folder: Path, **provenance: object) -> Pack:
-    write_pack(folder, PackMeta(1, "float32", 1, (), False, dict(provenance)), [(POST.id, OBJECTS)])
+def make_pack(folder: Path, name: str = POST.id, **provenance: object) -> Pack:
+    write_pack(folder, PackMeta(1, "float32", 1, (), False, dict(provenance)), [(name, OBJECTS)])
     return Pack.open(folder)
 
 
 def test_the_pack_must_hold_the_posts(tmp_path: Path) -> None:
-    pack = make_pack(tmp_path / "pack")
+    make_pack(tmp_path / "pack")
     config = tiny_config(Path("none"))
-    check_pack(config, pack, [POST])
-    assert FromPack(pack)(POST).regions == REGIONS
+    pack = open_pack(config, tmp_path / "pack")
+    assert source_of(config, pack, [POST])(POST).regions == REGIONS
     with pytest.raises(PackError, match=r"1 post\(s\) are not in the pack \(found p7\); run the stage regions"):
-        check_pack(config, pack, [POST, post(7, "dev", ["x"], None)])
+        source_of(config, pack, [POST, post(7, "dev", ["x"], None)])
 
 
-def test_settings_name_the_pack_they_need(tmp_path: Path) -> None:
-    pack, grid = make_pack(tmp_path / "pack"), make_pack(tmp_path / "grid", kind="grid")
-    check_pack(tiny_config(Path("none"), objects="grid"), grid, [POST])
-    with pytest.raises(PackError, match="'grid' needs a pack of that kind"):
-        check_pack(tiny_config(Path("none"), objects="grid"), pack, [POST])
-    with pytest.raises(PackError, match="'random-boxes' needs a pack of that kind"):
-        check_pack(tiny_config(Path("none"), control="random-boxes"), pack, [POST])
-    with pytest.raises(PackError, match="this setting reads objects"):
-        check_pack(tiny_config(Path("none")), None, [POST])
-    check_pack(tiny_config(Path("none"), objects="none"), None, [POST])
+def test_text_alone_needs_no_pack() -> None:
+    with pytest.raises(PackError, match=r"this setting reads objects \(found no pack\)"):
+        open_pack(tiny_config(Path("none")), None)
+    config = tiny_config(Path("none"), objects="none")
+    assert open_pack(config, None) is None
+    assert source_of(config, None, [POST])(POST).regions == ()
+
+
+def test_the_grid_goes_by_pictures(tmp_path: Path) -> None:
+    config = tiny_config(Path("none"), objects="grid")
+    with pytest.raises(PackError, match=r"no such pack\); set regions.grid: true"):
+        open_pack(config, tmp_path / "pack")
+    picture = POST.images[0]
+    make_pack(tmp_path / "grid", picture.digest)
+    pack = open_pack(config, tmp_path / "pack")
+    lost = replace(picture, state="missing", digest="")
+    two = replace(POST, images=(lost, picture, picture))
+    objects = source_of(config, pack, [two])(two)
+    assert objects.features[:, 0].tolist() == [0, 1, 2, 3, 4] * 2
+    assert [region.box and region.box.image_index for region in objects.regions] == [1] * 5 + [2] * 5
+    none = replace(POST, images=(lost,))
+    assert source_of(config, pack, [none])(none).features.shape == (0, 1)
+    other = replace(POST, images=(replace(picture, digest="1" * 64),))
+    with pytest.raises(PackError, match=r"1 picture\(s\) are not in the pack"):
+        source_of(config, pack, [other])
+
+
+def test_random_boxes_must_be_random(tmp_path: Path) -> None:
+    config = tiny_config(Path("none"), control="random-boxes")
+    random = make_pack(tmp_path / "random", ground={"config": {"grounder": "random"}})
+    assert source_of(config, random, [POST])(POST).regions == REGIONS
+    with pytest.raises(PackError, match=r"boxes drawn at random \(found toy-onestage\); make a dataset with ground"):
+        source_of(config, make_pack(tmp_path / "pack", ground={"config": {"grounder": "toy-onestage"}}), [POST])

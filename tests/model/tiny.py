@@ -107,7 +107,7 @@ def write_dataset(folder: Path, n_train: int = 24, n_dev: int = 8, strength: flo
         posts += some
         objects.update(theirs)
     write_posts(folder / "posts.parquet", posts, LABELS, {})
-    provenance = {"regions": {"name": "toy-numbers", "weights": "1"}}
+    provenance = {"regions": {"identity": {"name": "toy-numbers", "weights": "1"}}}
     meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, provenance)
     write_pack(folder / "pack", meta, objects.items())
     return folder / "posts.parquet", folder / "pack"

@@ -1,0 +1,59 @@
+"""Every named approach builds and learns from a batch; names and changes are what the tables call them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.approaches import APPROACHES, approach
+from model.data import PostDataset, collate
+from model.objects import Given
+from model.optimize import build_optimizer
+from model.tagger import Setting
+from schema.errors import ConfigError
+from tests.model.tiny import DIM, LABELS, linked, tiny_config
+
+
+@pytest.mark.parametrize("name", sorted(APPROACHES))
+def test_learns_from_a_batch(encoder: Path, name: str) -> None:
+    config = approach(name).configure(tiny_config(encoder, dropout=0.0))
+    torch.manual_seed(0)
+    tagger = approach(name).build(Setting(config, LABELS, DIM))
+    posts, objects = linked(6, 2)
+    dataset = PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config)
+    batch = collate([dataset[row] for row in range(6)], tagger.featurizer)
+    optimizer = build_optimizer(tagger.eval(), config)
+    losses = []
+    for _ in range(4):
+        loss = tagger.losses(batch).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert tagger.emissions(batch).shape == (6, 7, len(LABELS.tags))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("fmit", {}),
+        ("fmit-l1", {"layers": 1}),
+        ("fmit-l12", {"layers": 12}),
+        ("fmit-no-obj", {"objects": "grid"}),
+        ("fmit-no-rel", {"relative": False}),
+        ("fmit-no-ebd", {"ebd": "off"}),
+        ("fmit-shuffled", {"control": "shuffled"}),
+        ("bert-crf", {"objects": "none"}),
+    ],
+)
+def test_changes_the_section(name: str, changes: dict[str, object]) -> None:
+    config = tiny_config(Path("none"), layers=2)
+    assert approach(name).configure(config) == config.model_copy(update=changes)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"params.yaml approaches: no approach 'bert'; use fmit, fmit-l1, .*bert-crf"):
+        approach("bert")

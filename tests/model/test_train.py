@@ -1,0 +1,105 @@
+"""Training end to end: what a run holds, that it repeats byte for byte, killed or not, and what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cache.tables import read_posts, write_posts
+from model import train
+from model.fit import EpochResult
+from schema.errors import ConfigError, DataError, PackError
+from tests.model.tiny import LABELS, tiny_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def go(encoder: Path, dataset: tuple[Path, Path], out: Path, **changes: object) -> list[EpochResult]:
+    config = tiny_config(encoder, **{"epochs": 6, **changes})
+    return list(train.run(config, "fmit", 0, *dataset, out, out.parent / "resume", device="cpu", save_every_s=0))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_repeats_byte_for_byte(
+    encoder: Path, dataset: tuple[Path, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    results = go(encoder, dataset, tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(run_folder)
+    assert not list((tmp_path / "resume").iterdir())
+    assert json.loads((tmp_path / "run" / "curves.json").read_text()) == [one.curve() for one in results]
+    assert len(results) == 6
+
+
+def test_what_a_run_says_of_itself(run_folder: Path, dataset: tuple[Path, Path]) -> None:
+    info = json.loads((run_folder / "model" / "config.json").read_text())
+    assert set(info["inputs"]) == {"posts", "pack", "start_weights"}
+    assert info["n_posts"] == {"train": 24, "dev": 8}
+    assert info["labels"] == [[["PER", "person"], ["LOC", "location"]], []]
+    assert info["dev"] in json.loads((run_folder / "curves.json").read_text())
+    text = json.dumps(info)
+    assert str(dataset[0].parent) not in text
+    assert os.uname().nodename not in text
+
+
+def test_an_interrupted_call_goes_on(
+    encoder: Path, dataset: tuple[Path, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    out, resume = tmp_path / "run", tmp_path / "resume"
+    epochs = train.run(tiny_config(encoder, epochs=6), "fmit", 0, *dataset, out, resume, device="cpu", save_every_s=0)
+    next(epochs)
+    epochs.close()  # the caller dies in epoch 2
+    assert not out.exists()
+    assert len(list(resume.iterdir())) == 1
+    assert [one.epoch for one in go(encoder, dataset, out)] == [1, 2, 3, 4, 5, 6]
+    assert contents(out) == contents(run_folder)
+
+
+@pytest.mark.long
+def test_killed_by_the_system(encoder: Path, dataset: tuple[Path, Path], run_folder: Path, tmp_path: Path) -> None:
+    script = (
+        "from pathlib import Path; from model import train; from tests.model.tiny import tiny_config; import sys\n"
+        "e, p, k, o, r = map(Path, sys.argv[1:])\n"
+        "seen = lambda done, total: print(done, flush=True)\n"
+        "rest = {'device': 'cpu', 'save_every_s': 0, 'progress': seen}\n"
+        "list(train.run(tiny_config(e, epochs=6), 'fmit', 0, p, k, o, r, **rest))\n"
+    )
+    out, resume = tmp_path / "run", tmp_path / "resume"
+    command = [sys.executable, "-c", script, *map(str, (encoder, *dataset, out, resume))]
+    for kills_at in (2, 1, 1):
+        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        assert child.stdout is not None
+        for _ in range(kills_at):
+            child.stdout.readline()
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        assert not out.exists()
+    go(encoder, dataset, out)
+    assert contents(out) == contents(run_folder)
+
+
+def test_text_alone_needs_no_pack(encoder: Path, dataset: tuple[Path, Path], tmp_path: Path) -> None:
+    config, posts = tiny_config(encoder, epochs=1), dataset[0]
+    list(train.run(config, "bert-crf", 0, posts, None, tmp_path / "run", tmp_path / "resume", device="cpu"))
+    assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["pack"] is None
+    with pytest.raises(PackError, match="this setting reads objects"):
+        next(train.run(config, "fmit", 0, posts, None, tmp_path / "x", tmp_path / "resume", device="cpu"))
+
+
+def test_what_training_needs(encoder: Path, dataset: tuple[Path, Path], tmp_path: Path) -> None:
+    posts = [post for post in read_posts(dataset[0]).posts if post.split != "dev"]
+    write_posts(tmp_path / "posts.parquet", posts, LABELS, {})
+    rest = (tmp_path / "run", tmp_path / "resume")
+    with pytest.raises(DataError, match="training needs labelled posts in dev"):
+        next(train.run(tiny_config(encoder), "fmit", 0, tmp_path / "posts.parquet", dataset[1], *rest, device="cpu"))
+    with pytest.raises(ConfigError, match=r"no approach 'fmitt'; use fmit, fmit-l1"):
+        next(train.run(tiny_config(encoder), "fmitt", 0, *dataset, *rest, device="cpu"))
+    assert not (tmp_path / "run").exists()
