@@ -92,7 +92,7 @@ def _split(run: Run, name: str) -> SplitView:
     return SplitView(
         name=name,
         n_posts=len(run.lines[name]) if name in run.lines else int((metrics or {}).get("n_posts", 0)),
-        scores=score_rows(metrics) if metrics else [],
+        scores=score_rows(metrics, run.types) if metrics else [],
         kinds=kinds,
         confusion=confusion,
         confusion_rows=[(actual, _row(confusion, actual, (*run.types, ""))) for actual in run.types],

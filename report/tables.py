@@ -33,13 +33,12 @@ class ScoreRow:
     lenient: Mapping[str, float] | None
 
 
-def score_rows(metrics: Mapping[str, Any]) -> list[ScoreRow]:
-    """Rows of one split: all types together first, then each type in the file's order."""
+def score_rows(metrics: Mapping[str, Any], order: Sequence[str] = ()) -> list[ScoreRow]:
+    """Rows of one split: all types together first, then each type, those of `order` before others."""
     strict, lenient = metrics["strict"], metrics.get("lenient") or {}
     rows = [ScoreRow("", strict["micro"], lenient.get("micro"))]
-    return rows + [
-        ScoreRow(name, scores, (lenient.get("types") or {}).get(name)) for name, scores in strict["types"].items()
-    ]
+    names = [name for name in dict.fromkeys([*order, *strict["types"]]) if name in strict["types"]]
+    return rows + [ScoreRow(name, strict["types"][name], (lenient.get("types") or {}).get(name)) for name in names]
 
 
 def guarded(cell: object) -> object:

@@ -39,6 +39,7 @@ def test_score_rows_stand_in_the_files_order_with_both_readings():
     assert [row.type for row in rows] == ["", "PER", "LOC", "ORG", "MISC"]
     assert rows[1].strict == metrics["strict"]["types"]["PER"]
     assert rows[1].lenient == metrics["lenient"]["types"]["PER"]
+    assert [row.type for row in score_rows(metrics, ["MISC", "GENE", "LOC"])] == ["", "MISC", "LOC", "PER", "ORG"]
     del metrics["lenient"]
     assert score_rows(metrics)[0].lenient is None
 
