@@ -23,6 +23,7 @@ from report.tables import ScoreRow, score_rows
 from report.thumbnails import Album, Loader
 
 CAP = 2000  # posts with errors on a page: it opens within two seconds and stays under its 20 MB
+N_TYPES = 100  # types of a confusion table, which has their square of cells
 N_FACTS = 300  # lines of the run's configuration
 SCORES = {"dev_f1": "F1", "dev_precision": "precision", "dev_recall": "recall"}
 
@@ -95,7 +96,9 @@ def _split(run: Run, name: str) -> SplitView:
         scores=score_rows(metrics, run.types) if metrics else [],
         kinds=kinds,
         confusion=confusion,
-        confusion_rows=[(actual, _row(confusion, actual, (*run.types, ""))) for actual in run.types],
+        confusion_rows=[
+            (actual, _row(confusion, actual, (*run.types, ""))) for actual in run.types if len(run.types) <= N_TYPES
+        ],
         n_judged=len(judged),
         ece=expected_error(bins),
         plot=reliability_plot(bins) if judged else None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from report.errors import KINDS, MEANINGS, TITLES, outcomes
+from report.pages import script_json
 from report.runs import Line, Picture, Thing
 from report.safe import redacted, safe_text, safe_word
 from report.thumbnails import Album
@@ -15,6 +15,7 @@ from schema.labels import entities
 from schema.records import Entity, Grounded, Post, Span
 
 TEXT_BUDGET = 5_000_000  # bytes of a page's posts, pictures apart
+PICTURE_BYTES = 500  # at most, of what is said of a picture
 NAME_CHARS = 60  # of a picture's file name
 
 
@@ -35,7 +36,7 @@ class Posts:
         """Add posts while there is room; one that is too large alone leaves room for others."""
         for line in lines:
             post = self._post(line)
-            n_bytes = len(json.dumps(post))
+            n_bytes = len(script_json(post).encode("utf-8")) + PICTURE_BYTES * len(line.pictures)
             if n_bytes > self.budget:
                 self.n_left_out += 1
                 continue

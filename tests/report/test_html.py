@@ -145,6 +145,20 @@ def test_another_set_of_types_needs_nothing(made):
     assert "Is the confidence right?" not in page
 
 
+def test_very_many_types_do_not_swell_the_page(made):
+    def lines(maker):
+        value = maker.post(0)
+        words = [f"w{at}" for at in range(800)]
+        value |= {"words": words, "objects": [], "entities": []}
+        value["gold"] = [{"start": at, "end": at + 1, "type": f"TYPE{at}"} for at in range(800)]
+        return {"test": [value]}
+
+    page, data = made(lines)
+    assert len(data["types"]) == 804
+    assert len(page) < 2_000_000
+    assert "Gold type (rows)" not in page
+
+
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="a file of the run is missing"):
         html.write(tmp_path, tmp_path / "report.html", load_image=Maker().load)

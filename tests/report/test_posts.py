@@ -74,6 +74,13 @@ def test_a_post_too_large_for_the_page_is_counted_and_leaves_room(maker):
     assert posts.n_left_out == 1
 
 
+def test_room_is_measured_as_the_page_writes_it(maker):
+    value = maker.post(0)
+    value |= {"words": ["<&>"] * 1000, "gold": [], "entities": [], "objects": []}
+    posts = gathered(maker, [parse_line(value)], budget=15_000)  # 6,000 bytes as text, 21,000 with its escapes
+    assert posts.n_left_out == 1
+
+
 def test_long_and_invisible_words_are_shown_short(maker):
     value = maker.post(0)
     value |= {"words": ["w" * 5000, "\u202e", "\ud800"], "gold": [], "entities": [], "objects": []}
