@@ -98,6 +98,17 @@ def test_every_picture_is_decoded_once_and_batches_have_one_shape(data, workers,
     assert net.shapes == [(3, 3, 6, 6)] * 3, "8 crops: two full batches and a padded one"
 
 
+def test_a_batch_is_not_overwritten_while_a_gpu_may_still_read_it(data):
+    """As if the pass over a batch were done only when its rows are asked for."""
+    net = FakeNet()
+    net.forward = lambda crops: crops[:, :, 0, 0]
+    objects, _ = run(data, net, config=RegionsConfig(batch=2, workers=0))
+    folder, posts, _ = data
+    for row, region in zip(objects["c"].features, objects["c"].regions, strict=True):
+        wanted = feature(folder, posts[2].images[region.box.image_index], region.box.xyxy)
+        assert row[0] == wanted[3]
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 64])
 def test_rows_do_not_depend_on_the_batch(data, batch):
     objects, _ = run(data, FakeNet(), config=RegionsConfig(batch=batch, workers=2))
