@@ -18,6 +18,7 @@ from schema.errors import StoreError
 
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}  # an upload appears whole or not at all
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "ssh": "ssh", "sftp": "ssh"}
+AGAIN = "check address, rights and network, then run the same command again"
 _OURS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # this side's disk: no use in trying again
 _FOREIGN = (  # what fsspec's backends raise beside OSError, where they are loaded
     ("botocore.exceptions", "BotoCoreError"),
@@ -157,7 +158,7 @@ class UrlTransport:
             self._system.invalidate_cache()
             found = int(self._system.info(first)["size"])
             if found != size:
-                raise Unreachable("an upload arrived in part", where=target, found=f"{found} of {size} bytes")
+                raise Unreachable(f"an upload arrived in part, {found} of {size} bytes", todo=AGAIN)
             if not self._whole:
                 if self._system.exists(place):  # some cannot rename over a file
                     self._system.rm_file(place)
@@ -181,7 +182,7 @@ def _reached(work: Callable[[], Result]) -> Result:
             raise StoreError(
                 what, todo="free space or mend the folder's rights, then run the same command again"
             ) from None
-        raise Unreachable(what, todo="check address, rights and network, then run the same command again") from None
+        raise Unreachable(what, todo=AGAIN) from None
 
 
 def _failures() -> tuple[type[Exception], ...]:

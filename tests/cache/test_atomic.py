@@ -1,0 +1,118 @@
+"""Publication by rename: whole or not at all, whatever happens to the writer."""
+
+import json
+import os
+import signal
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache import atomic
+
+
+def test_a_file_appears_whole_and_leaves_no_temporary(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    with atomic.file(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert atomic.is_temporary(temporary)
+        assert not atomic.is_temporary(path)
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+
+    def broken() -> None:
+        with atomic.file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        broken()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_everything_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order that a power cut needs: bytes, then name, then folder."""
+    events: list[str] = []
+    fsync, rename = os.fsync, os.replace
+
+    def recorded(handle: int) -> None:
+        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(*arguments: Any) -> None:
+        events.append("rename")
+        rename(*arguments)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(os, "rename", renamed)
+    atomic.write_bytes(tmp_path / "a", b"x")
+    assert events == ["file", "rename", "folder"]
+    events.clear()
+    with atomic.folder(tmp_path / "f") as folder:
+        (folder / "in").mkdir()
+        (folder / "in" / "x").write_text("x")
+    assert events == ["file", "folder", "folder", "rename", "folder"]
+
+
+def test_a_folder_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "pack"
+    for name in ("a", "b"):
+        with atomic.folder(path) as folder:
+            (folder / name).write_text(name)
+    assert [one.name for one in path.iterdir()] == ["b"]
+
+    def broken() -> None:
+        with atomic.folder(path) as folder:
+            (folder / "c").write_text("c")
+            raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        broken()
+    assert [one.name for one in path.iterdir()] == ["b"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_one_text_for_one_value(tmp_path: Path) -> None:
+    atomic.write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": "é"})
+    text = (tmp_path / "a.json").read_text()
+    assert text == '{\n "a": "é",\n "b": [\n  1,\n  2.5\n ]\n}\n'
+    assert json.loads(text) == {"a": "é", "b": [1, 2.5]}
+
+
+def test_mode_is_as_asked_or_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic.write_bytes(tmp_path / "a", b"")
+        atomic.write_bytes(tmp_path / "b", b"", mode=0o664)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [0o640, 0o664]
+
+
+def test_sweep_takes_the_dead_writers_alone(tmp_path: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        with atomic.file(tmp_path / "a") as temporary, atomic.folder(tmp_path / "f") as folder:
+            temporary.write_text("half")
+            (folder / "x").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert len(list(tmp_path.iterdir())) == 2
+    foreign = tmp_path / f".a.tmp-{'0' * 12}-1-{'0' * 12}"
+    foreign.write_text("another machine's")
+    (tmp_path / ".hidden").write_text("mine")
+    with atomic.file(tmp_path / "a") as alive:
+        alive.write_text("half")
+        assert len(atomic.sweep(tmp_path)) == 2
+        assert sorted(tmp_path.iterdir()) == sorted([alive, foreign, tmp_path / ".hidden"])
+    assert atomic.sweep(tmp_path / "absent") == []
