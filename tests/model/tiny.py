@@ -70,17 +70,17 @@ def post(number: int, split: Split, words: Sequence[str], tags: Sequence[str] | 
 
 
 def linked(
-    n_posts: int, seed: int, split: Split = "train", strength: float = 4.0
+    n_posts: int, seed: int, split: Split = "train", strength: float = 4.0, always_two: bool = False
 ) -> tuple[list[Post], dict[str, Objects]]:
     """Posts that only pictures explain: `the left rex and the right rex`, each phrase's object saying which type.
 
-    Object order is shuffled, so nothing but its span tells whose it is; half the posts hold one name. `strength` is the
-    signal's size beside noise of size 1.
+    Object order is shuffled, so nothing but its span tells whose it is; half the posts hold one name, unless
+    `always_two`. `strength` is the signal's size beside noise of size 1.
     """
     rng = np.random.default_rng(seed)
     posts, objects = [], {}
     for k in range(n_posts):
-        two = k % 2 == 1
+        two = always_two or k % 2 == 1
         words = ["the", "left", "rex", *(["and", "the", "right", "rex"] if two else ["here"])]
         spans = [Span(0, 3), Span(4, 7)] if two else [Span(0, 3)]
         first = int(rng.integers(2))
