@@ -17,7 +17,7 @@ NAMES = (
     *("Santa Clara", "Crystal Palace", "Saint James", "Green Bay", "Wellington", "Camden", "Kingston", "Mercedes"),
     *("Preston", "Aurora", "Silver Lake"),
 )
-UNSEEN = ("Dakota", "Chester", "San Marino")
+UNSEEN = ("Dakota", "Chester", "Raleigh")  # one word each: where a name ends is never in doubt
 TEST_NAMES = NAMES[: -len(UNSEEN)] + UNSEEN
 
 # Before a name one of these decides its type, whatever the picture shows.

@@ -31,7 +31,7 @@ from embedded.templates import PAIRS, SINGLES, Template
 from schema.labels import to_tags
 from schema.records import SPLITS, Entity, Span, Split
 
-VERSION = "1"  # of the design; part of every seed
+VERSION = "2"  # of the design; part of every seed
 HALF = 40  # posts of a block with one name; as many have two
 BLOCK = 2 * HALF
 SPLIT_STRIDE = 1_000_000  # numbers of a split's posts lie this far from the next split's
