@@ -42,7 +42,7 @@ def image(datasets: Mapping[str, np.ndarray], note: str) -> bytes:
     creation.set_obj_track_times(False)  # the root group would carry the time
     identifier = h5py.h5f.create(b"image", h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access)
     with h5py.File(identifier) as file:
-        file.attrs[NOTE] = note
+        file.attrs[NOTE] = np.bytes_(note.encode())  # of fixed length it lies under a checksum, else it would not
         for name, value in datasets.items():
             file.create_dataset(name, data=value, track_times=False)
         file.flush()
@@ -54,7 +54,7 @@ def places(path: Path) -> tuple[str, dict[str, Place]]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             found = {name: _place(dataset) for name, dataset in file.items()}
-            note = file.attrs[NOTE]
+            note = file.attrs[NOTE].decode()
     except (FileNotFoundError, PermissionError):
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -63,8 +63,6 @@ def places(path: Path) -> tuple[str, dict[str, Place]]:
     for name, place in found.items():
         if place.offset + place.n_bytes > size:
             raise OSError(f"dataset {name} reaches beyond the end of the file")
-    if not isinstance(note, str):
-        raise OSError("the file's note is no text")
     return note, found
 
 

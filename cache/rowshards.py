@@ -30,7 +30,7 @@ class RowCodec:
 
     def __init__(self, schema: pa.Schema) -> None:
         self._names = set(schema.names)
-        self._value = pa.list_(pa.struct([field.remove_metadata() for field in schema]))
+        self._value = pa.list_(_plain_type(pa.struct(list(schema))))
         key = pa.binary(keys.KEY_BYTES)
         self._table = pa.schema({"key": key, "digest": key, "value": self._value})
         self.kind = "rows-" + keys.digest_bytes(str(self._value).encode())[:12]
@@ -157,6 +157,13 @@ class RowReader:
 def row_digest(key: bytes, value: list[dict[str, Any]]) -> bytes:
     """sha256 over the key and the canonical JSON of its rows."""
     return hashlib.sha256(key + _canonical(value)).digest()
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """A type without metadata and with Arrow's own names for list items: a schema and its shards name one kind."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _plain_type(field.type)) for field in kind])
+    return pa.list_(_plain_type(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def _canonical(value: list[dict[str, Any]]) -> bytes:
