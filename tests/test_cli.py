@@ -1,0 +1,100 @@
+"""The command line as people use it: help, examples, errors, exit codes."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import cli
+from tests import own
+
+FMIT = Path(sys.executable).parent / "fmit"
+
+
+def commands(group: click.Group = cli.main, path: str = "fmit"):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+NAMED = dict(commands())
+LONG = {"fmit embedded train-parser", "fmit embedded train-toys"}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_each_command_has_help_with_an_example_of_itself(name):
+    result = CliRunner().invoke(cli.main, [*shlex.split(name)[1:], "--help"])
+    assert result.exit_code == 0
+    assert NAMED[name].help
+    assert f"Example: {name}" in result.output
+
+
+@pytest.fixture(scope="module")
+def home(trained, tmp_path_factory):
+    """The trained project under the names that the examples use."""
+    root = tmp_path_factory.mktemp("home")
+    for name in ("data", "out", "runs", ".fmit"):
+        shutil.copytree(trained.root / name, root / name)
+    for old, new in (("data/own", "data/smoke"), ("out/own", "out/smoke"), ("runs/own-fmit-0", "runs/smoke-fmit-0")):
+        (root / old).rename(root / new)
+    shutil.copy(root / "data/smoke/test.jsonl", root / "posts.jsonl")
+    text = own.PARAMS.replace("own", "smoke")
+    (root / "params.yaml").write_text(text.replace("draw: {}", "draw: {smoke: {n_train: 0, n_dev: 80, n_test: 0}}"))
+    trees = "(ROOT (S (NP (DT The) (NN cat)) (VP (VBZ sits)) (. .)))\n"
+    (root / "gum.ptb").write_text(trees * 30)
+    return root
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMED) - LONG - {"fmit draw"}))
+def test_each_example_runs(name, home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.delenv("FMIT_STORE", raising=False)
+    result = CliRunner().invoke(cli.main, shlex.split(NAMED[name].example)[1:])
+    assert result.exit_code == 0, result.output
+    assert result.stdout
+
+
+def test_drawing_is_an_example_too(home, monkeypatch, tmp_path):
+    shutil.copy(home / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.main, ["draw", "smoke"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("draw smoke: 80 posts")
+
+
+def test_an_error_of_ours_is_one_message_and_exit_code_1(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.main, ["ingest", "smoke"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: params.yaml: no params file")
+    assert "Traceback" not in result.output
+
+
+def test_a_wrong_call_is_exit_code_2():
+    assert CliRunner().invoke(cli.main, ["ingest"]).exit_code == 2
+
+
+def test_help_is_quick():
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run([FMIT, "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    assert min(once() for _ in range(5)) < (1.0 if busy else 0.3)
+
+
+def test_a_reader_that_leaves_is_no_error(home):
+    done = subprocess.run(
+        f"{FMIT} --help | head -n 1", shell=True, capture_output=True, text=True, cwd=home, check=True
+    )
+    assert done.stderr == ""

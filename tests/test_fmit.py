@@ -1,0 +1,76 @@
+"""The public API: what a run predicts from raw posts is what it predicted from the pack."""
+
+import json
+
+import pytest
+
+import fmit
+from schema.errors import DataError, RunError, ToyError
+
+
+def stored(project, split="dev"):
+    lines = (project.run("own", "fmit", 0) / "scores" / f"predictions-{split}.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return fmit.load(trained.run("own", "fmit", 0), device="cpu")
+
+
+def test_raw_posts_give_what_the_pack_gave(trained, model):
+    found = list(model.predict_file(trained.data("own") / "dev.jsonl", images=trained.images("own")))
+    for new, old in zip(found, stored(trained), strict=True):
+        got = new.to_json()
+        assert got["objects"] == old["objects"]
+        assert [(e["start"], e["end"], e["type"]) for e in got["entities"]] == [
+            (e["start"], e["end"], e["type"]) for e in old["entities"]
+        ]
+        confidences = [e["confidence"] for e in got["entities"]]
+        assert confidences == pytest.approx([e["confidence"] for e in old["entities"]], abs=1e-4)
+
+
+def test_texts_rows_and_records_mix(trained, model):
+    rows = ["Ann in Rome", {"id": "x", "tokens": ["Hi", "Bob"]}]
+    first, second = model.predict(rows)
+    assert (first.post.id, first.post.words) == ("1", ("Ann", "in", "Rome"))
+    assert (second.post.id, second.post.split) == ("x", "predict")
+    (again,) = model.predict([second.post])
+    assert (again.post, again.tags, again.objects) == (second.post, second.tags, second.objects)
+
+
+def test_many_posts_stream(trained, model):
+    def endless():
+        number = 0
+        while True:
+            number += 1
+            yield f"post {number}"
+
+    found = model.predict(endless())
+    assert [next(found).post.id for _ in range(40)] == [str(number) for number in range(1, 41)]
+
+
+def test_a_repeated_id_is_made_unique(model):
+    assert [one.post.id for one in model.predict([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}])] == ["a", "a~2"]
+
+
+def test_bad_rows_are_placed(model):
+    with pytest.raises(DataError, match="posts:2: a post has either tokens or text"):
+        list(model.predict(["fine", {"id": "b"}]))
+
+
+def test_toys_refuse_other_pictures(trained, tmp_path):
+    import PIL.Image
+
+    PIL.Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
+    row = {"text": "the left Ann", "images": ["a.png"]}
+    run = trained.run("own", "fmit", 0)
+    with pytest.raises(ToyError, match=r"toy-onestage was trained on drawings, and a.png is none"):
+        list(fmit.load(run, device="cpu").predict([row], images=tmp_path))
+    (found,) = fmit.load(run, device="cpu", allow_toy=True).predict([row], images=tmp_path)
+    assert found.to_json()["objects"]
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(RunError, match="no such run"):
+        fmit.load(tmp_path / "nothing")

@@ -1,0 +1,69 @@
+"""Where a project's things lie, and what its calls say when something is not there."""
+
+import json
+
+import pytest
+
+from project import Project, run_config
+from schema.errors import ConfigError, DataError, RunError
+
+
+def test_the_store_is_where_the_environment_says(trained, monkeypatch, tmp_path):
+    monkeypatch.delenv("FMIT_STORE", raising=False)
+    assert trained.store == trained.root / ".fmit" / "store"
+    monkeypatch.setenv("FMIT_STORE", str(tmp_path))
+    assert trained.store == tmp_path
+
+
+def test_a_run_knows_its_dataset_by_the_digest_of_its_posts(trained, tmp_path):
+    assert trained.dataset_of(trained.run("own", "fmit", 0)) == "own"
+    other = tmp_path / "run"
+    (other / "model").mkdir(parents=True)
+    (other / "model" / "config.json").write_text(json.dumps({"inputs": {"posts": "0" * 64}}))
+    with pytest.raises(RunError, match="no dataset here has the posts that this run was trained on"):
+        trained.dataset_of(other)
+    with pytest.raises(RunError, match="no trained run"):
+        run_config(tmp_path)
+
+
+def test_a_run_is_fresh_until_settings_change(trained):
+    run = trained.run("own", "fmit", 0)
+    assert trained.is_fresh(run, "own", "fmit", 0)
+    assert not trained.is_fresh(run, "own", "fmit", 1)
+    assert not trained.is_fresh(run, "own", "fmit-no-rel", 0)
+    assert not trained.is_fresh(trained.run("own", "bert-crf", 0), "own", "bert-crf", 0)
+
+
+def test_the_summary_has_a_row_a_scored_split(trained):
+    (row,) = trained.summary()
+    assert (row["run"], row["split"], row["ceiling"]) == ("own-fmit-0", "dev", None)
+    metrics = json.loads((trained.run("own", "fmit", 0) / "metrics.json").read_text())
+    assert row["f1"] == metrics["dev"]["strict"]["micro"]["f1"]
+    assert trained.pages() == [trained.run("own", "fmit", 0) / "report.html"]
+
+
+def test_what_is_shown_of_a_post_is_what_the_stages_made(trained):
+    shown = trained.shown("own", "dev-00000")
+    assert shown.post.id == shown.phrases.post_id == "dev-00000"
+    assert {one.post_id for one in shown.boxes} == {"dev-00000"}
+    assert [region.source for region in shown.regions][:5] == ["image", *["general"] * 4]
+    assert shown.toy
+    with pytest.raises(DataError, match="dataset own: no post 'x'"):
+        trained.shown("own", "x")
+
+
+def test_the_epochs_are_those_of_the_section(trained):
+    curves = json.loads((trained.run("own", "fmit", 0) / "curves.json").read_text())
+    assert len(curves) == 1
+
+
+def test_unknown_datasets_and_approaches(trained):
+    with pytest.raises(ConfigError, match=r"no dataset 'x' \(found own\)"):
+        trained.source("x")
+    with pytest.raises(ConfigError, match="no approach 'x'"):
+        list(trained.train("own", "x", 0))
+
+
+def test_a_project_needs_its_params(tmp_path):
+    with pytest.raises(ConfigError, match="no params file"):
+        Project.open(tmp_path / "params.yaml")
