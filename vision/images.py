@@ -105,7 +105,7 @@ def decode(data: bytes, where: str) -> PIL.Image.Image:
     _refuse_early(data, where)
     try:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _refuse_large(image, data, where)
+            _refuse_size(image, data, where)
             image.load()
             upright = _turn(_to_rgb(image), _orientation(image))
             upright.info = {key: value for key, value in image.info.items() if key == DRAWN_KEY}
@@ -133,7 +133,7 @@ def _refuse_early(data: bytes, where: str) -> None:
         raise _refused("HEIF, AVIF or video is not read", where)
 
 
-def _refuse_large(image: PIL.Image.Image, data: bytes, where: str) -> None:
+def _refuse_size(image: PIL.Image.Image, data: bytes, where: str) -> None:
     size = f"{image.width} x {image.height}"
     if image.width * image.height > MAX_PIXELS:
         raise _refused(f"over {MAX_PIXELS} pixels", where, size)
@@ -193,6 +193,8 @@ def _inside(folder: Path, name: str) -> str:
     parts = PurePosixPath(name)
     if not name or "\0" in name or "\\" in name or parts.is_absolute() or ".." in parts.parts:
         raise _refused("the name leaves the image folder", name)
+    if not name.isascii() and name != name.encode(errors="replace").decode():
+        raise _refused("the name is no Unicode text", repr(name))
     root = os.path.realpath(folder)
     path = os.path.realpath(os.path.join(root, name))  # noqa: PTH118 - Path.resolve raises on a loop of links
     if os.path.commonpath([root, path]) != root:

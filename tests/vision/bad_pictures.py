@@ -111,6 +111,11 @@ def files() -> dict[str, tuple[bytes, tuple[str, str]]]:
         "too-many-pixels.png": (png_of_size(8_000, 7_000), ("refused", "over 50000000 pixels")),
         "bomb.png": (png_of_size(60_000, 60_000), ("refused", "decompression bomb")),
         "bomb-claim.gif": (gif[:6] + b"\xff" * 4 + gif[10:], ("refused", "decompression bomb")),
+        "zero-screen.gif": (gif[:6] + bytes(4) + gif[10:], OK),
+        "zero.bmp": (
+            b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 0, 1, 1, 24, 0, 4, 0, 0, 0, 0),
+            ("broken", "not recognised as JPEG"),
+        ),
         "text-bomb.png": (text_bomb(), ("broken", "damaged picture")),
         "scans.jpg": (jpeg_of_scans(400), ("refused", "over 100 JPEG scans")),
         "lies.png": (png_of_size(400, 400), ("broken", "damaged picture")),
@@ -167,5 +172,6 @@ def write(folder: Path) -> dict[str, tuple[str, str]]:
         "/etc/passwd": ("refused", "the name leaves the image folder"),
         "a\0b.jpg": ("refused", "the name leaves the image folder"),
         "": ("refused", "the name leaves the image folder"),
+        "\ud800.jpg": ("refused", "the name is no Unicode text"),
         ".": ("refused", "not a regular file"),
     }

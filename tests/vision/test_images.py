@@ -48,7 +48,7 @@ def test_memory_stays_bounded(bad):
         "[images.probe(pathlib.Path(sys.argv[1]), name) for name in sys.stdin.read().split('\\t')]\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    names = "\t".join(name for name in expected if "\0" not in name and "n" * 300 not in name)
+    names = "\t".join(name for name in expected if name.isascii() and "\0" not in name)
     run = subprocess.run(
         [sys.executable, "-c", code, str(folder)], input=names, capture_output=True, text=True, timeout=60, check=True
     )

@@ -177,11 +177,11 @@ def test_killed_in_the_middle_the_same_command_gives_the_same_bytes(tmp_path):
 
 def test_forty_bad_pictures_go_through(tmp_path):
     """Probed as ingest does; each post has its objects, and the stage does not notice the bad ones."""
-    expected = write_bad(tmp_path)
+    expected = {name: state for name, (state, _) in write_bad(tmp_path).items() if "\ud800" not in name}
     posts = [post(f"p{k}", images.probe(tmp_path / "images", name)) for k, name in enumerate(expected)]
     boxes = [chosen(one.id, word, (0, 0, 1, 1)) for one in posts for word in LABELS.general_words if one.images[0].ok]
     write(tmp_path, posts, boxes)
     run(tmp_path, config(tmp_path, allow_toy=True))
     pack = Pack.open(tmp_path / "pack")
-    for one, (state, _) in zip(posts, expected.values(), strict=True):
+    for one, state in zip(posts, expected.values(), strict=True):
         assert len(pack.read(one.id).regions) == (3 if state == "ok" else 1), one
