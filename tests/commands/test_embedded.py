@@ -1,0 +1,25 @@
+import json
+
+TREE = "(ROOT (S (NP-SBJ (DT The) (NN cat)) (VP (VBZ sits)) (. .)))\n"
+
+
+def test_the_parser_is_scored_on_trees(fmit, tmp_path):
+    path = tmp_path / "a.ptb"
+    path.write_text(TREE)
+    found = json.loads(fmit("embedded", "score-parser", path, "--json").stdout)
+    assert found == {"precision": 1.0, "recall": 1.0, "f1": 1.0}
+    assert "F1 1.0000, on edited text" in fmit("embedded", "score-parser", path).stdout
+
+
+def test_bad_trees_are_placed(fmit, tmp_path):
+    path = tmp_path / "a.ptb"
+    path.write_text(TREE + "(ROOT (S\n")
+    result = fmit("embedded", "score-parser", path)
+    assert result.exit_code == 1
+    assert str(path) in result.stderr
+
+
+def test_the_toys_are_scored_on_scenes(fmit):
+    found = json.loads(fmit("embedded", "score-toys", "--scenes", "20", "--json").stdout)
+    assert found["kind_accuracy"] > 0.9
+    assert found["box_acc_50"] > 0.7

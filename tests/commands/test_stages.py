@@ -1,0 +1,48 @@
+import PIL.Image
+
+from pipeline.engine import silent
+from project import Project
+from tests import own
+
+
+def test_each_stage_ends_with_a_line_that_counts(fmit):
+    assert fmit("phrases", "own").stdout == "phrases own: 16 rows, 0 computed, 16 from store\n"
+    assert (
+        fmit("ground", "own").stdout.endswith(" 0 computed, 80 from store\n")
+        or "0 computed" in fmit("ground", "own").stdout
+    )
+    assert ", 0 computed, " in fmit("regions", "own").stdout
+
+
+def test_ingest_prints_the_table_and_what_is_odd(fmit):
+    printed = fmit("ingest", "own").stdout
+    assert "PER person" in printed
+    assert "orphan I- tags" in printed
+    assert printed.splitlines()[-1] == "ingest own: 16 rows; pictures: 16 ok, 0 missing, 0 broken, 0 refused"
+
+
+def test_toys_refuse_pictures_of_others_unless_allowed(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(own.PARAMS)
+    own.write_posts(tmp_path / "data/own", {"train": 1, "dev": 1, "test": 1})
+    PIL.Image.new("RGB", (40, 30), "red").save(tmp_path / "data/own/images/train-00000.png")
+    project = Project.open(tmp_path / "params.yaml")
+    project.ingest("own", silent)
+    project.phrases("own", silent)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMIT_STORE", raising=False)
+    from click.testing import CliRunner
+
+    import cli
+
+    refused = CliRunner().invoke(cli.main, ["ground", "own"])
+    assert refused.exit_code == 1
+    assert "toy-onestage was trained on drawings, and train-00000.png is none of the project's" in refused.stderr
+    assert "--allow-toy" in refused.stderr
+    assert not project.out("own", "boxes.parquet").exists()
+    assert CliRunner().invoke(cli.main, ["ground", "own", "--allow-toy"]).exit_code == 0
+
+
+def test_an_unknown_dataset_names_those_there_are(fmit):
+    result = fmit("ingest", "other")
+    assert result.exit_code == 1
+    assert "no dataset 'other' (found own)" in result.stderr
