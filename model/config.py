@@ -46,6 +46,7 @@ class TrainConfig(Config):
     clip: Amount = 1.0  # gradient norm; 0: not clipped
     lr_encoder: Amount = 5e-5
     lr_head: Amount = 2e-4
+    lr_crf: Amount = 2e-4  # of the CRFs' transitions
     weight_decay: Amount = 0.0  # decoupled, on matrices only
     warmup: Share = 0.0  # share of the whole training
     schedule: Literal["constant", "linear", "cosine"] = "constant"  # after warm-up; the last two end at 0
@@ -67,7 +68,9 @@ _PAPER = TrainConfig(encoder="bert-base-cased", overflow="truncate")
 
 PRESETS: dict[str, TrainConfig] = {
     "paper": _PAPER,
-    "minilm": TrainConfig(width=256, lr_head=5e-4, warmup=0.1, schedule="linear", epochs=8, patience=3),
-    "smoke": TrainConfig(width=128, layers=1, lr_head=1e-3, warmup=0.1, schedule="linear", epochs=8, patience=4),
-    "tiny": TrainConfig(width=64, heads=4, layers=1, lr_head=1e-3, epochs=2, patience=2),
+    "minilm": TrainConfig(width=256, lr_head=5e-4, lr_crf=1e-2, warmup=0.1, schedule="linear", epochs=8, patience=3),
+    "smoke": TrainConfig(
+        width=128, layers=1, lr_head=1e-3, lr_crf=1e-2, warmup=0.1, schedule="linear", epochs=8, patience=4
+    ),
+    "tiny": TrainConfig(width=64, heads=4, layers=1, lr_head=1e-3, lr_crf=1e-2, epochs=2, patience=2),
 }

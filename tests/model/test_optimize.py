@@ -30,8 +30,8 @@ def test_shares_of_the_rate(changes: dict[str, object], shares: list[float]) -> 
     assert [rate_share(config, done) for done in (0.1, 0.5, 0.75, 1.0)] == pytest.approx(shares, abs=1e-12)
 
 
-def test_two_rates_and_decay_of_matrices_only(encoder: Path) -> None:
-    config = tiny_config(encoder, lr_encoder=1e-5, lr_head=1e-3, weight_decay=0.1)
+def test_three_rates_and_decay_of_matrices_only(encoder: Path) -> None:
+    config = tiny_config(encoder, lr_encoder=1e-5, lr_head=1e-3, lr_crf=1e-2, weight_decay=0.1)
     tagger = approach("fmit").build(Setting(config, LABELS, DIM))
     optimizer = build_optimizer(tagger, config)
     names = {id(parameter): name for name, parameter in tagger.named_parameters()}
@@ -39,7 +39,7 @@ def test_two_rates_and_decay_of_matrices_only(encoder: Path) -> None:
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
-            assert group["rate"] == (1e-5 if name.startswith("words.") else 1e-3)
+            assert group["rate"] == (1e-5 if name.startswith("words.") else 1e-2 if "crf." in name else 1e-3)
             assert group["weight_decay"] == (0.1 if parameter.dim() > 1 else 0.0)
             seen.add(name)
     assert seen == set(names.values())

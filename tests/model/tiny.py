@@ -53,6 +53,7 @@ def tiny_config(encoder: Path, **changes: object) -> TrainConfig:
         "batch": 8,
         "lr_encoder": 1e-3,
         "lr_head": 1e-2,
+        "lr_crf": 1e-2,
         "epochs": 2,
     }
     return TrainConfig.checked({**values, **changes}, "train")
