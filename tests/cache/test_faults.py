@@ -182,13 +182,21 @@ def test_truncated_shards_are_found_and_never_read(folder: Path, schema: pa.Sche
         found_by_verify(path)
 
 
+def test_a_cut_shard_counts_as_missing_at_once_though_the_index_knows_it(folder: Path) -> None:
+    names = fill(folder, range(32), n_flushes=16)
+    path = shard_paths(folder)[0]
+    os.truncate(path, path.stat().st_size - 1)
+    with Store.open(folder) as store:
+        assert len(store.missing(names)) == 2
+
+
 @pytest.mark.parametrize("check", ["always", "shard", "never"])
 def test_a_shard_cut_under_an_open_store_is_an_error_not_a_crash(folder: Path, check: Any) -> None:
     names = fill(folder, range(12))
     (path,) = shard_paths(folder)
     with Store.open(folder, check=check) as store:
         store.get(names[:1])
-        os.truncate(path, 3000)
+        os.truncate(path, path.stat().st_size // 2)
         with pytest.raises(MissingKeys):
             store.get(names)
 
@@ -256,7 +264,7 @@ def test_two_users_of_a_group_share_a_store(folder: Path) -> None:
         assert mode.st_gid == 4242
         assert stat.S_IMODE(mode.st_mode) == (0o2775 if path.is_dir() else 0o664), path
     mine = next(path for path in shelf.shards.iterdir() if path.stat().st_uid == 5001)
-    flip(mine, 3000)
+    flip(mine, mine.stat().st_size // 2)
 
     def quarantines() -> None:
         assert len(verify(team).problems) == 1

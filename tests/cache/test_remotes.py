@@ -100,7 +100,7 @@ def test_a_shard_that_lies_damaged_at_the_remote_is_refused(folder: Path, caplog
     fill(folder / "a" / "s", range(20), n_flushes=2)
     push(folder / "a", folder / "team")
     bad = shard_paths(folder / "team" / "s")[0]
-    flip(bad, 3000)
+    flip(bad, bad.stat().st_size // 2)
     report = pull(folder / "b", folder / "team")
     assert (report.n_shards, report.damaged) == (1, (bad.stem,))
     assert "refused (what arrived does not match its name)" in caplog.text

@@ -104,6 +104,18 @@ def test_a_row_that_lies_about_itself_is_found(tmp_path: Path) -> None:
         RowCodec(WIDE).open(bad, "always")
 
 
+def test_damage_anywhere_is_seen_before_a_byte_is_parsed(tmp_path: Path) -> None:
+    codec = RowCodec(SCHEMA)
+    path = publish(tmp_path, codec, {key_of(1): [{"start": 1}]})
+    data = path.read_bytes()
+    at = data.rindex(b"parquet-cpp")  # who wrote the file: no reader's row depends on it
+    path.write_bytes(data[:at] + b"P" + data[at + 1 :])
+    for check in ("always", "shard"):
+        with pytest.raises(Damaged, match="bytes do not match its name"):
+            codec.open(path, check)  # type: ignore[arg-type]
+    assert codec.open(path, "never").n_rows == 1
+
+
 def test_a_digest_covers_key_and_content() -> None:
     rows = [{"a": 1, "b": None}]
     variants: list[list[dict[str, Any]]] = [
