@@ -112,18 +112,22 @@ def _groups(s: Shape, device: torch.device) -> list[range]:
     return [range(start, min(start + step, s.posts)) for start in range(0, s.posts, step)]
 
 
+def _cells(s: Shape, rows: Tensor, posts: range) -> list[Tensor]:
+    """Views of the rows of some posts: text [n, H, T, C], then objects [n, H, M, C] where there are any."""
+    parts = [rows[s.text_of(posts)].view(len(posts), s.text, s.heads, -1)]
+    if len(rows) > s.text_rows:
+        parts.append(rows[s.text_rows :][s.objects_of(posts)].view(len(posts), s.objects, s.heads, -1))
+    return [part.transpose(1, 2) for part in parts]
+
+
 def _by_head(s: Shape, rows: Tensor, posts: range) -> Tensor:
     """Rows of some posts as [n*H, I, C], contiguous."""
-    cells = [rows[s.text_of(posts)].view(len(posts), s.text, s.heads, -1).transpose(1, 2)]
-    if len(rows) > s.text_rows:
-        objects = rows[s.text_rows :][s.objects_of(posts)]
-        cells.append(objects.view(len(posts), s.objects, s.heads, -1).transpose(1, 2))
-    return torch.cat(cells, dim=2).flatten(0, 1)
+    return torch.cat(_cells(s, rows, posts), dim=2).flatten(0, 1)
 
 
 def _put(s: Shape, rows: Tensor, posts: range, by_head: Tensor) -> None:
     """The way back: [n*H, I, C] into the rows of some posts."""
-    cells = by_head.view(len(posts), s.heads, -1, by_head.shape[2]).transpose(1, 2).flatten(2)  # [n, I, D]
-    rows[s.text_of(posts)] = cells[:, : s.text].reshape(-1, rows.shape[1])
-    if len(rows) > s.text_rows:
-        rows[s.text_rows :][s.objects_of(posts)] = cells[:, s.text :].reshape(-1, rows.shape[1])
+    views = _cells(s, rows, posts)
+    parts = by_head.view(len(posts), s.heads, *by_head.shape[1:]).split([view.shape[2] for view in views], dim=2)
+    for view, part in zip(views, parts, strict=True):
+        view.copy_(part)

@@ -1,13 +1,13 @@
 """Flat multi-modal interaction (Eq. 1-12): exact, without a tensor of every pair of text cells times the width.
 
-B posts, T text cells, M objects, L = T + M cells, D width. Between the layers cells are rows: the text cells of all
+B posts, T text cells, M objects, L = T + M cells, H heads, D width. Inside, cells are rows: the text cells of all
 posts, then the objects of all posts; so a linear map is one product, and text and objects are views.
 """
 
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,39 @@ from torch import Tensor, nn
 from model.attention import Inputs, attend
 from model.gemm import linear
 from model.position import Place, Shape
-from model.relative import Relative, Sinusoids, relative_rows
+from model.relative import Relative, Sinusoids, Tables, relative_rows, tables_of
 from schema.errors import DataError
+
+GROUP_ROWS = 1024  # text rows that go through all layers together on CPU without gradient: they never leave the cache
+
+
+class Batch(NamedTuple):
+    """The arguments of `FlatInteraction.forward`."""
+
+    text: Tensor  # [B, T, D]
+    text_mask: Tensor  # bool [B, T], True = real
+    objects: Tensor  # [B, M, D]
+    spans: Tensor  # int64 [B, M, 2]
+    object_mask: Tensor  # bool [B, M], True = real
+
+    def group(self, start: int, n_posts: int) -> Batch:
+        return Batch(*(part[start : start + n_posts] for part in self))
+
+
+class PositionWeights(NamedTuple):
+    """A layer's weights of the position term, as its products take them."""
+
+    step: Tensor  # [D]: from q + u to q + v, scaled
+    key: Tensor  # [D, D]: W_kR
+    word_keys: Tensor  # [2T-1, D]: W_kR applied to R between text cells
+
+
+class Weights(NamedTuple):
+    """What a layer's attention derives from its parameters once a call."""
+
+    query: Tensor  # [D, D]: W_q / sqrt(D / H)
+    content_bias: Tensor | None = None  # [D]: u, scaled
+    position: PositionWeights | None = None
 
 
 class Projection(nn.Module):
@@ -52,23 +83,35 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
 
+    def weights(self, words: Tensor | None, dtype: torch.dtype) -> Weights:
+        """`words` is R between text cells, [2T-1, D]; None without position terms."""
+        query = self.query.weight * self.scale
+        if words is None:
+            return Weights(query)
+        content, position = self.content_bias.flatten() * self.scale, self.position_bias.flatten() * self.scale
+        key = self.key_position.weight
+        return Weights(
+            query, content, PositionWeights((position - content).to(dtype), key.to(dtype), linear(words, key))
+        )
+
     def forward(
-        self, rows: Tensor, shape: Shape, bias: Tensor | None, relative: Relative | None, text_only: bool
+        self,
+        rows: Tensor,
+        weights: Weights,
+        shape: Shape,
+        bias: Tensor | None,
+        relative: Relative | None,
+        text_only: bool,
     ) -> tuple[Tensor, Relative | None]:
-        """rows [B*T + B*M, D] -> the same, or [B*T, D] with `text_only`; and R for the next layer."""
+        """rows [B*T + B*M, D] -> the same, or [B*T, D] with `text_only`; and R, for the next layer."""
         queries = rows[: shape.text_rows] if text_only else rows
         keys, values = linear(rows, self.key_content.weight), linear(rows, self.value.weight)
-        weight = self.query.weight * self.scale
-        if relative is None:
-            inputs = Inputs(linear(queries, weight), keys, values, bias)
-        else:
-            content = linear(queries, weight, self.content_bias.flatten() * self.scale)
-            step = (self.position_bias - self.content_bias).flatten() * self.scale  # from q + u to q + v
-            word_keys = linear(relative.words, self.key_position.weight)
-            weight = self.key_position.weight.to(content.dtype)
-            place = Place(content + step.to(content.dtype), weight, word_keys, relative)
-            inputs = Inputs(content, keys, values, bias, place)
-        mixed, relative = attend(shape, inputs)
+        content = linear(queries, weights.query, weights.content_bias)
+        place = None
+        if relative is not None and weights.position is not None:
+            step, key, word_keys = weights.position
+            place = Place(content + step, key, word_keys, relative)
+        mixed, relative = attend(shape, Inputs(content, keys, values, bias, place))
         return linear(mixed, self.output.weight), relative
 
 
@@ -84,9 +127,16 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, rows: Tensor, shape: Shape, bias: Tensor | None, relative: Relative | None, text_only: bool
+        self,
+        rows: Tensor,
+        weights: Weights,
+        shape: Shape,
+        bias: Tensor | None,
+        relative: Relative | None,
+        text_only: bool,
     ) -> tuple[Tensor, Relative | None]:
-        mixed, relative = self.attention(rows, shape, bias, relative, text_only)
+        """As Attention.forward."""
+        mixed, relative = self.attention(rows, weights, shape, bias, relative, text_only)
         rows = self.norm1(rows[: len(mixed)] + self.dropout(mixed))
         return self.norm2(rows + self.dropout(self._feed_forward(rows))), relative
 
@@ -111,7 +161,7 @@ class FlatInteraction(nn.Module):
             raise DataError("dim must be a multiple of heads", found=f"dim {dim}, heads {heads}")
         self.dim, self.heads = dim, heads
         self.position = nn.Linear(4 * dim, dim, bias=False) if relative else None
-        self.layers = nn.ModuleList(Layer(dim, heads, ffn_dim, dropout, relative) for _ in range(layers))
+        self.layers = nn.ModuleList([Layer(dim, heads, ffn_dim, dropout, relative) for _ in range(layers)])
         self.sinusoids = Sinusoids(dim)
 
     def forward(
@@ -123,39 +173,67 @@ class FlatInteraction(nn.Module):
         (head, tail) in 0..T-1 (anything at padding); object_mask bool [B, M]. Returns [B, T, dim] and [B, M, dim];
         padding holds finite values without meaning.
         """
-        rows = self._run(text, text_mask, objects, spans, object_mask, text_only=False)
-        n_text = text.shape[0] * text.shape[1]
-        return rows[:n_text].view_as(text), rows[n_text:].view_as(objects)
+        return self._run(Batch(text, text_mask, objects, spans, object_mask), text_only=False)
 
     def forward_text(
         self, text: Tensor, text_mask: Tensor, objects: Tensor, spans: Tensor, object_mask: Tensor
     ) -> Tensor:
         """As `forward`, text only: [B, T, dim]; the last layer computes nothing that only objects need."""
-        return self._run(text, text_mask, objects, spans, object_mask, text_only=True).view_as(text)
+        return self._run(Batch(text, text_mask, objects, spans, object_mask), text_only=True)[0]
 
-    def _run(
-        self, text: Tensor, text_mask: Tensor, objects: Tensor, spans: Tensor, object_mask: Tensor, text_only: bool
-    ) -> Tensor:
+    def _run(self, batch: Batch, text_only: bool) -> tuple[Tensor, Tensor]:
+        kind, (n_posts, n_text, _) = batch.text.device.type, batch.text.shape
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else batch.text.dtype
+        tables = self._tables(n_text, batch.objects.shape[1] > 0)
+        words = tables.words.to(dtype) if tables is not None else None
+        weights = [layer.attention.weights(words, dtype) for layer in self._layers()]
+        step = max(1, GROUP_ROWS // n_text)
+        if torch.is_grad_enabled() or kind != "cpu" or n_posts <= step:
+            return self._stack(batch, tables, weights, dtype, text_only)
+        groups = [
+            self._stack(batch.group(at, step), tables, weights, dtype, text_only) for at in range(0, n_posts, step)
+        ]
+        text, objects = zip(*groups, strict=True)
+        return torch.cat(text), torch.cat(objects)
+
+    def _stack(
+        self, batch: Batch, tables: Tables | None, weights: list[Weights], dtype: torch.dtype, text_only: bool
+    ) -> tuple[Tensor, Tensor]:
+        """All layers; with `text_only` the objects that come back are those that went in."""
+        text, text_mask, objects, spans, object_mask = batch
         shape = Shape(text.shape[0], text.shape[1], objects.shape[1], self.heads)
         rows = torch.cat([text.reshape(-1, self.dim), objects.reshape(-1, self.dim)])
-        dtype = (
-            torch.get_autocast_dtype(rows.device.type) if torch.is_autocast_enabled(rows.device.type) else rows.dtype
-        )
-        bias = _bias(torch.cat([text_mask, object_mask], dim=1), dtype)
-        relative = None
-        if self.position is not None:
+        bias, relative = _bias(torch.cat([text_mask, object_mask], dim=1), dtype), None
+        if tables is not None:
             of_objects = not text_only or len(self.layers) > 1
-            spans = spans.masked_fill(~object_mask[..., None], 0)
-            relative = self._relative(self.position.weight, spans, shape, of_objects, dtype)
-        for number, layer in enumerate(self.layers, start=1):
-            rows, relative = layer(rows, shape, bias, relative, text_only and number == len(self.layers))
-        return rows
+            relative = relative_rows(tables, _checked(spans, object_mask, shape.text), of_objects, dtype)
+        for number, (layer, own) in enumerate(zip(self._layers(), weights, strict=True), start=1):
+            rows, relative = layer(rows, own, shape, bias, relative, text_only and number == len(self.layers))
+        text = rows[: shape.text_rows].view_as(text)
+        return text, objects if text_only else rows[shape.text_rows :].view_as(objects)
 
-    def _relative(self, weight: Tensor, spans: Tensor, shape: Shape, of_objects: bool, dtype: torch.dtype) -> Relative:
-        """R, from tables in the weight's own precision, under autocast too: sinusoids of long distances need it."""
+    def _layers(self) -> list[Layer]:
+        return cast(list[Layer], list(self.layers))
+
+    def _tables(self, n_text: int, with_objects: bool) -> Tables | None:
+        """In the weight's own precision, under autocast too: sinusoids of long distances need it."""
+        if self.position is None:
+            return None
+        weight = self.position.weight
         with torch.autocast(weight.device.type, enabled=False):
-            sinusoids = self.sinusoids(shape.text, weight.dtype, weight.device)
-            return relative_rows(weight, sinusoids, spans, shape.text, of_objects, dtype)
+            sinusoids = self.sinusoids(n_text, weight.dtype, weight.device)
+            return tables_of(weight, sinusoids, with_objects)
+
+
+def _checked(spans: Tensor, object_mask: Tensor, n_text: int) -> Tensor:
+    """Spans with zeros at padding. On a GPU a look would stall it, and a wrong span stops there in the look-up."""
+    spans = spans.masked_fill(~object_mask[..., None], 0)
+    if spans.device.type == "cpu" and spans.numel() and not 0 <= int(spans.min()) <= int(spans.max()) < n_text:
+        raise DataError(
+            "an object's span lies outside the text",
+            found=f"positions {int(spans.min())}..{int(spans.max())} of {n_text} text cells",
+        )
+    return spans
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:

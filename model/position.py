@@ -89,11 +89,13 @@ class PositionGradient(PositionTerm):
     def __init__(self, shape: Shape, place: Place, later: Sequence[Tensor | None]) -> None:
         super().__init__(shape, place)
         self.words_back = self.words.transpose(1, 2).contiguous()  # [H, C, W]
-        self.d_query = torch.zeros_like(place.query)
+        self.d_query = torch.empty_like(place.query)
         self.d_weight, self.d_words = torch.zeros_like(self.weight), torch.zeros_like(self.words)
+        n_parts = 3 if len(self.of_objects) else 1  # text queries alone meet one part of R
+        self.goes_on = [total is not None for total in later]
         self.d_relative = [
-            torch.zeros_like(part) if part is not None and total is None else total
-            for part, total in zip(self.relative[1:], later, strict=True)
+            torch.empty_like(part) if part is not None and total is None and number < n_parts else total
+            for number, (part, total) in enumerate(zip(self.relative[1:], later, strict=True))
         ]
 
     def add(self, posts: range, d_scores: Tensor) -> None:
@@ -103,35 +105,35 @@ class PositionGradient(PositionTerm):
         query = self.of_text[text]
         raw = query.new_zeros(len(query), s.heads, 2 * n - 1)
         shifted(raw, n).copy_(d_scores[:, :, :n, :n])
-        self.d_query[text] = per_head(raw.flatten(1), self.words_back).flatten(1)
+        d_query = per_head(raw.flatten(1), self.words_back)  # [n*T, H, C]
         self.d_words += raw.permute(1, 2, 0) @ self._by_head(query)
         if s.objects:
-            self._add_across(query, self.d_query[text], text, [d_scores[:, :, :n, n:]], [0])
+            d_query = d_query + self._across(query, text, [d_scores[:, :, :n, n:]], [0])
+        self.d_query[text] = d_query.flatten(1)
         if d_scores.shape[2] > n:
             rest = d_scores[:, :, n:]
-            d_query = self.d_query[s.text_rows :][objects]
-            self._add_across(self.of_objects[objects], d_query, objects, [rest[..., :n], rest[..., n:]], [1, 2])
+            d_query = self._across(self.of_objects[objects], objects, [rest[..., :n], rest[..., n:]], [1, 2])
+            self.d_query[s.text_rows :][objects] = d_query.flatten(1)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Of query, weight and word_keys, then of the four parts of R (its words get theirs through word_keys)."""
         d_words = self.d_words.transpose(0, 1).flatten(1)
         return self.d_query, self.d_weight.flatten(0, 1), d_words, None, *self.d_relative
 
-    def _add_across(
-        self, query: Tensor, d_query: Tensor, rows: slice, d_scores: list[Tensor], parts: list[int]
-    ) -> None:
-        """The pairs with an object: d_scores [n, H, I', J] for each part of R that these queries meet."""
+    def _across(self, query: Tensor, rows: slice, d_scores: list[Tensor], parts: list[int]) -> Tensor:
+        """Pairs with an object: d_scores [n, H, I', J] for each part of R that these queries meet. The gradient of
+        query [N, H, C]; the others are added."""
         moved = per_head(query, self.moving)  # [N, H, D]; again, since keeping it would cost more than computing it
-        d_moved = torch.zeros_like(moved)
-        for d, part in zip(d_scores, parts, strict=True):
+        d_moved = torch.empty_like(moved)
+        for first, d, part in zip((True, False), d_scores, parts, strict=False):
             relative, total = self.relative[1 + part], self.d_relative[part]
             assert relative is not None
             assert total is not None
             d = d.transpose(1, 2).reshape(len(query), self.shape.heads, -1)  # [N, H, J]
-            d_moved.baddbmm_(d, relative[rows])
-            total[rows].baddbmm_(d.transpose(1, 2), moved)
-        d_query += per_head(d_moved.flatten(1), self.weight).flatten(1)
+            d_moved.baddbmm_(d, relative[rows], beta=0 if first else 1)
+            total[rows].baddbmm_(d.transpose(1, 2), moved, beta=1 if self.goes_on[part] else 0)
         self.d_weight += self._by_head(query).transpose(1, 2) @ d_moved.transpose(0, 1)
+        return per_head(d_moved.flatten(1), self.weight)
 
     def _by_head(self, rows: Tensor) -> Tensor:
         return rows.view(len(rows), self.shape.heads, -1).transpose(0, 1)  # [H, N, C]

@@ -34,68 +34,77 @@ class Sinusoids:
     """The last position table, kept until a longer text, another dtype or another device asks for a new one."""
 
     def __init__(self, dim: int) -> None:
-        self.dim, self._table = dim, torch.empty(1, 0)
+        self.dim, self._table = dim, torch.empty(0, dim)
 
     def __call__(self, n_text: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Sinusoids of the distances 1 - n_text .. n_text - 1: [2 n_text - 1, dim], rounded once from float64."""
         table = self._table
-        if (
-            table.shape[1] != self.dim
-            or table.shape[0] < 2 * n_text - 1
-            or (table.dtype, table.device) != (dtype, device)
-        ):
-            table = self._table = position_table(n_text, self.dim, device).to(dtype)
-        spare = (table.shape[0] + 1) // 2 - n_text
-        return table[spare : table.shape[0] - spare]
+        if len(table) < 2 * n_text - 1 or (table.dtype, table.device) != (dtype, device):
+            with torch.inference_mode(False):  # else a table made while predicting could not serve training
+                table = self._table = position_table(n_text, self.dim, device).to(dtype)
+        spare = (len(table) + 1) // 2 - n_text
+        return table[spare : len(table) - spare]
 
 
-def relative_rows(
-    weight: Tensor, sinusoids: Tensor, spans: Tensor, n_text: int, of_objects: bool, dtype: torch.dtype
-) -> Relative:
-    """Eq. 9 for all pairs that a batch needs.
+class Tables(NamedTuple):
+    """What R is summed from, rows by distance 1-T .. T-1; one set serves any posts of at most T text cells.
 
-    weight [D, 4D]; sinusoids [2T-1, D]; spans int64 [B, M, 2] in 0..T-1, at padding too; `of_objects`: whether objects
-    are queries as well; `dtype` of the result.
+    In the weights' own precision: sums that nearly cancel decide which side of the ReLU an entry falls on.
     """
-    dim, n_objects = weight.shape[0], spans.shape[1]
+
+    words: Tensor  # [2T-1, D]: R between text cells, the other way round: row r for distance T-1-r
+    blocks: tuple[Tensor, ...] = ()  # hh, ht, th, tt, [2T-1, D] each; none for text alone
+
+
+def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> Tables:
+    """W_r [D, 4D] applied, block by block, to sinusoids [2T-1, D]."""
+    dim = weight.shape[0]
     blocks = weight.view(dim, 4, dim)
-    if not n_objects:
-        return Relative(torch.relu(linear(sinusoids, blocks.sum(1))).flip(0).to(dtype))
-    hh, ht, th, tt = linear(sinusoids, blocks.transpose(0, 1).reshape(4 * dim, dim)).chunk(4, dim=1)
-    key_head, key_tail = hh + th, ht + tt  # of a text query: head_i = tail_i
-    words = torch.relu(key_head + key_tail).flip(0).to(dtype)
-    places, head, tail, zero = torch.arange(n_text, device=spans.device), spans[..., 0], spans[..., 1], n_text - 1
+    if not with_objects:
+        return Tables(torch.relu(linear(sinusoids, blocks.sum(1))).flip(0))
+    parts = linear(sinusoids, blocks.transpose(0, 1).reshape(4 * dim, dim)).chunk(4, dim=1)
+    return Tables(torch.relu(parts[0] + parts[1] + parts[2] + parts[3]).flip(0), parts)
+
+
+def relative_rows(tables: Tables, spans: Tensor, of_objects: bool, dtype: torch.dtype) -> Relative:
+    """Eq. 9 for the pairs that posts need: spans int64 [B, M, 2] in 0..T-1, at padding too; `of_objects`: whether
+    objects are queries as well; `dtype` of the result."""
+    words = tables.words.to(dtype)
+    if not tables.blocks:
+        return Relative(words)
+    (hh, ht, th, tt), (n_objects, dim) = tables.blocks, (spans.shape[1], tables.words.shape[1])
+    zero = len(tables.words) // 2  # the row of distance 0, T - 1
+    places, head, tail = torch.arange(zero + 1, device=spans.device), spans[..., 0], spans[..., 1]
     from_head, from_tail = places[:, None] - head[:, None] + zero, places[:, None] - tail[:, None] + zero  # [B, T, M]
-    word_object = look_up([key_head, key_tail], [from_head, from_tail], dtype).view(-1, n_objects, dim)
+    word_object = look_up([hh + th, ht + tt], [from_head, from_tail], dtype).view(-1, n_objects, dim)
     if not of_objects:
         return Relative(words, word_object)
     from_head, from_tail = head[..., None] - places + zero, tail[..., None] - places + zero  # [B, M, T]
-    object_word = look_up([hh + ht, th + tt], [from_head, from_tail], dtype).view(-1, n_text, dim)
+    object_word = look_up([hh + ht, th + tt], [from_head, from_tail], dtype).view(-1, zero + 1, dim)
     pairs = [distance + zero for distance in distances(spans, spans)]  # [B, M, M] each
-    return Relative(words, word_object, object_word, look_up([hh, ht, th, tt], pairs, dtype).view(-1, n_objects, dim))
+    object_object = look_up([hh, ht, th, tt], pairs, dtype).view(-1, n_objects, dim)
+    return Relative(words, word_object, object_word, object_object)
 
 
 def look_up(tables: Sequence[Tensor], indices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """ReLU of the sum of table rows: tables [P, D] and as many indices int64 [...] -> [N, D]."""
-    return _LookUp.apply(
-        len(tables), *(table.to(dtype).contiguous() for table in tables), *(index.reshape(-1) for index in indices)
-    )
+    """ReLU of the sum of table rows: tables [P, D] and as many indices int64 [...] -> [N, D] of `dtype`."""
+    parts = [table.contiguous() for table in tables], [index.reshape(-1) for index in indices]
+    return _LookUp.apply(dtype, len(tables), *parts[0], *parts[1])
 
 
 class _LookUp(torch.autograd.Function):
-    """In chunks, so that no sum waits in main memory; autograd's own would keep a mask and add row by row."""
+    """In chunks, so that no sum waits in main memory; autograd's own would keep a mask and each addend."""
 
     @staticmethod
-    def forward(ctx: Any, n_tables: int, *parts: Tensor) -> Tensor:
+    def forward(ctx: Any, dtype: torch.dtype, n_tables: int, *parts: Tensor) -> Tensor:
         tables, indices = parts[:n_tables], parts[n_tables:]
-        rows = tables[0].new_empty(indices[0].shape[0], tables[0].shape[1])
+        rows = tables[0].new_empty(len(indices[0]), tables[0].shape[1], dtype=dtype)
         for at in _chunks(rows):
-            total = rows[at]
-            torch.index_select(tables[0], 0, indices[0][at], out=total)
+            total = tables[0].index_select(0, indices[0][at])
             for table, index in zip(tables[1:], indices[1:], strict=True):
                 total += table.index_select(0, index[at])
-            total.relu_()
-        ctx.n_rows = tables[0].shape[0]
+            rows[at] = total.relu_()
+        ctx.table = tables[0].shape, tables[0].dtype
         ctx.save_for_backward(rows, *indices)
         return rows
 
@@ -103,12 +112,13 @@ class _LookUp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, *indices = ctx.saved_tensors
-        grads = [rows.new_zeros(ctx.n_rows, rows.shape[1]) for _ in indices]
+        shape, dtype = ctx.table
+        grads = [rows.new_zeros(shape, dtype=dtype) for _ in indices]
         for at in _chunks(rows):
-            alive = torch.ops.aten.threshold_backward(grad[at], rows[at], 0)
+            alive = torch.ops.aten.threshold_backward(grad[at], rows[at], 0).to(dtype)
             for total, index in zip(grads, indices, strict=True):
                 total.index_add_(0, index[at], alive)
-        return None, *grads, *(None for _ in indices)
+        return None, None, *grads, *(None for _ in indices)
 
 
 def _chunks(rows: Tensor) -> list[slice]:

@@ -1,0 +1,1 @@
+"""Measurements: each file is one command that prints a table and writes JSON."""
