@@ -7,10 +7,7 @@ from tests import own
 
 def test_each_stage_ends_with_a_line_that_counts(fmit):
     assert fmit("phrases", "own").stdout == "phrases own: 16 rows, 0 computed, 16 from store\n"
-    assert (
-        fmit("ground", "own").stdout.endswith(" 0 computed, 80 from store\n")
-        or "0 computed" in fmit("ground", "own").stdout
-    )
+    assert ", 0 computed, " in fmit("ground", "own").stdout
     assert ", 0 computed, " in fmit("regions", "own").stdout
 
 
