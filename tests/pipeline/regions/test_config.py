@@ -51,8 +51,9 @@ def test_the_network_that_is_named(tmp_path):
     assert (real.toy, real.transform, real.identity["dtype"]) == (False, Transform(224, 240), "bfloat16")
 
 
-def test_real_weights_must_be_given():
-    with pytest.raises(WeightsError, match=r"no weights 'resnet152'.*; give the path of a weights file"):
+def test_real_weights_must_be_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"no weights 'resnet152' \(found nothing at resnet152, in .*"):
         build_net(RegionsConfig(net="resnet152"))
     with pytest.raises(WeightsError, match=r"no weights 'resnet152-394f9c45\.pth'"):
         build_net(PRESETS["paper"])
