@@ -39,13 +39,14 @@ class Objects:
 class StoredObjects(Objects):
     """Objects in a bucket file: features are a view of it, regions are made when first asked for."""
 
-    def __init__(self, features: np.ndarray, bucket: Bucket, start: int, end: int) -> None:
-        self.__dict__.update(features=features, _bucket=bucket, _range=(start, end))
+    def __init__(self, bucket: Bucket, start: int, end: int) -> None:
+        self.__dict__["features"] = bucket.features[start:end]
+        self.__dict__["_place"] = (bucket, start, end)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:  # type: ignore[override]
-        bucket: Bucket = self.__dict__["_bucket"]
-        return tuple(bucket.region(row) for row in range(*self.__dict__["_range"]))
+        bucket, start, end = self.__dict__["_place"]
+        return tuple(bucket.region(row) for row in range(start, end))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Objects, (np.array(self.features), self.regions)
@@ -72,11 +73,10 @@ class Bucket:
                 f"no readable bucket: {error}", where=str(path), todo="pull the pack, or run the regions stage again"
             ) from None
 
-    def read(self, post_id: str) -> Objects:
-        """A post's objects; KeyError when it is not here."""
+    def range_of(self, post_id: str) -> tuple[int, int]:
+        """The bucket's objects that are a post's; KeyError when it is not here."""
         row = self.rows[post_id]
-        start, end = self._first[row], self._first[row + 1]
-        return StoredObjects(self.features[start:end], self, start, end)
+        return self._first[row], self._first[row + 1]
 
     def region(self, row: int) -> Region:
         """The region of one object of the bucket."""

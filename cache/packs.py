@@ -20,7 +20,16 @@ from typing import Any, Self
 import numpy as np
 
 from cache import atomic, keys
-from cache.buckets import Bucket, Objects, bucket_bytes, bucket_name, bucket_note, bucket_of, verify_bucket
+from cache.buckets import (
+    Bucket,
+    Objects,
+    StoredObjects,
+    bucket_bytes,
+    bucket_name,
+    bucket_note,
+    bucket_of,
+    verify_bucket,
+)
 from cache.spool import Spool
 from schema.errors import PackError
 
@@ -89,6 +98,7 @@ class Pack:
         self.folder = Path(folder)
         self.meta = _read_meta(self.folder)
         self._buckets: dict[int, Bucket] = {}
+        self._places: dict[str, tuple[Bucket, int, int]] = {}  # of the posts read so far
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -108,12 +118,8 @@ class Pack:
 
     def read(self, post_id: str) -> Objects:
         """A post's objects; `features` [M, D] is a read-only view of the file, `regions` are made when first used."""
-        try:
-            return self._bucket(post_id).read(post_id)
-        except KeyError:
-            raise PackError(
-                f"no post {post_id!r} in the pack", where=str(self.folder), todo="run the regions stage again"
-            ) from None
+        place = self._places.get(post_id) or self._place(post_id)
+        return StoredObjects(*place)
 
     def verify(self) -> list[str]:
         """What is wrong with the pack's files, a line each; empty when every byte is as it was written."""
@@ -140,6 +146,15 @@ class Pack:
             digest.update(keys.canonical(post_id).encode() + posts[post_id])
         return digest.hexdigest()
 
+    def _place(self, post_id: str) -> tuple[Bucket, int, int]:
+        bucket = self._bucket(post_id)
+        if post_id not in bucket.rows:
+            raise PackError(
+                f"no post {post_id!r} in the pack", where=str(self.folder), todo="run the regions stage again"
+            )
+        place = self._places[post_id] = (bucket, *bucket.range_of(post_id))
+        return place
+
     def _bucket(self, post_id: str) -> Bucket:
         return self._open(bucket_of(post_id, self.meta.n_buckets))
 
@@ -158,10 +173,10 @@ def _write_buckets(spool: Spool, meta: PackMeta, new: Path, old: Path) -> None:
     for index, ids in enumerate(members):
         posts = [(one, spool.read(one)) for one in sorted(ids)]
         content = bucket_bytes(posts, meta.dtype, meta.dim, bucket_note(index, meta.n_buckets))
-        _place(content, new / bucket_name(index), old / bucket_name(index))
+        _put_file(content, new / bucket_name(index), old / bucket_name(index))
 
 
-def _place(content: bytes, new: Path, old: Path) -> None:
+def _put_file(content: bytes, new: Path, old: Path) -> None:
     """Put a bucket into the new folder; one that did not change keeps its file, and with it its time."""
     if old.is_file() and old.stat().st_size == len(content) and old.read_bytes() == content:
         with contextlib.suppress(OSError):  # no hard links here: write it

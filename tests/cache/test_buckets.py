@@ -10,6 +10,7 @@ from cache.buckets import (
     HEAD_BYTES,
     Bucket,
     Objects,
+    StoredObjects,
     bucket_bytes,
     bucket_note,
     bucket_of,
@@ -65,7 +66,7 @@ def test_a_bucket_file_is_read_by_itself(tmp_path: Path) -> None:
     verify_bucket(path)
     bucket = Bucket(path, 2, 5, ("float32", 4))
     assert list(bucket.rows) == ["a", "b", "c"]
-    assert bucket.read("c").regions == (REGION,)
+    assert StoredObjects(bucket, *bucket.range_of("c")).regions == (REGION,)
     assert bucket.digests() == {post_id: post_digest(post_id, objects) for post_id, objects in posts}
     assert path.read_bytes().startswith(b"fmit pack bucket\nsha256 of what follows byte 512: ")
     assert path.read_bytes()[HEAD_BYTES:].startswith(b"\x89HDF")

@@ -155,8 +155,11 @@ def found_by_verify(path: Path) -> None:
     assert not path.exists() or path.parent.name == "index"
 
 
-def test_every_flipped_byte_of_an_index_is_found_and_changes_nothing(folder: Path) -> None:
-    names = fill(folder, range(20), n_flushes=16)
+def test_every_flipped_byte_of_an_index_is_found_and_changes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache.catalog.N_UNINDEXED", 3)
+    names = fill(folder, range(20), n_flushes=3)
     (path,) = only_shelf(folder).index.glob("*.h5")
     good, rng = path.read_bytes(), np.random.default_rng(2)
     for at in [0, len(good) - 1, *rng.integers(0, len(good), 100).tolist()]:
