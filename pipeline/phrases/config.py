@@ -15,7 +15,7 @@ class PhrasesConfig(Config):
     """Parameters of the phrases stage. Those below `timeout_s` act on parsed trees: changing them parses nothing."""
 
     parser: Literal["embedded", "benepar", "corenlp", "noun-chunks"] = "embedded"
-    model: str = "parser"  # embedded weights or their file; folder of a benepar model; name or folder of a spaCy one
+    model: str = "parser"  # embedded weights, a benepar folder, a spaCy pipeline; for corenlp what release serves
     digest: str = ""  # sha256 that the model must have, "" for no check
     url: str = "http://localhost:9000"  # of the CoreNLP server
     timeout_s: float = Field(default=60.0, gt=0)  # of one request to it

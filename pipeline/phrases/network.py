@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.phrases.minilm import CLS, SEP, WIDTH, MiniLM
+from pipeline.phrases.products import Linear
 
 N_SHAPES = 8
 
@@ -81,10 +82,8 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.rate = heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.ffn = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
-        )
+        self.qkv, self.out = Linear(width, 3 * width), Linear(width, width)
+        self.ffn = nn.Sequential(Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -108,17 +107,17 @@ class SpanNet(nn.Module):
         self.minilm = MiniLM(size.minilm_layers, size.rank, minilm_dropout)
         self.mix = nn.Parameter(torch.zeros(size.minilm_layers + 1))
         self.input_dropout = nn.Dropout(input_dropout)
-        self.project = nn.Linear(WIDTH, size.width)
+        self.project = Linear(WIDTH, size.width)
         self.shapes = nn.Embedding(N_SHAPES, size.width)
         self.blocks = nn.ModuleList(Block(size.width, 8, dropout) for _ in range(size.layers))
         self.norm = nn.LayerNorm(size.width)
-        self.before = nn.Linear(size.width, size.hidden, bias=False)
-        self.after = nn.Linear(size.width, size.hidden, bias=False)
+        self.before = Linear(size.width, size.hidden, bias=False)
+        self.after = Linear(size.width, size.hidden, bias=False)
         self.bias = nn.Parameter(torch.zeros(size.hidden))
         self.hidden_norm = nn.LayerNorm(size.hidden)
         self.dropout = nn.Dropout(dropout)
-        self.labels = nn.Linear(size.hidden, size.n_labels)
-        self.tags = nn.Linear(size.width, size.n_tags) if size.n_tags else None
+        self.labels = Linear(size.hidden, size.n_labels)
+        self.tags = Linear(size.width, size.n_tags) if size.n_tags else None
 
     def words(self, ids: Tensor, pool: Tensor, shapes: Tensor) -> Tensor:
         """Contextual vectors [B, N, D].

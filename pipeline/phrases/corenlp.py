@@ -1,0 +1,80 @@
+"""The paper's parser: a running Stanford CoreNLP server, through NLTK's client.
+
+Start one with `java -mx4g -cp '*' edu.stanford.nlp.pipeline.StanfordCoreNLPServer -port 9000 -timeout 60000`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import requests
+from nltk.parse.corenlp import CoreNLPParser
+from nltk.tree import Tree
+
+from pipeline.phrases import parts
+from pipeline.phrases.parser import Parsed
+from schema.errors import FmitError
+
+VERSION = "1"
+MOST_WORDS = 100  # of one request: a chart parser's time grows with the cube
+PROPERTIES = {"tokenize.whitespace": "true", "ssplit.eolonly": "true"}  # words are given, a request is a sentence
+ROOTS = frozenset({"", "ROOT", "TOP", "S1"})
+START = "start it: java -mx4g -cp '*' edu.stanford.nlp.pipeline.StanfordCoreNLPServer -port 9000"
+
+
+class ServerError(FmitError):
+    """The CoreNLP server does not answer, or not with a tree."""
+
+
+class CoreNlpParser:
+    """See `pipeline.phrases.parser.Parser`. `model` names the server's release, which it does not tell by itself."""
+
+    def __init__(self, url: str, timeout_s: float, model: str) -> None:
+        self._url, self._timeout_s = url, timeout_s
+        self._client = CoreNLPParser(url=url)
+        self.identity = {"parser": "corenlp", "model": model, "version": VERSION}
+
+    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
+        """One answer a sentence, in order; see `Parser.parse`. Raises ServerError."""
+        answers = []
+        for words in sentences:
+            found = parts.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
+            answers.append(parts.joined(found, [self._ask(words[start:end]) for start, end in found]))
+        return answers
+
+    def _ask(self, words: Sequence[str]) -> list[tuple[int, int, str]]:
+        try:
+            answer = self._client.api_call(" ".join(words), properties=PROPERTIES, timeout=self._timeout_s)
+            trees = [self._client.make_tree(sentence) for sentence in answer["sentences"]]
+        except requests.Timeout:
+            raise self._error("no answer in time", f"{self._timeout_s:g} s", "raise phrases.timeout_s") from None
+        except requests.ConnectionError as error:
+            raise self._error("no CoreNLP server answers", str(error), START) from None
+        except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+            raise self._error("no parse in the server's answer", repr(error), "see the server's own log") from None
+        if len(trees) != 1 or len(trees[0].leaves()) != len(words):
+            n_leaves = sum(len(tree.leaves()) for tree in trees)
+            found = f"{len(trees)} tree(s) of {n_leaves} words for {len(words)} words: {' '.join(words)[:60]!r}"
+            raise self._error("the server did not keep the words", found, "does it honour tokenize.whitespace?")
+        return constituents(trees[0])
+
+    def _error(self, what: str, found: str, todo: str) -> ServerError:
+        return ServerError(what, where=self._url, found=found, todo=todo)
+
+
+def constituents(tree: Tree) -> list[tuple[int, int, str]]:
+    """Nodes above part-of-speech tags, in preorder, with their words [start, end)."""
+    found: list[tuple[int, int, str]] = []
+    pending = [(tree, 0)]
+    while pending:
+        node, start = pending.pop()
+        if isinstance(node[0], str):
+            continue
+        if node.label() not in ROOTS:
+            found.append((start, start + len(node.leaves()), node.label()))
+        children = []
+        for child in node:
+            children.append((child, start))
+            start += len(child.leaves())
+        pending += reversed(children)
+    return found

@@ -1,0 +1,64 @@
+"""Noun chunks of a spaCy pipeline: flat base phrases, from its dependency parse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import spacy
+from spacy.language import Language
+from spacy.tokens import Doc
+
+from cache import keys
+from pipeline.phrases import parts
+from pipeline.phrases.parser import Parsed
+from schema.errors import WeightsError
+
+VERSION = "1"
+MOST_WORDS = 1_000  # of one document; spaCy's parser is linear, its memory too
+
+
+class NounChunkParser:
+    """See `pipeline.phrases.parser.Parser`. Every chunk is an `NP`."""
+
+    def __init__(self, pipeline: Language, digest: str) -> None:
+        self._pipeline = pipeline
+        self.identity = {"parser": "noun-chunks", "weights": digest, "version": VERSION}
+
+    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
+        """One answer a sentence, in order; see `Parser.parse`. One document at a time: neighbours change nothing."""
+        answers = []
+        for words in sentences:
+            found = parts.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
+            answers.append(parts.joined(found, [self._chunks(words[start:end]) for start, end in found]))
+        return answers
+
+    def _chunks(self, words: Sequence[str]) -> list[tuple[int, int, str]]:
+        doc = self._pipeline(Doc(self._pipeline.vocab, words=list(words)))
+        return [(chunk.start, chunk.end, "NP") for chunk in doc.noun_chunks]
+
+
+def load(name: str) -> NounChunkParser:
+    """The parser of an installed pipeline or a pipeline's folder; raises WeightsError, for one without a parser too."""
+    try:
+        pipeline = spacy.load(name)
+    except OSError as error:
+        raise WeightsError(
+            f"no spaCy pipeline {name!r}",
+            found=str(error).splitlines()[0],
+            todo=f"give its folder as model, or install it: python -m spacy download {name}",
+        ) from None
+    if "parser" not in pipeline.pipe_names:
+        raise WeightsError(
+            f"the spaCy pipeline {name!r} has no dependency parser",
+            found=", ".join(pipeline.pipe_names) or "no components",
+            todo="name one that has, such as en_core_web_sm",
+        )
+    return NounChunkParser(pipeline, _digest(pipeline))
+
+
+def _digest(pipeline: Language) -> str:
+    """One sha256 over the files that the pipeline was loaded from."""
+    root = Path(pipeline.path or ".")
+    files = sorted(file for file in root.rglob("*") if file.is_file())
+    return keys.key("model-folder", files={str(file.relative_to(root)): keys.digest_file(file) for file in files})
