@@ -34,7 +34,8 @@ class Catalog:
         self._stamp = (0, 0)  # the folder's time at the last scan, and the time of that scan, in ns
         if not shelf.shards.is_dir():
             shelf.make()
-        atomic.sweep(shelf.shards)
+        for folder in (shelf.shards, shelf.index):
+            atomic.sweep(folder)
         self._load()
         self.scan()
 

@@ -118,7 +118,8 @@ class Shelf:
         log.warning("%s: damaged shard (%s); %s, its rows count as missing", self.path(name), why, moved)
 
     def writable(self) -> bool:
-        return os.access(self.shards, os.W_OK | os.X_OK)
+        """Whether shards may be written here, as far as rights tell. A folder that has gone is made again."""
+        return not self.shards.exists() or os.access(self.shards, os.W_OK | os.X_OK)
 
     def stamp(self) -> int:
         """Time of the folder's last change, in ns."""

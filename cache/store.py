@@ -93,10 +93,11 @@ class Store:
         """The keys that the store does not hold, in order, each once."""
         unique = list(dict.fromkeys(wanted))
         packed = keys.pack_keys(unique)
-        found = self._catalog.index.find(packed)[0]
-        if not found.all() and self._catalog.changed():
+        if (
+            self._catalog.changed()
+        ):  # shards came, or went: a row that has gone counts as missing before it is asked for
             self._catalog.scan()
-            found = self._catalog.index.find(packed)[0]
+        found = self._catalog.index.find(packed)[0]
         return [key for key, here in zip(unique, found.tolist(), strict=True) if not here and key not in self._waiting]
 
     def put(self, rows: Mapping[str, Any]) -> None:

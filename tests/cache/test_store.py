@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,15 @@ def test_a_store_that_cannot_be_made(folder: Path) -> None:
         Store.open(folder / "file" / "s")
     with pytest.raises(StoreError, match="unknown check 'often'"):
         Store.open(folder / "s", check="often")  # type: ignore[arg-type]
+
+
+def test_a_store_that_is_deleted_under_way_starts_anew(folder: Path) -> None:
+    names = fill(folder / "s", range(5))
+    with Store.open(folder / "s") as store:
+        shutil.rmtree(folder / "s")
+        assert store.missing(names) == names
+        store.put({key: array_of(key) for key in names})
+    assert Store.open(folder / "s").missing(names) == []
 
 
 def test_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
