@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,22 +18,29 @@ from schema.errors import WeightsError
 EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
 SUFFIX = ".safetensors"
 _CODES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
+_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")  # torchvision's files end in the first digits of their sha256
+_IN_CARD = re.compile(r"^\| these weights \| ([0-9a-f]{64}) \|$", re.M)
 _NAMES = {np.dtype(code): name for name, code in _CODES.items()} | {np.dtype(bool): "BOOL"}
 
 
+def folder() -> Path:
+    """Where fetched weights files lie: `$FMIT_MODELS` (a team's, perhaps), else `.fmit/models`."""
+    return Path(os.environ.get("FMIT_MODELS") or ".fmit/models")
+
+
 def find(name_or_path: str | Path, digest: str | None = None) -> Path:
-    """The file or folder that a parameter names: a path that exists, else a file of the embedded weights.
+    """The file or folder that a parameter names: a path that exists, a fetched file, or an embedded one.
 
     `digest`, where given, is checked (files only). Raises WeightsError that says where it looked.
     """
     given = Path(name_or_path).expanduser()
-    candidates = [given, EMBEDDED / given, EMBEDDED / f"{given}{SUFFIX}"]
+    candidates = [given, folder() / given, EMBEDDED / given, EMBEDDED / f"{given}{SUFFIX}"]
     path = next((one for one in candidates if str(name_or_path) and one.exists()), None)
     if path is None:
         raise WeightsError(
             f"no weights {str(name_or_path)!r}",
-            found=f"nothing at {given} or under embedded/weights",
-            todo="give the path of a weights file, or the name of an embedded one: " + ", ".join(names()),
+            found=f"nothing at {given}, in {folder()} or under embedded/weights",
+            todo=f"get it (fmit models fetch), or give a path or the name of an embedded one: {', '.join(names())}",
         )
     if digest is not None:
         verify(path, digest)
@@ -55,6 +65,38 @@ def verify(path: str | Path, sha256: str) -> None:
             found=found,
             todo="fetch the file again, or name the digest of the one you mean",
         )
+
+
+def pin(path: Path) -> str:
+    """The sha256, or its first digits, that a file tells of itself: in its name, or in the card beside it; else ""."""
+    named = _IN_NAME.search(path.name)
+    if named:
+        return named[1]
+    try:
+        card = _IN_CARD.search(path.with_suffix(".md").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return card[1] if card else ""
+
+
+def damage(path: Path, sha256: str = "") -> str:
+    """What is wrong with a weights file, "" for nothing: cut short, or not the bytes of `sha256` (or its first digits).
+
+    Without a digest only the file's frame is looked at.
+    """
+    try:
+        found = keys.digest_file(path) if sha256 else ""
+        if not found.startswith(sha256):
+            return f"sha256 {found}, expected {sha256}"
+        if path.suffix == SUFFIX:
+            with safe_open(path, framework="numpy"):
+                return ""
+        # files of torch before 1.6 are no zip; what cuts a zip short cuts off its end, where its table is
+        with path.open("rb") as file:
+            cut = file.read(2) == b"PK" and not zipfile.is_zipfile(path)
+        return "the file ends too early" if cut else ""
+    except (OSError, SafetensorError) as error:
+        return f"it cannot be read: {error}"
 
 
 def load_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -1,5 +1,6 @@
 """Model files: found by path or name, checked, and read as the safetensors library reads them."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,46 @@ def test_damage_is_an_error(tmp_path: Path) -> None:
         weights.verify(tmp_path / "none", "0" * 64)
     with pytest.raises(WeightsError, match=r"tensor x has a dtype that safetensors lacks \(found complex64\)"):
         weights.save_safetensors(path, {"x": np.zeros(1, "c8")}, {})
+
+
+def test_fetched_files_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
+    (tmp_path / "resnet18-f37072fd.pth").write_bytes(b"x")
+    assert weights.find("resnet18-f37072fd.pth") == tmp_path / "resnet18-f37072fd.pth"
+    monkeypatch.delenv("FMIT_MODELS")
+    assert weights.folder() == Path(".fmit/models")
+
+
+def test_a_file_tells_its_digest_by_name_or_card(tmp_path):
+    assert weights.pin(tmp_path / "resnet152-394f9c45.pth") == "394f9c45"
+    assert weights.pin(tmp_path / "mine.safetensors") == ""
+    (tmp_path / "mine.md").write_text(f"# mine\n\n| these weights | {'a' * 64} |\n")
+    assert weights.pin(tmp_path / "mine.safetensors") == "a" * 64
+
+
+@pytest.mark.parametrize("name", ["parser", "toy-onestage", "toy-resnet"])
+def test_the_embedded_cards_tell_the_digests_of_their_weights(name):
+    path = weights.find(name)
+    assert weights.pin(path) == keys.digest_file(path)
+
+
+def test_damage_is_seen_with_and_without_a_digest(tmp_path):
+    path = tmp_path / "a.safetensors"
+    weights.save_safetensors(path, {"w": np.ones(100, np.float32)}, {})
+    digest = keys.digest_file(path)
+    assert weights.damage(path) == weights.damage(path, digest) == weights.damage(path, digest[:8]) == ""
+    assert weights.damage(path, "0" * 64) == f"sha256 {digest}, expected {'0' * 64}"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    assert "cannot be read" in weights.damage(path)
+    path.unlink()
+    assert "cannot be read" in weights.damage(path)
+
+
+def test_a_pickle_cut_short_is_seen(tmp_path):
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("data.pkl", b"x" * 1000)
+    assert weights.damage(path) == ""
+    path.write_bytes(path.read_bytes()[:500])
+    assert weights.damage(path) == "the file ends too early"

@@ -1,0 +1,86 @@
+"""What is there and what would go wrong, before any work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.console import Examples, json_option, params_option, progress
+
+if TYPE_CHECKING:
+    from commands.findings import Finding
+    from project import Project
+
+SCHEMA_VERSION = 1  # of --json
+MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
+
+
+@click.command(cls=Examples, example="fmit doctor")
+@click.option("--no-data", is_flag=True, help="Leave posts and pictures unread: quicker.")
+@params_option
+@json_option
+def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
+    """Look at machine, versions, models, data, store and DVC; say what would go wrong and what to do.
+
+    Starts no work and writes nothing. Exit code 1 if something would stop work.
+    """
+    from commands.console import print_json
+
+    found = list(_all(params_path, with_data=not no_data))
+    n_problems = sum(one.level == "problem" for one in found)
+    if as_json:
+        rows = [{"topic": one.topic, "level": one.level, "what": one.what, "todo": one.todo} for one in found]
+        print_json({"schema_version": SCHEMA_VERSION, "ok": n_problems == 0, "findings": rows})
+    else:
+        _print(found)
+        n_notes = sum(one.level == "note" for one in found)
+        click.echo(f"\n{n_problems} problem(s), {n_notes} note(s)")
+    if n_problems:
+        sys.exit(1)
+
+
+def _all(params_path: Path, *, with_data: bool) -> Iterator[Finding]:
+    from commands import machine_checks, settings_checks, store_checks
+
+    root = params_path.absolute().parent
+    yield from machine_checks.machine(root)
+    yield from machine_checks.versions()
+    project, found = settings_checks.opened(params_path)
+    yield found
+    if project:
+        yield from settings_checks.settings(project)
+        yield from settings_checks.models(project)
+        if with_data:
+            yield from _data(project)
+    yield from store_checks.store(project.store if project else settings_checks.store_without_project(root))
+    yield from store_checks.dvc(root)
+
+
+def _data(project: Project) -> Iterator[Finding]:
+    from commands.data_checks import dataset
+    from commands.named_models import datasets
+
+    for name in datasets(project):
+        with progress(f"reading {name}") as bar:
+            found = list(dataset(project, name, bar))
+        yield from found
+
+
+def _print(found: list[Finding]) -> None:
+    from report.safe import safe_text  # names of pictures and words come from strangers
+
+    topic = ""
+    for one in found:
+        if one.topic != topic:
+            click.echo(("\n" if topic else "") + one.topic)
+            topic = one.topic
+        click.echo(f"  {MARKS[one.level]} {safe_text(one.what)}")
+        if one.todo:
+            click.echo(f"          -> {safe_text(one.todo)}")
+
+
+COMMANDS = (doctor,)

