@@ -74,13 +74,17 @@ class Index:
 
     def find(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each key [N]: whether it is here, the prefix of its shard's name (uint64), and its row (uint32)."""
-        shards = np.full(len(packed), _NOWHERE, np.uint64)
-        rows = np.zeros(len(packed), np.uint32)
+        order = np.argsort(packed)  # asked in order, neighbours share their way through the cache
+        asked = packed[order]
+        shards = np.full(len(asked), _NOWHERE, np.uint64)
+        rows = np.zeros(len(asked), np.uint32)
         for segment in self._segments:
-            at = np.minimum(np.searchsorted(segment.keys, packed), len(segment) - 1)
-            better = (segment.keys[at] == packed) & (segment.shards[at] < shards)
+            at = np.minimum(np.searchsorted(segment.keys, asked), len(segment) - 1)
+            better = (segment.keys[at] == asked) & (segment.shards[at] < shards)
             shards[better] = segment.shards[at[better]]
             rows[better] = segment.rows[at[better]]
+        back = np.argsort(order)
+        shards, rows = shards[back], rows[back]
         return shards != _NOWHERE, shards, rows
 
     def name(self, prefix: int) -> str:
