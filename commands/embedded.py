@@ -1,0 +1,82 @@
+"""The small parts that ship: train them again, and measure them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import Examples, json_option, note, print_json, print_record, progress
+
+treebank_argument = click.argument("treebank", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+out_option = click.option("--out", type=click.Path(path_type=Path), help="[default: embedded/weights]")
+
+
+@click.group()
+def embedded() -> None:
+    """Train and measure the parser, the toy grounder and the toy ResNet."""
+
+
+@embedded.command("train-parser", cls=Examples, example="fmit embedded train-parser gum.ptb --out parser.safetensors")
+@treebank_argument
+@click.option("--out", type=click.Path(path_type=Path), help="[default: the embedded parser's file]")
+def train_parser(treebank: Path, out: Path | None) -> None:
+    """Train the embedded parser on Penn-style trees; an interrupted training goes on."""
+    from cache.weights import EMBEDDED
+    from embedded import parser
+
+    target = out or EMBEDDED / "parser.safetensors"
+    for epoch in parser.train(treebank, target, resume=Path(".fmit/resume/parser")):
+        note(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, held-out noun-phrase F1 {epoch.held_out.f1:.4f}")
+    click.echo(f"parser: {target}")
+
+
+@embedded.command("score-parser", cls=Examples, example="fmit embedded score-parser gum.ptb")
+@treebank_argument
+@json_option
+def score_parser(treebank: Path, as_json: bool) -> None:
+    """Noun-phrase P, R, F1 of the embedded parser on Penn-style trees (micro, all sentences, gold words)."""
+    from embedded.parser_score import score
+    from pipeline.phrases.config import PhrasesConfig
+    from pipeline.phrases.registry import build_parser
+
+    found = score(treebank, build_parser(PhrasesConfig()))
+    if as_json:
+        print_json({"precision": found.precision, "recall": found.recall, "f1": found.f1})
+        return
+    click.echo(f"noun phrases: P {found.precision:.4f} R {found.recall:.4f} F1 {found.f1:.4f}, on edited text")
+
+
+@embedded.command("train-toys", cls=Examples, example="fmit embedded train-toys --out /tmp/toys")
+@out_option
+def train_toys(out: Path | None) -> None:
+    """Train the toy ResNet and the toy grounder on drawn scenes (about 45 minutes); interrupted, they go on."""
+    import shutil
+
+    from cache.weights import EMBEDDED
+    from embedded import toys
+
+    folder = out or EMBEDDED
+    for name, train in ((toys.RESNET, toys.train_resnet), (toys.GROUNDER, toys.train_grounder)):
+        with progress(f"train {name}") as bar:
+            for result in train(folder / f"{name}.safetensors"):
+                bar(result.step, result.n_steps)
+        click.echo(f"{name}: {folder / name}.safetensors")
+    shutil.rmtree(toys.WORK, ignore_errors=True)  # the drawn sets: hundreds of megabytes, drawn again when needed
+
+
+@embedded.command("score-toys", cls=Examples, example="fmit embedded score-toys --scenes 100")
+@click.option("--scenes", default=1000, show_default=True, help="Unseen scenes to draw.")
+@json_option
+def score_toys(scenes: int, as_json: bool) -> None:
+    """Box accuracy and kind accuracy of the toy parts on scenes that they never saw."""
+    from embedded import toys
+
+    found = toys.score(scenes)
+    if as_json:
+        print_json(found)
+        return
+    print_record({name: f"{value:.4f}" if isinstance(value, float) else value for name, value in found.items()})
+
+
+COMMANDS = (embedded,)

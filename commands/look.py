@@ -1,0 +1,61 @@
+"""Looking at data: one post with all that the pipeline knows of it, a contact sheet of boxes, entities as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import Examples, params_option
+
+page_option = click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
+
+
+@click.command(cls=Examples, example="fmit show test-00001 --dataset smoke")
+@click.argument("post_id")
+@click.option("--dataset", required=True, help="A dataset of params.yaml.")
+@page_option
+@click.option("--redact", is_flag=True, help="Hide @names, links and pictures on the page.")
+@params_option
+def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_path: Path) -> None:
+    """Show a post: words, parse view, phrases, boxes, and the lattice's objects with head and tail."""
+    from rich.console import Console
+
+    from project import Project
+    from report import show
+
+    project = Project.open(params_path)
+    shown, load_image = project.shown(dataset, post_id), project.loader(project.images(dataset))
+    if page:
+        show.write_html(shown, page, load_image=load_image, redact=redact)
+        click.echo(f"open {page}")
+    else:
+        show.to_terminal(shown, Console(), load_image=load_image)
+
+
+@click.command(cls=Examples, example="fmit sheet smoke --out sheet.html")
+@click.argument("dataset")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The page to write.")
+@click.option("--posts", "n_posts", default=240, show_default=True, help="At most so many posts.")
+@click.option("--redact", is_flag=True, help="Hide @names, links and pictures.")
+@params_option
+def sheet(dataset: str, out: Path, n_posts: int, redact: bool, params_path: Path) -> None:
+    """Write a contact sheet: pictures of a dataset with the boxes that were found in them."""
+    from project import Project
+
+    Project.open(params_path).sheet(dataset, out, n_posts=n_posts, redact=redact)
+    click.echo(f"open {out}")
+
+
+@click.command(cls=Examples, example="fmit export --run runs/smoke-fmit-0 --out entities.csv")
+@click.option("--run", "run", type=click.Path(path_type=Path, file_okay=False), required=True, help="A run's folder.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .csv or .json file.")
+@click.option("--redact", is_flag=True, help="Hide @names and links.")
+def export(run: Path, out: Path, redact: bool) -> None:
+    """Write gold and predicted entities of a run's scored posts as a table (safe to open in a spreadsheet)."""
+    from report import tables
+
+    click.echo(f"{tables.export(run, out, redact=redact)} entities in {out}")
+
+
+COMMANDS = (show, sheet, export)
