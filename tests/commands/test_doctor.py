@@ -1,0 +1,91 @@
+"""`fmit doctor` in three situations: nothing there, all there, one file damaged."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from cache import weights
+from cache.keys import digest_file
+from tests import own
+from tests.commands import tiny_models
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Drawn posts before any stage, and embedded weights of its own."""
+    (tmp_path / "params.yaml").write_text(own.PARAMS)
+    own.write_posts(tmp_path / "data" / "own", {"train": 2, "dev": 2, "test": 1})
+    tiny_models.embed(tmp_path / "embedded", weights.EMBEDDED)
+    monkeypatch.setattr(weights, "EMBEDDED", tmp_path / "embedded")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMIT_STORE", raising=False)
+    return tmp_path
+
+
+def doctor(*arguments: str):
+    result = CliRunner().invoke(cli.main, ["doctor", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def problems(result) -> list[dict]:
+    found = json.loads(result.stdout)
+    listed = [one for one in found["findings"] if one["level"] == "problem"]
+    assert found["ok"] == (not listed) == (result.exit_code == 0)
+    assert all(one["todo"] for one in listed)
+    return listed
+
+
+def files(root) -> dict[str, str]:
+    return {str(path): digest_file(path) for path in root.rglob("*") if path.is_file()}
+
+
+def test_nothing_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights, "EMBEDDED", tmp_path / "nowhere")
+    monkeypatch.setenv("FMIT_STORE", str(tmp_path / "store"))
+    (one,) = problems(doctor("--json"))
+    assert one["topic"] == "settings"
+    assert "no params file" in one["what"]
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "params.yaml").write_text(own.PARAMS)
+    found = {one["what"].split(":")[0] for one in problems(doctor("--json"))}
+    assert {"parser parser", "grounder toy-onestage", "region net toy-resnet"} <= found
+    assert any("train.jsonl" in name for name in found)
+
+
+def test_all_there_and_nothing_is_written(project):
+    before = files(project)
+    assert problems(doctor("--json")) == []
+    printed = doctor().stdout
+    assert "5 posts (train 2, dev 2, test 1)" in printed
+    assert "pictures: 5 ok, 0 missing, 0 broken, 0 refused" in printed
+    assert "0 problem(s)" in printed
+    assert files(project) == before
+
+
+@pytest.mark.parametrize("name", ["parser", "toy-onestage", "toy-resnet"])
+def test_one_model_damaged(project, name):
+    path = weights.EMBEDDED / f"{name}.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    (one,) = problems(doctor("--json", "--no-data"))
+    assert f"{name}: damaged: sha256" in one["what"]
+    assert one["todo"].startswith(f"git checkout -- embedded/weights/{name}.safetensors")
+
+
+def test_one_line_damaged(project):
+    (project / "data/own/dev.jsonl").write_text('{"id": "1", "tokens": ["Ann"], "labels": ["B-WHO"]}\n')
+    (one,) = problems(doctor("--json"))
+    assert "dev.jsonl:1: unknown label 'B-WHO'" in one["what"]
+
+
+def test_what_strangers_write_is_inert_in_a_terminal(project):
+    row = {"id": "1", "tokens": ["Ann"], "labels": ["O"], "images": ["\x1b[31mred\u202e.png"]}
+    (project / "data/own/dev.jsonl").write_text(json.dumps(row) + "\n")
+    printed = doctor().stdout
+    assert "1 missing" in printed
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed

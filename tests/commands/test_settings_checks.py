@@ -1,0 +1,42 @@
+from commands import settings_checks
+from project import Project
+from tests import own
+
+
+def opened(root, params):
+    (root / "params.yaml").write_text(params)
+    return Project.open(root / "params.yaml")
+
+
+def problems(found):
+    return [one.what for one in found if one.level == "problem"]
+
+
+def test_params_that_cannot_be_read_leave_no_project(tmp_path):
+    assert settings_checks.opened(tmp_path / "params.yaml")[0] is None
+    (tmp_path / "params.yaml").write_text("datasetz: [a]\ndata: {}\n")
+    project, found = settings_checks.opened(tmp_path / "params.yaml")
+    assert project is None
+    assert "did you mean datasets" in found.what
+
+
+def test_names_that_lead_nowhere(tmp_path):
+    params = own.PARAMS.replace("train_on: [own]", "train_on: [own, other]").replace("[fmit]", "[fmit, bert]")
+    found = problems(settings_checks.settings(opened(tmp_path, params)))
+    assert found[:2] == ["dataset other has no block in data", "other is in train_on, but not prepared"]
+    assert "no approach 'bert'" in found[2]
+    assert problems(settings_checks.settings(opened(tmp_path, own.PARAMS))) == []
+
+
+def test_a_section_with_an_unknown_key_is_a_problem(tmp_path):
+    params = own.PARAMS.replace("n_buckets", "n_bucket")
+    (found,) = problems(settings_checks.models(opened(tmp_path, params)))
+    assert "data.own.regions.n_bucket: unknown key, did you mean n_buckets?" in found
+
+
+def test_a_model_without_a_digest_is_a_note_with_the_digest(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
+    (tmp_path / "config.json").write_text("{}")
+    params = own.PARAMS.replace("preset: tiny,", f"preset: tiny, encoder: {tmp_path},")
+    (note,) = [one for one in settings_checks.models(opened(tmp_path, params)) if one.level == "note"]
+    assert "not pinned" in note.what
