@@ -12,6 +12,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
+from model.chain import MAX_SPREAD, Chain, LogZ, sums
 from schema.errors import DataError
 
 
@@ -36,7 +37,8 @@ class CRF(torchcrf.CRF):
     """CRF over emissions [B, T, K]; masks are bool [B, T], True = real, real words first, at least one a post.
 
     Parameters are pytorch-crf's: `start_transitions` [K], `end_transitions` [K], `transitions` [K, K] (from, to).
-    Everything is computed in float32 at least, under autocast too.
+    Results are float32 (float64 for float64 emissions), under autocast too. Scores that differ by more than
+    MAX_SPREAD within one step take pytorch-crf's own loop on CPU, and give nan on a GPU, where looking would stall.
     """
 
     def __init__(self, num_tags: int) -> None:
@@ -65,25 +67,19 @@ class CRF(torchcrf.CRF):
         unary = emissions.gather(2, tags[..., None])[..., 0]  # [B, T]
         pairs = self.transitions[tags[:, :-1], tags[:, 1:]]  # [B, T-1]
         last = tags.gather(1, mask.sum(1, keepdim=True) - 1)[:, 0]
-        total = (unary * mask).sum(1) + (pairs * mask[:, 1:]).sum(1)
+        total = unary.masked_fill(~mask, 0.0).sum(1) + pairs.masked_fill(~mask[:, 1:], 0.0).sum(1)
         return total + self.start_transitions[tags[:, 0]] + self.end_transitions[last]
 
-    def _log_z(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        first = self.start_transitions + emissions[:, 0]  # [B, K]
-        if emissions.shape[1] > 1:
-            first = torch.logsumexp(first[:, :, None] + self._chain(emissions, mask), dim=1)
-        return torch.logsumexp(first + self.end_transitions, dim=1)
+    def _chain(self, emissions: Tensor, mask: Tensor) -> Chain:
+        real = torch.where(mask[..., None], emissions, 0.0).double()
+        edges = (self.start_transitions, self.transitions, self.end_transitions)
+        return Chain(real, mask.sum(1), *(edge.double() for edge in edges))
 
-    def _chain(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Log of the product of all step matrices, [B, K, K]: a tree of log2(T) products instead of T - 1 steps."""
-        steps = self.transitions + emissions[:, 1:, None, :]  # [B, T-1, K, K]
-        steps = torch.where(mask[:, 1:, None, None], steps, _log_identity(steps))
-        while steps.shape[1] > 1:
-            even = steps.shape[1] // 2 * 2
-            left, right = steps[:, 0:even:2], steps[:, 1:even:2]
-            product = torch.logsumexp(left[..., :, :, None] + right[..., None, :, :], dim=-2)
-            steps = product if even == steps.shape[1] else torch.cat([product, steps[:, even:]], dim=1)
-        return steps[:, 0]
+    def _log_z(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        chain = self._chain(emissions, mask)
+        if emissions.device.type == "cpu" and chain.spread() > MAX_SPREAD:
+            return self._compute_normalizer(emissions.transpose(0, 1), mask.transpose(0, 1))
+        return LogZ.apply(*chain).to(emissions.dtype)
 
     @torch.no_grad()
     def decode(
@@ -121,42 +117,20 @@ class CRF(torchcrf.CRF):
         `inside` int64 [N] the tags `B-t` and `I-t`: P(B-t at start, I-t up to end, then not I-t | S, O).
         """
         self._check(emissions, mask)
-        emissions = emissions.double()
-        start, step, end = (p.double() for p in (self.start_transitions, self.transitions, self.end_transitions))
-        alpha, beta = _both_ways(emissions, mask, start, step, end)  # [B, T, K] each
-        log_z = torch.logsumexp(alpha[:, 0] + beta[:, 0], dim=1)
+        chain = self._chain(emissions, mask)
+        forward, backward, log_z = sums(chain, both=True)
+        assert backward is not None
         first, stop = spans.unbind(1)
-        lengths = mask.sum(1)[posts]
         n_inside = stop - first - 1
-        at = torch.nn.functional.pad(emissions.cumsum(1), (0, 0, 1, 0))  # [B, T + 1, K]
-        middle = at[posts, stop, inside] - at[posts, first + 1, inside]
-        middle += torch.where(n_inside > 0, step[begin, inside] + (n_inside - 1) * step[inside, inside], 0.0)
+        up_to = torch.nn.functional.pad(chain.emissions.cumsum(1), (0, 0, 1, 0))  # [B, T + 1, K]
+        middle = up_to[posts, stop, inside] - up_to[posts, first + 1, inside]
+        more = chain.step[begin, inside] + (n_inside - 1) * chain.step[inside, inside]
         last = torch.where(n_inside > 0, inside, begin)
-        after = stop.clamp(max=emissions.shape[1] - 1)
-        onward = step[last] + emissions[posts, after] + beta[posts, after]  # [N, K]
+        onward = chain.step[last] + backward[posts, stop.clamp(max=emissions.shape[1] - 1)]  # [N, K]
         onward = onward.scatter(1, inside[:, None], -torch.inf).logsumexp(dim=1)
-        tail = torch.where(stop < lengths, onward, end[last])
-        return alpha[posts, first, begin] + middle + tail - log_z[posts]
+        tail = torch.where(stop < chain.lengths[posts], onward, chain.end[last])
+        return forward[posts, first, begin] + middle + torch.where(n_inside > 0, more, 0.0) + tail - log_z[posts]
 
 
 def _full(emissions: Tensor) -> Tensor:
     return emissions if emissions.dtype == torch.float64 else emissions.float()
-
-
-def _log_identity(like: Tensor) -> Tensor:
-    """Log of the identity matrix [K, K]; finite, so that no gradient meets inf - inf."""
-    n = like.shape[-1]
-    return torch.full((n, n), -1e30, dtype=like.dtype, device=like.device).fill_diagonal_(0.0)
-
-
-def _both_ways(emissions: Tensor, mask: Tensor, start: Tensor, step: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Log forward scores (word t included) and backward scores (word t excluded), each [B, T, K]."""
-    n = emissions.shape[1]
-    alpha, beta = [start + emissions[:, 0]], [end.expand_as(emissions[:, 0])]
-    for t in range(1, n):
-        moved = torch.logsumexp(alpha[-1][:, :, None] + step, dim=1) + emissions[:, t]
-        alpha.append(torch.where(mask[:, t, None], moved, alpha[-1]))
-    for t in range(n - 1, 0, -1):
-        moved = torch.logsumexp(step + (emissions[:, t] + beta[-1])[:, None, :], dim=2)
-        beta.append(torch.where(mask[:, t, None], moved, beta[-1]))
-    return torch.stack(alpha, dim=1), torch.stack(beta[::-1], dim=1)

@@ -43,12 +43,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
 
 def per_head(x: Tensor, weight: Tensor) -> Tensor:
     """One product a head: x [N, H * in], weight [H, out, in] -> [N, H, out]; no gradient."""
-    n, (heads, width, _) = x.shape[0], weight.shape
+    n, (heads, width, own) = x.shape[0], weight.shape
     if not uses_onednn(x):
-        return torch.bmm(x.reshape(n, heads, -1).transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
+        return torch.bmm(x.reshape(n, heads, own).transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)
     # A grouped 1 x 1 convolution over a row of n pixels, channels last: reads and writes rows as they lie.
     pixels = x.contiguous().view(1, n, 1, -1).permute(0, 3, 1, 2)
-    kernel = weight.reshape(heads * width, -1, 1, 1)
+    kernel = weight.reshape(heads * width, own, 1, 1)
     y = torch.mkldnn_convolution(pixels, kernel, None, (0, 0), (1, 1), (1, 1), heads)
     return y.permute(0, 2, 3, 1).reshape(n, heads, width)
 
