@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from commands import runs, stages
+from commands import cache, doctor, embedded, look, models, pack, runs, stages
 from schema.errors import FmitError
 
 
@@ -37,5 +37,9 @@ def main(quiet: bool) -> None:
     """
 
 
-for command in (*stages.COMMANDS, *runs.COMMANDS):
-    main.add_command(command)
+for group in (stages, runs, look, doctor, models, cache, pack, embedded):
+    for command in group.COMMANDS:
+        main.add_command(command)
+
+if __name__ == "__main__":
+    main()

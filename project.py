@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress, Tally
     from pipeline.stages.ingest import IngestReport
+    from report.show import Shown
     from report.thumbnails import Loader
 
 
@@ -47,6 +48,11 @@ class Project:
     def out(self, dataset: str, name: str) -> Path:
         """An out of a stage: `posts.parquet`, `phrases.parquet`, `boxes.parquet` or `pack`."""
         return self.root / "out" / dataset / name
+
+    def pack(self, dataset: str) -> Path:
+        """Features to train on: those that `data.NAME.pack` names, else the regions stage's own."""
+        named = self.params.dataset(dataset).pack
+        return self.root / Path(named).expanduser() if named else self.out(dataset, "pack")
 
     def images(self, dataset: str) -> Path:
         """Pictures of a dataset."""
@@ -126,7 +132,7 @@ class Project:
             approach,
             seed,
             self.out(dataset, "posts.parquet"),
-            pack or self.out(dataset, "pack"),
+            pack or self.pack(dataset),
             out or self.run(dataset, approach, seed),
             self.resume,
             device=device,
@@ -147,7 +153,7 @@ class Project:
         from model import evaluate
 
         name = dataset or self.dataset_of(run)
-        posts, features = self.out(name, "posts.parquet"), pack or self.out(name, "pack")
+        posts, features = self.out(name, "posts.parquet"), pack or self.pack(name)
         chosen = splits or self.params.evaluate.splits
         return evaluate.run(run, posts, features, chosen, device=device, progress=progress)
 
@@ -159,6 +165,51 @@ class Project:
         load_image = self.loader(self.images(dataset or self.dataset_of(run)))
         html.write(run, page, load_image=load_image, redact=redact or self.params.report.redact)
         return page
+
+    def shown(self, dataset: str, post_id: str) -> Shown:
+        """A post with what the stages so far made of it; raises DataError for an id that the dataset lacks."""
+        from cache import tables
+        from cache.packs import Pack
+        from pipeline.phrases import view
+        from report.show import Shown
+        from schema.errors import DataError
+
+        table = tables.read_posts(self.out(dataset, "posts.parquet"))
+        post = next((one for one in table.posts if one.id == post_id), None)
+        if post is None:
+            raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo="ids are in posts.parquet")
+        phrases, boxes = (self.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
+        opened = Pack.open(self.pack(dataset)) if self.pack(dataset).is_dir() else None
+        parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []
+        grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else []
+        return Shown(
+            post,
+            table.labels,
+            tuple(tuple(zip(one.words, one.index, strict=True)) for one in view.sentences(post.words)),
+            next((one for one in parsed if one.post_id == post_id), None),
+            tuple(one for one in grounded if one.post_id == post_id),
+            opened.read(post_id).regions if opened and post_id in opened else (),
+            bool(opened and opened.meta.toy),
+        )
+
+    def sheet(self, dataset: str, out: Path, *, n_posts: int, redact: bool = False) -> None:
+        """Write a contact sheet of a dataset's boxes."""
+        from cache import tables
+        from report import sheet
+
+        table = tables.read_posts(self.out(dataset, "posts.parquet"))
+        boxes, meta = tables.read_boxes(self.out(dataset, "boxes.parquet"))
+        sheet.write_html(
+            table.posts,
+            boxes,
+            table.labels,
+            out,
+            title=dataset,
+            load_image=self.loader(self.images(dataset)),
+            toy=bool(meta.get("ground", {}).get("toy")),
+            redact=redact,
+            n=n_posts,
+        )
 
     def loader(self, folder: Path) -> Loader:
         """Decoded pictures for pages; None for one that is not there or is no longer what ingest saw."""
@@ -195,7 +246,7 @@ class Project:
         if not (run / "model" / "config.json").is_file():
             return False
         config = TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
-        posts, pack = self.out(dataset, "posts.parquet"), self.out(dataset, "pack")
+        posts, pack = self.out(dataset, "posts.parquet"), self.pack(dataset)
         now, then = read_inputs(config, approach, seed, posts, pack), run_config(run)
         same = {name: then["inputs"].get(name) for name in now.digests} == now.digests
         return same and then["config"] == json.loads(now.config.model_dump_json()) and then["seed"] == seed

@@ -17,13 +17,18 @@ EvaluatedSplit = Literal["train", "dev", "test"]
 
 
 class Dataset(Config):
-    """The sections of one dataset; each stage's own configuration class checks its section."""
+    """The sections of one dataset; each stage's own configuration class checks its section.
+
+    `pack` names features made elsewhere (`fmit pack import`), by a path from the project's folder: training and scoring
+    read them instead of the regions stage's. DVC does not watch them; `fmit train --pack` says the same for one run.
+    """
 
     source: Section
     phrases: Section
     ground: Section
     regions: Section
     train: Section = Field(default_factory=dict)
+    pack: str = ""
 
 
 class Evaluate(Config):

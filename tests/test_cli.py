@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from cache import exchange, tables
+from cache.packs import Pack
 from tests import own
 
 FMIT = Path(sys.executable).parent / "fmit"
@@ -49,6 +51,9 @@ def home(trained, tmp_path_factory):
     shutil.copy(root / "data/smoke/test.jsonl", root / "posts.jsonl")
     text = own.PARAMS.replace("own", "smoke")
     (root / "params.yaml").write_text(text.replace("draw: {}", "draw: {smoke: {n_train: 0, n_dev: 80, n_test: 0}}"))
+    shutil.copytree(root / ".fmit/store", root / "team-store")
+    posts = tables.read_posts(root / "out/smoke/posts.parquet")
+    exchange.export_features(Pack.open(root / "out/smoke/pack"), posts, root / "features.parquet")
     trees = "(ROOT (S (NP (DT The) (NN cat)) (VP (VBZ sits)) (. .)))\n"
     (root / "gum.ptb").write_text(trees * 30)
     return root

@@ -1,11 +1,13 @@
 """Where a project's things lie, and what its calls say when something is not there."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from project import Project, run_config
 from schema.errors import ConfigError, DataError, RunError
+from tests import own
 
 
 def test_the_store_is_where_the_environment_says(trained, monkeypatch, tmp_path):
@@ -13,6 +15,15 @@ def test_the_store_is_where_the_environment_says(trained, monkeypatch, tmp_path)
     assert trained.store == trained.root / ".fmit" / "store"
     monkeypatch.setenv("FMIT_STORE", str(tmp_path))
     assert trained.store == tmp_path
+
+
+def test_a_dataset_may_name_a_pack_of_its_own(tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(own.PARAMS)
+    assert Project.open(params).pack("own") == tmp_path / "out/own/pack"
+    for named, path in (("packs/mine", tmp_path / "packs/mine"), ("/shared/pack", Path("/shared/pack"))):
+        params.write_text(own.PARAMS.rstrip() + f"\n    pack: {named}\n")
+        assert Project.open(params).pack("own") == path
 
 
 def test_a_run_knows_its_dataset_by_the_digest_of_its_posts(trained, tmp_path):

@@ -26,6 +26,9 @@ def test_sections_of_a_dataset(tmp_path):
     assert params.evaluate.splits == ("dev", "test")
     assert params.dataset("a").train == {}
     assert params.drawing("a") == {"preset": "tiny"}
+    assert params.dataset("a").pack == ""
+    params = read_params(write(tmp_path, GOOD.replace("regions: {}", "regions: {}, pack: packs/mine")))
+    assert params.dataset("a").pack == "packs/mine"
 
 
 @pytest.mark.parametrize(

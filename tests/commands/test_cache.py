@@ -1,0 +1,247 @@
+"""The store's commands over a project that has gone the whole way once."""
+
+import json
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cli
+from cache import keys, rewrite, upkeep
+from cache.store import Store
+from commands.cache import Bytes
+from tests import own
+from tests.cache.rows import flip
+
+STORE = ".fmit/store"
+
+
+@pytest.fixture
+def home(trained, tmp_path, monkeypatch):
+    """A copy of the project: these commands change it."""
+    for name in ("data", "out", STORE):
+        shutil.copytree(trained.root / name, tmp_path / name)
+    shutil.copy(trained.root / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMIT_STORE", raising=False)
+    return tmp_path
+
+
+def fmit(*arguments, code=0):
+    result = CliRunner().invoke(cli.main, [str(one) for one in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def told(*arguments):
+    return json.loads(fmit(*arguments, "--json").stdout)
+
+
+def shards(home, suffix=".h5", store=STORE):
+    return sorted((home / store).rglob(f"shards/*{suffix}"))
+
+
+def n_rows(store=STORE):
+    shelves = told("cache", "stats", "--store", store)["shelves"]
+    return {one["shelf"].split("/")[0]: sum(one["rows"].values()) for one in shelves}
+
+
+def lines(*stages):
+    return [fmit(stage, "own").stdout.split(", ")[1] for stage in stages]
+
+
+def test_stats_count_rows_by_stage_and_producer(home):
+    shelves = told("cache", "stats")["shelves"]
+    assert [one["shelf"].split("/")[0] for one in shelves] == ["boxes", "phrases", "regions"]
+    assert n_rows()["phrases"] == 16
+    printed = fmit("cache", "stats").stdout
+    assert "toy-resnet" in printed
+    assert "toy-onestage" in printed
+    assert told("cache", "stats", "--store", "nowhere")["shelves"] == []
+
+
+def test_the_store_is_the_environments_unless_one_is_named(home, monkeypatch):
+    monkeypatch.setenv("FMIT_STORE", str(home / "elsewhere"))
+    assert told("cache", "stats")["shelves"] == []
+    assert told("cache", "stats", "--store", home / STORE)["shelves"]
+
+
+def test_verify_reads_all_and_says_what_is_damaged(home):
+    assert fmit("cache", "verify").stdout.endswith(", clean\n")
+    (shard, *_) = shards(home)
+    flip(shard, 5000)
+    result = fmit("cache", "verify", code=1)
+    assert f"{shard}: " in result.stdout
+    assert "1 problem(s)" in result.stdout
+    assert "error: " in result.stderr
+    assert "1 damaged or foreign file(s)" in result.stderr
+    assert told("cache", "verify")["problems"] == []
+    assert " 0 computed" not in lines("regions")[0]
+
+
+def test_recomputed_rows_agree_until_one_was_made_otherwise(home):
+    found = told("cache", "verify", "--recompute", 6, "--seed", 0)
+    assert found["recomputed"] == {"own": {"n_rows": 6, "moved": []}}
+    assert fmit("cache", "verify", "--recompute", 3).stdout.endswith("recompute own: 3 rows, 0 moved\n")
+    with Store.open(home / STORE / "regions") as store:
+        names = store.keys()
+        values = dict(zip(names, store.get(names), strict=True))
+    rewrite.forget(home / STORE / "regions", names)
+    with Store.open(home / STORE / "regions", producer={"name": "wrong"}) as store:
+        store.put({key: value * np.float32(1.01) for key, value in values.items()})
+    result = fmit("cache", "verify", "--recompute", 6, "--dataset", "own", code=1)
+    assert "recompute own: 6 rows, 2 moved" in result.stdout
+    assert "regions, post " in result.stdout
+    assert "rows come out otherwise today (found own)" in result.stderr
+
+
+def test_gc_tells_first_and_spares_the_young(home):
+    (old, *others) = shards(home)
+    os.utime(old, (time.time() - 40 * 86400,) * 2)
+    result = fmit("cache", "gc", "--max-age-days", 30, "--dry-run")
+    assert result.stdout.startswith(f"{old}\ngc: 1 files (")
+    assert "would go" in result.stdout
+    assert old.exists()
+    found = told("cache", "gc", "--max-bytes", "1K")
+    assert (found["paths"], found["dry_run"]) == ([str(old)], False)
+    assert found["n_spared"] > 0
+    assert shards(home) == others
+    assert "gc needs a limit" in fmit("cache", "gc", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("12", 12), ("500M", 500_000_000), ("2.5g", 2_500_000_000), ("1KB", 1000)]
+)
+def test_bytes(text, number):
+    assert Bytes().convert(text, None, None) == number
+
+
+def test_wrong_values_are_wrong_calls(home):
+    assert "no number of bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
+    assert "no condition such as producer=toy-resnet" in fmit("cache", "drop", "--where", "toy", code=2).stderr
+
+
+def test_compact_joins_and_keeps_every_row(home):
+    with Store.open(home / STORE / "regions", producer={"name": "more"}) as store:
+        for index in range(3):
+            store.put({keys.key("more", index=index): np.zeros(4, np.float32)})
+            store.flush()
+    before, rows = len(shards(home)), n_rows()
+    found = told("cache", "compact")
+    assert found["n_before"] - found["n_after"] >= 2
+    assert len(shards(home)) <= before - 2
+    assert n_rows() == rows
+    assert fmit("cache", "compact").stdout.endswith(" 0 repeated rows left out\n")
+
+
+def test_drop_takes_one_producers_rows(home):
+    before = n_rows()
+    assert "would go" in fmit("cache", "drop", "--where", "producer=toy-resnet", "--dry-run").stdout
+    assert n_rows() == before
+    assert told("cache", "drop", "--where", "producer=toy-resnet", "--where", "version=none")["paths"] == []
+    assert "removed" in fmit("cache", "drop", "--where", "producer=toy-resnet").stdout
+    assert n_rows() == {**before, "regions": 0}
+
+
+def test_what_was_pushed_is_pulled_by_a_colleague_who_computes_nothing(home):
+    found = told("cache", "push", "team")
+    assert found["n_shards"] == len(shards(home, "")) > 0
+    assert told("cache", "push", "team")["n_shards"] == 0
+    shutil.rmtree(home / STORE)
+    for name in ("phrases.parquet", "boxes.parquet"):  # a colleague with posts.parquet and no other out
+        (home / "out/own" / name).unlink()
+    result = fmit("cache", "pull", "team", "--for", "own")
+    assert "phrases own: 16 rows wanted, 16 here" in result.stdout
+    assert lines("phrases", "ground", "regions") == ["0 computed"] * 3
+    assert fmit("cache", "pull", "team").stdout.startswith("pull team: 0 shards")
+
+
+def test_some_posts_pull_only_shards_that_they_need(home):
+    shutil.rmtree(home / STORE)
+    for split in ("train", "dev", "test"):  # a store whose shards part the posts by split
+        source = f"{{preset: jsonl, files: {{{split}: {split}.jsonl}}}}"
+        (home / "params.yaml").write_text(own.PARAMS.replace("{preset: jsonl}", source))
+        for stage in ("ingest", "phrases", "ground", "regions"):
+            fmit(stage, "own")
+    (home / "params.yaml").write_text(own.PARAMS)
+    fmit("ingest", "own")
+    fmit("cache", "push", "team")
+    shutil.rmtree(home / STORE)
+    found = told("cache", "pull", "team", "--for", "own:dev:2")
+    assert [one["stage"] for one in found["wanted"]] == ["phrases", "ground", "regions"]
+    assert found["wanted"][0] == {"stage": "phrases", "n_rows": 2, "n_here": 2}
+    assert all(one["n_here"] == one["n_rows"] for one in found["wanted"])
+    assert found["n_shards"] == 3 < len(shards(home, "", "team"))
+    found = told("cache", "pull", "team", "--for", "own:1")
+    assert found["wanted"][0]["n_rows"] == 3  # the first of each split
+    assert found["n_shards"] == 6
+    assert "no such part of a dataset (found 'x')" in fmit("cache", "pull", "team", "--for", "own:x", code=1).stderr
+    assert "no post in this part" in fmit("cache", "pull", "team", "--for", "own:predict", code=1).stderr
+
+
+def test_damaged_shards_do_not_travel(home, monkeypatch):
+    monkeypatch.setattr("cache.remotes.PAUSE_S", 0.0)
+    fmit("cache", "push", "team")
+    shutil.rmtree(home / STORE)
+    flip(shards(home, store="team")[0], 700)
+    result = fmit("cache", "pull", "team", code=1)
+    assert "1 damaged shard(s) refused" in result.stderr
+    assert upkeep.verify(home / STORE).clean
+    flip(shards(home, ".parquet")[0], 40)
+    for path in shards(home, ".parquet", "team"):
+        path.unlink()
+    assert "set aside here, not sent" in fmit("cache", "push", "team", code=1).stderr
+
+
+def test_forget_leaves_nothing_of_a_post_and_says_what_to_do(home):
+    before = n_rows()
+    result = fmit("cache", "forget", "test-00001", "--dataset", "own")
+    after = n_rows()
+    assert before["phrases"] - after["phrases"] == 1
+    assert after["regions"] < before["regions"]
+    gone = sum(before.values()) - sum(after.values())
+    assert result.stdout.startswith(f"forget test-00001: {gone} rows removed, ")
+    for part in ("a last look at every key of every shard found none", "remove the post from data/own", "dvc repro"):
+        assert part in result.stdout
+    assert told("cache", "forget", "test-00001", "--dataset", "own")["n_rows"] == 0
+    posts = home / "data/own/test.jsonl"
+    posts.write_text("".join(line for line in posts.open() if '"test-00001"' not in line))
+    fmit("ingest", "own")
+    assert lines("phrases", "ground", "regions") == ["0 computed"] * 3
+
+
+def test_rows_that_another_post_needs_stay_and_are_told(home):
+    (home / "params.yaml").write_text(own.PARAMS + own.PARAMS.partition("data:\n")[2].replace("own", "twin"))
+    shutil.copytree(home / "data/own", home / "data/twin")
+    fmit("ingest", "twin")
+    before = n_rows()
+    found = told("cache", "forget", "test-00001", "--dataset", "own")
+    assert (found["n_rows"], found["n_left"], found["kept_for"]) == (0, 0, ["test-00001 (twin)"])
+    assert n_rows() == before
+    printed = fmit("cache", "forget", "test-00001", "--dataset", "own").stdout
+    assert f"kept {found['n_kept']} rows: a picture or sentence is also that of test-00001 (twin)" in printed
+    both = told("cache", "forget", "test-00001", "--dataset", "own", "--dataset", "twin")
+    assert (both["n_rows"], both["n_kept"], both["kept_for"]) == (found["n_kept"], 0, [])
+    assert both["n_rows"] == sum(before.values()) - sum(n_rows().values())
+
+
+def test_rows_of_other_parts_are_named_as_such(home):
+    with Store.open(home / STORE / "regions", producer={"name": "resnet-of-old"}) as store:
+        store.put({keys.key("old"): np.zeros(4, np.float32)})
+    printed = fmit("cache", "forget", "dev-00000", "--dataset", "own").stdout
+    assert "rows by resnet-of-old are not of today's parameters and cannot be told by post" in printed
+
+
+def test_a_post_that_is_not_there(home):
+    result = fmit("cache", "forget", "nobody", "--dataset", "own", code=1)
+    assert "dataset own: no post 'nobody'" in result.stderr
+
+
+def test_rows_that_are_there_again_are_an_error(home, monkeypatch):
+    monkeypatch.setattr("cache.rewrite.forget", lambda root, unwanted: rewrite.Forgotten(5, 2, 1))
+    result = fmit("cache", "forget", "dev-00000", "--dataset", "own", code=1)
+    assert "1 of the post's rows are there again" in result.stderr
+    assert "none of them" not in result.stdout

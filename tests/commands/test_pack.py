@@ -1,0 +1,89 @@
+"""Packs by command: whole or not, out and in again, and features of one's own."""
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+import cli
+from cache.packs import Pack
+from project import Project
+from tests import own
+from tests.cache.rows import flip
+
+
+@pytest.fixture
+def home(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.root / "out", tmp_path / "out")
+    shutil.copy(trained.root / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fmit(*arguments, code=0):
+    result = CliRunner().invoke(cli.main, ["pack", *(str(one) for one in arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_verify_finds_a_flipped_byte(home):
+    assert fmit("verify", "out/own/pack").stdout.endswith(", clean, 16 posts\n")
+    flip(home / "out/own/pack/bucket-003.h5", 900)
+    result = fmit("verify", "out/own/pack", code=1)
+    assert "bucket-003.h5: a bucket's bytes do not match its digest" in result.stdout
+    assert "1 file(s) of the pack are not as they were written" in result.stderr
+    found = json.loads(fmit("verify", "out/own/pack", "--json", code=1).stdout)
+    assert (len(found["problems"]), found["n_buckets"], found["toy"]) == (1, 8, True)
+    assert "no readable pack" in fmit("verify", "nowhere", code=1).stderr
+
+
+def test_a_pack_goes_out_and_comes_back_and_trains_to_the_same_numbers(home, trained):
+    printed = fmit("export", "out/own/pack", "--dataset", "own", "--out", "table.parquet").stdout
+    n_rows = pq.read_metadata("table.parquet").num_rows
+    assert printed == f"export own: {n_rows} objects of 16 posts in table.parquet\n"
+    found = json.loads(fmit("import", "table.parquet", "--dataset", "own", "--out", "packs/mine", "--json").stdout)
+    assert (found["n_rows"], found["n_posts"], found["n_without"]) == (n_rows, 16, 0)
+    assert Pack.open("packs/mine").digest() == Pack.open("out/own/pack").digest()
+    shutil.rmtree("out/own/pack")  # so that it is not read by mistake
+    (home / "params.yaml").write_text(own.PARAMS.rstrip() + "\n    pack: packs/mine\n")
+    project = Project.open()
+    assert project.pack("own") == home / "packs/mine"
+    run = project.run("own", "fmit", 0)
+    list(project.train("own", "fmit", 0, device="cpu"))
+    ours, theirs = (json.loads((one / "curves.json").read_text()) for one in (run, trained.run("own", "fmit", 0)))
+    assert [(row["train_loss"], row["dev_f1"]) for row in ours] == [
+        (row["train_loss"], row["dev_f1"]) for row in theirs
+    ]
+    metrics = project.evaluate(run, device="cpu")
+    assert metrics == json.loads((trained.run("own", "fmit", 0) / "metrics.json").read_text())
+    assert project.is_fresh(run, "own", "fmit", 0)
+    assert project.shown("own", "dev-00000").regions
+
+
+def table(path, **changes):
+    row = {"post_id": "dev-00001", "source": "phrase", "text": "a cat", "word_start": 0, "word_end": 2}
+    row |= {"x0": 1, "y0": 2, "x1": 9, "y1": 9, "score": 0.5, "features": [1.0, 2.0, 3.0], **changes}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+
+
+def test_features_of_ones_own_have_any_width_and_name_themselves(home):
+    table("mine.parquet")
+    result = fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", "--buckets", 4)
+    assert result.stdout == "import own: 1 objects of 3 x float32; 15 of 16 posts have none\n"
+    assert result.stderr == "train on it: fmit train --dataset own --pack packs/mine\n"
+    meta = Pack.open("packs/mine").meta
+    assert (meta.dim, meta.n_buckets, meta.provenance) == (3, 4, {"regions": {"name": "mine"}})
+    fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", "--name", "clip")
+    assert Pack.open("packs/mine").meta.provenance == {"regions": {"name": "clip"}}
+
+
+def test_what_does_not_fit_the_posts_is_refused_by_row(home):
+    table("mine.parquet", post_id="nobody")
+    result = fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", code=1)
+    assert "mine.parquet row 0: a post that the dataset does not have (found 'nobody')" in result.stderr
+    assert not (home / "packs/mine").exists()
+    assert "no dataset 'x'" in fmit("import", "mine.parquet", "--dataset", "x", "--out", "p", code=1).stderr
+    assert "no dataset 'x'" in fmit("export", "out/own/pack", "--dataset", "x", "--out", "p", code=1).stderr
