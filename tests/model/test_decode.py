@@ -81,3 +81,13 @@ def test_training_goes_on_as_it_was(encoder: Path) -> None:
 def test_autocast(amp: str, dtype: torch.dtype) -> None:
     with autocast(CPU, amp):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_constraints_hold_against_the_scores(encoder: Path) -> None:
+    tagger, dataset = make(encoder, 4)
+    inside = [LABELS.tag_ids[f"I-{name}"] for name in LABELS.types]
+    with torch.no_grad():
+        tagger.crf.start_transitions[inside] = 50.0  # the best free path opens with an orphan
+        tagger.crf.transitions[0, inside] = 50.0
+    for one in decode(tagger, dataset, tiny_config(encoder), CPU):
+        assert entities(one.tags) == entities(one.tags, lenient=True)
