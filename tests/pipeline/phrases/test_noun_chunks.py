@@ -1,0 +1,52 @@
+"""A pipeline made here: every word's head is the first one, so its chunks are known."""
+
+import pytest
+import spacy
+
+from pipeline.phrases import noun_chunks
+from schema.errors import WeightsError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    from spacy.training import Example
+
+    nlp = spacy.blank("en")
+    parser = nlp.add_pipe("parser")
+    tagger = nlp.add_pipe("morphologizer", first=True)
+    words = ["the", "dog", "saw", "a", "cat"]
+    annotation = {
+        "words": words,
+        "heads": [1, 2, 2, 4, 2],
+        "deps": ["det", "nsubj", "ROOT", "det", "dobj"],
+        "pos": ["DET", "NOUN", "VERB", "DET", "NOUN"],
+    }
+    for label in annotation["deps"]:
+        parser.add_label(label)
+    for label in annotation["pos"]:
+        tagger.add_label(f"POS={label}")
+    example = Example.from_dict(spacy.tokens.Doc(nlp.vocab, words=words), annotation)
+    spacy.util.fix_random_seed(0)
+    optimizer = nlp.initialize(lambda: [example])
+    for _ in range(60):
+        nlp.update([example], sgd=optimizer)
+    nlp.to_disk(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def test_chunks_are_those_of_the_pipeline(folder):
+    parser = noun_chunks.load(str(folder))
+    (parsed,) = parser.parse([["the", "dog", "saw", "a", "cat"]])
+    assert parsed.spans == ((0, 2, "NP"), (3, 5, "NP"))
+
+
+def test_the_digest_follows_the_files(folder):
+    first = noun_chunks.load(str(folder)).identity["weights"]
+    (folder / "meta.json").write_text((folder / "meta.json").read_text() + " ")
+    assert noun_chunks.load(str(folder)).identity["weights"] != first
+
+
+def test_a_pipeline_without_a_parser_is_refused(tmp_path):
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    with pytest.raises(WeightsError, match="has no dependency parser"):
+        noun_chunks.load(str(tmp_path / "blank"))

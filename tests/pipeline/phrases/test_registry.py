@@ -1,0 +1,24 @@
+import typing
+
+import pytest
+
+from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.registry import PARSERS, build_parser
+from schema.errors import WeightsError
+
+
+def test_every_parser_of_the_configuration_is_known():
+    assert set(PARSERS) == set(typing.get_args(PhrasesConfig.model_fields["parser"].annotation))
+
+
+def test_the_digest_is_checked():
+    parser = build_parser(PhrasesConfig())
+    assert build_parser(PhrasesConfig(digest=parser.identity["weights"])).identity == parser.identity
+    with pytest.raises(WeightsError, match=r"the embedded parser is not the one that phrases\.digest names"):
+        build_parser(PhrasesConfig(digest="0" * 64))
+
+
+@pytest.mark.parametrize(("parser", "message"), [("embedded", "no weights"), ("noun-chunks", "no spaCy pipeline")])
+def test_a_missing_model_says_what_to_do(parser, message):
+    with pytest.raises(WeightsError, match=message):
+        build_parser(PhrasesConfig(parser=parser, model="no_such_model"))
