@@ -24,7 +24,7 @@ def test_the_rebuilt_chain_makes_the_packs_objects(trained, pack):
 
 
 def test_features_from_elsewhere_have_no_chain():
-    with pytest.raises(PackError, match="not made by these stages .found no phrases, ground, regions"):
+    with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
         build_chain({"kind": "imported"})
 
 

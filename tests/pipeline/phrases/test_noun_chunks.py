@@ -7,8 +7,8 @@ from pipeline.phrases import noun_chunks
 from schema.errors import WeightsError
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     from spacy.training import Example
 
     nlp = spacy.blank("en")
@@ -28,10 +28,11 @@ def folder(tmp_path):
     example = Example.from_dict(spacy.tokens.Doc(nlp.vocab, words=words), annotation)
     spacy.util.fix_random_seed(0)
     optimizer = nlp.initialize(lambda: [example])
-    for _ in range(60):
+    for _ in range(30):
         nlp.update([example], sgd=optimizer)
-    nlp.to_disk(tmp_path / "pipe")
-    return tmp_path / "pipe"
+    made = tmp_path_factory.mktemp("spacy") / "pipe"
+    nlp.to_disk(made)
+    return made
 
 
 def test_chunks_are_those_of_the_pipeline(folder):
