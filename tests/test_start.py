@@ -13,6 +13,7 @@ from tests import own
 from tests.imports import ROOT
 
 PAGE = ROOT / "docs" / "start.md"
+pytestmark = pytest.mark.timeout(1200)  # a dozen programs start: 40 s of a processor, minutes on a crowded machine
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 
 
@@ -39,7 +40,7 @@ def walked(tmp_path_factory):
     printed = []
     for block in BLOCKS:
         done = subprocess.run(
-            ["sh", "-eu"], input=block, cwd=made.root, env=environment, capture_output=True, text=True, timeout=240
+            ["sh", "-eu"], input=block, cwd=made.root, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         printed.append(done.stdout)
