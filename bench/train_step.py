@@ -43,7 +43,7 @@ LENGTHS = (5, 7, 8, 9, 10, 10, 10, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 1
 MORE_PIECES = 0.09  # share of words with more than one piece, 2.7 on average
 OBJECT_DIM = 2048  # floats: ResNet-152
 N_BATCHES = 4
-ENCODERS = {
+ENCODERS: dict[str, dict[str, Any]] = {
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
     "tiny": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64},
