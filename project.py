@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress, Tally
     from pipeline.stages.ingest import IngestReport
-    from report.show import Shown
-    from report.thumbnails import Loader
 
 
 @dataclass(frozen=True)
@@ -157,74 +155,6 @@ class Project:
         chosen = splits or self.params.evaluate.splits
         return evaluate.run(run, posts, features, chosen, device=device, progress=progress)
 
-    def report(self, run: Path, out: Path | None = None, *, dataset: str | None = None, redact: bool = False) -> Path:
-        """Write a run's page; returns where it is."""
-        from report import html
-
-        page = out or run / "report.html"
-        load_image = self.loader(self.images(dataset or self.dataset_of(run)))
-        html.write(run, page, load_image=load_image, redact=redact or self.params.report.redact)
-        return page
-
-    def shown(self, dataset: str, post_id: str) -> Shown:
-        """A post with what the stages so far made of it; raises DataError for an id that the dataset lacks."""
-        from cache import tables
-        from cache.packs import Pack
-        from pipeline.phrases import view
-        from report.show import Shown
-        from schema.errors import DataError
-
-        table = tables.read_posts(self.out(dataset, "posts.parquet"))
-        post = next((one for one in table.posts if one.id == post_id), None)
-        if post is None:
-            raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo="ids are in posts.parquet")
-        phrases, boxes = (self.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
-        opened = Pack.open(self.pack(dataset)) if self.pack(dataset).is_dir() else None
-        parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []
-        grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else []
-        return Shown(
-            post,
-            table.labels,
-            tuple(tuple(zip(one.words, one.index, strict=True)) for one in view.sentences(post.words)),
-            next((one for one in parsed if one.post_id == post_id), None),
-            tuple(one for one in grounded if one.post_id == post_id),
-            opened.read(post_id).regions if opened and post_id in opened else (),
-            bool(opened and opened.meta.toy),
-        )
-
-    def sheet(self, dataset: str, out: Path, *, n_posts: int, redact: bool = False) -> None:
-        """Write a contact sheet of a dataset's boxes."""
-        from cache import tables
-        from report import sheet
-
-        table = tables.read_posts(self.out(dataset, "posts.parquet"))
-        boxes, meta = tables.read_boxes(self.out(dataset, "boxes.parquet"))
-        sheet.write_html(
-            table.posts,
-            boxes,
-            table.labels,
-            out,
-            title=dataset,
-            load_image=self.loader(self.images(dataset)),
-            toy=bool(meta.get("ground", {}).get("toy")),
-            redact=redact,
-            n=n_posts,
-        )
-
-    def loader(self, folder: Path) -> Loader:
-        """Decoded pictures for pages; None for one that is not there or is no longer what ingest saw."""
-        from schema.errors import ImageError
-        from schema.records import Image
-        from vision import images
-
-        def load(name: str, digest: str) -> Any:
-            try:
-                return images.load(folder, Image(name, digest))
-            except ImageError:
-                return None  # the page counts pictures that it could not show
-
-        return load
-
     def dataset_of(self, run: Path) -> str:
         """The dataset that a run was trained on: the one whose posts have the digest that the run was given."""
         from cache import keys
@@ -238,6 +168,16 @@ class Project:
         todo = "name a dataset with --dataset, or bring its posts.parquet back (dvc checkout, dvc repro)"
         raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
 
+    def runs(self) -> list[tuple[Path, str]]:
+        """The runs that params name, each with its dataset."""
+        named = self.params
+        return [
+            (self.run(dataset, approach, seed), dataset)
+            for dataset in named.train_on
+            for approach in named.approaches
+            for seed in named.seeds
+        ]
+
     def is_fresh(self, run: Path, dataset: str, approach: str, seed: int) -> bool:
         """Whether a run is there, trained with today's settings on today's posts and pack."""
         from model.config import PRESETS, TrainConfig
@@ -250,33 +190,6 @@ class Project:
         now, then = read_inputs(config, approach, seed, posts, pack), run_config(run)
         same = {name: then["inputs"].get(name) for name in now.digests} == now.digests
         return same and then["config"] == json.loads(now.config.model_dump_json()) and then["seed"] == seed
-
-    def summary(self) -> list[dict[str, Any]]:
-        """A row a scored run and split of params.yaml; `ceiling` is known for drawn datasets only."""
-        rows = []
-        for run, dataset in self._runs():
-            if not (run / "metrics.json").is_file():
-                continue
-            ceilings = self.data(dataset) / "ceilings.json"
-            best = json.loads(ceilings.read_text(encoding="utf-8")) if ceilings.is_file() else {}
-            sees = "text" if run_config(run)["config"]["objects"] == "none" else "pictures"
-            for split, scores in json.loads((run / "metrics.json").read_text(encoding="utf-8")).items():
-                micro = {name: scores["strict"]["micro"][name] for name in ("precision", "recall", "f1")}
-                rows.append({"run": run.name, "split": split, **micro, "ceiling": best.get(split, {}).get(sees)})
-        return rows
-
-    def pages(self) -> list[Path]:
-        """Reports that can be opened."""
-        return [run / "report.html" for run, _ in self._runs() if (run / "report.html").is_file()]
-
-    def _runs(self) -> list[tuple[Path, str]]:
-        named = self.params
-        return [
-            (self.run(dataset, approach, seed), dataset)
-            for dataset in named.train_on
-            for approach in named.approaches
-            for seed in named.seeds
-        ]
 
 
 def allowing(section: Mapping[str, Any], allow_toy: bool) -> dict[str, Any]:

@@ -21,11 +21,12 @@ def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_pat
     """Show a post: words, parse view, phrases, boxes, and the lattice's objects with head and tail."""
     from rich.console import Console
 
+    import pages
     from project import Project
     from report import show
 
     project = Project.open(params_path)
-    shown, load_image = project.shown(dataset, post_id), project.loader(project.images(dataset))
+    shown, load_image = pages.shown(project, dataset, post_id), pages.loader(project.images(dataset))
     if page:
         show.write_html(shown, page, load_image=load_image, redact=redact)
         click.echo(f"open {page}")
@@ -41,9 +42,10 @@ def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_pat
 @params_option
 def sheet(dataset: str, out: Path, n_posts: int, redact: bool, params_path: Path) -> None:
     """Write a contact sheet: pictures of a dataset with the boxes that were found in them."""
+    import pages
     from project import Project
 
-    Project.open(params_path).sheet(dataset, out, n_posts=n_posts, redact=redact)
+    pages.sheet(Project.open(params_path), dataset, out, n_posts=n_posts, redact=redact)
     click.echo(f"open {out}")
 
 

@@ -117,9 +117,10 @@ def predict(
 @params_option
 def report(run: Path, dataset: str | None, out: Path | None, redact: bool, params_path: Path) -> None:
     """Write the page of a run: scores, errors, posts with their boxes, in one file."""
+    import pages
     from project import Project
 
-    page = Project.open(params_path).report(run, out, dataset=dataset, redact=redact)
+    page = pages.report(Project.open(params_path), run, out, dataset=dataset, redact=redact)
     click.echo(f"report {run.name}: open {page}")
 
 
@@ -128,11 +129,12 @@ def report(run: Path, dataset: str | None, out: Path | None, redact: bool, param
 @json_option
 def summary(params_path: Path, as_json: bool) -> None:
     """The scores of the runs that params.yaml names, and what to open."""
+    import pages
     from commands.console import print_json, print_table
     from project import Project
 
     project = Project.open(params_path)
-    rows = project.summary()
+    rows = pages.summary(project)
     if as_json:
         print_json(rows)
         return
@@ -141,7 +143,7 @@ def summary(params_path: Path, as_json: bool) -> None:
     print_table("strict micro scores", columns, shown)
     if any(row["ceiling"] is not None for row in rows):
         click.echo("ceiling: the highest F1 that can be expected from what the approach sees")
-    for page in project.pages():
+    for page in pages.reports(project):
         click.echo(f"open {page}")
 
 

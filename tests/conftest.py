@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import pages
 from pipeline.engine import silent
 from project import Project
 from tests import own
@@ -20,5 +21,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
         stage("own", silent)
     list(project.train("own", "fmit", 0, device="cpu"))
     project.evaluate(project.run("own", "fmit", 0), device="cpu")
-    project.report(project.run("own", "fmit", 0))
+    pages.report(project, project.run("own", "fmit", 0))
     return project

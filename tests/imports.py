@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "embedded", "commands")
-TOP = ("fmit", "project", "cli")
+TOP = ("fmit", "project", "pages", "cli")
 
 ENTRIES = {  # stage of dvc.yaml -> the module whose imports are the stage's code
     "draw": "embedded.draw",

@@ -15,7 +15,7 @@ ALLOWED = {
     "model": {"schema", "cache", "vision"},
     "report": {"schema", "cache"},
     "embedded": {"schema", "cache", "vision", "pipeline", "model"},
-    "commands": {*ROOMS, "fmit", "project"},
+    "commands": {*ROOMS, "fmit", "project", "pages"},
 }
 NO_TORCH = ("schema", "cache", "report")
 

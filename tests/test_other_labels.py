@@ -5,6 +5,7 @@ import json
 import pytest
 
 import fmit
+import pages
 from cache import tables
 from cache.packs import Pack
 from embedded.posts import draft
@@ -75,7 +76,7 @@ def test_types_and_general_words_are_the_datasets_own(project):
 def test_scores_and_predictions_speak_of_the_six(project):
     run = project.run("six", "fmit", 0)
     assert list(project.evaluate(run, ("dev",), device="cpu")["dev"]["strict"]["types"]) == list(TYPES)
-    page = project.report(run).read_text()
+    page = pages.report(project, run).read_text()
     assert "animal" in page
     (found,) = fmit.load(run, device="cpu").predict(["We saw Ann near Oslo"])
     assert {entity.entity.type for entity in found.entities} <= set(TYPES)

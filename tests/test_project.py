@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import pages
 from project import Project, run_config
 from schema.errors import ConfigError, DataError, RunError
 from tests import own
@@ -46,21 +47,21 @@ def test_a_run_is_fresh_until_settings_change(trained):
 
 
 def test_the_summary_has_a_row_a_scored_split(trained):
-    (row,) = trained.summary()
+    (row,) = pages.summary(trained)
     assert (row["run"], row["split"], row["ceiling"]) == ("own-fmit-0", "dev", None)
     metrics = json.loads((trained.run("own", "fmit", 0) / "metrics.json").read_text())
     assert row["f1"] == metrics["dev"]["strict"]["micro"]["f1"]
-    assert trained.pages() == [trained.run("own", "fmit", 0) / "report.html"]
+    assert pages.reports(trained) == [trained.run("own", "fmit", 0) / "report.html"]
 
 
 def test_what_is_shown_of_a_post_is_what_the_stages_made(trained):
-    shown = trained.shown("own", "dev-00000")
+    shown = pages.shown(trained, "own", "dev-00000")
     assert shown.post.id == shown.phrases.post_id == "dev-00000"
     assert {one.post_id for one in shown.boxes} == {"dev-00000"}
     assert [region.source for region in shown.regions][:5] == ["image", *["general"] * 4]
     assert shown.toy
     with pytest.raises(DataError, match="dataset own: no post 'x'"):
-        trained.shown("own", "x")
+        pages.shown(trained, "own", "x")
 
 
 def test_the_epochs_are_those_of_the_section(trained):

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+import pages
 from cache.packs import Pack
 from project import Project
 from tests import own
@@ -60,7 +61,7 @@ def test_a_pack_goes_out_and_comes_back_and_trains_to_the_same_numbers(home, tra
     metrics = project.evaluate(run, device="cpu")
     assert metrics == json.loads((trained.run("own", "fmit", 0) / "metrics.json").read_text())
     assert project.is_fresh(run, "own", "fmit", 0)
-    assert project.shown("own", "dev-00000").regions
+    assert pages.shown(project, "own", "dev-00000").regions
 
 
 def table(path, **changes):

@@ -1,13 +1,15 @@
 import json
 
+import pages
+
 
 def test_summary_for_people_and_machines(fmit, trained):
     (row,) = json.loads(fmit("summary", "--json").stdout)
     assert row["run"] == "own-fmit-0"
-    assert row["f1"] == trained.summary()[0]["f1"]
+    assert row["f1"] == pages.summary(trained)[0]["f1"]
     printed = fmit("summary").stdout
     assert f"{row['f1']:.4f}" in printed
-    assert f"open {trained.pages()[0]}" in printed
+    assert f"open {pages.reports(trained)[0]}" in printed
 
 
 def test_evaluate_scores_the_split_that_is_asked_for(fmit, trained, tmp_path):

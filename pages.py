@@ -1,0 +1,107 @@
+"""What people open of a project: the report of a run, a post, a contact sheet, a summary of the runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from project import Project, run_config
+
+if TYPE_CHECKING:
+    from report.show import Shown
+    from report.thumbnails import Loader
+
+
+def report(
+    project: Project, run: Path, out: Path | None = None, *, dataset: str | None = None, redact: bool = False
+) -> Path:
+    """Write a run's page; returns where it is."""
+    from report import html
+
+    page = out or run / "report.html"
+    load_image = loader(project.images(dataset or project.dataset_of(run)))
+    html.write(run, page, load_image=load_image, redact=redact or project.params.report.redact)
+    return page
+
+
+def shown(project: Project, dataset: str, post_id: str) -> Shown:
+    """A post with what the stages so far made of it; raises DataError for an id that the dataset lacks."""
+    from cache import tables
+    from cache.packs import Pack
+    from pipeline.phrases import view
+    from report.show import Shown
+    from schema.errors import DataError
+
+    table = tables.read_posts(project.out(dataset, "posts.parquet"))
+    post = next((one for one in table.posts if one.id == post_id), None)
+    if post is None:
+        raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo="ids are in posts.parquet")
+    phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
+    opened = Pack.open(project.pack(dataset)) if project.pack(dataset).is_dir() else None
+    parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []
+    grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else []
+    return Shown(
+        post,
+        table.labels,
+        tuple(tuple(zip(one.words, one.index, strict=True)) for one in view.sentences(post.words)),
+        next((one for one in parsed if one.post_id == post_id), None),
+        tuple(one for one in grounded if one.post_id == post_id),
+        opened.read(post_id).regions if opened and post_id in opened else (),
+        bool(opened and opened.meta.toy),
+    )
+
+
+def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bool = False) -> None:
+    """Write a contact sheet of a dataset's boxes."""
+    from cache import tables
+    from report import sheet
+
+    table = tables.read_posts(project.out(dataset, "posts.parquet"))
+    boxes, meta = tables.read_boxes(project.out(dataset, "boxes.parquet"))
+    sheet.write_html(
+        table.posts,
+        boxes,
+        table.labels,
+        out,
+        title=dataset,
+        load_image=loader(project.images(dataset)),
+        toy=bool(meta.get("ground", {}).get("toy")),
+        redact=redact,
+        n=n_posts,
+    )
+
+
+def loader(folder: Path) -> Loader:
+    """Decoded pictures for pages; None for one that is not there or is no longer what ingest saw."""
+    from schema.errors import ImageError
+    from schema.records import Image
+    from vision import images
+
+    def load(name: str, digest: str) -> Any:
+        try:
+            return images.load(folder, Image(name, digest))
+        except ImageError:
+            return None  # the page counts pictures that it could not show
+
+    return load
+
+
+def summary(project: Project) -> list[dict[str, Any]]:
+    """A row a scored run and split of params.yaml; `ceiling` is known for drawn datasets only."""
+    rows = []
+    for run, dataset in project.runs():
+        if not (run / "metrics.json").is_file():
+            continue
+        ceilings = project.data(dataset) / "ceilings.json"
+        best = json.loads(ceilings.read_text(encoding="utf-8")) if ceilings.is_file() else {}
+        sees = "text" if run_config(run)["config"]["objects"] == "none" else "pictures"
+        for split, scores in json.loads((run / "metrics.json").read_text(encoding="utf-8")).items():
+            micro = {name: scores["strict"]["micro"][name] for name in ("precision", "recall", "f1")}
+            rows.append({"run": run.name, "split": split, **micro, "ceiling": best.get(split, {}).get(sees)})
+    return rows
+
+
+def reports(project: Project) -> list[Path]:
+    """Reports that can be opened."""
+    return [run / "report.html" for run, _ in project.runs() if (run / "report.html").is_file()]
