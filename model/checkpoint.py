@@ -48,8 +48,8 @@ class RunInfo:
 
     @property
     def toy(self) -> bool:
-        """Whether parts that were trained on drawings made its pack."""
-        return self.pack is not None and self.pack.toy
+        """Whether it reads objects that parts trained on drawings made."""
+        return self.pack is not None and self.pack.toy and self.config.objects != "none"
 
     @property
     def object_dim(self) -> int:

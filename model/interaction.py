@@ -65,7 +65,7 @@ class Projection(nn.Module):
 
     def _project(self, first: nn.Linear, cells: Tensor) -> Tensor:
         hidden = linear(cells.flatten(0, 1), first.weight, first.bias, relu=True)
-        return linear(hidden, self.shared.weight, self.shared.bias).view(*cells.shape[:2], -1)
+        return linear(hidden, self.shared.weight, self.shared.bias).view(*cells.shape[:2], self.shared.out_features)
 
 
 class Attention(nn.Module):

@@ -96,10 +96,7 @@ class FMIT(EncoderTagger):
     def _lattice(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Eq. 1-2: text [B, T, D] and objects [B, M, D] in one space."""
         text = self.words(batch.inputs, len(batch))
-        objects = batch.objects.to(text.dtype)
-        given = objects if objects.shape[1] else objects.new_zeros(len(batch), 1, objects.shape[2])
-        cells, projected = self.projection(self.dropout(text), self.dropout(given))
-        return cells, projected[:, : objects.shape[1]]  # Projection takes one object at least
+        return self.projection(self.dropout(text), self.dropout(batch.objects.to(text.dtype)))
 
     def _tag(self, batch: Batch, text: Tensor, objects: Tensor) -> Tensor:
         cells = self.interaction.forward_text(text, batch.text_mask, objects, batch.spans, batch.object_mask)

@@ -310,3 +310,11 @@ def test_nothing_of_pairs_of_text_cells_times_the_width_is_made() -> None:
     with Watch():
         outputs_and_gradients(model, model, batch, False)
     assert max(sizes) < n_posts * n_text * n_text * dim / 4
+
+
+def test_projection_takes_posts_without_objects() -> None:
+    projection = Projection(5, 7, 8)
+    text, objects = projection(torch.randn(2, 3, 5), torch.zeros(2, 0, 7))
+    assert (text.shape, objects.shape) == ((2, 3, 8), (2, 0, 8))
+    text.sum().backward()
+    assert projection.text.weight.grad is not None
