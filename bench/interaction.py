@@ -204,6 +204,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
+    parser.add_argument("--no-memory", action="store_true", help="skip the memory of fresh processes")
     parser.add_argument("--out", type=Path, help="JSON file")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -223,7 +224,7 @@ def main() -> None:
     report(records, rates, args.clock, console)
     result: dict[str, Any] = {"schema_version": 1, "machine": machine(args.device), "records": records}
     result["gemm"] = [{"library": name, "shape": shape, **medians(own)} for (name, shape), own in rates.items()]
-    if args.device == "cpu":
+    if args.device == "cpu" and not args.no_memory:
         result["peak_mb"] = {f"{side} l=3 {n}+8": peak_growth_mb(side, 3, n) for side in SIDES for n in args.text}
         console.print("peak growth of one inference, MB:", result["peak_mb"])
     if args.out:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -41,6 +41,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
     return _product(x, weight, bias, relu)
 
 
+class Linear(nn.Linear):
+    """torch's linear layer over `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out]."""
+        return linear(x.reshape(-1, x.shape[-1]), self.weight, self.bias).view(*x.shape[:-1], self.out_features)
+
+
+def adopt(module: nn.Module) -> None:
+    """Let every plain linear layer in a module, say a pretrained encoder, multiply by `linear`; parameters stay."""
+    for layer in module.modules():
+        if type(layer) is nn.Linear:
+            layer.__class__ = Linear
+
+
 def per_head(x: Tensor, weight: Tensor) -> Tensor:
     """One product a head: x [N, H * in], weight [H, out, in] -> [N, H, out]; no gradient."""
     n, (heads, width, own) = x.shape[0], weight.shape
@@ -56,7 +71,6 @@ def per_head(x: Tensor, weight: Tensor) -> Tensor:
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """`linear` in oneDNN. A weight with gaps between rows would fall to its slow reference code, so it is packed."""
     weight = weight if weight.is_contiguous() or weight.t().is_contiguous() else weight.contiguous()
-    x = x if 0 not in x.stride() else x.contiguous()  # gradients of a sum are expanded views
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")
 
 

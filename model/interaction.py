@@ -225,10 +225,15 @@ class FlatInteraction(nn.Module):
             return tables_of(weight, sinusoids, with_objects)
 
 
+def _may_look(x: Tensor) -> bool:
+    """Whether values may steer the code: a GPU would wait for them, and a compiled graph would break."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _checked(spans: Tensor, object_mask: Tensor, n_text: int) -> Tensor:
-    """Spans with zeros at padding. On a GPU a look would stall it, and a wrong span stops there in the look-up."""
+    """Spans with zeros at padding. Where nobody may look, a wrong span stops in the look-up of R."""
     spans = spans.masked_fill(~object_mask[..., None], 0)
-    if spans.device.type == "cpu" and spans.numel() and not 0 <= int(spans.min()) <= int(spans.max()) < n_text:
+    if _may_look(spans) and spans.numel() and not 0 <= int(spans.min()) <= int(spans.max()) < n_text:
         raise DataError(
             "an object's span lies outside the text",
             found=f"positions {int(spans.min())}..{int(spans.max())} of {n_text} text cells",
@@ -238,7 +243,7 @@ def _checked(spans: Tensor, object_mask: Tensor, n_text: int) -> Tensor:
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
     """What is added to the scores of a key, [B, 1, 1, L]; None where a look costs nothing and finds no padding."""
-    if mask.device.type == "cpu" and bool(mask.all()):
+    if _may_look(mask) and bool(mask.all()):
         return None
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
     return bias.masked_fill_(~mask, torch.finfo(dtype).min / 2)[:, None, None]

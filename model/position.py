@@ -143,7 +143,7 @@ def shifted(raw: Tensor, n: int) -> Tensor:
     """View [N/n, H, n, n] of raw [N, H, 2n-1]: query i of a post and key j stand at raw[i, :, n - 1 - (i - j)]."""
     size = (raw.shape[0] // n, raw.shape[1], n, n)
     strides = (n * raw.stride(0), raw.stride(1), raw.stride(0) - raw.stride(2), raw.stride(2))
-    return raw.as_strided(size, strides, raw.storage_offset() + (n - 1) * raw.stride(2))
+    return raw[:, :, n - 1 :].as_strided(size, strides)
 
 
 def _by_post(scores: Tensor, n_queries: int) -> Tensor:

@@ -21,6 +21,7 @@ from tests.model import oracle
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.npz")) or ["absent"]
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 LAYER_KEYS = {
     "attention.query.weight": "W_q", "attention.key_content.weight": "W_kE", "attention.key_position.weight": "W_kR",
     "attention.value.weight": "W_v", "attention.output.weight": "W_t", "attention.content_bias": "u",
@@ -101,36 +102,40 @@ def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {key: torch.from_numpy(value) if value.ndim else value.item() for key, value in np.load(path).items()}
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("text_only", [False, True])
-def test_golden_outputs_and_gradients(
-    golden: dict[str, Any], dtype: torch.dtype, tolerance: float, text_only: bool
-) -> None:
-    z, n_text = golden, golden["T"]
-    model = FlatInteraction(z["d"], z["h"], z["l"], 4 * z["d"]).to(dtype)
-    projection = Projection(z["W1"].shape[1], z["W2"].shape[1], z["d"]).to(dtype)
+def loaded(z: dict[str, Any], dtype: torch.dtype) -> tuple[FlatInteraction, Projection, dict[str, str]]:
+    """Both modules with the golden weights, and the golden name of each of their parameters."""
+    model = FlatInteraction(z["d"], z["h"], z["l"], 4 * z["d"])
+    projection = Projection(z["W1"].shape[1], z["W2"].shape[1], z["d"])
     names = {"position.weight": "W_r"}
     for number in range(z["l"]):
         names |= {f"layers.{number}.{key}": f"layer{number}.{name}" for key, name in LAYER_KEYS.items()}
-    model.load_state_dict({key: z[name].to(dtype) for key, name in names.items()}, strict=True)
-    projection.load_state_dict({key: z[name].to(dtype) for key, name in PROJECTION_KEYS.items()}, strict=True)
+    model.double().load_state_dict({key: z[name] for key, name in names.items()}, strict=True)
+    projection.double().load_state_dict({key: z[name] for key, name in PROJECTION_KEYS.items()}, strict=True)
+    return model.to(z["W1"].device, dtype), projection.to(z["W1"].device, dtype), names
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("device", DEVICES)
+def test_golden_outputs_and_gradients(
+    golden: dict[str, Any], device: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    z = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in golden.items()}
+    n_text, mask, last = z["T"], z["mask"], z[f"out_layer{z['l'] - 1}"]
+    model, projection, names = loaded(z, dtype)
     text, objects = projection(z["word"].to(dtype), z["obj"].to(dtype))
-    mask, spans = z["mask"], torch.stack([z["head"][:, n_text:], z["tail"][:, n_text:]], dim=-1)
+    spans = torch.stack([z["head"][:, n_text:], z["tail"][:, n_text:]], dim=-1)
     args = (text, mask[:, :n_text], objects, spans, mask[:, n_text:])
-    last = z[f"out_layer{z['l'] - 1}"]
-    if text_only:
-        found = model.forward_text(*args)
-        wanted, mask = last[:, :n_text], mask[:, :n_text]
-    else:
-        found, wanted = torch.cat(model(*args), dim=1), last
-    torch.testing.assert_close(found[mask].double(), wanted[mask], atol=tolerance, rtol=0)
-    if not text_only:
-        (found * z["grad_G"].to(dtype)).sum().backward()
-        for module, keys in ((model, names), (projection, PROJECTION_KEYS)):
-            for key, parameter in module.named_parameters():
-                wanted = z[f"grad.{keys[key]}"]
-                assert parameter.grad is not None
-                torch.testing.assert_close(parameter.grad.double(), wanted, atol=tolerance, rtol=0)
+    found = torch.cat(model(*args), dim=1)
+    torch.testing.assert_close(found[mask].double(), last[mask], atol=tolerance, rtol=0)
+    text_alone = model.forward_text(*args)
+    real = mask[:, :n_text]
+    torch.testing.assert_close(text_alone[real].double(), last[:, :n_text][real], atol=tolerance, rtol=0)
+    (found * z["grad_G"].to(dtype)).sum().backward()
+    for module, keys in ((model, names), (projection, PROJECTION_KEYS)):
+        for key, parameter in module.named_parameters():
+            assert parameter.grad is not None
+            wanted = z[f"grad.{keys[key]}"]
+            torch.testing.assert_close(parameter.grad.double(), wanted, atol=tolerance, rtol=0)
 
 
 HAND_MADE: dict[str, tuple[list[int], list[list[tuple[int, int]]]]] = {
