@@ -10,7 +10,7 @@ from cache.packs import Pack
 from cache.weights import find
 from embedded.gold import GoldPost, GoldThing, read_gold
 from fmit import Project
-from schema.records import Box, Span
+from schema.records import Span
 from vision.boxes import iou
 from vision.toy_resnet import load_toy_resnet
 
@@ -44,9 +44,9 @@ def _boxes(project: Project, dataset: str, gold: dict[str, GoldPost], rng: np.ra
     for id_, name, span in _names(gold):
         image = posts[id_].images[0]
         box = chosen.get((id_, span))
-        hits.append(box is not None and iou(box, name.box) >= HIT_IOU)
-        whole.append(iou(Box(0, 0, image.width, image.height), name.box) >= HIT_IOU)
-        chance.append(iou(_random_box(rng, image.width, image.height), name.box) >= HIT_IOU)
+        hits.append(box is not None and iou(box.xyxy, name.box.xyxy) >= HIT_IOU)
+        whole.append(iou((0, 0, image.width, image.height), name.box.xyxy) >= HIT_IOU)
+        chance.append(iou(_random_box(rng, image.width, image.height), name.box.xyxy) >= HIT_IOU)
     return {
         "boxes: acc@0.5 on names": float(np.mean(hits)),
         "boxes: acc@0.5 of whole images": float(np.mean(whole)),
@@ -54,10 +54,10 @@ def _boxes(project: Project, dataset: str, gold: dict[str, GoldPost], rng: np.ra
     }
 
 
-def _random_box(rng: np.random.Generator, width: int, height: int) -> Box:
+def _random_box(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:
     x0, x1 = np.sort(rng.choice(width + 1, 2, replace=False))
     y0, y1 = np.sort(rng.choice(height + 1, 2, replace=False))
-    return Box(int(x0), int(y0), int(x1), int(y1))
+    return int(x0), int(y0), int(x1), int(y1)
 
 
 def _kinds(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
