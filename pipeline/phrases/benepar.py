@@ -24,6 +24,8 @@ from schema.errors import WeightsError
 VERSION = "1"
 N_ROWS = 8  # sentences of a pass, the filler included
 LONGEST = 512  # pieces of a pass: what BERT's positions and benepar's encoder hold
+MOST_WORDS = 100  # of a pass: benepar's chart search takes memory and time with the cube
+MOST_CHARACTERS = 100  # of a word that are read one by one
 STEP = 16  # padded lengths, in pieces
 ROOTS = frozenset({"", "TOP", "ROOT", "S1", "VROOT"})
 FILLER = "a"  # one piece in any vocabulary
@@ -42,9 +44,9 @@ class BeneparParser:
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order; see `Parser.parse`."""
-        cleaned = [self._cleaned(words) for words in sentences]
-        most = max(1, self._longest * 15 // 16 - 2)  # words' pieces alone and in a sentence may differ a little
-        cuts = [parts.ranges(words, costs, most, most) for words, costs in cleaned]
+        most = max(4, self._longest * 15 // 16 - 2)  # words' pieces alone and in a sentence may differ a little
+        cleaned = [self._cleaned(words, most) for words in sentences]
+        cuts = [parts.ranges(words, costs, min(most, MOST_WORDS), most) for words, costs in cleaned]
         jobs = [words[start:end] for (words, _), found in zip(cleaned, cuts, strict=True) for start, end in found]
         answers = iter(self._nodes(jobs))
         return [parts.joined(found, [next(answers) for _ in found]) for found in cuts]
@@ -56,17 +58,18 @@ class BeneparParser:
         if self._model.add_timing is not None:
             tables.append(self._model.add_timing.timing_table.shape[0])
         if not self._by_characters:
-            tables.append(self._model.retokenizer.tokenizer.model_max_length)
+            tables.append(self._model.retokenizer.tokenizer.model_max_length - self._model.retokenizer.is_t5)
             tables.append(getattr(self._model.pretrained_model.config, "max_position_embeddings", LONGEST))
         return min(tables)
 
-    def _cleaned(self, words: Sequence[str]) -> tuple[list[str], list[int]]:
+    def _cleaned(self, words: Sequence[str], most: int) -> tuple[list[str], list[int]]:
         """Words that the model can read, and what each costs. One that yields no piece becomes the unknown one."""
         if self._by_characters:
-            return list(words), [1] * len(words)
+            return [word[:MOST_CHARACTERS] for word in words], [1] * len(words)
         tokenizer = self._model.retokenizer.tokenizer
-        found = tokenizer(list(words), add_special_tokens=False)["input_ids"]
-        readable = [word if ids else tokenizer.unk_token or FILLER for word, ids in zip(words, found, strict=True)]
+        short = [word[: most // 4] for word in words]  # a character is four bytes, and so pieces, at most
+        found = tokenizer(short, add_special_tokens=False)["input_ids"]
+        readable = [word if ids else tokenizer.unk_token or FILLER for word, ids in zip(short, found, strict=True)]
         return readable, [max(len(ids), 1) for ids in found]
 
     def _nodes(self, jobs: Sequence[list[str]]) -> list[Nodes]:

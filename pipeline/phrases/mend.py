@@ -12,6 +12,7 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from unittest import mock
 
@@ -34,7 +35,7 @@ def load_chart_parser(path: Path) -> parse_chart.ChartParser:
         with _tokenizers_mended():
             parser = parse_chart.ChartParser(**config)
         parser.load_state_dict(_kept(state, parser.state_dict()))
-    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError) as error:
         raise WeightsError("no benepar model that can be loaded", where=str(path), found=str(error)) from None
     return parser.eval()
 
