@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def job_of(projection: Projection, model: FlatInteraction, batch: tuple[Tensor, 
     return infer if task == "inference" else train
 
 
-def timed(job: Callable[[], None], device: str) -> Timing:
+def timed(job: Callable[[], object], device: str) -> Timing:
     if device == "cuda":
         torch.cuda.synchronize()
     wall, processor = time.perf_counter(), time.process_time()
@@ -97,7 +97,9 @@ def timed(job: Callable[[], None], device: str) -> Timing:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def interleaved(jobs: dict[Any, tuple[str, Callable[[], None]]], rounds: int, device: str) -> dict[Any, list[Timing]]:
+def interleaved(
+    jobs: Mapping[Any, tuple[str, Callable[[], object]]], rounds: int, device: str
+) -> dict[Any, list[Timing]]:
     """One run of every job, then the next round; the first round, which warms up, is not counted."""
     times: dict[Any, list[Timing]] = {key: [] for key in jobs}
     for number in range(rounds + 1):
