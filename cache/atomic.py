@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,12 @@ def is_temporary(path: Path) -> bool:
 
 def sweep(where: Path) -> list[Path]:
     """Remove the temporaries in folder `where` whose writer ran on this machine and is dead; return them."""
+    return _sweep(where.iterdir() if where.is_dir() else ())
+
+
+def _sweep(paths: Iterable[Path]) -> list[Path]:
     removed = []
-    for path in where.iterdir() if where.is_dir() else ():
+    for path in paths:
         found = _TEMPORARY.fullmatch(path.name)
         if found and found["machine"] == _machine() and not _alive(int(found["pid"])):
             with contextlib.suppress(OSError):  # another process sweeps too, or it is another user's file
@@ -111,6 +116,7 @@ def sweep(where: Path) -> list[Path]:
 
 def _temporary(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent.glob(f".{glob.escape(path.name)}.tmp-*"))  # what a killed writer of the same left
     return path.with_name(f".{path.name}.tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}")
 
 
