@@ -12,7 +12,7 @@ TOKEN = re.compile(r"[()]|[^\s()]+")
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}
 ROOTS = ("", "ROOT", "TOP", "S1")  # what release formats call the node above the sentence
 TRACE = "-NONE-"  # tag of an empty element, which is no word
-FUNCTION = re.compile(r"(?<=.)[-=|].*")  # NP-SBJ, NP=2: what follows the category; -LRB- itself has none
+FUNCTION = re.compile(r"[-=|].*")  # NP-SBJ, NP=2: what follows the category; -LRB- itself has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Tree:
 
 def category(label: str) -> str:
     """The label up to its first `-` (or `=`): `NP-SBJ` is an NP."""
-    return FUNCTION.sub("", label)
+    return label if label.startswith("-") else FUNCTION.sub("", label)
 
 
 def read(path: Path) -> list[Tree]:

@@ -21,7 +21,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     y = _Product.apply(rows, weight, bias) if torch.is_grad_enabled() else _product(rows, weight, bias)
-    return y.unflatten(0, x.shape[:-1])
+    return y.view(*x.shape[:-1], -1)
 
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

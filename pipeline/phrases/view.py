@@ -83,8 +83,12 @@ def _marked(words: Sequence[str]) -> list[_Word]:
 def _plain(word: str) -> str:
     """The word without what cannot be seen, cut to MOST_CHARACTERS; "" for emoji and other pictures."""
     shown = html.unescape(word[: 4 * MOST_CHARACTERS])
-    shown = "".join(one for one in shown if unicodedata.category(one) not in INVISIBLE)[:MOST_CHARACTERS]
+    shown = "".join(one for one in shown if not _is_hidden(one))[:MOST_CHARACTERS]
     return "" if all(unicodedata.category(one) in PICTURES for one in shown) else shown
+
+
+def _is_hidden(character: str) -> bool:
+    return unicodedata.category(character) in INVISIBLE or "\ufe00" <= character <= "\ufe0f"  # variation selectors
 
 
 def _body(seen: Sequence[_Word]) -> list[_Word]:

@@ -1,45 +1,54 @@
+"""Penn brackets: a tree by hand, and every way they can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 
 from embedded import treebank
 from schema.errors import DataError
 
-TREE = """(ROOT
-  (S (NP-SBJ (DT The) (NN cat) (-NONE- *)) (VP (VBZ sits) (PRN (-LRB- -LRB-) (NP (NNP Rome)) (-RRB- -RRB-))) (. .)))
-"""
 
-
-def read(tmp_path, text):
-    path = tmp_path / "a.ptb"
-    path.write_text(text)
+def read(tmp_path: Path, text: str) -> list[treebank.Tree]:
+    path = tmp_path / "trees.ptb"
+    path.write_text(text, encoding="utf-8")
     return treebank.read(path)
 
 
-def test_words_tags_and_constituents(tmp_path):
-    (tree,) = read(tmp_path, TREE)
-    assert tree.words == ("The", "cat", "sits", "(", "Rome", ")", ".")
-    assert tree.tags[:3] == ("DT", "NN", "VBZ")
-    assert set(tree.spans) == {(0, 2, "NP"), (4, 5, "NP"), (3, 6, "PRN"), (2, 6, "VP"), (0, 7, "S")}
-    assert tree.labelled("NP") == {(0, 2), (4, 5)}
+def test_a_tree_by_hand(tmp_path: Path) -> None:
+    [tree] = read(
+        tmp_path,
+        "(ROOT\n (S (NP-SBJ=1 (DT the) (NN dog)) (VP (VBD saw) (NP-1 (-NONE- *T*)) (NP (-LRB- -LRB-) (NNP Bo)))))",
+    )
+    assert tree.words == ("the", "dog", "saw", "(", "Bo")  # traces are no words, brackets are written out
+    assert tree.tags == ("DT", "NN", "VBD", "-LRB-", "NNP")
+    assert sorted(tree.spans) == [(0, 2, "NP"), (0, 5, "S"), (2, 5, "VP"), (3, 5, "NP")]
+    assert tree.labelled("NP") == {(0, 2), (3, 5)}
 
 
-def test_nodes_over_the_same_words_make_a_chain(tmp_path):
-    (tree,) = read(tmp_path, "(ROOT (S (VP (VB Go))))")
-    assert tree.chains() == {(0, 1): "S+VP"}
+def test_nodes_over_the_same_words_are_chained_from_the_outermost(tmp_path: Path) -> None:
+    [tree] = read(tmp_path, "( (S (NP (NP (NN it)))))")
+    assert tree.chains() == {(0, 1): "S+NP+NP"}
+    assert tree.labelled("NP") == {(0, 1)}
 
 
-def test_a_tree_of_traces_alone_is_none(tmp_path):
-    assert read(tmp_path, "(ROOT (NP (-NONE- *)))") == []
+def test_several_trees_and_none(tmp_path: Path) -> None:
+    assert [tree.words for tree in read(tmp_path, "(ROOT (X (A b)))(ROOT (X (A c)))\n")] == [("b",), ("c",)]
+    assert read(tmp_path, " \n") == []
+    assert read(tmp_path, "(ROOT (NP (-NONE- *)))") == []  # traces alone are no sentence
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TREE + "(ROOT (S", "the last tree is not closed"),
-        (TREE + "word", r"a.ptb:3: a tree begins with \( .found 'word'"),
-        ("(ROOT (NP dog (NN cat)))", "a.ptb:1: words and nodes beside each other"),
-        ("(ROOT (NN))", "a leaf needs a tag and a word"),
+        ("(ROOT (NN a))\nword", r"trees\.ptb:2: a tree begins with \( \(found 'word'\)"),
+        ("(ROOT (NN a)))", r"trees\.ptb:1: a tree begins with \("),
+        ("(ROOT (NP (NN a) b))", r"words and nodes beside each other"),
+        ("(ROOT\n (NN a b))", r"trees\.ptb:2: a leaf needs a tag and a word"),
+        ("(ROOT (NN a)", r"the last tree is not closed"),
     ],
 )
-def test_bad_brackets_are_placed(tmp_path, text, message):
+def test_brackets_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path, text)

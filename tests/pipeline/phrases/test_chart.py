@@ -1,42 +1,54 @@
-"""The best tree against all trees."""
+"""The chart search against every binary tree."""
 
-from functools import lru_cache
+from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import pytest
 
-from pipeline.phrases.chart import best_trees
+from pipeline.phrases import chart
+
+Tree = tuple[tuple[int, int], ...]
 
 
-def every_tree(start: int, end: int):
+@cache
+def binary_trees(start: int, end: int) -> list[Tree]:
+    """All binary trees over words [start, end), each as its spans."""
     if end - start == 1:
-        yield ((start, end),)
-        return
-    for middle in range(start + 1, end):
-        for left in every_tree(start, middle):
-            for right in every_tree(middle, end):
-                yield ((start, end), *left, *right)
+        return [((start, end),)]
+    return [
+        ((start, end), *left, *right)
+        for middle in range(start + 1, end)
+        for left in binary_trees(start, middle)
+        for right in binary_trees(middle, end)
+    ]
 
 
-@lru_cache
-def trees(n_words: int):
-    return list(every_tree(0, n_words))
+def total(gains: np.ndarray, tree: Tree) -> float:
+    return float(sum(gains[start, end] for start, end in tree))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_no_tree_is_better(seed):
-    rng = np.random.default_rng(seed)
-    lengths = [int(n) for n in rng.integers(1, 7, 3)]
-    gains = rng.random((3, 8, 8)).astype(np.float32)
-    for row, (found, n_words) in enumerate(zip(best_trees(gains, lengths), lengths, strict=True)):
-        totals = {tree: sum(gains[row][span] for span in tree) for tree in trees(n_words)}
-        assert len(found) == 2 * n_words - 1
-        assert tuple(found) in totals
-        assert totals[tuple(found)] == pytest.approx(max(totals.values()), rel=1e-5)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_words", range(1, 8))
+def test_no_binary_tree_scores_more(seed: int, n_words: int) -> None:
+    gains = np.random.default_rng(seed).exponential(size=(n_words + 1, n_words + 1)).astype(np.float32)
+    [found] = chart.best_trees(gains[None], [n_words])
+    assert sorted(found) in [sorted(tree) for tree in binary_trees(0, n_words)]
+    assert total(gains, tuple(found)) == pytest.approx(max(total(gains, tree) for tree in binary_trees(0, n_words)))
 
 
-def test_what_lies_beyond_a_sentence_is_not_read():
-    gains = np.random.default_rng(0).random((1, 6, 6)).astype(np.float32)
-    alone = best_trees(gains, [3])
-    gains[:, :, 4:] = 100
-    assert best_trees(gains, [3]) == alone
+def test_sentences_of_different_lengths_share_a_chart() -> None:
+    gains = np.random.default_rng(0).exponential(size=(3, 9, 9)).astype(np.float32)
+    together = chart.best_trees(gains, [8, 3, 1])
+    alone = [chart.best_trees(gains[row : row + 1, : n + 1, : n + 1], [n])[0] for row, n in enumerate((8, 3, 1))]
+    assert together == alone
+
+
+def test_what_lies_beyond_the_words_is_not_read() -> None:
+    gains = np.ones((1, 6, 6), np.float32)
+    gains[0, 1, 3] = 5
+    noisy = gains.copy()
+    noisy[0, :, 4:] = 1000
+    assert chart.best_trees(noisy, [3]) == chart.best_trees(gains, [3])
+    assert chart.best_trees(gains, [3])[0] == [(0, 3), (0, 1), (1, 3), (1, 2), (2, 3)]  # preorder

