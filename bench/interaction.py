@@ -214,7 +214,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    args, console = arguments(), Console()
+    args, console = arguments(), Console(width=110)
     if args.peak:
         return print_peak_growth(args.peak[0], int(args.peak[1]), int(args.peak[2]))
     torch.set_num_threads(1)

@@ -60,7 +60,8 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *later: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         with torch.autocast(grad.device.type, enabled=False):
-            return None, *_backward(ctx.shape, _inputs(saved[: ctx.n_parts]), saved[ctx.n_parts :], grad, later)
+            inputs = _inputs(saved[: ctx.n_parts])
+            return None, *_backward(ctx.shape, inputs, saved[ctx.n_parts :], grad.contiguous(), later)
 
 
 def _inputs(parts: Sequence[Any]) -> Inputs:
