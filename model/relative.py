@@ -100,12 +100,13 @@ class _LookUp(torch.autograd.Function):
         tables, indices = parts[:n_tables], parts[n_tables:]
         rows = tables[0].new_empty(len(indices[0]), tables[0].shape[1], dtype=dtype)
         for at in _chunks(rows):
-            total = rows[at] if rows.dtype == tables[0].dtype else rows[at].to(tables[0].dtype)
+            same = dtype == tables[0].dtype
+            total = rows[at] if same else torch.empty_like(rows[at], dtype=tables[0].dtype)
             torch.index_select(tables[0], 0, indices[0][at], out=total)
             for table, index in zip(tables[1:], indices[1:], strict=True):
                 total += table.index_select(0, index[at])
             total.relu_()
-            if total.dtype != dtype:
+            if not same:
                 rows[at] = total
         ctx.table = tables[0].shape, tables[0].dtype
         ctx.save_for_backward(rows, *indices)
