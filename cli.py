@@ -14,7 +14,7 @@ from schema.errors import FmitError
 
 
 class Group(click.Group):
-    """A group that shows our own errors as one message and exits with 1, and Ctrl-C with 130."""
+    """A group that shows our own errors as one message and exits with 1."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -25,6 +25,9 @@ class Group(click.Group):
         except BrokenPipeError:  # the reader (head, less) has gone: no message, the shell's usual code
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:  # a folder that cannot be written, a full disk: nothing was published
+            click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+            sys.exit(1)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

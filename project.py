@@ -147,13 +147,19 @@ class Project:
         device: str = "auto",
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Score a run on splits (none: `evaluate.splits`) of its own dataset or another; returns metrics.json."""
+        """Score a run on splits (none: `evaluate.splits`) of its own dataset or another; returns their metrics.
+
+        Scores on other posts than the run's own go to `on/DATASET` in its folder, and leave its own alone.
+        """
+        from cache import keys
         from model import evaluate
 
         name = dataset or self.dataset_of(run)
         posts, features = self.out(name, "posts.parquet"), pack or self.pack(name)
-        chosen = splits or self.params.evaluate.splits
-        return evaluate.run(run, posts, features, chosen, device=device, progress=progress)
+        chosen = ["dev" if split == "valid" else split for split in splits] or self.params.evaluate.splits
+        own = not posts.is_file() or keys.digest_file(posts) == run_config(run)["inputs"]["posts"]
+        out = run if own else run / "on" / name
+        return evaluate.run(run, posts, features, chosen, out, device=device, progress=progress)
 
     def dataset_of(self, run: Path) -> str:
         """The dataset that a run was trained on: the one whose posts have the digest that the run was given."""

@@ -9,6 +9,7 @@ import click
 from commands.console import Examples, allow_toy_option, json_option, note, params_option, progress
 
 folder = click.Path(path_type=Path, file_okay=False)
+existing = click.Path(path_type=Path, file_okay=False, exists=True)
 run_option = click.option("--run", "run", type=folder, required=True, help="A run's folder.")
 
 
@@ -16,7 +17,7 @@ run_option = click.option("--run", "run", type=folder, required=True, help="A ru
 @click.option("--dataset", required=True, help="A dataset of params.yaml.")
 @click.option("--pack", type=folder, help="Features to train on.  [default: the dataset's own pack]")
 @click.option("--approach", default="fmit", show_default=True, help="FMIT, an ablation, a control or a rival.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--out", type=folder, help="The run's folder.  [default: runs/DATASET-APPROACH-SEED]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @params_option
@@ -74,7 +75,7 @@ def evaluate(
 @click.command(cls=Examples, example="fmit predict posts.jsonl --run runs/smoke-fmit-0 --images data/smoke/images")
 @click.argument("posts", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @run_option
-@click.option("--images", type=folder, help="Folder of the posts' pictures.  [default: none: text alone]")
+@click.option("--images", type=existing, help="Folder of the posts' pictures.  [default: none: text alone]")
 @click.option("--format", "format_", type=click.Choice(["jsonl", "conll"]), default=None, help="[default: by suffix]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="JSONL to write.  [default: stdout]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")

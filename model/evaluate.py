@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cache import atomic
+from cache import atomic, keys
 from cache.tables import read_posts
 from model.decode import Progress
 from model.metrics import confusion, score
 from model.objects import open_pack
 from model.predict import Prediction, Run
 from schema.errors import DataError
+from schema.records import SPLITS
 
 SCHEMA_VERSION = 1  # of the files below
 
@@ -28,10 +30,11 @@ def run(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Predict and score the named splits that the dataset has; returns what metrics.json holds.
+    """Predict and score the named splits that the dataset has; returns their part of metrics.json.
 
     Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split,
-    `metrics.json`, and `confusion.csv` of the first split. Raises DataError where none of them has labelled posts.
+    `metrics.json`, and `confusion.csv` of the first split. Splits that the same weights were scored on before stay.
+    Raises DataError where none of those named has labelled posts.
     """
     out = out or folder
     trained, table = Run.load(folder, device), read_posts(posts)
@@ -44,14 +47,36 @@ def run(
     if not found:
         raise DataError(f"no labelled posts in {', '.join(splits)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
-    metrics = {split: metrics_of(split, found[split], types, trained.info.toy) for split in found}
-    summary = {split: {name: one[name] for name in ("strict", "lenient", "toy")} for split, one in metrics.items()}
+    identity = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
+    metrics = {split: metrics_of(split, found[split], types, trained.info.toy) | identity for split in found}
+    kept = {split: one for split, one in earlier(out, identity).items() if split not in found}
     with atomic.folder(out / "scores") as new:
+        for split in kept:
+            for path in (out / "scores").glob(f"*-{split}.*"):
+                shutil.copy(path, new / path.name)
         for split, predictions in found.items():
             write_split(new, split, predictions, metrics[split])
+    scored = kept | metrics
+    summary = {split: {name: one[name] for name in ("strict", "lenient", "toy")} for split, one in scored.items()}
+    first = next(split for split in SPLITS if split in scored)
     atomic.write_json(out / "metrics.json", summary)
-    atomic.write_text(out / "confusion.csv", confusion_rows(next(iter(found.values()))))
-    return summary
+    atomic.write_text(out / "confusion.csv", (out / "scores" / f"confusion-{first}.csv").read_text(encoding="utf-8"))
+    return {split: summary[split] for split in found}
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 of a run's weights."""
+    return keys.digest_file((folder / "model" if (folder / "model").is_dir() else folder) / "weights.safetensors")
+
+
+def earlier(out: Path, identity: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Metrics by split that lie in `out` and are of the same weights and posts."""
+    found = {}
+    for path in sorted((out / "scores").glob("metrics-*.json")):
+        one = json.loads(path.read_text(encoding="utf-8"))
+        if all(one.get(name) == value for name, value in identity.items()):
+            found[str(one["split"])] = one
+    return found
 
 
 def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[str], toy: bool) -> dict[str, Any]:

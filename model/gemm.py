@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -39,21 +39,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
     if torch.is_grad_enabled() and any(part.requires_grad for part in parts):
         return _Linear.apply(x, weight, bias, relu)
     return _product(x, weight, bias, relu)
-
-
-class Linear(nn.Linear):
-    """torch's linear layer over `linear`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., in] -> [..., out]."""
-        return linear(x.reshape(-1, x.shape[-1]), self.weight, self.bias).view(*x.shape[:-1], self.out_features)
-
-
-def adopt(module: nn.Module) -> None:
-    """Let every plain linear layer in a module, say a pretrained encoder, multiply by `linear`; parameters stay."""
-    for layer in module.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = Linear
 
 
 def per_head(x: Tensor, weight: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from model.data import PostDataset
 from model.decode import Decoded, Progress, decode
 from model.objects import Given, ObjectSource, no_objects, source_of
 from model.tagger import Tagger
-from schema.errors import DataError, RunError
+from schema.errors import ConfigError, DataError, RunError
 from schema.labels import entities
 from schema.records import Entity, Post, Region
 
@@ -40,6 +40,7 @@ class Prediction:
     tags: tuple[str, ...]
     entities: tuple[FoundEntity, ...]
     objects: tuple[Region, ...] = ()
+    toy: bool = False  # parts that were trained on drawings made its objects
 
     def to_json(self) -> dict[str, Any]:
         """A line of predictions.jsonl; `start` and `end` are words `[start, end)`, `char_*` characters of `text`."""
@@ -62,6 +63,7 @@ class Prediction:
             "gold": None if post.tags is None else [_entity(one) for one in entities(post.tags)],
             "entities": [self._found(one) for one in self.entities],
             "objects": [_object(region) for region in self.objects],
+            "toy": self.toy,
         }
 
     def _found(self, found: FoundEntity) -> dict[str, Any]:
@@ -99,9 +101,11 @@ def _object(region: Region) -> dict[str, Any]:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """ "auto": a GPU where torch sees one, else the CPU."""
+    """ "auto": a GPU where torch sees one, else the CPU. Raises ConfigError for a device that is not here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name != "cpu" and not (name.split(":")[0] == "cuda" and torch.cuda.is_available()):
+        raise ConfigError(f"no device {name!r} here", todo="use auto, cpu, or cuda where there is a GPU")
     return torch.device(name)
 
 
@@ -152,13 +156,13 @@ class Run:
         untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
         dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed)
         found = decode(self.tagger, dataset, info.config, self.device, confident=True, progress=progress)
-        return [_prediction(post, source(post).regions, one) for post, one in zip(posts, found, strict=True)]
+        return [_prediction(post, source(post).regions, one, info.toy) for post, one in zip(posts, found, strict=True)]
 
 
-def _prediction(post: Post, regions: tuple[Region, ...], decoded: Decoded) -> Prediction:
+def _prediction(post: Post, regions: tuple[Region, ...], decoded: Decoded, toy: bool) -> Prediction:
     phrases = [region for region in regions if region.source == "phrase" and region.box and region.span]
     found = tuple(
         FoundEntity(entity, confidence, tuple(one for one in phrases if one.span and one.span.overlaps(entity.span)))
         for entity, confidence in zip(decoded.entities, decoded.confidences, strict=True)
     )
-    return Prediction(post, decoded.tags, found, regions)
+    return Prediction(post, decoded.tags, found, regions, toy)

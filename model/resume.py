@@ -12,11 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cache import atomic
 from model.fit import Position, Trainer
+from schema.errors import RunError
 
 SAVE_EVERY_S = 60.0  # seconds between two saves: a kill costs at most so much work
 SCALER = "scaler/"
@@ -37,10 +39,14 @@ class FileKeeper:
         states = sorted(self.folder.glob("step-*"))
         if not states:
             return
-        trainer.position = Position.from_json(json.loads((states[-1] / "state.json").read_text(encoding="utf-8")))
-        put_tensors(trainer, load_file(states[-1] / "tensors.safetensors"))
-        if trainer.position.best_epoch:
-            trainer.best = load_file(self._best(trainer.position.best_epoch))
+        try:
+            trainer.position = Position.from_json(json.loads((states[-1] / "state.json").read_text(encoding="utf-8")))
+            put_tensors(trainer, load_file(states[-1] / "tensors.safetensors"))
+            if trainer.position.best_epoch:
+                trainer.best = load_file(self._best(trainer.position.best_epoch))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            todo = "remove this folder: training begins anew"
+            raise RunError("damaged resume state", where=str(self.folder), found=str(error), todo=todo) from None
         self._saved_best = trainer.position.best_epoch
 
     def offer(self, trainer: Trainer) -> None:

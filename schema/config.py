@@ -25,7 +25,7 @@ class Config(BaseModel):
         """
         values = dict(section)
         name = values.pop("preset", None)
-        if name is not None and name not in presets:
+        if name is not None and (not isinstance(name, str) or name not in presets):
             raise ConfigError(f"unknown preset {name!r}", where=where, todo=f"use one of {', '.join(sorted(presets))}")
         base = presets[name].model_dump() if name is not None else {}
         return cls.checked({**base, **values}, where)

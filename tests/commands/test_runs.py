@@ -17,9 +17,26 @@ def test_evaluate_scores_the_split_that_is_asked_for(fmit, trained, tmp_path):
     scored = json.loads(fmit("evaluate", "--run", run, "--split", "dev", "--json").stdout)
     assert list(scored) == ["dev"]
     assert scored["dev"]["toy"]
-    refused = fmit("evaluate", "--run", run, "--split", "valid")
+    assert json.loads(fmit("evaluate", "--run", run, "--split", "valid", "--json").stdout) == scored
+    refused = fmit("evaluate", "--run", run, "--split", "nothing")
     assert refused.exit_code == 1
-    assert "no labelled posts in valid" in refused.stderr
+    assert "no labelled posts in nothing" in refused.stderr
+
+
+def test_a_split_scored_alone_leaves_the_others(fmit, trained, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(trained.run("own", "fmit", 0), run)
+    before = (run / "scores" / "predictions-dev.jsonl").read_bytes()
+    assert fmit("evaluate", "--run", run, "--split", "test").exit_code == 0
+    assert sorted(json.loads((run / "metrics.json").read_text())) == ["dev", "test"]
+    assert (run / "scores" / "predictions-dev.jsonl").read_bytes() == before
+
+
+def test_a_device_that_is_not_here_is_an_error_of_ours(fmit, trained):
+    result = fmit("evaluate", "--run", trained.run("own", "fmit", 0), "--device", "foo")
+    assert (result.exit_code, result.stderr.count("no device 'foo' here")) == (1, 1)
 
 
 def test_predict_writes_a_line_a_post(fmit, trained, tmp_path):
