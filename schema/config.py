@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schema.errors import ConfigError
+
+NEAR = 0.6  # share of letters in common from which a misspelt key has a likely meaning
 
 
 class Config(BaseModel):
@@ -28,34 +31,48 @@ class Config(BaseModel):
         if name is not None and (not isinstance(name, str) or name not in presets):
             raise ConfigError(f"unknown preset {name!r}", where=where, todo=f"use one of {', '.join(sorted(presets))}")
         base = presets[name].model_dump() if name is not None else {}
-        return cls.checked({**base, **values}, where)
+        return cls._validated({**base, **values}, where, "preset")
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str) -> Self:
         """Validate raw values; errors: `params.yaml data.smoke.regions.crop: unknown key, did you mean ...`."""
+        return cls._validated(values, where)
+
+    @classmethod
+    def _validated(cls, values: Mapping[str, Any], where: str, *more: str) -> Self:
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError(_explain(error, where, cls)) from None
+            raise ConfigError(_explain(error, where, cls, *more)) from None
 
 
-def _explain(error: ValidationError, where: str, config: type[BaseModel]) -> str:
+def _explain(error: ValidationError, where: str, config: type[BaseModel], *more: str) -> str:
+    """A line a problem; `more` are keys that a section may hold beside the fields of `config`."""
     lines = []
     for problem in error.errors():
-        path = ".".join(filter(None, [where, *map(str, problem["loc"])]))
+        path = ".".join(filter(None, [where, *(str(part) for part in problem["loc"] if part != "[key]")]))
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _field_names(config), n=1, cutoff=0.4)
-            lines.append(f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
+            lines.append(f"{path}: unknown key, {_instead(problem['loc'], config, more)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: missing")
+        elif problem["type"] == "value_error":  # our own words: they name what was found
+            lines.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
         else:
-            lines.append(f"{path}: {problem['msg']} (found {problem['input']!r})")
+            lines.append(f"{path}: {problem['msg']} (found {reprlib.repr(problem['input'])})")
     return "params.yaml " + "\nparams.yaml ".join(lines)
 
 
-def _field_names(config: type[BaseModel]) -> list[str]:
-    names = list(config.model_fields)
-    for field in config.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names += list(field.annotation.model_fields)
-    return names
+def _instead(place: tuple[int | str, ...], config: type[BaseModel], more: tuple[str, ...]) -> str:
+    """The nearest key of the section that holds the unknown one, or all of them where none is near."""
+    for part in place[:-1]:
+        config = _inner(config, part) or config
+    known = [*config.model_fields, *(more if len(place) == 1 else ())]
+    near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=NEAR)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def _inner(config: type[BaseModel], part: int | str) -> type[BaseModel] | None:
+    """The configuration class that a field holds, or holds values of; None for any other step of a path."""
+    field = config.model_fields.get(str(part))
+    held = (field.annotation, *get_args(field.annotation)) if field else ()
+    return next((one for one in held if isinstance(one, type) and issubclass(one, BaseModel)), None)

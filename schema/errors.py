@@ -1,14 +1,24 @@
 """One family of errors. The CLI turns any of them into exit code 1 and a message without a traceback."""
 
+LINE_CHARS = 500  # of a message: posts hold words of thousands of characters, and messages quote them
+
+
+def _short(text: str) -> str:
+    lines = [
+        line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({len(line)} characters)"
+        for line in text.split("\n")
+    ]
+    return "\n".join(lines)
+
 
 class FmitError(Exception):
     """Says what is wrong, where (file:line, row or key), what was found, and what to do next."""
 
     def __init__(self, what: str, *, where: str = "", found: str = "", todo: str = "") -> None:
         self.what, self.where, self.found, self.todo = what, where, found, todo
-        message = f"{where}: {what}" if where else what
+        message = _short(f"{where}: {what}" if where else what)
         if found:
-            message += f" (found {found})"
+            message += f" (found {_short(found)})"
         if todo:
             message += f"; {todo}"
         super().__init__(message)

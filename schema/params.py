@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schema.config import Config
 from schema.errors import ConfigError
 
 Section = dict[str, Any]
 EvaluatedSplit = Literal["train", "dev", "test"]
+NAME = re.compile(r"\w[\w-]*")  # becomes a folder, a DVC stage and a key that DVC splits at dots
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no name: letters, digits, _ and - make one")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once: of two blocks of one name, PyYAML would silently drop the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise _TwiceError(key.value, seen[key.value], line)
+                seen[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+class _TwiceError(Exception):
+    """A key, and the two lines where it stands."""
+
+    def __init__(self, key: str, first: int, line: int) -> None:
+        self.key, self.first, self.line = key, first, line
 
 
 class Dataset(Config):
@@ -46,14 +79,14 @@ class Report(Config):
 class Params(Config):
     """The whole file. `draw` holds the settings of datasets that the project draws by itself."""
 
-    datasets: tuple[str, ...] = ()
-    train_on: tuple[str, ...] = ()
-    approaches: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
+    datasets: tuple[Name, ...] = ()
+    train_on: tuple[Name, ...] = ()
+    approaches: tuple[Name, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
-    draw: dict[str, Section] = Field(default_factory=dict)
-    data: dict[str, Dataset]
+    draw: dict[Name, Section] = Field(default_factory=dict)
+    data: dict[Name, Dataset]
 
     def dataset(self, name: str) -> Dataset:
         if name not in self.data:
@@ -72,10 +105,18 @@ class Params(Config):
 def read_params(path: Path) -> Params:
     """Read and check `params.yaml`; raises ConfigError with the key and the nearest known name."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise ConfigError(
             "no params file", where=str(path), todo="run in the project's folder, or give --params"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("cannot be read", where=str(path), found=str(error)) from None
+    except _TwiceError as twice:
+        raise ConfigError(
+            f"the key {twice.key!r} stands here and in line {twice.first}",
+            where=f"{path}:{twice.line}",
+            todo="keep one of the two",
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError("not valid YAML", where=str(path), found=" ".join(str(error).split())) from None

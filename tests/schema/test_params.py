@@ -37,6 +37,17 @@ def test_sections_of_a_dataset(tmp_path):
         (GOOD.replace("datasets", "dataset"), r"params.yaml dataset: unknown key, did you mean datasets\?"),
         (GOOD.replace("regions: {}", "region: {}"), r"params.yaml data.a.regions: missing"),
         (GOOD.replace("[dev, test]", "[valid]"), "evaluate.splits.0: .*'train', 'dev' or 'test'"),
+        (GOOD + "  a: {}\n", r"params.yaml:7: the key 'a' stands here and in line 6; keep one of the two"),
+        (GOOD + "seeds: [0]\nseeds: [1]\n", r"params.yaml:8: the key 'seeds' stands here and in line 7"),
+        (
+            GOOD.replace("  a:", "  ../x:"),
+            r"params.yaml data.../x: '../x' is no name: letters, digits, _ and - make one",
+        ),
+        (GOOD.replace("[a]", "[a/b]"), "datasets.0: 'a/b' is no name"),
+        (GOOD.replace("{a: {preset", "{a.b: {preset"), "draw.a.b: 'a.b' is no name"),
+        (GOOD + "train_on: ['']\n", "train_on.0: '' is no name"),
+        (GOOD + "seeds: [-1]\n", r"seeds.0: .*greater than or equal to 0 \(found -1\)"),
+        (GOOD + f"seeds: [{2**63}]\n", "seeds.0: .*less than"),
         ("a: [", "not valid YAML"),
         ("- a", "not a mapping"),
     ],
@@ -44,6 +55,22 @@ def test_sections_of_a_dataset(tmp_path):
 def test_bad_files(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         read_params(write(tmp_path, text))
+
+
+def test_merged_keys_may_be_overridden(tmp_path):
+    text = "x: &base {source: {}, phrases: {}, ground: {}, regions: {}}\ndata: {a: {<<: *base, pack: p}}\n"
+    with pytest.raises(ConfigError, match="params.yaml x: unknown key"):
+        read_params(write(tmp_path, text))  # read so far: the merge itself is no repeat
+    anchored = "data:\n  a: &a {source: {}, phrases: {}, ground: {}, regions: {}, pack: p}\n  b: {<<: *a, pack: q}\n"
+    assert read_params(write(tmp_path, anchored)).dataset("b").pack == "q"
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="params.yaml: cannot be read"):
+        read_params(tmp_path / "params.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_params(tmp_path)
 
 
 def test_a_file_that_is_not_there(tmp_path):
