@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from commands import cache, doctor, embedded, look, models, pack, runs, stages
+from commands import cache, compare, doctor, embedded, look, models, pack, runs, stages
 from schema.errors import FmitError
 
 
@@ -40,7 +40,7 @@ def main(quiet: bool) -> None:
     """
 
 
-for group in (stages, runs, look, doctor, models, cache, pack, embedded):
+for group in (stages, runs, compare, look, doctor, models, cache, pack, embedded):
     for command in group.COMMANDS:
         main.add_command(command)
 

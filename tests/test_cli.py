@@ -48,6 +48,7 @@ def home(trained, tmp_path_factory):
         shutil.copytree(trained.root / name, root / name)
     for old, new in (("data/own", "data/smoke"), ("out/own", "out/smoke"), ("runs/own-fmit-0", "runs/smoke-fmit-0")):
         (root / old).rename(root / new)
+    shutil.copytree(root / "runs/smoke-fmit-0", root / "runs/smoke-bert-crf-0")  # a second run to compare with
     shutil.copy(root / "data/smoke/test.jsonl", root / "posts.jsonl")
     text = own.PARAMS.replace("own", "smoke")
     (root / "params.yaml").write_text(text.replace("draw: {}", "draw: {smoke: {n_train: 0, n_dev: 80, n_test: 0}}"))
