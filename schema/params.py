@@ -104,6 +104,11 @@ class Params(Config):
 
 def read_params(path: Path) -> Params:
     """Read and check `params.yaml`; raises ConfigError with the key and the nearest known name."""
+    return Params.checked(read_values(path), "").model_copy()
+
+
+def read_values(path: Path) -> Mapping[str, Any]:
+    """A file of parameters, not checked yet; raises ConfigError for one that is not there or is no mapping."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
@@ -122,4 +127,4 @@ def read_params(path: Path) -> Params:
         raise ConfigError("not valid YAML", where=str(path), found=" ".join(str(error).split())) from None
     if not isinstance(values, Mapping):
         raise ConfigError("not a mapping", where=str(path), todo="it starts with keys such as datasets: and data:")
-    return Params.checked(values, "").model_copy()
+    return values
