@@ -37,6 +37,7 @@ __all__ = ["Objects", "Pack", "PackMeta", "write_pack"]
 
 VERSION = 1
 META = "meta.json"
+GRID = "grid"  # the folder of a pack's second pack
 
 
 @dataclass(frozen=True)
@@ -64,25 +65,28 @@ class PackMeta:
 
 
 def write_pack(
-    folder: str | Path, meta: PackMeta, posts: Iterable[tuple[str, Objects]], n_buckets: int | None = None
+    folder: str | Path,
+    meta: PackMeta,
+    posts: Iterable[tuple[str, Objects]],
+    n_buckets: int | None = None,
+    *,
+    grid: tuple[PackMeta, Iterable[tuple[str, Objects]]] | None = None,
 ) -> None:
     """Publish a pack of (post id, objects), given in any order, as one folder; an old pack there is replaced.
 
-    No more than one bucket is held in memory. PackError for a repeated id, or features of another width or dtype than
-    `meta` says. `n_buckets`, where given, must be that of `meta`.
+    `grid`: meta and (picture digest, cells) of the pack in it; the bytes beside it do not depend on it. No more than
+    one bucket is held in memory. PackError for a repeated id, or features of another width or dtype than `meta` says.
+    `n_buckets`, where given, must be that of `meta`.
     """
     if n_buckets not in (None, meta.n_buckets):
         raise PackError("two numbers of buckets", found=f"{n_buckets}, and {meta.n_buckets} in the pack's meta")
     folder = Path(folder)
     try:
         with atomic.folder(folder) as new:
-            with contextlib.closing(Spool(new / "spool", np.dtype(meta.dtype), meta.dim)) as spool:
-                for post_id, objects in posts:
-                    spool.add(post_id, objects)
-                _write_buckets(spool, meta, new, folder)
-            (new / "spool").unlink()
-            text = json.dumps({"schema_version": VERSION, **asdict(meta)}, indent=1, sort_keys=True, ensure_ascii=False)
-            (new / META).write_bytes((text + "\n").encode())
+            _fill(new, folder, meta, posts)
+            if grid is not None:
+                (new / GRID).mkdir()
+                _fill(new / GRID, folder / GRID, *grid)
     except OSError as error:
         raise PackError(
             f"the pack cannot be written: {error.strerror or error}",
@@ -112,6 +116,11 @@ class Pack:
         return post_id in self._bucket(post_id).rows
 
     @property
+    def grid(self) -> Pack | None:
+        """The cells of each distinct picture, by digest; None where the pack was made without."""
+        return type(self)(self.folder / GRID) if (self.folder / GRID).is_dir() else None
+
+    @property
     def ids(self) -> list[str]:
         """All post ids, sorted."""
         return sorted(one for index in range(self.meta.n_buckets) for one in self._open(index).rows)
@@ -122,21 +131,21 @@ class Pack:
         return StoredObjects(*place)
 
     def verify(self) -> list[str]:
-        """What is wrong with the pack's files, a line each; empty when every byte is as it was written."""
-        problems = []
+        """What is wrong with the pack's files, its grid's too, a line each; empty when all bytes are as written."""
+        problems = self.grid.verify() if self.grid is not None else []
         for index in range(self.meta.n_buckets):
             try:
                 verify_bucket(self.folder / bucket_name(index))
                 self._open(index)
             except PackError as error:
                 problems.append(str(error))
-        known = {META, *(bucket_name(index) for index in range(self.meta.n_buckets))}
+        known = {META, GRID, *(bucket_name(index) for index in range(self.meta.n_buckets))}
         return problems + [
             f"{path}: not of this pack" for path in sorted(self.folder.iterdir()) if path.name not in known
         ]
 
     def digest(self) -> str:
-        """sha256 over the content: width, dtype, general words, posts; the number of buckets does not matter."""
+        """sha256 over width, dtype, general words, posts; neither the number of buckets nor the grid matters."""
         posts = {}
         for index in range(self.meta.n_buckets):
             posts.update(self._open(index).digests())
@@ -163,6 +172,17 @@ class Pack:
             path, meta = self.folder / bucket_name(index), self.meta
             self._buckets[index] = Bucket(path, index, meta.n_buckets, (meta.dtype, meta.dim))
         return self._buckets[index]
+
+
+def _fill(new: Path, old: Path, meta: PackMeta, posts: Iterable[tuple[str, Objects]]) -> None:
+    """Write a pack into the empty folder `new`; `old` is where the one before it may lie."""
+    with contextlib.closing(Spool(new / "spool", np.dtype(meta.dtype), meta.dim)) as spool:
+        for post_id, objects in posts:
+            spool.add(post_id, objects)
+        _write_buckets(spool, meta, new, old)
+    (new / "spool").unlink()
+    text = json.dumps({"schema_version": VERSION, **asdict(meta)}, indent=1, sort_keys=True, ensure_ascii=False)
+    (new / META).write_bytes((text + "\n").encode())
 
 
 def _write_buckets(spool: Spool, meta: PackMeta, new: Path, old: Path) -> None:

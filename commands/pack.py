@@ -27,15 +27,17 @@ def verify(pack: Path, as_json: bool) -> None:
     from schema.errors import PackError
 
     opened = Pack.open(pack)
-    problems, meta = opened.verify(), opened.meta
+    problems, meta, grid = opened.verify(), opened.meta, opened.grid
     n_posts = None if problems else len(opened.ids)
+    n_pictures = None if problems or grid is None else len(grid.ids)
     if as_json:
         shape = {"dim": meta.dim, "dtype": meta.dtype, "n_buckets": meta.n_buckets, "toy": meta.toy}
-        print_json({"pack": str(pack), **shape, "n_posts": n_posts, "problems": problems})
+        print_json({"pack": str(pack), **shape, "n_posts": n_posts, "n_grid": n_pictures, "problems": problems})
     else:
         for problem in problems:
             click.echo(problem)
         state = f"{len(problems)} problem(s)" if problems else f"clean, {n_posts} posts"
+        state += f", grid of {n_pictures} pictures" if n_pictures is not None else ""
         click.echo(f"verify {pack}: {meta.n_buckets} buckets of {meta.dim} x {meta.dtype}, {state}")
     if problems:
         todo = "pull the pack, run the regions stage, or import it again"
@@ -88,7 +90,10 @@ def import_(
 @params_option
 @json_option
 def export(pack: Path, dataset: str, out: Path, params_path: Path, as_json: bool) -> None:
-    """Write a pack's objects as the table that `fmit pack import` takes: equal packs give equal bytes."""
+    """Write a pack's objects as the table that `fmit pack import` takes: equal packs give equal bytes.
+
+    A grid in the pack stays behind: its cells belong to pictures, the table's rows to posts.
+    """
     from cache import exchange, tables
     from cache.packs import Pack
     from project import Project
@@ -96,7 +101,10 @@ def export(pack: Path, dataset: str, out: Path, params_path: Path, as_json: bool
     project = Project.open(params_path)
     project.params.dataset(dataset)
     posts = tables.read_posts(project.out(dataset, "posts.parquet"))
-    n_rows = exchange.export_features(Pack.open(pack), posts, out)
+    opened = Pack.open(pack)
+    n_rows = exchange.export_features(opened, posts, out)
+    if opened.grid is not None:
+        note("the pack's grid is not in the table")
     if as_json:
         print_json({"n_rows": n_rows, "n_posts": len(posts.posts), "out": str(out)})
     else:

@@ -18,12 +18,12 @@ from schema.records import SOURCES, Post, Region, Source
 KEPT: dict[str, tuple[Source, ...]] = {
     "all": SOURCES,
     "grid": ("image",),  # cells are pieces of the image
+    "grounded": ("general", "phrase"),  # no whole image
     "phrases": ("phrase",),
     "general": ("general",),
     "image": ("image",),
     "none": (),
 }
-GRID = "grid"  # the folder of grid cells, beside a dataset's pack
 RANDOM_BOXES, RANDOM_GROUNDER = "random-boxes", "random"
 ObjectSource = Callable[[Post], Objects]
 
@@ -71,21 +71,21 @@ def no_objects(post: Post) -> Objects:
 
 
 def open_pack(config: TrainConfig, path: Path | None) -> Pack | None:
-    """The pack at `path`, or the grid beside it where the setting reads that; None where nothing is read or given.
+    """The pack at `path`, or the grid in it where the setting reads that; None where text is enough.
 
     Raises PackError where the setting needs a pack that is not there.
     """
-    if path is None:
-        if config.objects != "none":
-            raise PackError("this setting reads objects", found="no pack", todo="give the dataset's pack")
+    if config.objects == "none" and (path is None or not path.exists()):
         return None
+    if path is None:
+        raise PackError("this setting reads objects", found="no pack", todo="give the dataset's pack")
     if config.objects != "grid":
         return Pack.open(path)
-    grid = path.with_name(GRID)
-    if not grid.is_dir():
+    grid = Pack.open(path).grid
+    if grid is None:
         todo = "set regions.grid: true for this dataset and run its regions stage"
-        raise PackError("this setting reads the 7x7 grid", where=str(grid), found="no such pack", todo=todo)
-    return Pack.open(grid)
+        raise PackError("this setting reads the 7x7 grid", where=str(path), found="a pack without it", todo=todo)
+    return grid
 
 
 def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> ObjectSource:

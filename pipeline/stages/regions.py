@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cache import tables
-from cache.packs import PackMeta, write_pack
+from cache.packs import Objects, PackMeta, write_pack
 from cache.store import Store
 from cache.tables import Posts
 from pipeline.engine import Progress, Tally, silent
@@ -33,7 +33,7 @@ def run(
     *,
     phrases: Path | None = None,
 ) -> Tally:
-    """Publish the pack `out`, and with `grid: true` a pack of cells by picture digest, `grid`, beside it.
+    """Publish the pack `out`; with `grid: true` there is a pack of cells by picture digest in it.
 
     `images` is the folder of the pictures; `phrases` is read for `no_image: paper` alone.
     """
@@ -45,9 +45,11 @@ def run(
         objects, tally = extract_objects(
             found.posts, chosen, found.labels, config, net, images, store, progress, phrases=parsed
         )
-        write_pack(out, meta, objects)
+        cells = None
         if config.grid:
-            tally += _write_grid(config, net, found, images, out.with_name("grid"), store, meta)
+            more, cells = _grid(config, net, found, images, store, meta)
+            tally += more
+        write_pack(out, meta, objects, grid=cells)
     return tally
 
 
@@ -72,10 +74,9 @@ def _meta(config: RegionsConfig, net: FeatureNet, found: Posts, before: Mapping[
     )
 
 
-def _write_grid(
-    config: RegionsConfig, net: FeatureNet, found: Posts, images: Path, out: Path, store: Store, meta: PackMeta
-) -> Tally:
+def _grid(
+    config: RegionsConfig, net: FeatureNet, found: Posts, images: Path, store: Store, meta: PackMeta
+) -> tuple[Tally, tuple[PackMeta, Iterator[tuple[str, Objects]]]]:
     cells, tally = grid.extract_grids(found.posts, config, net, images, store)
     regions = {"regions": meta.provenance["regions"]}
-    write_pack(out, PackMeta(net.dim, grid.DTYPE, config.n_buckets, (), net.toy, regions), cells)
-    return tally
+    return tally, (PackMeta(net.dim, grid.DTYPE, config.n_buckets, (), net.toy, regions), cells)

@@ -206,3 +206,25 @@ def test_a_failed_writer_leaves_the_old_pack(pack: Pack) -> None:
         write_pack(pack.folder, META, broken())
     assert Pack.open(pack.folder).digest() == digest
     assert pack.verify() == []
+
+
+def test_a_pack_may_hold_a_second_one(pack: Pack, tmp_path: Path) -> None:
+    cells = {f"{index:064x}": Objects(make_objects(2, "float32", 4).features, ()) for index in range(9)}
+    cells = {name: Objects(one.features, make_objects(2).regions) for name, one in cells.items()}
+    meta = PackMeta(4, "float32", 3, ())
+    bare = {path.name: path.read_bytes() for path in pack.folder.iterdir()}
+    write_pack(pack.folder, META, make_posts().items(), grid=(meta, cells.items()))
+    both = Pack.open(pack.folder)
+    assert {path.name: path.read_bytes() for path in pack.folder.iterdir() if path.is_file()} == bare
+    assert both.digest() == Pack.open(pack.folder).digest() == pack.digest()
+    assert (both.verify(), both.grid.ids, both.grid.meta, both.grid.grid) == ([], sorted(cells), meta, None)
+    times = {path.name: path.stat().st_mtime_ns for path in (pack.folder / "grid").glob("bucket-*")}
+    write_pack(pack.folder, META, make_posts(61).items(), grid=(meta, cells.items()))
+    assert {path.name: path.stat().st_mtime_ns for path in (pack.folder / "grid").glob("bucket-*")} == times
+    path = pack.folder / "grid" / bucket_name(1)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    (pack.folder / "grid" / "more").write_bytes(b"")
+    problems = Pack.open(pack.folder).verify()
+    assert [str(path) in problems[0], str(path.with_name("more")) in problems[-1], len(problems)] == [True, True, 2]
+    write_pack(pack.folder, META, make_posts().items())
+    assert Pack.open(pack.folder).grid is None

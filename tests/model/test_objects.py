@@ -109,20 +109,22 @@ def test_the_pack_must_hold_the_posts(tmp_path: Path) -> None:
         source_of(config, pack, [POST, post(7, "dev", ["x"], None)])
 
 
-def test_text_alone_needs_no_pack() -> None:
+def test_text_alone_needs_no_pack(tmp_path: Path) -> None:
     with pytest.raises(PackError, match=r"this setting reads objects \(found no pack\)"):
         open_pack(tiny_config(Path("none")), None)
     config = tiny_config(Path("none"), objects="none")
     assert open_pack(config, None) is None
+    assert open_pack(config, tmp_path / "pack") is None
     assert source_of(config, None, [POST])(POST).regions == ()
 
 
 def test_the_grid_goes_by_pictures(tmp_path: Path) -> None:
     config = tiny_config(Path("none"), objects="grid")
-    with pytest.raises(PackError, match=r"no such pack\); set regions.grid: true"):
+    make_pack(tmp_path / "pack")
+    with pytest.raises(PackError, match=r"a pack without it\); set regions.grid: true"):
         open_pack(config, tmp_path / "pack")
-    picture = POST.images[0]
-    make_pack(tmp_path / "grid", picture.digest)
+    picture, meta = POST.images[0], PackMeta(1, "float32", 1, ())
+    write_pack(tmp_path / "pack", meta, [(POST.id, OBJECTS)], grid=(meta, [(picture.digest, OBJECTS)]))
     pack = open_pack(config, tmp_path / "pack")
     lost = replace(picture, state="missing", digest="")
     two = replace(POST, images=(lost, picture, picture))

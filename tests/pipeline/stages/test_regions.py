@@ -57,7 +57,7 @@ def run(folder, settings, out="pack", **more):
 
 
 def contents(pack):
-    return {path.name: path.read_bytes() for path in sorted(pack.iterdir())}
+    return {path.name: path.read_bytes() for path in sorted(pack.iterdir()) if path.is_file()}
 
 
 def test_pack(tmp_path):
@@ -107,17 +107,34 @@ def test_one_post_added_changes_one_file(tmp_path):
     assert len([name for name in after if after[name] != before[name]]) == 1
 
 
-def test_the_grid_is_a_pack_of_its_own(tmp_path):
+def test_the_grid_is_a_pack_in_the_pack(tmp_path):
     posts, _ = dataset(tmp_path, 6)
     run(tmp_path, config(tmp_path))
-    assert not (tmp_path / "grid").exists(), "off by default"
-    before = contents(tmp_path / "pack")
+    assert Pack.open(tmp_path / "pack").grid is None, "off by default"
+    before, digest = contents(tmp_path / "pack"), Pack.open(tmp_path / "pack").digest()
     assert run(tmp_path, config(tmp_path, grid=True)) == Tally("regions", 9 + 4, 4)
-    assert contents(tmp_path / "pack") == before
-    grid = Pack.open(tmp_path / "grid")
+    pack = Pack.open(tmp_path / "pack")
+    assert (contents(tmp_path / "pack"), pack.digest()) == (before, digest), "nothing else changes"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["images", "pack", "store"]
+    grid = pack.grid
     assert grid.ids == sorted(image.digest for one in posts for image in one.images)
     assert grid.read(posts[1].images[0].digest).features.shape == (9, 8)
     assert (grid.meta.dtype, grid.meta.toy, grid.meta.provenance["regions"]["toy"]) == ("float16", True, True)
+    run(tmp_path, config(tmp_path))
+    assert Pack.open(tmp_path / "pack").grid is None, "and off again"
+
+
+def test_one_picture_more_changes_one_file_of_pack_and_grid_each(tmp_path):
+    posts, boxes = dataset(tmp_path, 6)
+    settings = config(tmp_path, grid=True)
+    run(tmp_path, settings)
+    before, before_grid = contents(tmp_path / "pack"), contents(tmp_path / "pack" / "grid")
+    more = post("new", picture(tmp_path / "images", "new.png", seed=99))
+    write(tmp_path, [more, *posts], boxes + [chosen("new", word, (1, 1, 9, 9)) for word in LABELS.general_words])
+    assert run(tmp_path, settings).n_computed == 3
+    after, after_grid = contents(tmp_path / "pack"), contents(tmp_path / "pack" / "grid")
+    assert len([name for name in after if after[name] != before[name]]) == 1
+    assert len([name for name in after_grid if after_grid[name] != before_grid[name]]) == 1
 
 
 def test_no_image_as_in_the_paper_reads_the_phrases(tmp_path):
