@@ -25,7 +25,7 @@ from model.approaches import approach
 from model.card import card
 from model.config import TrainConfig
 from model.tagger import Setting, Tagger
-from schema.errors import PackError, RunError
+from schema.errors import FmitError, PackError, RunError, WeightsError
 from schema.labels import LabelSet
 
 SCHEMA_VERSION = 1  # of config.json and the folder's layout
@@ -71,38 +71,42 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> RunInfo:
-        """The inverse; raises RunError for another layout."""
-        if values.get("schema_version") != SCHEMA_VERSION:
-            found = f"version {values.get('schema_version')}"
-            raise RunError(
-                f"a run of another layout than {SCHEMA_VERSION}", where=where, found=found, todo="train again"
+        """The inverse; raises RunError for another layout, or for JSON that is no run."""
+        version = values.get("schema_version") if isinstance(values, Mapping) else None
+        if version != SCHEMA_VERSION:
+            found, todo = f"version {version}", "train again"
+            raise RunError(f"a run of another layout than {SCHEMA_VERSION}", where=where, found=found, todo=todo)
+        try:
+            rest = {name: values[name] for name in ("approach", "seed", "inputs", "n_posts", "dev", "versions")}
+            types, aliases = values["labels"]
+            return cls(
+                config=TrainConfig.checked(values["config"], "config"),
+                labels=LabelSet(dict(types), dict(aliases)),
+                pack=PackMeta(**values["pack"]) if values["pack"] else None,
+                **rest,
             )
-        rest = {name: values[name] for name in ("approach", "seed", "inputs", "n_posts", "dev", "versions")}
-        types, aliases = values["labels"]
-        return cls(
-            config=TrainConfig.checked(values["config"], "config"),
-            labels=LabelSet(dict(types), dict(aliases)),
-            pack=PackMeta(**values["pack"]) if values["pack"] else None,
-            **rest,
-        )
+        except (KeyError, TypeError, ValueError, AttributeError, FmitError) as error:
+            found = f"{type(error).__name__} {error}"
+            raise RunError("config.json is no run's", where=where, found=found, todo="train again") from None
 
     def check_pack(self, meta: PackMeta, where: str) -> None:
         """Raises PackError for features that other region weights made: this run's numbers mean nothing there."""
         if self.pack is None or self.config.objects == "none":
             return
-        ours, theirs = region_net(self.pack), region_net(meta)
-        if ours != theirs or meta.dim != self.pack.dim:
+        ours, theirs = region_net(self.pack) | {"dim": self.pack.dim}, region_net(meta) | {"dim": meta.dim}
+        if differing := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
+            told = ", ".join(f"{name} {ours.get(name)}" for name in differing)
             raise PackError(
-                f"the run was trained on region features of {ours}",
+                f"the run was trained on region features with {told}",
                 where=where,
-                found=theirs,
+                found=", ".join(f"{name} {theirs.get(name)}" for name in differing),
                 todo="make the pack with the run's region weights, or train on this one",
             )
 
 
-def region_net(meta: PackMeta) -> str:
-    """What computed a pack's features, as one line that equals another pack's only where the numbers do."""
-    return json.dumps(meta.provenance.get("regions", {}).get("identity", {}), sort_keys=True)
+def region_net(meta: PackMeta) -> dict[str, Any]:
+    """What computed a pack's features: equal to another pack's only where the numbers are."""
+    return dict(meta.provenance.get("regions", {}).get("identity", {}))
 
 
 def versions() -> dict[str, str]:
@@ -142,12 +146,18 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "weights.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         todo = "train it, or pull it (dvc pull)"
         raise RunError("no readable run", where=str(folder), found=type(error).__name__, todo=todo) from None
     info = RunInfo.from_json(values, str(folder))
     rng = torch.get_rng_state()  # building draws weights that the run's replace
-    tagger = approach(info.approach).build(Setting(info.config, info.labels, info.object_dim, folder / "encoder"))
+    try:
+        tagger = approach(info.approach).build(Setting(info.config, info.labels, info.object_dim, folder / "encoder"))
+    except WeightsError as error:
+        todo = "pull the run again (dvc pull), or train again"
+        raise RunError(
+            "the run lacks its encoder's files", where=str(folder / "encoder"), found=error.found, todo=todo
+        ) from None
     torch.set_rng_state(rng)
     try:
         tagger.load_state_dict(weights)

@@ -27,25 +27,26 @@ def run(
     splits: Sequence[str],
     out: Path | None = None,
     *,
+    asked: Sequence[str] = (),
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Predict and score the named splits that the dataset has; returns their part of metrics.json.
+    """Predict and score the named splits that the dataset has, and those asked for; returns their part of metrics.json.
 
     Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split,
     `metrics.json`, and `confusion.csv` of the first split. Splits that the same weights were scored on before stay.
-    Raises DataError where none of those named has labelled posts.
+    Raises DataError where one that was asked for has no labelled posts, or none of those named has.
     """
     out = out or folder
     trained, table = Run.load(folder, device), read_posts(posts)
     opened = open_pack(trained.info.config, pack)
     found: dict[str, list[Prediction]] = {}
-    for split in splits:
+    for split in dict.fromkeys((*splits, *asked)):
         chosen = [post for post in table.posts if post.split == split]
         if any(post.tags is not None for post in chosen):
             found[split] = trained.predict_pack(chosen, opened, progress)
-    if not found:
-        raise DataError(f"no labelled posts in {', '.join(splits)}", where=str(posts), todo="see evaluate.splits")
+    if lost := [split for split in asked if split not in found] or ([] if found else splits):
+        raise DataError(f"no labelled posts in {', '.join(lost)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
     identity = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
     metrics = {split: metrics_of(split, found[split], types, trained.info.toy) | identity for split in found}

@@ -78,11 +78,12 @@ def _post(row: _Row, reader: TagReader, path: Path, number: int) -> RawPost:
         raise DataError("a post has either tokens or text", found=", ".join(row), todo="give one of the two")
     make = _from_tokens if "tokens" in row else _from_text
     words, text, offsets, tags = make(row, reader, path, number)
-    try:
-        f"{name}{text}".encode()
-    except UnicodeEncodeError:
-        raise DataError("half of a surrogate pair", found=repr(text), todo="write whole characters") from None
     images = _strings(row, "images") if "images" in row else ()
+    for part in (str(name), text, *images):
+        try:
+            part.encode()
+        except UnicodeEncodeError:
+            raise DataError("half of a surrogate pair", found=repr(part), todo="write whole characters") from None
     return RawPost(f"{path}:{number}", str(name), words, text, offsets, tags, images)
 
 

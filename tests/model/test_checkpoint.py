@@ -85,7 +85,8 @@ def test_other_region_weights_are_refused(encoder: Path) -> None:
     other = {"regions": {"identity": {"name": "resnet152"}}}
     for meta in (replace(info.pack, provenance=other), replace(info.pack, dim=DIM + 1)):
         with pytest.raises(
-            PackError, match=r"the run was trained on region features of .*; make the pack with the run"
+            PackError,
+            match=r"region features with (name toy|dim \d+) \(found (name resnet152|dim \d+)\); make the pack",
         ):
             info.check_pack(meta, "pack")
         replace(info, config=tiny_config(encoder, objects="none")).check_pack(meta, "pack")
@@ -103,7 +104,28 @@ def test_incomplete_and_foreign_runs(encoder: Path, run_folder: Path, tmp_path: 
     (run / "config.json").write_text(json.dumps({**values, "schema_version": 99}))
     with pytest.raises(RunError, match=r"another layout than 1 \(found version 99\); train again"):
         load_run(run)
+    for broken in ("[]", "{}", "null", "3"):
+        (run / "config.json").write_text(broken)
+        with pytest.raises(RunError, match=r"another layout than 1 \(found version None\); train again"):
+            load_run(run)
+    for name, value in (("labels", 3), ("pack", {"dim": 0}), ("config", {"width": 3}), ("seed", None)):
+        partial = {**values, name: value} if value is not None else {k: v for k, v in values.items() if k != name}
+        (run / "config.json").write_text(json.dumps(partial))
+        with pytest.raises(RunError, match=r"config.json is no run's \(found .*; train again"):
+            load_run(run)
+    (run / "config.json").write_bytes(b"\xff")
+    with pytest.raises(RunError, match="no readable run"):
+        load_run(run)
     (run / "config.json").write_text(json.dumps(values))
+    (run / "encoder").rename(run / "elsewhere")
+    with pytest.raises(
+        RunError, match=r"run/encoder: the run lacks its encoder's files \(found .*\); pull the run again"
+    ):
+        load_run(run)
+    (run / "elsewhere").rename(run / "encoder")
+    (run / "encoder" / "config.json").unlink()
+    with pytest.raises(RunError, match="the run lacks its encoder's files"):
+        load_run(run)
     (run / "weights.safetensors").write_bytes(b"no tensors here, sorry")
     with pytest.raises(RunError, match="no readable run"):
         load_run(run)

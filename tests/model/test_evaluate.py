@@ -75,3 +75,12 @@ def test_no_labelled_posts(run_folder: Path, dataset: tuple[Path, Path], tmp_pat
     with pytest.raises(DataError, match=r"no labelled posts in predict; see evaluate\.splits"):
         evaluate.run(run_folder, *dataset, ["predict"], tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_split_that_was_asked_for_is_never_left_out_in_silence(
+    run_folder: Path, dataset: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"no labelled posts in predict; see"):
+        evaluate.run(run_folder, *dataset, [], tmp_path, asked=["dev", "predict"], device="cpu")
+    assert not list(tmp_path.iterdir())
+    assert list(evaluate.run(run_folder, *dataset, [], tmp_path, asked=["dev"], device="cpu")) == ["dev"]

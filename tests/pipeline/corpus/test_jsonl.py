@@ -67,6 +67,7 @@ def text_post(text="Oslo now", **entity):
         ({"id": "1", "text": 3}, "text is no string"),
         ({"id": "1", "text": "a", "entities": {}}, "entities is no list"),
         ('{"id": "1", "tokens": ["\\ud83d"]}', "half of a surrogate pair"),
+        ('{"id": "1", "tokens": ["a"], "images": ["\\ud83d.png"]}', "half of a surrogate pair"),
         (text_post(end=3), r"entity 'Osl' \[0, 3\) cuts a token \(found 'Oslo'\); move the entity's ends"),
         (text_post(start=5, end=7), r"entity 'no' \[5, 7\) cuts a token \(found 'now'\)"),
         (text_post(start=2, end=8), r"entity 'lo now' \[2, 8\) cuts a token \(found 'Oslo'\)"),
