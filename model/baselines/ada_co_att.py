@@ -1,0 +1,82 @@
+"""Ada-Co-ATT: Zhang et al., Adaptive Co-attention Network for Named Entity Recognition in Tweets (AAAI 2018).
+
+B posts, N words, M cells of the 7x7 grid, D the pack's width, d = 2H the width of a word in context.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model.baselines.additive import AdditiveAttention
+from model.baselines.cnn_bilstm_crf import HIDDEN, CnnBiLSTMCRF
+from model.baselines.recurrent import WordTable, build_table
+from model.batch import Batch
+from model.tagger import Setting
+from model.vocabulary import Vocabulary
+
+UNITS = 200  # of both attentions: the public code's; the paper names none
+
+
+class CoAttention(nn.Module):
+    """The network between BiLSTM and CRF, for each word h_t; cells v_i are tanh(W_I v + b) of the pack's, of width d.
+
+    Word-guided visual attention: alpha_t = softmax(w . tanh(W_v v_i (+) (W_h h_t + b))), v_t = sum_i alpha_ti v_i.
+    Image-guided textual attention: beta_t = softmax(w . tanh(W_x h_j (+) (W_v v_t + b))), x_t = sum_j beta_tj h_j.
+    Fusion gate: g_t = sigmoid(W [tanh(W v_t + b); tanh(W x_t + b)]), m_t = g_t tanh(..v_t) + (1 - g_t) tanh(..x_t).
+    Filtration gate: s_t = sigmoid(W [h_t; m_t] + b), u_t = s_t tanh(W m_t + b), and W [h_t; u_t] goes on. Both gates
+    are one number a word. Where a post has no picture, v_t is zero: ours.
+
+    The paper reads (+) as a concatenation, with which alpha_t would not depend on h_t (see AdditiveAttention); ours is
+    the sum, as in the attention that it follows (Yang et al. 2016). In the public code the filtration gate sees m_t
+    alone; here, as in the paper, h_t too.
+    """
+
+    def __init__(self, width: int, object_dim: int) -> None:
+        super().__init__()
+        self.cells = nn.Linear(object_dim, width)
+        self.visual = AdditiveAttention(width, width, UNITS)
+        self.textual = AdditiveAttention(width, width, UNITS)
+        self.new_visual, self.new_textual = nn.Linear(width, width), nn.Linear(width, width)
+        self.fusion = nn.Linear(2 * width, 1)
+        self.filtration = nn.Linear(2 * width, 1)
+        self.reserved = nn.Linear(width, width)
+        self.joined = nn.Linear(2 * width, width)
+
+    def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
+        """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""
+        cells = self.cells(cells).tanh()
+        seen = self.visual(words, cells, cell_mask) @ cells  # v_t, [B, N, d]
+        read = self.textual(seen, words, word_mask) @ words.masked_fill(~word_mask[..., None], 0.0)  # x_t
+        visual, textual = self.new_visual(seen).tanh(), self.new_textual(read).tanh()
+        gate = torch.sigmoid(self.fusion(torch.cat([visual, textual], dim=2)))
+        fused = gate * visual + (1 - gate) * textual  # m_t
+        noise_gate = torch.sigmoid(self.filtration(torch.cat([words, fused], dim=2)))
+        return self.joined(torch.cat([words, noise_gate * self.reserved(fused).tanh()], dim=2))
+
+
+class AdaCoAtt(CnnBiLSTMCRF):
+    """CNN-BiLSTM-CRF with the co-attention between its two halves; that it has Ma and Hovy's character CNN is ours."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        words: WordTable,
+        n_tags: int,
+        dropout: float,
+        object_dim: int,
+        hidden: int = HIDDEN,
+    ) -> None:
+        super().__init__(vocabulary, words, n_tags, dropout, hidden)
+        self.co_attention = CoAttention(self.context.dim, object_dim)
+
+    def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
+        """Words [B, N, 2H] that know the picture; anything at padding."""
+        words, cells = super().contexts(batch, vectors), batch.objects.to(vectors.dtype)
+        return self.co_attention(words, batch.word_mask, cells, batch.object_mask)
+
+
+def build(setting: Setting) -> AdaCoAtt:
+    """The baseline with the sizes of CNN-BiLSTM-CRF; new weights come from torch's global generator."""
+    vocabulary, words = build_table(setting)
+    return AdaCoAtt(vocabulary, words, len(setting.labels.tags), setting.config.dropout, setting.object_dim)
