@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from model.baselines import bert_crf
+from model.baselines import ada_co_att, bert, bert_crf, cnn_bilstm_crf, hbilstm_crf, umgf, umt, vg_att
 from model.config import TrainConfig
 from model.tagger import Setting, Tagger, build_fmit
 from schema.errors import ConfigError
@@ -35,6 +35,15 @@ def _fmit(about: str, **changes: Any) -> Approach:
     return Approach(build_fmit, about, changes)
 
 
+UMT = {"objects": "grid", "ebd_weight": 0.5}  # its lambda
+UMGF = {"objects": "grounded", "layers": 2}
+
+GRID = {"objects": "grid"}
+# Both papers of the BiLSTM taggers: dropout 0.5, gradient norm 5; Ma and Hovy: batches of 10. They step by SGD; rates
+# and epochs, for this trainer's Adam, are ours.
+BILSTM = {"objects": "none", "dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
+BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 30, "patience": 8}
+
 APPROACHES: Mapping[str, Approach] = MappingProxyType(
     {
         "fmit": _fmit("FMIT as the dataset's section has it"),
@@ -49,7 +58,18 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
         "fmit-shuffled": _fmit("control: each post sees another post's pictures", control="shuffled"),
         "fmit-empty": _fmit("control: no post has a picture", control="empty"),
         "fmit-random-boxes": _fmit("control: boxes drawn at random", control="random-boxes"),
+        "bert": Approach(bert.build, "text only: encoder, linear layer, softmax of each word", {"objects": "none"}),
         "bert-crf": Approach(bert_crf.build, "text only: encoder, linear layer, CRF", {"objects": "none"}),
+        "umt": Approach(umt.build, "Yu et al. 2020: cross-modal Transformers over the 7x7 grid, span detection", UMT),
+        "umgf": Approach(umgf.build, "Zhang et al. 2021: graph of words and grounded objects", UMGF),
+        "cnn-bilstm-crf": Approach(cnn_bilstm_crf.build, "text only: Ma and Hovy 2016, no pretrained encoder", BILSTM),
+        "hbilstm-crf": Approach(hbilstm_crf.build, "text only: Lample et al. 2016, no pretrained encoder", BILSTM),
+        "vg-att": Approach(
+            vg_att.build, "Lu et al. 2018: HBiLSTM-CRF, attention over the 7x7 grid, gate", BILSTM | GRID
+        ),
+        "ada-co-att": Approach(
+            ada_co_att.build, "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates", BILSTM | GRID
+        ),
     }
 )
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from schema.config import Config
 
-Objects = Literal["all", "phrases", "general", "image", "grid", "none"]
+Objects = Literal["all", "grounded", "phrases", "general", "image", "grid", "none"]
 Control = Literal["none", "shuffled", "empty", "random-boxes"]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -20,9 +20,13 @@ class TrainConfig(Config):
 
     # Words
     encoder: str = "embedded"  # "embedded", a folder, or a hub name that is already on this machine
+    encoder_digest: str = ""  # sha256 that its weights must have, "" for no check
+    encoder_revision: str = ""  # of a hub name: commit, tag or branch, "" for main
     max_pieces: Annotated[int, Field(ge=3)] = 128  # word pieces in one encoder pass, [CLS] and [SEP] counted
     overflow: Literal["window", "truncate"] = "window"  # a longer post: more passes, or words without a vector
     pooling: Literal["first", "mean"] = "first"  # which pieces of a word make its vector
+
+    words: str = "random"  # vectors of approaches without an encoder: "random", or the path of a GloVe text file
 
     # Lattice
     width: Count = 512  # d

@@ -55,5 +55,5 @@ def test_changes_the_section(name: str, changes: dict[str, object]) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"params.yaml approaches: no approach 'bert'; use fmit, fmit-l1, .*bert-crf"):
-        approach("bert")
+    with pytest.raises(ConfigError, match=r"params.yaml approaches: no approach 'best'; use fmit, fmit-l1, .*bert-crf"):
+        approach("best")
