@@ -22,6 +22,7 @@ class SourceConfig(Config):
 
     format: Format = "conll"
     files: dict[str, str] = Field(default=_CONLL_FILES)
+    first: int | None = Field(default=None, ge=1)  # posts of each file, from its start: a shard of a dataset
     images: str = "images"
     image_suffix: str = ".jpg"  # of CoNLL's IMGID, which names a picture without it; others are tried after it
     scheme: Scheme = "iob2"

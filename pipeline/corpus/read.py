@@ -93,7 +93,7 @@ def read_posts_file(
     `gallery` holds the pictures (None: all of them are missing), `ids` the ids given so far to the dataset's other
     files. A CoNLL id names its picture, a repeat's too. Raises DataError with file:line.
     """
-    raws = (conll if source.format == "conll" else jsonl).read(path, source)
+    raws = islice((conll if source.format == "conll" else jsonl).read(path, source), source.first)
     return probed(raws, split, gallery or Gallery(None, source.image_suffix), ids or Ids())
 
 
@@ -107,9 +107,10 @@ def probed(raws: Iterator[RawPost], split: Split, gallery: Gallery, ids: Ids) ->
 
 
 def count_posts(path: Path, source: SourceConfig) -> int:
-    """How many posts a well-formed file holds, without reading them: for progress."""
+    """How many posts of a well-formed file are read, without reading them: for progress."""
     with path.open("rb") as file:
-        return sum(conll.is_head(line) if source.format == "conll" else bool(line.strip()) for line in file)
+        heads = (line for line in file if (conll.is_head(line) if source.format == "conll" else line.strip()))
+        return sum(1 for _ in islice(heads, source.first))
 
 
 def _post(raw: RawPost, post_id: str, split: Split, found: Sequence[Image]) -> Post:

@@ -70,7 +70,7 @@ def run(config: SourceConfig, folder: Path, out: Path, progress: Progress = sile
         if split not in found.splits:
             raise DataError("no post in this file", where=str(path), todo=f"or leave {split} out of source.files")
     digests = {split: keys.digest_file(path) for split, path in paths.items()}
-    variant = known.variant(digests.values())
+    variant = "" if config.first else known.variant(digests.values())  # a shard is not the corpus it is of
     labels = config.label_set()
     meta = {
         "sources": {split: {"file": config.files[split], "sha256": digests[split]} for split in paths},
@@ -81,7 +81,7 @@ def run(config: SourceConfig, folder: Path, out: Path, progress: Progress = sile
         "renamed_ids": ids.n_renamed,
     }
     tables.write_posts(out, _posts(config, paths, gallery, Ids()), labels, meta)
-    corpus = known.corpus(variant, folder.name)
+    corpus = "" if config.first else known.corpus(variant, folder.name)
     return IngestReport(found, labels, variant, corpus, ids.n_repeated, ids.n_renamed)
 
 
