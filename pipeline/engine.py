@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from schema.errors import DataError, MissingKeys
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -102,7 +105,8 @@ def fill(
     for key, item in wanted:
         items.setdefault(key, item)
     tally = stream(rows, items, batches, stage=stage, progress=progress)
-    return dict(zip(items, rows.get(list(items)), strict=True)), tally
+    values = read(rows, list(items), lambda: stream(rows, items, batches, stage=stage))
+    return dict(zip(items, values, strict=True)), tally
 
 
 def stream(
@@ -143,6 +147,20 @@ def stream(
     if left:
         raise DataError(f"{stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
     return Tally(stage, total, len(absent))
+
+
+def read(store: Rows, keys: Sequence[str], again: Callable[[], Tally]) -> list[Any]:
+    """The values of keys that were there a moment ago.
+
+    What a damaged shard takes with it when it is read, or somebody dropped meanwhile, is computed by `again`, with a
+    warning. Raises MissingKeys where that does not help.
+    """
+    try:
+        return store.get(keys)
+    except MissingKeys as lost:
+        tally = again()
+        log.warning("%s: %s; %d row(s) computed again", tally.stage, lost, tally.n_computed)
+        return store.get(keys)
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:

@@ -80,8 +80,9 @@ def extract_objects(
     plans = [_plan(post, regions, name, config.store_dtype) for post, regions in planned]
     wanted = {key: crop for plan in plans for key, crop in plan.crops}
     compute = partial(compute_rows, forward=net.forward, net=net, config=config, folder=images_folder)
-    tally = engine.stream(rows, wanted, compute, stage="regions", progress=progress)
-    return _objects(plans, rows), tally
+    fill = partial(engine.stream, rows, wanted, compute, stage="regions", progress=progress)
+    tally = fill()
+    return _objects(plans, partial(engine.read, rows, again=fill)), tally
 
 
 def net_key(net: FeatureNet) -> str:
@@ -184,6 +185,6 @@ def _plan(post: Post, regions: tuple[Region, ...], net: str, dtype: str) -> Plan
     return Plan(post.id, regions, [(row_key(crop, net, dtype), crop) for crop in crops])
 
 
-def _objects(plans: Sequence[Plan], rows: Rows) -> Iterator[tuple[str, Objects]]:
+def _objects(plans: Sequence[Plan], read: Callable[[list[str]], list[np.ndarray]]) -> Iterator[tuple[str, Objects]]:
     for plan in plans:
-        yield plan.post_id, Objects(np.stack(rows.get([key for key, _ in plan.crops])), plan.regions)
+        yield plan.post_id, Objects(np.stack(read([key for key, _ in plan.crops])), plan.regions)

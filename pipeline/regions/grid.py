@@ -5,9 +5,11 @@ R cells a side (7 at 224 pixels), D floats of a feature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from cache.packs import Objects
 from pipeline import engine
@@ -38,8 +40,9 @@ def extract_grids(
     wanted = {row_key(crop, name, DTYPE, "grid"): crop for crop in crops}
     half = config.model_copy(update={"store_dtype": DTYPE})
     compute = partial(compute_rows, forward=net.grid, net=net, config=half, folder=images_folder)
-    tally = engine.stream(rows, wanted, compute, stage="grid", progress=progress)
-    return _objects(wanted, rows, net), tally
+    fill = partial(engine.stream, rows, wanted, compute, stage="grid", progress=progress)
+    tally = fill()
+    return _objects(wanted, partial(engine.read, rows, again=fill), net), tally
 
 
 def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]:
@@ -56,9 +59,11 @@ def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]
     )
 
 
-def _objects(wanted: dict[str, Crop], rows: Rows, net: FeatureNet) -> Iterator[tuple[str, Objects]]:
+def _objects(
+    wanted: dict[str, Crop], read: Callable[[list[str]], list[np.ndarray]], net: FeatureNet
+) -> Iterator[tuple[str, Objects]]:
     for key, crop in wanted.items():
-        (features,) = rows.get([key])
+        (features,) = read([key])
         assert crop.image is not None
         cells = cell_boxes(crop.image, net.transform, round(len(features) ** 0.5))
         yield crop.image.digest, Objects(features, tuple(Region("image", "", None, cell, 1.0) for cell in cells))

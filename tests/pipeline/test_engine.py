@@ -166,3 +166,34 @@ def test_ahead_hands_on_errors():
         got.extend(ahead(work, range(1000), 2))
     assert got == [0, 1, 2]
     assert threading.active_count() < 20
+
+
+class Losing(Recorder):
+    """Rows that are there when one asks, and turn out to be damaged when they are read."""
+
+    def __init__(self, *lost):
+        super().__init__()
+        self.lost = list(lost)
+
+    def get(self, keys):
+        gone = [key for key in keys if key in self.lost and key in self._rows]
+        for key in gone:
+            self.lost.remove(key)
+            del self._rows[key]
+        return super().get(keys)
+
+
+def test_rows_that_turn_out_damaged_are_computed_in_the_same_run(caplog):
+    store, squares = Losing("a", "c"), Squares()
+    store.put({"a": 1, "b": 4, "c": 9})
+    values, tally = fill(store, [("a", 1), ("b", 2), ("c", 3), ("d", 4)], squares, batch=9, stage="s")
+    assert values == {"a": 1, "b": 4, "c": 9, "d": 16}
+    assert squares.batches == [[4], [1, 3]]
+    assert "s: memory: 2 key(s) not in the store (found a, c); 2 row(s) computed again" in caplog.text
+
+
+def test_rows_that_are_lost_each_time_are_an_error():
+    store = Losing("a", "a")
+    store.put({"a": 1})
+    with pytest.raises(MissingKeys, match=r"1 key\(s\) not in the store"):
+        fill(store, [("a", 1)], Squares(), batch=9, stage="s")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cache.store import Store
+from cache.upkeep import verify
 from pipeline.engine import Memory, Tally
 from pipeline.regions import extract
 from pipeline.regions.config import RegionsConfig
@@ -12,6 +13,7 @@ from pipeline.regions.extract import EMPTY_BOX, Crop, extract_objects, net_key, 
 from schema.errors import ImageError, ToyError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image
+from tests.cache.rows import flip
 from tests.pipeline.drawn import LABELS, FakeNet, chosen, feature, phrases, picture, post
 from vision import images
 
@@ -64,6 +66,22 @@ def test_nothing_is_computed_twice(data, tmp_path):
         after, tally = run(data, net, store)
     assert (tally, net.shapes) == (Tally("regions", 8, 0), [])
     assert all(np.array_equal(before[key].features, after[key].features) for key in before)
+
+
+def test_a_shard_damaged_between_asking_and_reading_is_computed_again(data, tmp_path, caplog):
+    with Store.open(tmp_path / "store") as store:
+        before, _ = run(data, FakeNet(), store)
+    (shard,) = (tmp_path / "store").rglob("shards/*.h5")
+    folder, posts, boxes = data
+    with Store.open(tmp_path / "store") as store:
+        objects, tally = extract_objects(posts, boxes, LABELS, CONFIG, FakeNet(), folder, store)
+        flip(shard, shard.stat().st_size - 20)
+        after = dict(objects)
+    assert tally == Tally("regions", 8, 0), "it was whole when the stage asked"
+    assert all(np.array_equal(before[key].features, after[key].features) for key in before)
+    assert "damaged shard" in caplog.text
+    assert "8 row(s) computed again" in caplog.text
+    assert verify(tmp_path / "store").clean
 
 
 def test_a_new_post_computes_its_rows_only(data):
