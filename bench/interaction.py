@@ -2,8 +2,9 @@
 
 Projection and interaction (Eq. 1-12), batch 16, 8 objects a post (whole image, four general words, three phrases), one
 thread on CPU. Runs of all sides are interleaved; a table of medians is printed, and everything is written as JSON.
-`--quick` takes a minute or two, the whole set half an hour. Where other work shares the machine, `--clock cpu` counts
-this process's time alone; both clocks are in the JSON.
+`--quick` takes a minute or two, the whole set an hour and a half, mostly of ordinary code at l = 6 and 128 cells. Where other work shares the machine, `--clock cpu` counts
+this process's time alone; both clocks are in the JSON. `--out` is written after every case, and a broken-off call goes
+on from it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 import json
 import platform
 import statistics
@@ -27,6 +29,7 @@ from rich.table import Table
 from torch import Tensor
 
 from bench.ordinary import Ordinary, UniqueTuples
+from cache import atomic
 from model.gemm import HAS_ONEDNN, linear
 from model.interaction import FlatInteraction, Projection
 
@@ -218,20 +221,32 @@ def main() -> None:
     if args.peak:
         return print_peak_growth(args.peak[0], int(args.peak[1]), int(args.peak[2]))
     torch.set_num_threads(1)
-    rates, records = gemm_rates(args.rounds, args.device), []
-    for layers in args.layers:
-        for n_text in args.text:
-            for task in args.tasks:
-                records += run_case(args, layers, n_text, task)
-    report(records, rates, args.clock, console)
-    result: dict[str, Any] = {"schema_version": 1, "machine": machine(args.device), "records": records}
+    rates, result = gemm_rates(args.rounds, args.device), begun(args)
     result["gemm"] = [{"library": name, "shape": shape, **medians(own)} for (name, shape), own in rates.items()]
+    for case in itertools.product(args.layers, args.text, args.tasks):
+        if case not in {(record["layers"], record["text"], record["task"]) for record in result["records"]}:
+            result["records"] += run_case(args, *case)
+            save(result, args.out)
+    report(result["records"], rates, args.clock, console)
     if args.device == "cpu" and not args.no_memory:
         result["peak_mb"] = {f"{side} l=3 {n}+8": peak_growth_mb(side, 3, n) for side in SIDES for n in args.text}
         console.print("peak growth of one inference, MB:", result["peak_mb"])
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    save(result, args.out)
     return None
+
+
+def begun(args: argparse.Namespace) -> dict[str, Any]:
+    """What a broken-off call with the same setting, machine and versions has measured; else nothing yet."""
+    setting = {"batch": args.batch, "dtype": args.dtype, "rounds": args.rounds}
+    result: dict[str, Any] = {"schema_version": 2, "machine": machine(args.device), "setting": setting, "records": []}
+    found = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+    same = all(found.get(name) == result[name] for name in ("schema_version", "machine", "setting"))
+    return found if same else result
+
+
+def save(result: dict[str, Any], out: Path | None) -> None:
+    if out:
+        atomic.write_json(out, result)
 
 
 def machine(device: str) -> dict[str, str]:
