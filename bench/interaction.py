@@ -2,9 +2,9 @@
 
 Projection and interaction (Eq. 1-12), batch 16, 8 objects a post (whole image, four general words, three phrases), one
 thread on CPU. Runs of all sides are interleaved; a table of medians is printed, and everything is written as JSON.
-`--quick` takes a minute or two, the whole set an hour and a half, mostly of ordinary code at l = 6 and 128 cells. Where other work shares the machine, `--clock cpu` counts
-this process's time alone; both clocks are in the JSON. `--out` is written after every case, and a broken-off call goes
-on from it.
+`--quick` takes a minute or two; the whole set an hour and a half, most of it ordinary code at l = 6, 128 cells. Where
+other work shares the machine, `--clock cpu` counts this process's time alone; both clocks are in the JSON. `--out` is
+written after every case, and a broken-off call goes on from it.
 """
 
 from __future__ import annotations
