@@ -30,10 +30,11 @@ from model.approaches import approach
 from model.batch import Batch
 from model.config import TrainConfig
 from model.data import LengthBatches, PostDataset, collate
+from model.encoders import embedded_folder
 from model.fit import Trainer
 from model.objects import Given
 from model.tagger import EncoderTagger, Setting, Tagger
-from model.words import build_words, encoder_path
+from model.words import build_words
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Post, Region, Span, joined
 
@@ -78,7 +79,7 @@ def made_posts(n_posts: int, vocabulary: Sequence[str], n_objects: int) -> tuple
 
 def assets(folder: Path, encoder: str) -> tuple[Path, list[str]]:
     """An encoder's configuration with a real tokenizer, and words that are one piece each."""
-    tokenizer = AutoTokenizer.from_pretrained(encoder_path("embedded"), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(), local_files_only=True)
     tokenizer.save_pretrained(folder)
     BertConfig(vocab_size=len(tokenizer), **ENCODERS[encoder]).save_pretrained(folder)
     return folder, sorted(word for word in tokenizer.get_vocab() if word.isalpha() and word.isascii())

@@ -8,6 +8,7 @@ Nothing here asks the network. A snapshot's files are links to blobs, and a blob
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -44,6 +45,24 @@ def snapshot(name: str, revision: str = "") -> Path | None:
 def weights_file(folder: Path) -> Path | None:
     """The file of a model's folder that holds its weights, or the index of several; None where there is none."""
     return next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
+
+
+def digest(folder: Path) -> str:
+    """One sha256 for a model's weights: of the file, or of the names and digests of several.
+
+    Raises WeightsError where there are none, or not all.
+    """
+    file = weights_file(folder)
+    if file is None:
+        raise WeightsError("no weights in the model's folder", where=str(folder), todo="fetch the model again")
+    try:
+        if file.suffix != ".json":
+            return keys.digest_file(file)
+        parts = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+        return keys.key("model-folder", files={name: keys.digest_file(folder / name) for name in parts})
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        todo = "fetch the model again"
+        raise WeightsError("the model's weights cannot be read", where=str(file), found=str(error), todo=todo) from None
 
 
 def damage(folder: Path) -> str:

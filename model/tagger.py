@@ -49,6 +49,10 @@ class Tagger(nn.Module):
         """The parameters that `lr_encoder` moves."""
         return iter(())
 
+    def origin(self) -> dict[str, str]:
+        """Digests and revisions of what its training started from, for the run's record."""
+        return {}
+
     def save_assets(self, folder: Path) -> None:
         """What `Setting.assets` will need to build the approach again without network or training posts."""
         raise NotImplementedError
@@ -64,6 +68,9 @@ class EncoderTagger(Tagger):
 
     def pretrained(self) -> Iterator[nn.Parameter]:
         return self.words.parameters()
+
+    def origin(self) -> dict[str, str]:
+        return self.words.origin
 
     def save_assets(self, folder: Path) -> None:
         self.words.save(folder)

@@ -120,7 +120,7 @@ def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
         config=inputs.config,
         labels=inputs.table.labels,
         pack=inputs.pack.meta if inputs.pack else None,
-        inputs={**inputs.digests, "start_weights": start},
+        inputs={**inputs.digests, **trainer.tagger.origin(), "start_weights": start},
         n_posts={"train": len(trainer.train), "dev": len(trainer.dev)},
         dev=chosen.curve(),
         versions=versions(),

