@@ -1,0 +1,108 @@
+"""What the tests of encoder-based rivals share: posts of many shapes, and what every approach has to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cache.packs import Objects, PackMeta
+from model.approaches import approach
+from model.batch import Batch
+from model.checkpoint import RunInfo, save_run
+from model.config import TrainConfig
+from model.data import PostDataset, collate
+from model.objects import Given
+from model.predict import Prediction, Run
+from model.resume import FileKeeper
+from model.tagger import Setting, Tagger
+from schema.records import Box, Post, Region, Span
+from tests.model.test_fit import make, results, weights
+from tests.model.test_resume import Killed, Killer
+from tests.model.tiny import DIM, LABELS, post, tiny_config
+
+SHAPES = (
+    (4, 3, 2),
+    (7, 1, 0),
+    (1, 2, 1),
+    (5, 0, 0),
+)  # words; whole images or grid cells; noun phrases. No picture last
+
+
+def posts_of(shapes: Sequence[tuple[int, int, int]] = SHAPES, seed: int = 0) -> tuple[list[Post], dict[str, Objects]]:
+    """Posts with image, general-word and phrase objects; entities of one and of several words."""
+    rng = np.random.default_rng(seed)
+    posts, objects = [], {}
+    for number, (n_words, n_images, n_phrases) in enumerate(shapes):
+        words = [("the", "left", "rex", "and", "dog")[(number + k) % 5] for k in range(n_words)]
+        tags = ["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "I-LOC", "O"][:n_words]
+        regions = [Region("image", "", None, Box(0, 0, 8, 8), 1.0) for _ in range(n_images)]
+        regions += [Region("general", word, None, Box(0, 0, 4, 4), 0.5) for word in LABELS.general_words if n_phrases]
+        spans = [Span(k, min(k + 2, n_words)) for k in range(n_phrases)]
+        regions += [Region("phrase", "x", span, Box(0, 0, 4, 4), 0.5) for span in spans]
+        posts.append(post(number, "train", words, tags))
+        objects[posts[-1].id] = Objects(rng.normal(size=(len(regions), DIM)).astype(np.float32), tuple(regions))
+    return posts, objects
+
+
+def setting(encoder: Path, name: str, **changes: object) -> Setting:
+    return Setting(approach(name).configure(tiny_config(encoder, **changes)), LABELS, DIM)
+
+
+def built(given: Setting, name: str) -> Tagger:
+    torch.manual_seed(0)
+    return approach(name).build(given).eval()
+
+
+def batch_of(tagger: Tagger, config: TrainConfig, posts: Sequence[Post], objects: dict[str, Objects]) -> Batch:
+    dataset = PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config)
+    return collate([dataset[row] for row in range(len(posts))], tagger.featurizer)
+
+
+@torch.no_grad()
+def check_padding(encoder: Path, name: str) -> None:
+    """A post's scores and loss are the same alone and beside longer posts with more objects."""
+    given = setting(encoder, name)
+    tagger, (posts, objects) = built(given, name), posts_of()
+    together = batch_of(tagger, given.config, posts, objects)
+    emissions, losses = tagger.emissions(together), tagger.losses(together)
+    for row, one in enumerate(posts):
+        alone = batch_of(tagger, given.config, [one], objects)
+        torch.testing.assert_close(tagger.emissions(alone)[0], emissions[row, : one.n_words], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(tagger.losses(alone)[0], losses[row], atol=1e-4, rtol=1e-5)
+
+
+def check_round_trip(encoder: Path, folder: Path, name: str) -> None:
+    """A saved and loaded run predicts what it predicted before, confidences included, in batches of any size."""
+    given = setting(encoder, name)
+    tagger, (posts, objects) = built(given, name), posts_of()
+    meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, {"regions": {"identity": {"name": "toy"}}})
+    info = RunInfo(name, 0, given.config, LABELS, meta)
+    save_run(folder / "model", info, tagger)
+    own = [objects[one.id] for one in posts]
+    before = Run(info, tagger, torch.device("cpu")).predict(posts, own)
+    again = Run.load(folder, "cpu")
+    after = again.predict(posts, own)
+    assert [one.to_json() for one in after] == [one.to_json() for one in before]
+    singly = [again.predict([one], [objects[one.id]])[0] for one in posts]
+    for one, other in zip(after, singly, strict=True):
+        assert one.tags == other.tags
+        assert sure(one) == pytest.approx(sure(other), abs=1e-5)
+
+
+def sure(prediction: Prediction) -> list[float]:
+    return [found.confidence for found in prediction.entities]
+
+
+def check_resume(encoder: Path, folder: Path, name: str) -> None:
+    """Killed after a step and started again, training ends with the bits of one that was never stopped."""
+    unbroken = make(encoder, name=name)
+    curves = results(unbroken)
+    with pytest.raises(Killed):
+        list(make(encoder, name=name).epochs(Killer(folder, 2, True)))
+    again = make(encoder, name=name)
+    assert [result.curve() for result in again.epochs(FileKeeper(folder, every_s=1e9))] == curves
+    assert torch.equal(weights(again), weights(unbroken))
