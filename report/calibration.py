@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from report.errors import outcomes
+from report.runs import Line
 
 N_BINS = 10
 
@@ -34,6 +37,15 @@ def expected_error(bins: Sequence[Bin]) -> float | None:
     if not total:
         return None
     return sum(found.n * abs(found.accuracy - found.confidence) for found in bins) / total
+
+
+def judged(lines: Iterable[Line]) -> Iterator[tuple[float, bool]]:
+    """(confidence, whether words and type are right) of every predicted entity that has a confidence."""
+    for line in lines:
+        for found in outcomes(line.gold or (), line.entities):
+            confidence = None if found.predicted is None else line.predicted[found.predicted].confidence
+            if confidence is not None:
+                yield min(1.0, max(0.0, confidence)), found.kind == "correct"
 
 
 def _bin(index: int, n_bins: int, found: Sequence[tuple[float, bool]]) -> Bin:

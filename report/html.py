@@ -11,12 +11,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from report.calibration import expected_error, reliability
-from report.errors import CLASSES, KINDS, MEANINGS, SCHEMES, TITLES, Kind, count, outcomes
+from report.calibration import expected_error, judged, reliability
+from report.errors import CLASSES, KINDS, MEANINGS, SCHEMES, TITLES, Kind, count
 from report.figures import bar, learning_curve, reliability_plot
 from report.pages import script_json, write_page
 from report.posts import Posts, n_pictures
-from report.runs import Line, Run, label_words, read_run
+from report.runs import Run, label_words, read_run
 from report.safe import safe_text
 from report.selection import Chosen, choose
 from report.tables import ScoreRow, score_rows
@@ -87,8 +87,8 @@ def write(run: Path, out: Path, *, load_image: Loader, redact: bool = False, cap
 def _split(run: Run, name: str) -> SplitView:
     lines = [line for line in run.lines.get(name, []) if line.gold is not None]
     kinds, confusion = count((line.gold or (), line.entities) for line in lines)
-    judged = list(_judged(lines))
-    bins = reliability(judged)
+    told = list(judged(lines))
+    bins = reliability(told)
     metrics = run.metrics.get(name)
     return SplitView(
         name=name,
@@ -99,9 +99,9 @@ def _split(run: Run, name: str) -> SplitView:
         confusion_rows=[
             (actual, _row(confusion, actual, (*run.types, ""))) for actual in run.types if len(run.types) <= N_TYPES
         ],
-        n_judged=len(judged),
+        n_judged=len(told),
         ece=expected_error(bins),
-        plot=reliability_plot(bins) if judged else None,
+        plot=reliability_plot(bins) if told else None,
         remark=_disagreement(metrics, kinds) if metrics and lines else "",
     )
 
@@ -112,15 +112,6 @@ def _row(confusion: Mapping[tuple[str, str], int], actual: str, given: Sequence[
         Cell(n, math.ceil(9 * n / total) if n else 0, name == actual)
         for name, n in ((name, confusion[actual, name]) for name in given)
     ]
-
-
-def _judged(lines: Sequence[Line]) -> Iterator[tuple[float, bool]]:
-    """(confidence, right) of every predicted entity that has a confidence."""
-    for line in lines:
-        for found in outcomes(line.gold or (), line.entities):
-            confidence = None if found.predicted is None else line.predicted[found.predicted].confidence
-            if confidence is not None:
-                yield min(1.0, max(0.0, confidence)), found.kind == "correct"
 
 
 def _disagreement(metrics: Mapping[str, Any], kinds: Mapping[tuple[str, Kind], int]) -> str:

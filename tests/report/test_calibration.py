@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.calibration import expected_error, reliability
+from report.calibration import expected_error, judged, reliability
+from report.runs import parse_line
+from tests.report.made import Maker
 
 JUDGED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 
@@ -38,3 +40,11 @@ def test_drawn_by_hand():
     assert math.isclose(expected_error(bins), (4 * 0.2 + 2 * 0.05) / 6)
     assert reliability([(1.0, True)])[9].n == 1  # the last bin is closed
     assert expected_error(reliability([])) is None
+
+
+def test_judged_are_the_predictions_that_carry_a_confidence():
+    line = Maker(1).post(0)
+    line["gold"] = [{"start": 0, "end": 1, "type": "PER"}]
+    given = [(0, 1, "PER", 0.75), (2, 3, "LOC", 0.25), (3, 4, "LOC", None)]
+    line["entities"] = [dict(zip(("start", "end", "type", "confidence"), one, strict=True)) for one in given]
+    assert list(judged([parse_line(line)])) == [(0.75, True), (0.25, False)]

@@ -1,0 +1,100 @@
+"""Tables 1 to 5 from runs whose scores are known."""
+
+import json
+import statistics
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from report.layout import Number
+from report.published import published
+from report.results import count_splits, table1, table2, table4, table5
+from tests.report.made_field import make_field
+
+PAPER = published()
+
+
+def row(table, label):
+    return next(one for one in table.rows if one.label == label)
+
+
+def cells(table, label):
+    return dict(zip([column.title for column in table.columns], row(table, label).cells, strict=True))
+
+
+@pytest.fixture
+def field(tmp_path):
+    return make_field(tmp_path, {"fmit": {1}, "bert-crf": {0, 2, 3}}, seeds=(0, 1))
+
+
+def test_data_statistics_count_what_is_there(field):
+    made, twitter2015, twitter2017 = table1(field, PAPER)
+    counts = count_splits(field, "made")
+    gold = Counter(
+        tag[2:] for post in field.table("made").posts if post.split == "test" for tag in post.tags if tag[0] == "B"
+    )
+    assert {name: counts["test"][name] for name in gold} == gold
+    assert cells(made, "posts") == {"ours train": Number(5, None, 0), "ours test": Number(6, None, 0)}
+    assert cells(made, "all entities")["ours test"].value == sum(gold.values())
+    assert cells(twitter2017, "PER")["paper dev"].value == 626
+    assert cells(twitter2015, "posts")["ours train"] is None
+
+
+def test_scores_are_means_over_seeds_in_percent(field, tmp_path):
+    path = field.runs["made", "fmit", 1] / "scores" / "metrics-test.json"
+    metrics = json.loads(path.read_text())
+    metrics["strict"]["micro"]["f1"] = 0.5
+    path.write_text(json.dumps(metrics))
+    found = cells(table5(field, PAPER)[0], "FMIT")
+    first = json.loads((field.runs["made", "fmit", 0] / "scores" / "metrics-test.json").read_text())["strict"]
+    both = [100 * first["micro"]["f1"], 50.0]
+    assert found["ours F1"] == Number(pytest.approx(statistics.mean(both)), pytest.approx(statistics.stdev(both)))
+    assert found["ours PER"].value == pytest.approx(100 * first["types"]["PER"]["f1"])
+    assert "paper F1" not in found
+
+
+def test_rows_without_runs_say_so(field):
+    table = table5(field, PAPER)[0]
+    assert row(table, "FMIT").remark == ""
+    assert row(table, "w/o EBD").remark == "not run: not asked for"
+    assert set(row(table, "w/o EBD").cells) == {None}
+    assert {one.group for one in table.rows} == {"The paper's", "Further", "Controls"}
+
+
+def test_the_papers_figures_stand_beside_ours_for_its_datasets(field):
+    _, twitter2015, _ = table2(field, PAPER)
+    found = cells(twitter2015, "UMT")
+    assert [found[f"paper {name}"].value for name in ("PER", "MISC", "P", "F1")] == [85.24, 39.45, 71.67, 73.41]
+    assert found["ours F1"] is None
+    assert row(twitter2015, "UMT").remark == "not run: twitter2015 is not among the tables' datasets"
+    assert row(twitter2015, "control: random boxes").cells[0] is None
+
+
+def test_other_types_have_no_column_of_the_papers(field):
+    ours = replace(field, posts={"twitter2015": field.posts["made"]}, runs={})
+    assert "paper PER" in [column.title for column in table2(ours, PAPER)[0].columns]
+
+
+def test_crossings_read_the_scores_on_the_other_dataset(field):
+    crossed = replace(field, posts={**field.posts, "other": field.posts["made"]}, crossings=(("made", "other"),))
+    for seed in (0, 1):
+        run = field.runs["made", "fmit", seed]
+        there = run / "on" / "other" / "scores"
+        there.mkdir(parents=True)
+        metrics = json.loads((run / "scores" / "metrics-test.json").read_text())
+        metrics["strict"]["micro"]["f1"] = 0.25 + seed / 2
+        (there / "metrics-test.json").write_text(json.dumps(metrics))
+    first, *papers = table4(crossed, PAPER)
+    assert cells(first, "FMIT")["ours F1"].value == pytest.approx(50)
+    assert row(first, "BERT-CRF").remark == "2 runs not scored"
+    assert row(first, "UMT").remark == "not run: not asked for"
+    assert [one.name for one in papers] == ["table4-twitter2017-to-twitter2015", "table4-twitter2015-to-twitter2017"]
+    assert cells(papers[0], "UMGF")["paper F1"].value == 66.21
+    assert any("harmonic mean" in note for note in papers[0].notes)
+
+
+def test_tiny_settings_are_marked_in_every_table_of_scores(field):
+    tiny = replace(field, tiny=True)
+    for table in (*table2(tiny, PAPER), *table4(tiny, PAPER), *table5(tiny, PAPER)):
+        assert any(note.startswith("TINY SETTINGS") for note in table.notes)
