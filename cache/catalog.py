@@ -12,7 +12,7 @@ import numpy as np
 
 from cache import atomic
 from cache.index import Index, read_index
-from cache.shards import Check, Damaged
+from cache.shards import Check, Damaged, Newer
 from cache.shelf import Shelf
 from schema.errors import StoreError
 
@@ -30,7 +30,7 @@ class Catalog:
         self.index = Index()
         self._index_files: list[Path] = []
         self._indexed: set[str] = set()  # shards that those files cover
-        self._bad: set[str] = set()  # damaged, and perhaps still in their place on a read-only disk
+        self._bad: set[str] = set()  # not to be read: of a later format, or damaged on a read-only disk
         self._stamp = (0, 0)  # the folder's time at the last scan, and the time of that scan, in ns
         if not shelf.shards.is_dir():
             shelf.make()
@@ -57,6 +57,8 @@ class Catalog:
                     fresh[name] = (path.stat().st_size, reader.keys())
             except FileNotFoundError:
                 continue
+            except Newer as error:
+                self.leave(name, error)
             except Damaged as error:
                 self.set_aside(name, error)
         self.index.add(fresh)
@@ -71,6 +73,12 @@ class Catalog:
         """A shard has gone: someone compacted, collected or dropped it."""
         self.index.remove([name])
         self._stamp = (0, 0)
+
+    def leave(self, name: str, error: StoreError) -> None:
+        """A shard is for later versions: it stays where it is, and its rows count as missing."""
+        self.index.remove([name])
+        self._bad.add(name)
+        log.warning("%s; its rows count as missing", error)
 
     def set_aside(self, name: str, error: StoreError) -> None:
         """A shard is damaged: to the quarantine with it."""

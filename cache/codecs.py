@@ -8,18 +8,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from cache.rowshards import RowCodec, RowReader
-from cache.shards import ArrayCodec, ArrayReader, Check
+from cache.shards import ArrayCodec, ArrayReader, Check, Damaged, Newer
 from cache.shelf import Shelf
 
 
 def codec_of(shelf: Shelf, name: str) -> ArrayCodec | RowCodec:
-    """The codec of one shard; FileNotFoundError when it has gone, Damaged when it is none of the shelf's kind."""
+    """The codec of one shard; FileNotFoundError when it has gone, Damaged when it is none of its kind, Newer."""
     return ArrayCodec() if shelf.folder.name == ArrayCodec.kind else RowCodec.of(shelf.path(name))
+
+
+def codec_for(shelf: Shelf) -> ArrayCodec | RowCodec | None:
+    """The codec of a shelf's shards, by the first of them that can be read; None when there is none such."""
+    for name in shelf.names():
+        with contextlib.suppress(FileNotFoundError, Damaged, Newer):
+            return codec_of(shelf, name)
+    return None
 
 
 @contextlib.contextmanager
 def open_shard(shelf: Shelf, name: str, check: Check = "never") -> Iterator[ArrayReader | RowReader]:
-    """A shard's reader; FileNotFoundError when it has gone, Damaged when it is no whole shard."""
+    """A shard's reader; FileNotFoundError when it has gone, Damaged when it is no whole shard, Newer."""
     with contextlib.closing(codec_of(shelf, name).open(shelf.path(name), check)) as reader:
         yield reader
 

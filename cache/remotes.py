@@ -19,10 +19,11 @@ import numpy as np
 
 from cache import atomic, keys
 from cache.catalog import Catalog
-from cache.codecs import codec_of, open_shard
-from cache.shards import Damaged, check_name
+from cache.codecs import codec_for, open_shard
+from cache.shards import Damaged, Newer, check_name
 from cache.shelf import Shelf, file_mode, refused, shelves
 from cache.transports import Transport, Unreachable, transport_of
+from schema.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,14 @@ def pull(folder: str | Path, url: str | Path, wanted: Collection[str] | None = N
     """Fetch the shards that are lacking here; with `wanted`, only shards that hold some of these keys not yet here.
 
     A shard is checked against its name before it is published; what arrives damaged is refused and reported.
+    StoreError where no shard lies at all: an empty remote and a mistyped address look the same.
     """
     folder, remote = Path(folder), transport_of(url)
     there = _tried("list the remote", remote.files)
+    if not any(_is_shard(target) for target in there):
+        found = f"{len(there)} other file(s)" if there else "nothing"
+        todo = "check the address; `fmit cache push` fills a remote"
+        raise StoreError("no shard of a store there", where=str(url), found=found, todo=todo)
     n_shards = n_bytes = n_present = 0
     damaged = []
     for target, size, shelf, name in _chosen(folder, there, remote, wanted):
@@ -102,7 +108,7 @@ def _send(remote: Transport, shelf: Shelf, name: str, base: str, there: Mapping[
         check_name(path)
         _tried(f"send {target}", remote.send, path, target)
     if sidecar not in there:
-        with open_shard(shelf, name) as reader:
+        with contextlib.suppress(Newer), open_shard(shelf, name) as reader:  # its keys are for others to tell
             _tried(f"send {sidecar}", remote.write, reader.keys().tobytes(), sidecar)
     return lacking
 
@@ -113,8 +119,8 @@ def _chosen(
     """The remote's shards that are of interest: path, size, local shelf, name. Other files of the remote are none."""
     lacking = None if wanted is None else _lacking(folder, wanted)
     for target, size in sorted(there.items()):
-        match = _SHARD.fullmatch(target)
-        if not match or ".." in target.split("/"):
+        match = _is_shard(target)
+        if not match:
             continue
         base, name, suffix = match.groups()
         shelf = Shelf(folder / base, suffix)
@@ -128,14 +134,18 @@ def _chosen(
         yield target, size, shelf, name
 
 
+def _is_shard(target: str) -> re.Match[str] | None:
+    """The parts of a shard's path at a remote; None for any other file, and for one that leads out of a store."""
+    return None if ".." in target.split("/") else _SHARD.fullmatch(target)
+
+
 def _lacking(folder: Path, wanted: Collection[str]) -> np.ndarray:
     """Which of these keys no shelf here holds, sorted, [N] of 32-byte strings."""
     packed = np.unique(keys.pack_keys(wanted))
     for shelf in shelves(folder):
-        names = shelf.names()
-        if names:
-            with contextlib.suppress(FileNotFoundError, Damaged):
-                packed = packed[~Catalog(shelf, codec_of(shelf, min(names)), "never").index.find(packed)[0]]
+        codec = codec_for(shelf)
+        if codec:
+            packed = packed[~Catalog(shelf, codec, "never").index.find(packed)[0]]
     return packed
 
 

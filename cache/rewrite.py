@@ -17,9 +17,10 @@ import numpy as np
 
 from cache import keys
 from cache.catalog import Catalog
-from cache.codecs import codec_of, open_shard
-from cache.shards import Damaged
+from cache.codecs import codec_for, codec_of, open_shard
+from cache.shards import Damaged, Newer
 from cache.shelf import Shelf, shelves, unlink
+from schema.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class Forgotten:
 
 
 def compact(folder: str | Path) -> Compacted:
-    """Join the small shards of each producer; a row that is there twice is kept once."""
+    """Join the small shards of each producer; a row that is there twice is kept once.
+
+    Shards of a later version stay as they are.
+    """
     n_before = n_after = n_repeats = 0
     for shelf in shelves(Path(folder)):
         n_before += len(shelf.names())
@@ -56,10 +60,14 @@ def forget(folder: str | Path, unwanted: Collection[str]) -> Forgotten:
     """Remove rows by key, rewriting their shards; ends with a look at every key of every shard that is left.
 
     Quarantined shards go as a whole, for what they hold cannot be told. Not to be run while others compact or pull:
-    they may carry a row past the last look.
+    they may carry a row past the last look. Raises Newer, with nothing removed, where a shard is of a later version.
     """
     packed = np.unique(keys.pack_keys(unwanted))
     n_rows = n_shards = n_left = 0
+    for shelf in shelves(Path(folder)):
+        for name in shelf.names():  # before anything is changed
+            with _skipped(shelf, name, leave=()), open_shard(shelf, name):
+                pass
     for shelf in shelves(Path(folder)):
         unlink(shelf.index.glob("*"))
         for name in sorted(shelf.names()):
@@ -144,11 +152,11 @@ def _publish(shelf: Shelf, old: list[str], rows: dict[str, Any], note: str, used
 
 
 @contextlib.contextmanager
-def _skipped(shelf: Shelf, name: str) -> Any:
-    """Work on one shard that may have gone, or turn out to be damaged: then it is set aside."""
+def _skipped(shelf: Shelf, name: str, leave: tuple[type[StoreError], ...] = (Newer,)) -> Any:
+    """Work on one shard that may have gone, be of a later version, or turn out damaged: then it is set aside."""
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, *leave):
         pass
     except Damaged as error:
         shelf.set_aside(name, error.what)
@@ -157,7 +165,6 @@ def _skipped(shelf: Shelf, name: str) -> Any:
 def _renew_index(shelf: Shelf) -> None:
     """Drop the index files and, where there are many shards, write a new one."""
     unlink(shelf.index.glob("*.h5"))
-    names = shelf.names()
-    if names:
-        with contextlib.suppress(FileNotFoundError):
-            Catalog(shelf, codec_of(shelf, min(names)), "never").save()
+    codec = codec_for(shelf)
+    if codec:
+        Catalog(shelf, codec, "never").save()

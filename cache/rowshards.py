@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache import keys
-from cache.shards import VALUE_MAX_BYTES, Check, Damaged, check_name, damaged
+from cache.shards import VALUE_MAX_BYTES, Check, Damaged, check_format, check_name, damaged
 from schema.errors import StoreError
 
 ROW_GROUP = 512  # keys that are decoded together: small enough for a get of a few
@@ -39,8 +39,9 @@ class RowCodec:
     def of(cls, path: Path) -> RowCodec:
         """The codec of a shard that is there; FileNotFoundError when it has gone, Damaged when it is no row shard."""
         try:
-            value = pq.read_schema(path).field("value").type
-            return cls(pa.schema(list(value.value_type)))
+            schema = pq.read_schema(path)
+            check_format(_note(schema), path)
+            return cls(pa.schema(list(schema.field("value").type.value_type)))
         except FileNotFoundError:
             raise
         except (*_UNREADABLE, AttributeError) as error:
@@ -100,12 +101,13 @@ class RowReader:
         self._path, self._check = path, check
         try:
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
-            self.note = (self._file.schema_arrow.metadata or {}).get(NOTE, b"").decode()
+            self.note = _note(self._file.schema_arrow)
             same = self._file.schema_arrow.equals(schema, check_metadata=False)
         except FileNotFoundError:
             raise
         except _UNREADABLE as error:
             raise damaged(error, path) from None
+        check_format(self.note, path)
         if not same:
             raise Damaged("the shard has another schema", where=path.name)
         self.n_rows = self._file.metadata.num_rows
@@ -157,6 +159,10 @@ class RowReader:
 def row_digest(key: bytes, value: list[dict[str, Any]]) -> bytes:
     """sha256 over the key and the canonical JSON of its rows."""
     return hashlib.sha256(key + _canonical(value)).digest()
+
+
+def _note(schema: pa.Schema) -> str:
+    return (schema.metadata or {}).get(NOTE, b"").decode()
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

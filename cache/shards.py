@@ -6,6 +6,7 @@ A table `rows` says of each row its key, digest and place; the values lie behind
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import struct
@@ -19,6 +20,7 @@ from cache import hdf5, keys
 from schema.errors import StoreError
 
 Check = Literal["always", "shard", "never"]
+FORMAT = 1  # of shards of both kinds; raised when an older version could no longer read them
 MAX_NDIM = 8
 VALUE_MAX_BYTES = 64 << 20  # with the rows waiting beside it a shard stays under 128 MB
 _ROW = np.dtype(
@@ -37,6 +39,10 @@ _DTYPES: dict[int, np.dtype[Any]] = {2: np.dtype("<f2"), 4: np.dtype("<f4")}
 
 class Damaged(StoreError):
     """A shard whose bytes are not what was published; the store sets it aside."""
+
+
+class Newer(StoreError):
+    """A whole shard that a later version of this program wrote; it is left alone, and its rows count as missing."""
 
 
 class ArrayCodec:
@@ -97,14 +103,13 @@ class ArrayReader:
         self._path, self._check = path, check
         try:
             self.note, self._places = hdf5.places(path)
-            table = self._places["rows"]
-        except KeyError:
-            raise Damaged("the shard has no rows", where=path.name) from None
         except FileNotFoundError:
             raise
         except OSError as error:
             raise damaged(error, path) from None
-        if table.dtype != _ROW or len(table.shape) != 1 or {"float16", "float32"} - set(self._places):
+        check_format(self.note, path)
+        table = self._places.get("rows")
+        if not table or table.dtype != _ROW or len(table.shape) != 1 or {"float16", "float32"} - set(self._places):
             raise Damaged("the shard has another layout", where=path.name)
         self.n_rows = table.shape[0]
         self._handle = os.open(path, os.O_RDONLY)
@@ -178,6 +183,20 @@ def check_name(path: Path) -> None:
         raise damaged(error, path) from None
     if found != path.stem:
         raise Damaged("the shard's bytes do not match its name", where=path.name, found=f"sha256 {found}")
+
+
+def check_format(note: str, path: Path) -> None:
+    """Newer where a shard's note tells of a later format than ours; one that tells nothing is for others to judge."""
+    try:
+        found = int(json.loads(note)["format"])
+    except (ValueError, KeyError, TypeError):
+        return
+    if found > FORMAT:
+        raise Newer(
+            f"a shard of format {found}, this version reads {FORMAT}",
+            where=str(path),
+            todo="use the version of the program that the others use",
+        )
 
 
 def damaged(error: Exception, path: Path) -> StoreError:

@@ -25,11 +25,11 @@ import numpy as np
 import pyarrow as pa
 
 from cache import atomic, keys
+from cache.shards import FORMAT
 from schema.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -156,7 +156,7 @@ def unlink(paths: Iterable[Path]) -> None:
 
 
 def note(producer: Mapping[str, Any]) -> str:
-    """What every shard says of itself: who computed its rows (name, version, device, ...), and what wrote it."""
+    """What every shard says of itself: its format, who computed its rows (name, version, device), what wrote it."""
     versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,

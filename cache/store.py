@@ -22,7 +22,7 @@ import numpy as np
 from cache import keys
 from cache.catalog import Catalog
 from cache.rowshards import RowCodec, RowReader
-from cache.shards import ArrayCodec, ArrayReader, Check, Damaged
+from cache.shards import ArrayCodec, ArrayReader, Check, Damaged, Newer
 from cache.shelf import Shelf, note
 from schema.errors import MissingKeys, StoreError
 
@@ -175,6 +175,8 @@ class Store:
                 read = self._reader(name).read(rows[here].tolist(), expected)
             except FileNotFoundError:  # compacted or collected by someone else
                 self._catalog.lost(name)
+            except Newer as error:
+                self._catalog.leave(name, error)
             except Damaged as error:
                 reader = self._readers.pop(name, None)
                 if reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 import shutil
@@ -164,7 +165,13 @@ class UrlTransport:
                     self._system.rm_file(place)
                 self._system.mv(first, place)
 
-        _reached(work)
+        try:
+            _reached(work)
+        except StoreError:
+            if not self._whole:
+                with contextlib.suppress(*_failures()):  # what was sent in part is of no use to anyone
+                    self._system.rm_file(first)
+            raise
 
     def _place(self, target: str) -> str:
         return f"{self._root}/{target}"

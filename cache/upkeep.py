@@ -6,6 +6,8 @@ Every function takes a folder: one store's, or one that holds several. Rows that
 from __future__ import annotations
 
 import contextlib
+import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from cache import atomic
 from cache.codecs import open_shard, producer_of
-from cache.shards import Damaged, check_name
+from cache.shards import Damaged, Newer, check_name
 from cache.shelf import Shelf, shelves, unlink
 from schema.errors import StoreError
 
@@ -67,7 +69,7 @@ class Removed:
 
 
 def stats(folder: str | Path) -> list[ShelfStats]:
-    """Figures of every shelf; a damaged shard counts no rows (`verify` sets it aside)."""
+    """Figures of every shelf; a damaged shard (`verify` sets it aside) and one of a later version count no rows."""
     folder, found = Path(folder), []
     for shelf in shelves(folder):
         rows: Counter[str] = Counter()
@@ -76,7 +78,7 @@ def stats(folder: str | Path) -> list[ShelfStats]:
             try:
                 with open_shard(shelf, name) as reader:
                     rows[producer_of(reader.note).get("name", "unnamed")] += reader.n_rows
-            except (FileNotFoundError, Damaged):
+            except (FileNotFoundError, Damaged, Newer):
                 continue
         quarantined = len(list(shelf.quarantine.glob(f"*{shelf.suffix}")))
         label = str(shelf.folder.relative_to(folder))
@@ -98,6 +100,8 @@ def verify(folder: str | Path) -> Verified:
                     reader.keys()
             except FileNotFoundError:
                 continue
+            except Newer:  # its bytes match its name; more is for the version that wrote it
+                pass
             except Damaged as error:
                 shelf.set_aside(name, error.what)
                 problems.append(Problem(shelf.path(name), error.what))
@@ -116,7 +120,7 @@ def gc(
     """
     if max_age_days is None and max_bytes is None:
         raise StoreError("gc needs a limit", todo="give max_age_days, max_bytes or both")
-    now, found = time.time(), []
+    now, found = _disk_time(Path(folder)), []
     for shelf in shelves(Path(folder)):
         for name, size in shelf.names().items():
             with contextlib.suppress(FileNotFoundError):
@@ -153,7 +157,7 @@ def drop(folder: str | Path, where: Mapping[str, str], *, dry_run: bool = False)
             try:
                 with open_shard(shelf, name) as reader:
                     producer = producer_of(reader.note)
-            except (FileNotFoundError, Damaged):  # gone, or for `verify` to deal with
+            except (FileNotFoundError, Damaged, Newer):  # gone, for `verify` to deal with, or not ours to judge
                 continue
             fits = all(str(producer.get(field)) == value for field, value in wanted.items())
             (going if fits else kept).append((shelf.path(name), size))
@@ -162,6 +166,13 @@ def drop(folder: str | Path, where: Mapping[str, str], *, dry_run: bool = False)
     return Removed(
         tuple(path for path, _ in going), sum(size for _, size in going), len(kept), sum(size for _, size in kept)
     )
+
+
+def _disk_time(folder: Path) -> float:
+    """The time as the folder's disk tells it: shards bear that one, and a machine's own clock may be days off."""
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime
+    return time.time()  # a read-only disk: nothing will go anyway
 
 
 def _check_indexes(shelf: Shelf) -> list[Problem]:

@@ -127,7 +127,8 @@ def test_a_broken_push_publishes_nothing_and_goes_on_later(folder: Path, flaky: 
     with pytest.raises(StoreError, match=r"cannot send s/arrays/shards/.*then run the same command again"):
         push(folder / "a", flaky)
     remote_faults.N_FAILURES.clear()
-    assert pull(folder / "b", flaky).n_shards == 0
+    with pytest.raises(StoreError, match=r"flaky://team/x: no shard of a store there \(found nothing\)"):
+        pull(folder / "b", flaky)
     assert push(folder / "a", flaky).n_shards == 3
     assert pull(folder / "b", flaky).n_shards == 3
     assert_holds(folder / "b" / "s", names)
@@ -178,6 +179,22 @@ def test_a_teams_folder_stays_open_to_the_group(folder: Path) -> None:
     modes = {stat.S_IMODE(path.stat().st_mode) for path in team.rglob("*") if path.is_dir()}
     assert modes == {0o2770}
     assert {stat.S_IMODE(path.stat().st_mode) for path in team.rglob("*") if path.is_file()} == {0o660}
+
+
+@pytest.mark.parametrize("found", ["nothing", "a file", "other files"])
+def test_a_mistyped_address_is_an_error(folder: Path, found: str) -> None:
+    """Nothing is fetched and nothing is said to be there: 0 shards would pass for success."""
+    team = folder / "taem"
+    if found == "a file":
+        team.write_text("hello")
+    elif found == "other files":
+        (team / "s" / "arrays" / "shards").mkdir(parents=True)
+        (team / "s" / "arrays" / "shards" / "notes.h5").write_text("hello")
+    told = "1 other file" if found == "other files" else "nothing"
+    for wanted in (None, [key_of(1)]):
+        with pytest.raises(StoreError, match=rf"taem: no shard of a store there \(found {told}.*check the address"):
+            pull(folder / "b", team, wanted)
+    assert not (folder / "b").exists()
 
 
 def test_foreign_files_at_a_remote_are_left_there(folder: Path) -> None:

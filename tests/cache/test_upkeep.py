@@ -62,6 +62,18 @@ def test_gc_goes_by_age_and_spares_the_young(folder: Path) -> None:
         assert len(store.missing(names)) == 3
 
 
+def test_gc_asks_the_disk_for_the_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose clock is a year ahead takes nothing that is young to everybody else."""
+    fill(folder, range(2), n_flushes=2)
+    old, young = shard_paths(folder)
+    age(old, 40)
+    now = time.time()
+    monkeypatch.setattr("cache.upkeep.time.time", lambda: now + 365 * DAY_S)
+    assert gc(folder, max_age_days=30).paths == (old,)
+    assert young.exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["arrays"], "no trace of having asked"
+
+
 def test_gc_goes_by_size_longest_unused_first(folder: Path) -> None:
     fill(folder / "a", range(3), n_flushes=3)
     fill(folder / "b", range(3), n_flushes=1, schema=SCHEMA)

@@ -1,0 +1,91 @@
+"""Shards that a later version wrote: left alone, sent on, told, never quarantined, never read."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cache import remotes
+from cache.remotes import pull, push
+from cache.rewrite import compact, forget
+from cache.shards import FORMAT, Newer
+from cache.store import Store
+from cache.upkeep import drop, stats, verify
+from schema.errors import MissingKeys
+from tests.cache.rows import SCHEMA, array_of, fill, key_of, only_shelf, rows_of, same, shard_paths
+
+KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
+
+
+@pytest.fixture(name="newer")
+def newer_(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Fills a store as the next version would."""
+
+    def filled(folder: Path, indexes: range, schema: pa.Schema | None = None, n_flushes: int = 1) -> list[Path]:
+        before = set(folder.rglob("shards/*"))
+        with monkeypatch.context() as patch:
+            for module in ("shards", "shelf"):
+                patch.setattr(f"cache.{module}.FORMAT", FORMAT + 1)
+            fill(folder, indexes, n_flushes, schema)
+        return sorted(set(folder.rglob("shards/*")) - before)
+
+    return filled
+
+
+@KINDS
+def test_a_later_versions_shard_is_left_alone(
+    folder: Path, newer: Any, schema: pa.Schema | None, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = fill(folder, range(10), schema=schema)
+    (theirs,) = newer(folder, range(10, 20), schema)
+    content = theirs.read_bytes()
+    with Store.open(folder, schema=schema) as store:
+        assert f"a shard of format {FORMAT + 1}, this version reads {FORMAT}; use the version" in caplog.text
+        absent = [key_of(index) for index in range(10, 20)]
+        assert store.missing([*names, *absent]) == absent
+        store.put({key: value(key) for key in absent})
+        store.flush()
+        assert all(same(*pair) for pair in zip(store.get(absent), map(value, absent), strict=True))
+    assert verify(folder).clean
+    assert stats(folder)[0].rows == {"test": 10, "unnamed": 10}
+    assert drop(folder, {"producer": "test"}, dry_run=True).n_kept == 1
+    assert compact(folder).n_after == 3
+    assert theirs.read_bytes() == content
+    assert list(only_shelf(folder).quarantine.iterdir()) == []
+
+
+@KINDS
+def test_an_index_that_a_later_version_wrote_leads_to_no_row(
+    folder: Path, newer: Any, monkeypatch: pytest.MonkeyPatch, schema: pa.Schema | None, value: Any
+) -> None:
+    monkeypatch.setattr("cache.catalog.N_UNINDEXED", 2)
+    newer(folder, range(10), schema, n_flushes=2)
+    assert list(only_shelf(folder).index.iterdir())
+    names = [key_of(index) for index in range(10)]
+    with Store.open(folder, schema=schema) as store:
+        with pytest.raises(MissingKeys):
+            store.get(names)
+        absent = store.missing(names)
+        assert len(absent) == 10
+        store.put({key: value(key) for key in absent})
+        assert all(same(*pair) for pair in zip(store.get(names), map(value, names), strict=True))
+    assert len(shard_paths(folder)) == 3
+
+
+def test_forgetting_needs_to_read_all_of_them(folder: Path, newer: Any) -> None:
+    names = fill(folder, range(10))
+    newer(folder, range(10, 20))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(Newer, match="use the version of the program that the others use"):
+        forget(folder, names[:1])
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_they_travel(folder: Path, newer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remotes, "PAUSE_S", 0.0)
+    fill(folder / "a" / "s", range(10), schema=SCHEMA)
+    (theirs,) = newer(folder / "a" / "s", range(10, 20), SCHEMA)
+    assert push(folder / "a", folder / "team").n_shards == 2
+    assert pull(folder / "b", folder / "team", [key_of(3)]).n_shards == 2, "whose keys are unknown comes along"
+    assert (folder / "b" / theirs.relative_to(folder / "a")).read_bytes() == theirs.read_bytes()
