@@ -11,30 +11,15 @@ from embedded import treebank
 from embedded.treebank import Tree
 from pipeline.phrases.parser import Parser
 from schema.errors import DataError
+from schema.scores import Counts
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Counts):
     """Noun-phrase spans, micro over sentences."""
 
-    n_correct: int
-    n_predicted: int
-    n_gold: int
-    n_sentences: int
-    seconds: float
-
-    @property
-    def precision(self) -> float:
-        return self.n_correct / self.n_predicted if self.n_predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        return self.n_correct / self.n_gold if self.n_gold else 0.0
-
-    @property
-    def f1(self) -> float:
-        both = self.n_predicted + self.n_gold
-        return 2 * self.n_correct / both if both else 0.0
+    n_sentences: int = 0
+    seconds: float = 0.0
 
 
 def score(trees: Sequence[Tree] | Path, parser: Parser, label: str = "NP") -> Score:
@@ -45,12 +30,8 @@ def score(trees: Sequence[Tree] | Path, parser: Parser, label: str = "NP") -> Sc
     began = time.perf_counter()
     answers = parser.parse([tree.words for tree in gold])
     seconds = time.perf_counter() - began
-    n_correct = n_predicted = n_gold = 0
+    total = Counts()
     for tree, answer in zip(gold, answers, strict=True):
         wanted, found = tree.labelled(label), {(start, end) for start, end, name in answer.spans if name == label}
-        n_correct, n_predicted, n_gold = (
-            n_correct + len(wanted & found),
-            n_predicted + len(found),
-            n_gold + len(wanted),
-        )
-    return Score(n_correct, n_predicted, n_gold, len(gold), seconds)
+        total += Counts(len(wanted), len(found), len(wanted & found))
+    return Score(total.n_gold, total.n_predicted, total.n_correct, len(gold), seconds)

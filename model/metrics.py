@@ -9,45 +9,9 @@ from typing import Any
 
 from schema.errors import DataError
 from schema.labels import entities
+from schema.scores import Counts
 
 Tags = Sequence[str]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Entities of the gold labels, of the prediction, and in both; P, R and F1 are 0 where nothing is there."""
-
-    n_gold: int = 0
-    n_predicted: int = 0
-    n_correct: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.n_gold + other.n_gold, self.n_predicted + other.n_predicted, self.n_correct + other.n_correct
-        )
-
-    @property
-    def precision(self) -> float:
-        return self.n_correct / self.n_predicted if self.n_predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        return self.n_correct / self.n_gold if self.n_gold else 0.0
-
-    @property
-    def f1(self) -> float:
-        total = self.n_gold + self.n_predicted
-        return 2 * self.n_correct / total if total else 0.0
-
-    def to_json(self) -> dict[str, float | int]:
-        return {
-            "precision": self.precision,
-            "recall": self.recall,
-            "f1": self.f1,
-            "n_gold": self.n_gold,
-            "n_predicted": self.n_predicted,
-            "n_correct": self.n_correct,
-        }
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from model.chain import MAX_SPREAD, Chain, LogZ, sums
+from model.chain import MAX_RANGE, Chain, LogZ, sums
 
 
 def chain_of(lengths: list[int], n_tags: int, scale: float = 1.0) -> Chain:
@@ -31,9 +31,10 @@ def brute(chain: Chain, post: int, first: int, last: int, tag: int, at: int) -> 
     return torch.stack(scores).logsumexp(0).item()
 
 
-def test_sums_are_those_of_all_paths() -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_sums_are_those_of_all_paths(wide: bool) -> None:
     chain = chain_of([4, 1, 3], 3)
-    found = sums(chain, both=True)
+    found = sums(chain, both=True, wide=wide)
     assert found.backward is not None
     for post, length in enumerate([4, 1, 3]):
         for t, tag in itertools.product(range(length), range(3)):
@@ -43,7 +44,7 @@ def test_sums_are_those_of_all_paths() -> None:
             wanted = brute(chain, post, t, length - 1, tag, t) - (chain.start[tag].item() if t == 0 else 0)
             assert found.backward[post, t, tag].item() == pytest.approx(wanted, abs=1e-11)
     torch.testing.assert_close(found.log_z, torch.logsumexp(chain.start + found.backward[:, 0], dim=1))
-    assert sums(chain, both=False).backward is None
+    assert sums(chain, both=False, wide=wide).backward is None
 
 
 @pytest.mark.parametrize("lengths", [[1], [4, 1, 3], [2, 2]])
@@ -52,17 +53,44 @@ def test_gradient_is_that_of_finite_differences(lengths: list[int]) -> None:
     assert torch.autograd.gradcheck(LogZ.apply, parts)
 
 
-def test_wide_scores_within_the_limit_are_exact() -> None:
-    chain = chain_of([6, 4], 4, scale=50.0)
-    assert 150 < chain.spread() < MAX_SPREAD
-    slow = chain.start + chain.emissions[:, 0]
-    for t in range(1, 6):
-        moved = torch.logsumexp(slow[:, :, None] + chain.step, dim=1) + chain.emissions[:, t]
-        slow = torch.where((t < chain.lengths)[:, None], moved, slow)
-    torch.testing.assert_close(LogZ.apply(*chain), torch.logsumexp(slow + chain.end, dim=1), rtol=1e-12, atol=0)
+def slow_log_z(chain: Chain) -> torch.Tensor:
+    """In logs, by autograd's own operations."""
+    sums_ = chain.start + chain.emissions[:, 0]
+    for t in range(1, chain.emissions.shape[1]):
+        moved = torch.logsumexp(sums_[:, :, None] + chain.step, dim=1) + chain.emissions[:, t]
+        sums_ = torch.where((t < chain.lengths)[:, None], moved, sums_)
+    return torch.logsumexp(sums_ + chain.end, dim=1)
 
 
-def test_beyond_the_limit_it_says_so() -> None:
-    chain = chain_of([3], 2)
-    chain.emissions[0, 1, 0] = 2 * MAX_SPREAD
-    assert LogZ.apply(*chain).isnan().all()
+def exact(chain: Chain) -> None:
+    """Value and gradients of LogZ are those of the slow loop."""
+    found, wanted = ([part.clone().requires_grad_(part.is_floating_point()) for part in chain] for _ in range(2))
+    ours, theirs = LogZ.apply(*found), slow_log_z(Chain(*wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-9)
+    weights = torch.arange(1, len(ours) + 1)
+    for total in ((ours * weights).sum(), (theirs * weights).sum()):
+        total.backward()
+    for one, other in zip(found, wanted, strict=True):
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [50.0, 5_000.0, 1e6])
+def test_emissions_may_jump_as_they_like(scale: float) -> None:
+    chain = chain_of([6, 4, 1], 4, scale)
+    assert not chain.wide
+    exact(chain)
+
+
+@pytest.mark.parametrize("part", ["start", "step", "end"])
+@pytest.mark.parametrize("size", [0.9 * MAX_RANGE, 1e4])
+def test_so_may_transitions(part: str, size: float) -> None:
+    """A tag that looks lost by `size` is saved by emissions that speak for it alone."""
+    chain = chain_of([5, 3], 3)
+    edges = getattr(chain, part).clone()
+    edges[0] = edges.max() + size - edges[0].abs().max() - 5 if part != "step" else edges[0] + size - 5
+    emissions = chain.emissions.clone()
+    emissions[:, 1, 1] += 2 * size
+    chain = chain._replace(**{part: edges, "emissions": emissions})
+    assert chain.wide == (size > MAX_RANGE)
+    exact(chain)

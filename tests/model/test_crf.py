@@ -200,3 +200,20 @@ def test_wrong_shapes_are_named() -> None:
     emissions, tags, mask = batch_of([3], 4)
     with pytest.raises(DataError, match=r"a CRF over 5 tags needs emissions \[B, T, K\] and a mask \[B, T\] \(found "):
         crf.nll(emissions, tags, mask)
+
+
+@pytest.mark.parametrize(
+    ("post", "start", "end", "found"),
+    [
+        (1, 1, 3, r"words \[1, 3\) of post 1 of 2 words"),
+        (0, -1, 1, r"words \[-1, 1\) of post 0 of 4 words"),
+        (0, 2, 2, r"words \[2, 2\) of post 0"),
+        (2, 0, 1, r"of post 2 of 2 posts"),
+    ],
+)
+def test_a_span_outside_its_post_is_refused(post: int, start: int, end: int, found: str) -> None:
+    crf = crf_of(5)
+    emissions, _, mask = batch_of([4, 2], 5)
+    posts, spans = torch.tensor([0, post]), torch.tensor([[0, 4], [start, end]])
+    with pytest.raises(DataError, match=f"a span lies outside its post.*{found}"):
+        crf.span_log_prob(emissions, mask, posts, spans, torch.tensor([1, 1]), torch.tensor([2, 2]))
