@@ -30,6 +30,8 @@ class Batch:
     object_mask: Tensor  # [B, M] bool
     tags: Tensor | None = None  # [B, N] int64
     boundaries: Tensor | None = None  # [B, N] int64: Z of Section 3.3
+    crops: Tensor | None = None  # [C, 3, S, S] uint8, each distinct one once: then `objects` is [B, M, 0]
+    crop_index: Tensor | None = None  # [B, M] int64: the crop of each object, -1: none
 
     def __post_init__(self) -> None:
         n_posts, n_cells = self.text_mask.shape
@@ -40,6 +42,7 @@ class Batch:
             "object_mask": (n_posts, n_objects),
             "tags": (n_posts, n_cells - 2),
             "boundaries": (n_posts, n_cells - 2),
+            "crop_index": (n_posts, n_objects),
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -77,6 +80,12 @@ class Batch:
     def pin_memory(self) -> Batch:
         """DataLoader calls this, so that copies to a GPU overlap with its work."""
         return self._mapped(Tensor.pin_memory)
+
+    def with_objects(self, features: Tensor) -> Batch:
+        """The batch with features [B, M, D] in place of `objects`, not checked again."""
+        changed = self._mapped(lambda tensor: tensor)
+        object.__setattr__(changed, "objects", features)
+        return changed
 
     def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
         moved = object.__new__(Batch)

@@ -24,6 +24,7 @@ from cache.packs import PackMeta
 from model.approaches import approach
 from model.card import card
 from model.config import TrainConfig
+from model.crops import attach
 from model.tagger import Setting, Tagger
 from schema.errors import FmitError, PackError, RunError, WeightsError
 from schema.labels import LabelSet
@@ -45,6 +46,7 @@ class RunInfo:
     n_posts: Mapping[str, int] = field(default_factory=dict)  # of train and dev
     dev: Mapping[str, float | int] = field(default_factory=dict)  # the chosen epoch's row of the curves
     versions: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)  # what ingest noted of the files: variant, digests, a warning
 
     @property
     def toy(self) -> bool:
@@ -58,7 +60,7 @@ class RunInfo:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; types and aliases are lists of pairs, since their order gives the tags their numbers."""
-        values = {name: dict(getattr(self, name)) for name in ("inputs", "n_posts", "dev", "versions")}
+        values = {name: dict(getattr(self, name)) for name in ("inputs", "n_posts", "dev", "versions", "data")}
         return {
             "schema_version": SCHEMA_VERSION,
             "approach": self.approach,
@@ -83,6 +85,7 @@ class RunInfo:
                 config=TrainConfig.checked(values["config"], "config"),
                 labels=LabelSet(dict(types), dict(aliases)),
                 pack=PackMeta(**values["pack"]) if values["pack"] else None,
+                data=values.get("data", {}),  # earlier runs do not have it
                 **rest,
             )
         except (KeyError, TypeError, ValueError, AttributeError, FmitError) as error:
@@ -91,7 +94,7 @@ class RunInfo:
 
     def check_pack(self, meta: PackMeta, where: str) -> None:
         """Raises PackError for features that other region weights made: this run's numbers mean nothing there."""
-        if self.pack is None or self.config.objects == "none":
+        if self.pack is None or self.config.objects == "none" or self.config.reads_crops:  # those have their own net
             return
         ours, theirs = region_net(self.pack) | {"dim": self.pack.dim}, region_net(meta) | {"dim": meta.dim}
         if differing := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
@@ -158,6 +161,7 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
         raise RunError(
             "the run lacks its encoder's files", where=str(folder / "encoder"), found=error.found, todo=todo
         ) from None
+    attach(tagger, info.config, info.pack, trained=True)
     torch.set_rng_state(rng)
     try:
         tagger.load_state_dict(weights)

@@ -15,6 +15,16 @@ Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class VisionConfig(Config):
+    """Whether the network behind the regions is trained too, end to end, on crops instead of the pack's features."""
+
+    finetune: bool = False  # as in appendix A; else features come ready from the pack
+    weights: str = ""  # where its training starts: a file of the same network; "": those that made the pack
+    lr: Annotated[float, Field(ge=0)] = 5e-5  # appendix A: of pretrained models; 0: crops are read, nothing moves
+    batch: Annotated[int, Field(ge=1)] = 16  # crops of a forward pass: with checkpointing, what memory holds at once
+    checkpointing: bool = True  # compute activations again in the backward pass instead of keeping them
+
+
 class TrainConfig(Config):
     """Everything that decides a run's numbers besides approach, seed and data."""
 
@@ -37,6 +47,9 @@ class TrainConfig(Config):
     objects: Objects = "all"
     control: Control = "none"
     max_objects: Annotated[int, Field(ge=0)] = 64  # of a post; what the cap cuts is counted
+
+    # Pictures
+    vision: VisionConfig = VisionConfig()
 
     # Loss
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -63,7 +76,14 @@ class TrainConfig(Config):
     def _fits(self) -> Self:
         if self.width % self.heads or self.width % 2:
             raise ValueError(f"width {self.width} must be even and a multiple of heads {self.heads}")
+        if self.reads_crops and self.objects == "grid":
+            raise ValueError("vision.finetune reads crops of boxes: objects: grid comes from the pack alone")
         return self
+
+    @property
+    def reads_crops(self) -> bool:
+        """Whether pictures are read and their network is trained; where nothing is seen, nothing is."""
+        return self.vision.finetune and self.objects != "none" and self.control != "empty"
 
 
 # Ours, where the paper is silent: 20 epochs at most, patience 5, gradient norm 1, constant rates, first piece of a

@@ -14,10 +14,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model.batch import Batch
 from model.config import TrainConfig
+from model.crops import Crop, CropReader, crop_of
 from model.objects import ObjectSource, Plan, plans
+from model.world import World
 from schema.labels import EBD_TAGS, LabelSet, ebd_tags
 from schema.records import Post
 
+SEED_STRIDE = 1_000_003  # a prime beyond any epoch and step count: no two (seed, number) pairs share random numbers
 SORTED_BATCHES = 32  # posts of so many batches are sorted by length together: little padding, yet mixed batches
 
 
@@ -41,10 +44,14 @@ class Example:
     spans: tuple[tuple[int, int], ...]  # (head, tail)
     tags: tuple[int, ...] | None
     boundaries: tuple[int, ...] | None
+    crops: tuple[Crop | None, ...] = ()  # of each object, where crops are read; then features are [M, 0]
 
 
 class PostDataset(Dataset[Example]):
-    """Posts with their objects, controls applied; posts and objects are read, tags only where a post has them."""
+    """Posts with their objects, controls applied; posts and objects are read, tags only where a post has them.
+
+    `crops`, where given, reads picture parts instead of the objects' features.
+    """
 
     def __init__(
         self,
@@ -54,7 +61,9 @@ class PostDataset(Dataset[Example]):
         featurizer: Featurizer,
         config: TrainConfig,
         seed: int = 0,
+        crops: CropReader | None = None,
     ) -> None:
+        self.crops = crops
         self.posts, self.objects, self.labels = posts, objects, labels
         self.encoded = [featurizer.encode(post.words) for post in posts]
         self.plans = plans(posts, objects, [one.n_words for one in self.encoded], config, seed)
@@ -68,13 +77,23 @@ class PostDataset(Dataset[Example]):
         if post.tags is not None:
             tags = tuple(self.labels.tag_ids[tag] for tag in post.tags[:n_words])
             boundaries = tuple(EBD_TAGS.index(tag) for tag in ebd_tags(post.tags)[:n_words])
-        return Example(row, self.encoded[row], self._features(row, plan), plan.spans, tags, boundaries)
+        if self.crops is None:
+            return Example(row, self.encoded[row], self._features(row, plan), plan.spans, tags, boundaries)
+        none = np.zeros((len(plan.spans), 0), np.float32)
+        return Example(row, self.encoded[row], none, plan.spans, tags, boundaries, self._crops(row, plan))
 
     def _features(self, row: int, plan: Plan) -> np.ndarray:
         source = self.objects(self.posts[row if plan.owner is None else plan.owner]).features
         if plan.owner is None:
             return np.zeros((len(plan.spans), source.shape[1]), source.dtype)
         return source[list(plan.indices)]
+
+    def _crops(self, row: int, plan: Plan) -> tuple[Crop | None, ...]:
+        if plan.owner is None:
+            return (None,) * len(plan.spans)
+        owner = self.posts[plan.owner]
+        regions = self.objects(owner).regions
+        return tuple(crop_of(owner, regions[index]) for index in plan.indices)
 
     def n_cells(self) -> list[int]:
         """Cells of each post's lattice, text and objects."""
@@ -86,8 +105,8 @@ class PostDataset(Dataset[Example]):
         return sum(plan.n_cut for plan in self.plans)
 
 
-def collate(examples: Sequence[Example], featurizer: Featurizer) -> Batch:
-    """A checked batch on the CPU; tags are there if every post has them."""
+def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropReader | None = None) -> Batch:
+    """A checked batch on the CPU; tags are there if every post has them, crops if there is a reader of them."""
     n_words = torch.tensor([example.encoded.n_words for example in examples])
     n_objects = torch.tensor([len(example.spans) for example in examples])
     n_cells, most = int(n_words.max()) + 2, int(n_objects.max())
@@ -97,6 +116,7 @@ def collate(examples: Sequence[Example], featurizer: Featurizer) -> Batch:
         if example.spans:
             features[index, : len(example.spans)] = example.features
             spans[index, : len(example.spans)] = example.spans
+    pixels, crop_index = crops.batch([example.crops for example in examples], most) if crops else (None, None)
     return Batch(
         rows=tuple(example.row for example in examples),
         inputs=featurizer.collate([example.encoded for example in examples]),
@@ -106,6 +126,8 @@ def collate(examples: Sequence[Example], featurizer: Featurizer) -> Batch:
         object_mask=torch.arange(most) < n_objects[:, None],
         tags=_padded([example.tags for example in examples], n_cells - 2),
         boundaries=_padded([example.boundaries for example in examples], n_cells - 2),
+        crops=pixels,
+        crop_index=crop_index,
     )
 
 
@@ -115,28 +137,41 @@ def _padded(rows: Sequence[tuple[int, ...] | None], width: int) -> Tensor | None
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows if row is not None])
 
 
+def seed_of(seed: int, number: int) -> int:
+    """A generator's seed for step or epoch `number` of a run with `seed`."""
+    return (seed * SEED_STRIDE + number) % 2**63  # torch takes no more
+
+
 class LengthBatches(Sampler[list[int]]):
     """Batches of posts of like length: at most `batch` posts and `max_cells` padded cells; a longer post goes alone.
 
     With a seed the order is a function of seed and `epoch` alone, so a resumed run sees what an unbroken one would;
-    without, posts come once, sorted by length. `skip`: batches of this epoch that were trained before.
+    without, posts come once, sorted by length. `skip`: batches of this epoch that were trained before. `world`: the
+    processes among which each batch is dealt out; iterating gives this one's shares, where it has one.
     """
 
-    def __init__(self, cells: Sequence[int], batch: int, max_cells: int, seed: int | None = None) -> None:
-        self.cells, self.batch, self.max_cells, self.seed = cells, batch, max_cells, seed
+    def __init__(
+        self, cells: Sequence[int], batch: int, max_cells: int, seed: int | None = None, world: World | None = None
+    ) -> None:
+        self.cells, self.batch, self.max_cells, self.seed, self.world = cells, batch, max_cells, seed, world
         self.epoch, self.skip = 0, 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches()[self.skip :])
+        shares = (rows if self.world is None else list(self.world.share(rows)) for rows in self.left())
+        return iter([rows for rows in shares if rows])
 
     def __len__(self) -> int:
-        return len(self.batches()) - self.skip
+        return sum(1 for _ in self)
+
+    def left(self) -> list[list[int]]:
+        """What is left of the epoch, all processes' rows."""
+        return self.batches()[self.skip :]
 
     def batches(self) -> list[list[int]]:
         """All batches of the epoch."""
         if self.seed is None:
             return self._cut(sorted(range(len(self.cells)), key=self.cells.__getitem__))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         order = torch.randperm(len(self.cells), generator=generator).tolist()
         pool, found = self.batch * SORTED_BATCHES, []
         for start in range(0, len(order), pool):
@@ -158,7 +193,7 @@ def loader(
     dataset: PostDataset, batches: LengthBatches, featurizer: Featurizer, device: torch.device, workers: int
 ) -> DataLoader[Batch]:
     """Checked CPU batches in the sampler's order; pinned where a GPU takes them."""
-    make: Callable[[Sequence[Example]], Batch] = partial(collate, featurizer=featurizer)
+    make: Callable[[Sequence[Example]], Batch] = partial(collate, featurizer=featurizer, crops=dataset.crops)
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # the batch's type is the collate function's
         batch_sampler=batches,

@@ -50,7 +50,7 @@ def decode(
     allowed = Transitions.iob2(dataset.labels.tags).to(device)
     with torch.no_grad(), autocast(device, config.amp):
         for cpu_batch in loader(dataset, batches, tagger.featurizer, device, workers=0):
-            batch = cpu_batch.to(device)
+            batch = tagger.with_features(cpu_batch.to(device))
             emissions = tagger.emissions(batch)
             paths = tagger.crf.decode(emissions, batch.word_mask, allowed)
             for row, one in zip(batch.rows, _decoded(tagger, dataset, batch, emissions, paths, confident), strict=True):

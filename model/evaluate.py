@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from model.objects import open_pack
 from model.predict import Prediction, Run
 from schema.errors import DataError
 from schema.records import SPLITS
+from schema.text import guarded, inert_json
 
 SCHEMA_VERSION = 1  # of the files below
 
@@ -28,6 +31,7 @@ def run(
     out: Path | None = None,
     *,
     asked: Sequence[str] = (),
+    images: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def run(
     for split in dict.fromkeys((*splits, *asked)):
         chosen = [post for post in table.posts if post.split == split]
         if any(post.tags is not None for post in chosen):
-            found[split] = trained.predict_pack(chosen, opened, progress)
+            found[split] = trained.predict_pack(chosen, opened, progress, images)
     if lost := [split for split in asked if split not in found] or ([] if found else splits):
         raise DataError(f"no labelled posts in {', '.join(lost)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
@@ -96,7 +100,7 @@ def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[st
 
 def write_split(folder: Path, split: str, predictions: Sequence[Prediction], metrics: dict[str, Any]) -> None:
     """metrics-SPLIT.json, predictions-SPLIT.jsonl and confusion-SPLIT.csv in `folder`."""
-    lines = [json.dumps(one.to_json(), ensure_ascii=False) for one in predictions]
+    lines = [inert_json(one.to_json()) for one in predictions]
     atomic.write_json(folder / f"metrics-{split}.json", metrics)
     atomic.write_text(folder / f"predictions-{split}.jsonl", "".join(line + "\n" for line in lines))
     atomic.write_text(folder / f"confusion-{split}.csv", confusion_rows(predictions))
@@ -106,5 +110,10 @@ def confusion_rows(predictions: Sequence[Prediction]) -> str:
     """CSV with a row a word, as `dvc plots` counts them: actual type, predicted type; words without either left out."""
     labelled = [one for one in predictions if one.post.tags is not None]
     pairs = confusion([one.post.tags or () for one in labelled], [one.tags for one in labelled])
-    rows = [f"{actual},{given}\n" * n for (actual, given), n in sorted(pairs.items()) if (actual, given) != ("O", "O")]
-    return "actual,predicted\n" + "".join(rows)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("actual", "predicted"))
+    for pair, n in sorted(pairs.items()):
+        if pair != ("O", "O"):
+            writer.writerows([[guarded(name) for name in pair]] * n)
+    return file.getvalue()

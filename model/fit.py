@@ -1,7 +1,8 @@
 """The training loop, one for CPU and GPU: yields an EpochResult an epoch; the caller prints, saves and logs.
 
 Every random number of a step is drawn from (seed, step) alone, and the order of posts from (seed, epoch), so a run that
-goes on from any saved step ends with the weights of one that was never stopped.
+goes on from any saved step ends with the weights of one that was never stopped. Several processes take a share of each
+batch and sum gradients and losses; the first one alone saves and scores.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from model.batch import Batch
 from model.config import TrainConfig
-from model.data import LengthBatches, PostDataset, loader
+from model.data import LengthBatches, PostDataset, loader, seed_of
 from model.decode import Progress, autocast, decode
 from model.metrics import score
 from model.optimize import build_optimizer, determinism, rate_share
 from model.tagger import Tagger
+from model.world import World
 from schema.errors import RunError
+from schema.scores import Counts
 
-SEED_STRIDE = 1_000_003  # a prime beyond any step count, so that no two (seed, step) pairs share random numbers
+T = TypeVar("T")
+RANK_STRIDE = 2**40  # beyond any step count: processes that train together draw dropout of their own
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,10 @@ class Keeper(Protocol):
 
 
 class Trainer:
-    """A tagger, its data and its optimiser; when `epochs` ends, the tagger holds the best epoch's weights."""
+    """A tagger, its data and its optimiser; when `epochs` ends, the tagger holds the best epoch's weights.
+
+    `world`: the processes that train it together; None: this one alone, on `device`.
+    """
 
     def __init__(
         self,
@@ -84,29 +91,30 @@ class Trainer:
         seed: int,
         device: torch.device,
         workers: int = 0,
+        world: World | None = None,
     ) -> None:
+        self.world = world or World(device)
         self.tagger: Tagger = tagger.to(device)
         self.train, self.dev, self.config = train, dev, config
         self.seed, self.device, self.workers = seed, device, workers
         self.optimizer = build_optimizer(tagger, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+        self.scaler.scale(torch.zeros((), device=device))  # makes its tensor, though the first step may bring no post
         self.position = Position()
         self.best: dict[str, Tensor] = {}
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
 
     def epochs(self, keeper: Keeper | None = None, progress: Progress | None = None) -> Iterator[EpochResult]:
         """Train to the last epoch, or until `patience` epochs brought no better dev F1. Restored epochs come again."""
-        if keeper:
-            keeper.restore(self)
+        self._restore(keeper)
         yield from self.position.history
-        batches = LengthBatches(self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed)
+        batches = LengthBatches(self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.world)
         source = loader(self.train, batches, self.tagger.featurizer, self.device, self.workers)
         with determinism(self.config.deterministic):
             while not self.finished:
                 batches.epoch, batches.skip = self.position.epoch, self.position.n_batches
-                yield self._epoch(source, keeper, progress)
-                if keeper:
-                    keeper.offer(self)
+                yield self._epoch(batches, iter(source), keeper, progress)
+                self._offer(keeper)
         self.tagger.load_state_dict(self.best)
 
     @property
@@ -115,14 +123,29 @@ class Trainer:
         done, best = self.position.epoch, self.position.best_epoch
         return done >= self.config.epochs or (done > 0 and done - best >= self.config.patience)
 
-    def _epoch(self, source: Iterable[Batch], keeper: Keeper | None, progress: Progress | None) -> EpochResult:
+    def _restore(self, keeper: Keeper | None) -> None:
+        if keeper:
+            keeper.restore(self)
+        place = self.position.epoch, self.position.step
+        if self.world.from_first(lambda: place) != place:
+            todo = "let all processes see the same project folder, .fmit included"
+            raise RunError("processes go on from different states", where=f"process {self.world.rank}", todo=todo)
+
+    def _offer(self, keeper: Keeper | None) -> None:
+        if keeper and self.world.first:
+            keeper.offer(self)
+
+    def _epoch(
+        self, batches: LengthBatches, mine: Iterator[Batch], keeper: Keeper | None, progress: Progress | None
+    ) -> EpochResult:
+        """`batches` are all rows of the epoch, `mine` this process's shares of those that have one for it."""
         self.tagger.train()
         started, before = time.perf_counter(), self.position.n_posts
         total = self.config.epochs * len(self.train)
-        for group in grouped(source, self.config.accumulate):
-            n_posts = sum(len(batch) for batch in group)
+        for group in grouped(batches.left(), self.config.accumulate):
+            n_posts = sum(len(rows) for rows in group)
             seen = self.position.epoch * len(self.train) + self.position.n_posts + n_posts
-            self._step(group, n_posts, seen / total)
+            self._step([next(mine) for rows in group if self.world.share(rows)], n_posts, seen / total)
             self.position = replace(
                 self.position,
                 n_batches=self.position.n_batches + len(group),
@@ -131,22 +154,28 @@ class Trainer:
             )
             if progress:
                 progress(seen, total)
-            if keeper:
-                keeper.offer(self)
+            self._offer(keeper)
         loss = self.loss_sum.item() / len(self.train)  # the epoch's only wait for the device
         speed = (self.position.n_posts - before) / max(time.perf_counter() - started, 1e-9)
         return self._close(loss, speed)
 
     def _step(self, group: Sequence[Batch], n_posts: int, done: float) -> None:
-        """One optimiser step on the mean loss of the group's posts; `done` is the share of training after it."""
-        torch.manual_seed(self.seed * SEED_STRIDE + self.position.step)
+        """One optimiser step on the mean loss of `n_posts` posts, of which the group holds those of this process.
+
+        `done` is the share of training after it.
+        """
+        torch.manual_seed(seed_of(self.seed, self.position.step + self.world.rank * RANK_STRIDE))
         for settings in self.optimizer.param_groups:
             settings["lr"] = settings["rate"] * rate_share(self.config, done)
+        total = torch.zeros_like(self.loss_sum)
         for batch in group:
             with autocast(self.device, self.config.amp):
-                losses = self.tagger.losses(batch.to(self.device))
+                losses = self.tagger.losses(self.tagger.with_features(batch.to(self.device)))
             self.scaler.scale(losses.sum() / n_posts).backward()
-            self.loss_sum += losses.detach().sum()
+            total += losses.detach().sum()
+        self.world.sum(total)
+        self.world.sum_gradients(self.tagger.parameters())
+        self.loss_sum += total
         if self.config.clip:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.tagger.parameters(), self.config.clip)
@@ -159,9 +188,7 @@ class Trainer:
         epoch = self.position.epoch + 1
         if not math.isfinite(loss):
             raise RunError("training diverged: the loss is no number", where=f"epoch {epoch}", todo="lower the rates")
-        decoded = decode(self.tagger, self.dev, self.config, self.device)
-        gold = [post.tags or () for post in self.dev.posts]
-        micro = score(gold, [one.tags for one in decoded], self.dev.labels.types).micro
+        micro = self.world.from_first(self._dev_score)
         best = micro.f1 > max((past.dev_f1 for past in self.position.history), default=-1.0)
         if best:
             self.best = {name: value.detach().to("cpu", copy=True) for name, value in self.tagger.state_dict().items()}
@@ -175,10 +202,15 @@ class Trainer:
         )
         return result
 
+    def _dev_score(self) -> Counts:
+        decoded = decode(self.tagger, self.dev, self.config, self.device)
+        gold = [post.tags or () for post in self.dev.posts]
+        return score(gold, [one.tags for one in decoded], self.dev.labels.types).micro
 
-def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+
+def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` batches in their order; the last may be shorter."""
-    group: list[Batch] = []
+    group: list[T] = []
     for batch in batches:
         group.append(batch)
         if len(group) == size:

@@ -16,13 +16,16 @@ from model.tagger import Tagger
 
 
 def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `lr_head` for the rest.
+    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `vision.lr` for the
+    network over crops, `lr_head` for the rest.
 
     Each group's "rate" is its full rate; the fused form updates all parameters in one pass and never waits for a GPU.
     """
     rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
     crfs = [module for module in tagger.modules() if isinstance(module, CRF)]
     rates.update({id(parameter): config.lr_crf for crf in crfs for parameter in crf.parameters()})
+    if tagger.pictures is not None:
+        rates.update({id(parameter): config.vision.lr for parameter in tagger.pictures.parameters()})
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in tagger.parameters():
         rate = rates.get(id(parameter), config.lr_head)

@@ -11,6 +11,7 @@ import torch
 
 from cache.packs import Objects, Pack
 from model.checkpoint import RunInfo, load_run
+from model.crops import reader_of
 from model.data import PostDataset
 from model.decode import Decoded, Progress, decode
 from model.objects import Given, ObjectSource, no_objects, source_of
@@ -126,35 +127,46 @@ class Run:
         return cls(info, tagger, pick_device(device))
 
     def predict(
-        self, posts: Sequence[Post], objects: Sequence[Objects] | None = None, progress: Progress | None = None
+        self,
+        posts: Sequence[Post],
+        objects: Sequence[Objects] | None = None,
+        progress: Progress | None = None,
+        images: Path | None = None,
     ) -> list[Prediction]:
-        """Predict posts whose objects are in memory, one value a post; None: no objects, for runs on text alone."""
+        """Predict posts whose objects are in memory, one value a post; None: no objects, for runs on text alone.
+
+        `images` is the folder of the posts' pictures, for runs that read crops.
+        """
         if objects is None:
             if self.info.config.objects != "none":
                 raise RunError("this run reads objects", found="none", todo="give each post's objects")
-            return self._predict(posts, no_objects, progress)
+            return self._predict(posts, no_objects, progress, images)
         if len(objects) != len(posts) or len({post.id for post in posts}) != len(posts):
             raise DataError("each post needs an id of its own and its objects", found=f"{len(posts)}, {len(objects)}")
         given = {post.id: one for post, one in zip(posts, objects, strict=True)}
-        return self._predict(posts, Given(given), progress)
+        return self._predict(posts, Given(given), progress, images)
 
     def predict_pack(
-        self, posts: Sequence[Post], pack: Pack | None, progress: Progress | None = None
+        self, posts: Sequence[Post], pack: Pack | None, progress: Progress | None = None, images: Path | None = None
     ) -> list[Prediction]:
         """Predict posts with the objects of a pack (`model.objects.open_pack` finds the one that the run reads).
 
+        `images` is the folder of the posts' pictures, for runs that read crops.
         Raises PackError for a pack that does not fit run or posts.
         """
         if pack is not None:
             self.info.check_pack(pack.meta, str(pack.folder))
-        return self._predict(posts, source_of(self.info.config, pack, posts), progress)
+        return self._predict(posts, source_of(self.info.config, pack, posts), progress, images)
 
-    def _predict(self, posts: Sequence[Post], source: ObjectSource, progress: Progress | None) -> list[Prediction]:
+    def _predict(
+        self, posts: Sequence[Post], source: ObjectSource, progress: Progress | None, images: Path | None
+    ) -> list[Prediction]:
         if not posts:
             return []
+        crops = reader_of(self.tagger, images)
         info = self.info
         untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
-        dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed)
+        dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed, crops)
         found = decode(self.tagger, dataset, info.config, self.device, confident=True, progress=progress)
         return [_prediction(post, source(post).regions, one, info.toy) for post, one in zip(posts, found, strict=True)]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from model.batch import Batch
@@ -18,6 +19,7 @@ from model.data import Featurizer
 from model.interaction import FlatInteraction, Projection
 from model.words import WordEncoder, build_words
 from schema.labels import EBD_TAGS, LabelSet
+from vision.crop_net import CropNet
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,19 @@ class Tagger(nn.Module):
 
     featurizer: Featurizer
     crf: CRF
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures: CropNet | None = None  # `model.crops.attach` gives one where crops are read
+
+    def with_features(self, batch: Batch) -> Batch:
+        """The batch as every approach takes it: crops, where it has them, turned into objects by `pictures`."""
+        if self.pictures is None or batch.crops is None or batch.crop_index is None:
+            return batch
+        none = torch.zeros(1, self.pictures.dim, device=batch.crops.device)
+        rows = torch.cat([self.pictures(batch.crops), none]) if len(batch.crops) else none
+        features = rows.index_select(0, batch.crop_index.flatten() % len(rows))  # -1 is the last row
+        return batch.with_objects(features.view(*batch.crop_index.shape, -1))
 
     def emissions(self, batch: Batch) -> Tensor:
         """Tag scores [B, N, K] of a batch's words; anything at padding."""

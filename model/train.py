@@ -15,6 +15,7 @@ from cache.tables import Posts, read_posts
 from model.approaches import approach
 from model.checkpoint import RunInfo, digest_tensors, save_run, versions
 from model.config import TrainConfig
+from model.crops import attach, reader_of
 from model.data import PostDataset
 from model.decode import Progress
 from model.fit import EpochResult, Trainer
@@ -22,9 +23,11 @@ from model.objects import ObjectSource, open_pack, source_of
 from model.predict import pick_device
 from model.resume import SAVE_EVERY_S, FileKeeper
 from model.tagger import Setting, Tagger
-from schema.errors import DataError
+from model.world import World, join
+from schema.errors import DataError, RunError
 from schema.records import Post
 
+NOTED = ("variant", "warning", "sources")  # by ingest, of the files: a run keeps it
 GPU_WORKERS = 2  # processes that read the pack ahead of a GPU
 
 
@@ -39,6 +42,7 @@ class Inputs:
     pack: Pack | None
     source: ObjectSource
     digests: dict[str, str]
+    images: Path | None = None  # the folder of the posts' pictures, where crops are read
 
     def split(self, name: str) -> list[Post]:
         """Labelled posts of a split; raises DataError where there are none."""
@@ -57,21 +61,27 @@ def run(
     out: Path,
     resume_root: Path,
     *,
+    images: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
     save_every_s: float = SAVE_EVERY_S,
 ) -> Iterator[EpochResult]:
     """Train and publish `out/curves.json` and then `out/model`; yields each epoch, those of a broken-off call first.
 
-    `config` is the dataset's section; the approach changes what it names. What an interrupted call goes on from lies in
+    `config` is the dataset's section; the approach changes what it names; `images` is the folder of the posts'
+    pictures, which `vision.finetune` reads. Started by a launcher, all processes train one model, and the first one
+    publishes. What an interrupted call goes on from lies in
     `resume_root/<digest of configuration and inputs>` and is removed after publication. Nothing happens until the
     iterator is asked, and nothing is published unless it is exhausted.
     """
-    inputs = read_inputs(config, approach_name, seed, posts, pack)
+    inputs = read_inputs(config, approach_name, seed, posts, pack, images)
+    world = join(pick_device(device))
     torch.manual_seed(seed)
     tagger = _build(inputs)
     start = digest_tensors(tagger.state_dict())
-    trainer = _trainer(inputs, tagger, pick_device(device))
+    if world.from_first(lambda: start) != start:
+        raise RunError("processes start from different weights", todo="give all of them the same machine type and data")
+    trainer = _trainer(inputs, tagger, world)
     resume = resume_root / keys.key(
         "train",
         config=inputs.config.model_dump(),
@@ -81,34 +91,41 @@ def run(
         start=start,
     )
     yield from trainer.epochs(FileKeeper(resume, save_every_s), progress)
-    _publish(inputs, trainer, start, out)
-    shutil.rmtree(resume, ignore_errors=True)
+    if world.first:
+        _publish(inputs, trainer, start, out)
+        shutil.rmtree(resume, ignore_errors=True)
+    world.wait()
 
 
-def read_inputs(config: TrainConfig, approach_name: str, seed: int, posts: Path, pack: Path | None) -> Inputs:
+def read_inputs(
+    config: TrainConfig, approach_name: str, seed: int, posts: Path, pack: Path | None, images: Path | None = None
+) -> Inputs:
     """Read posts and pack, and check that they fit the setting."""
     changed = approach(approach_name).configure(config)
     table, opened = read_posts(posts), open_pack(changed, pack)
     source = source_of(changed, opened, table.posts)
     digests = {"posts": keys.digest_file(posts), **({"pack": opened.digest()} if opened else {})}
-    return Inputs(approach_name, seed, changed, table, opened, source, digests)
+    return Inputs(approach_name, seed, changed, table, opened, source, digests, images)
 
 
 def _build(inputs: Inputs) -> Tagger:
     words = [post.words for post in inputs.split("train")]
     dim = inputs.pack.meta.dim if inputs.pack else 1
-    return approach(inputs.approach).build(Setting(inputs.config, inputs.table.labels, dim, None, words))
+    tagger = approach(inputs.approach).build(Setting(inputs.config, inputs.table.labels, dim, None, words))
+    attach(tagger, inputs.config, inputs.pack.meta if inputs.pack else None, trained=False)
+    return tagger
 
 
-def _trainer(inputs: Inputs, tagger: Tagger, device: torch.device) -> Trainer:
+def _trainer(inputs: Inputs, tagger: Tagger, world: World) -> Trainer:
+    crops = reader_of(tagger, inputs.images)
     train, dev = (
         PostDataset(
-            inputs.split(name), inputs.source, inputs.table.labels, tagger.featurizer, inputs.config, inputs.seed
+            inputs.split(name), inputs.source, inputs.table.labels, tagger.featurizer, inputs.config, inputs.seed, crops
         )
         for name in ("train", "dev")
     )
-    workers = GPU_WORKERS if device.type == "cuda" else 0
-    return Trainer(tagger, train, dev, inputs.config, inputs.seed, device, workers)
+    workers = GPU_WORKERS if world.device.type == "cuda" else 0
+    return Trainer(tagger, train, dev, inputs.config, inputs.seed, world.device, workers, world)
 
 
 def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
@@ -124,6 +141,7 @@ def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
         n_posts={"train": len(trainer.train), "dev": len(trainer.dev)},
         dev=chosen.curve(),
         versions=versions(),
+        data={name: inputs.table.meta[name] for name in NOTED if name in inputs.table.meta},
     )
     atomic.write_json(out / "curves.json", [one.curve() for one in history])
     save_run(out / "model", info, trainer.tagger)

@@ -47,6 +47,8 @@ def test_three_rates_and_decay_of_matrices_only(encoder: Path) -> None:
 
 def test_without_decay_it_is_adam() -> None:
     class One(torch.nn.Module):
+        pictures = None
+
         def __init__(self) -> None:
             super().__init__()
             self.weight = torch.nn.Parameter(torch.tensor([[1.0, -2.0]]))
