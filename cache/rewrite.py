@@ -20,7 +20,6 @@ from cache.catalog import Catalog
 from cache.codecs import codec_for, codec_of, open_shard
 from cache.shards import Damaged, Newer
 from cache.shelf import Shelf, shelves, unlink
-from schema.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def forget(folder: str | Path, unwanted: Collection[str]) -> Forgotten:
     n_rows = n_shards = n_left = 0
     for shelf in shelves(Path(folder)):
         for name in shelf.names():  # before anything is changed
-            with _skipped(shelf, name, leave=()), open_shard(shelf, name):
+            with _skipped(shelf, name, newer=False), open_shard(shelf, name):
                 pass
     for shelf in shelves(Path(folder)):
         unlink(shelf.index.glob("*"))
@@ -152,12 +151,15 @@ def _publish(shelf: Shelf, old: list[str], rows: dict[str, Any], note: str, used
 
 
 @contextlib.contextmanager
-def _skipped(shelf: Shelf, name: str, leave: tuple[type[StoreError], ...] = (Newer,)) -> Any:
-    """Work on one shard that may have gone, be of a later version, or turn out damaged: then it is set aside."""
+def _skipped(shelf: Shelf, name: str, *, newer: bool = True) -> Any:
+    """Work on one shard that may have gone, be of a later version (`newer`), or be damaged: then it is set aside."""
     try:
         yield
-    except (FileNotFoundError, *leave):
+    except FileNotFoundError:
         pass
+    except Newer:
+        if not newer:
+            raise
     except Damaged as error:
         shelf.set_aside(name, error.what)
 

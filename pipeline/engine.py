@@ -64,18 +64,20 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many distinct rows a stage needed, and how many of them it computed."""
+    """How many distinct rows a stage needed, how many of them it computed, and how many phrases a cap left out."""
 
     stage: str
     n_rows: int
     n_computed: int
+    n_cut: int = 0
 
     def line(self, dataset: str) -> str:
-        stored = self.n_rows - self.n_computed
-        return f"{self.stage} {dataset}: {self.n_rows} rows, {self.n_computed} computed, {stored} from store"
+        stored, cut = self.n_rows - self.n_computed, f"; {self.n_cut} phrases cut" if self.n_cut else ""
+        return f"{self.stage} {dataset}: {self.n_rows} rows, {self.n_computed} computed, {stored} from store{cut}"
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.stage, self.n_rows + other.n_rows, self.n_computed + other.n_computed)
+        computed, cut = self.n_computed + other.n_computed, self.n_cut + other.n_cut
+        return Tally(self.stage, self.n_rows + other.n_rows, computed, cut)
 
 
 def fill(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -67,7 +67,8 @@ def extract_objects(
     *,
     phrases: Sequence[PostPhrases] = (),
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
-    """(post id, objects) of every post, in order, read lazily from the store, and how many rows were computed.
+    """(post id, objects) of every post, in order, read lazily from the store; how many rows were computed and phrases
+    cut.
 
     `phrases` are needed for `no_image: paper`. Raises ToyError where a toy net would see pictures that nobody of us
     drew, ImageError where a picture is no longer what ingest saw.
@@ -76,12 +77,16 @@ def extract_objects(
         refuse_undrawn(posts, config.net)
     rows = store if store is not None else Memory()
     name = net_key(net)
-    planned = _regions(posts, boxes, labels, config, phrases)
+    planned = list(_regions(posts, boxes, labels, config, phrases))
     plans = [_plan(post, regions, name, config.store_dtype) for post, regions in planned]
+    n_cut = 0
+    if config.max_phrases is not None:
+        uncapped = _regions(posts, boxes, labels, config.model_copy(update={"max_phrases": None}), phrases)
+        n_cut = sum(len(regions) for _, regions in uncapped) - sum(len(regions) for _, regions in planned)
     wanted = {key: crop for plan in plans for key, crop in plan.crops}
     compute = partial(compute_rows, forward=net.forward, net=net, config=config, folder=images_folder)
     fill = partial(engine.stream, rows, wanted, compute, stage="regions", progress=progress)
-    tally = fill()
+    tally = replace(fill(), n_cut=n_cut)
     return _objects(plans, partial(engine.read, rows, again=fill)), tally
 
 

@@ -38,6 +38,8 @@ def test_line_and_sum():
     assert tally.line("smoke") == "regions smoke: 812 rows, 0 computed, 812 from store"
     assert tally + Tally("grid", 8, 3) == Tally("regions", 820, 3)
     assert (tally + Tally("regions", 8, 3)).line("d") == "regions d: 820 rows, 3 computed, 817 from store"
+    cut = Tally("regions", 8, 3, 2) + Tally("grid", 1, 0, 1)
+    assert cut.line("d") == "regions d: 9 rows, 3 computed, 6 from store; 3 phrases cut"
 
 
 @pytest.mark.parametrize("store", [None, Recorder()])
@@ -186,7 +188,7 @@ class Losing(Recorder):
 def test_rows_that_turn_out_damaged_are_computed_in_the_same_run(caplog):
     store, squares = Losing("a", "c"), Squares()
     store.put({"a": 1, "b": 4, "c": 9})
-    values, tally = fill(store, [("a", 1), ("b", 2), ("c", 3), ("d", 4)], squares, batch=9, stage="s")
+    values, _ = fill(store, [("a", 1), ("b", 2), ("c", 3), ("d", 4)], squares, batch=9, stage="s")
     assert values == {"a": 1, "b": 4, "c": 9, "d": 16}
     assert squares.batches == [[4], [1, 3]]
     assert "s: memory: 2 key(s) not in the store (found a, c); 2 row(s) computed again" in caplog.text

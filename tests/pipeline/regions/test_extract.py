@@ -96,6 +96,17 @@ def test_a_new_post_computes_its_rows_only(data):
     assert net.shapes == [(4, 3, 6, 6)]
 
 
+def test_phrases_beyond_the_cap_are_counted(data):
+    folder, posts, boxes = data
+    more = [chosen("c", "Paris", (1, 1, 9, 9), (4, 5)), chosen("c", "dog", (1, 2, 9, 9), (2, 3))]
+    capped, tally = run((folder, posts, boxes + more), FakeNet(), config=RegionsConfig(batch=4, max_phrases=1))
+    assert [region.text for region in capped["c"].regions if region.span] == ["dog"], "the longest are cut"
+    assert (tally.n_cut, run((folder, posts, boxes + more), FakeNet())[1].n_cut) == (2, 0)
+    paper = RegionsConfig(batch=4, max_phrases=1, no_image="paper")
+    parsed = [phrases("b", (0, 3), (4, 5)), phrases("a")]
+    assert run((folder, posts, boxes), FakeNet(), config=paper, phrases=parsed)[1].n_cut == 1
+
+
 def test_a_new_word_computes_its_regions_only(data):
     folder, posts, boxes = data
     store = Memory()
