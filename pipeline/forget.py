@@ -102,4 +102,4 @@ def _crops(image: Image, boxes: set[Box], chain: Chain) -> set[str]:
     whole, name = Crop(image, Box(0, 0, image.width, image.height)), regions.net_key(chain.net)
     crops = [whole, *(Crop(image, box) for box in boxes)]
     found = {regions.row_key(crop, name, dtype) for crop in crops for dtype in DTYPES}
-    return found | {regions.row_key(whole, name, grid.DTYPE, "grid")}
+    return found | {regions.row_key(whole, regions.net_key(chain.net.for_grid()), grid.DTYPE, "grid")}

@@ -52,9 +52,11 @@ class FeatureNet:
         toy: bool,
         dtype: torch.dtype,
         device: torch.device,
+        grid_transform: Transform | None = None,
     ) -> None:
         self._maps, self._dtype = maps, dtype
         self.transform, self.dim, self.identity, self.toy, self.device = transform, dim, identity, toy, device
+        self._grid_transform = grid_transform
 
     def forward(self, crops: Tensor) -> Tensor:
         """uint8 [N, 3, C, C] of any device -> float32 [N, D] on the network's: the last maps' means."""
@@ -63,6 +65,21 @@ class FeatureNet:
     def grid(self, crops: Tensor) -> Tensor:
         """uint8 [N, 3, C, C] -> float32 [N, R * R, D]: the last maps, cells row by row."""
         return self._last(crops).flatten(2).transpose(1, 2)
+
+    def for_grid(self) -> FeatureNet:
+        """This network as pictures' grids are computed: itself, or one of another input side and identity."""
+        if self._grid_transform is None:
+            return self
+        identity = {**self.identity, "transform": self._grid_transform.identity}
+        return FeatureNet(
+            self._maps,
+            self._grid_transform,
+            self.dim,
+            identity,
+            toy=self.toy,
+            dtype=self._dtype,
+            device=self.device,
+        )
 
     @torch.inference_mode()
     def _last(self, crops: Tensor) -> Tensor:
@@ -178,6 +195,7 @@ def _toy(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype
         toy=True,
         dtype=getattr(torch, dtype),
         device=torch.device(device),
+        grid_transform=None if crop_px else Transform(toy_resnet.GRID_PX, None, toy_resnet.MEAN, toy_resnet.STD),
     )
 
 

@@ -32,7 +32,11 @@ def extract_grids(
     store: Rows | None = None,
     progress: Progress = engine.silent,
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
-    """(digest, objects) of every distinct ok picture: features float16 [R * R, D], cells row by row."""
+    """(digest, objects) of every distinct ok picture: features float16 [R * R, D], cells row by row.
+
+    `net` computes crops; it says itself how it sees a whole picture's grid.
+    """
+    net = net.for_grid()
     rows = store if store is not None else Memory()
     pictures = {image.digest: image for post in posts for image in post.images if image.ok}
     crops = [Crop(image, Box(0, 0, image.width, image.height)) for image in pictures.values()]

@@ -78,5 +78,5 @@ def _grid(
     config: RegionsConfig, net: FeatureNet, found: Posts, images: Path, store: Store, meta: PackMeta
 ) -> tuple[Tally, tuple[PackMeta, Iterator[tuple[str, Objects]]]]:
     cells, tally = grid.extract_grids(found.posts, config, net, images, store)
-    regions = {"regions": meta.provenance["regions"]}
+    regions = {"regions": note(config, net.for_grid().identity, toy=net.toy)}
     return tally, (PackMeta(net.dim, grid.DTYPE, config.n_buckets, (), net.toy, regions), cells)

@@ -88,6 +88,9 @@ class FakeNet:
         pixels = crops.float()
         return torch.cat([pixels.mean((2, 3)), pixels[:, :1, 0, 0]], 1)
 
+    def for_grid(self) -> FakeNet:
+        return self
+
     def grid(self, crops: Tensor) -> Tensor:
         self.shapes.append(tuple(crops.shape))
         halves = torch.nn.functional.adaptive_avg_pool2d(crops.float(), 2)  # [N, 3, 2, 2]

@@ -92,7 +92,7 @@ def test_rows_do_not_depend_on_their_neighbours(net):
 def test_grid_holds_the_cells_whose_mean_the_feature_is(net):
     crops = torch.stack([net.transform.pixels(sample()), net.transform.pixels(sample(24, 40))])
     grid, rows = net.grid(crops), net.forward(crops)
-    assert grid.shape == (2, 49, 512)
+    assert (grid.shape, net.for_grid()) == ((2, 49, 512), net)
     assert torch.allclose(grid.mean(1), rows, atol=1e-5)
     with torch.inference_mode():
         maps = net._last(crops)
@@ -196,6 +196,14 @@ def test_toy(tmp_path):
     assert (net.toy, net.dim, net.transform.resize_px) == (True, 8, None)
     crops = net.transform.pixels(sample())[None]
     assert torch.allclose(net.grid(crops).mean(1), net.forward(crops), atol=1e-6)
+    whole = net.for_grid()
+    assert (whole.transform.crop_px, net.transform.crop_px, whole.for_grid()) == (112, 48, whole)
+    assert {name for name in net.identity if net.identity[name] != whole.identity[name]} == {"transform"}
+    pixels = torch.randint(0, 256, (1, 3, 112, 112), dtype=torch.uint8)
+    assert whole.grid(pixels).shape == (1, 49, 8)
+    assert torch.equal(whole.grid(pixels), net.grid(pixels)), "the same network"
+    own = build_resnet("toy-resnet", tmp_path / "toy.safetensors", crop_px=64)
+    assert own.for_grid() is own, "a side that was asked for holds for both"
     with pytest.raises(ConfigError, match=r"toy-resnet squashes a crop to its square; leave resize_px out"):
         build_resnet("toy-resnet", tmp_path / "toy.safetensors", resize_px=256)
 

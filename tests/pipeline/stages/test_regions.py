@@ -1,5 +1,6 @@
 """Posts and boxes to the pack: bytes that depend on the posts alone, through kills, stores and added posts."""
 
+import json
 import os
 import shutil
 import signal
@@ -118,7 +119,9 @@ def test_the_grid_is_a_pack_in_the_pack(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["images", "pack", "store"]
     grid = pack.grid
     assert grid.ids == sorted(image.digest for one in posts for image in one.images)
-    assert grid.read(posts[1].images[0].digest).features.shape == (9, 8)
+    assert grid.read(posts[1].images[0].digest).features.shape == (49, 8)
+    side = json.loads(grid.meta.provenance["regions"]["identity"]["transform"])["crop_px"]
+    assert (side, "48" in pack.meta.provenance["regions"]["identity"]["transform"]) == (112, True)
     assert (grid.meta.dtype, grid.meta.toy, grid.meta.provenance["regions"]["toy"]) == ("float16", True, True)
     run(tmp_path, config(tmp_path))
     assert Pack.open(tmp_path / "pack").grid is None, "and off again"
