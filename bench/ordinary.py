@@ -2,7 +2,8 @@
 
 `Ordinary`: Eq. 3-12 as they stand. Four sinusoids are looked up for every pair of cells and concatenated, W_r acts on
 that [B, L, L, 4D] tensor, W_kR on its [B, L, L, D] result in every layer. `UniqueTuples`: FLAT's trick (Li et al.,
-2020): W_r acts on the distinct 4-tuples of distances of the batch only, and R is gathered from there.
+2020): W_r acts on the distinct 4-tuples of distances of the batch only, and R is gathered from there. `PairGate`: the
+gate of `model.baselines.umgf` as its public code computes it.
 
 B posts, L = T + M cells, H heads, D width, C = D / H. Both use `model.gemm.linear`, so any comparison can give all
 sides the same matrix library.
@@ -15,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from model.baselines.umgf import Gate
 from model.gemm import linear
 from model.interaction import Attention, FlatInteraction, Layer
 from model.lattice import distances
@@ -71,6 +73,17 @@ class UniqueTuples(Ordinary):
         table = self.sinusoids(n_text, self.position.weight.dtype, index.device)
         tuples, place = torch.unique(index.flatten(0, 2), dim=0, return_inverse=True)
         return rows_of(self.position, table[tuples].flatten(1)).relu()[place].view(*index.shape[:3], -1)
+
+
+class PairGate(Gate):
+    """One map of each pair's joined vectors."""
+
+    def forward(self, own: Tensor, others: Tensor, edges: Tensor) -> Tensor:
+        shape = (len(own), own.shape[1], others.shape[1], own.shape[2])
+        pairs = torch.cat([own[:, :, None].expand(shape), others[:, None].expand(shape)], dim=-1)
+        both = torch.cat([self.own.weight, self.other.weight], dim=1)
+        alpha = torch.sigmoid(linear(pairs.flatten(0, 2), both).view(shape))
+        return own + (alpha * edges[..., None] * others[:, None]).sum(2)
 
 
 def rows_of(module: nn.Linear, cells: Tensor) -> Tensor:
