@@ -1,0 +1,191 @@
+"""Crops instead of cached features: what is read, that the network learns, and that nothing else changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cache.packs import Pack, PackMeta
+from cache.tables import read_posts
+from model import evaluate, train
+from model.config import TrainConfig
+from model.crops import Crop, CropReader, attach, crop_of
+from model.predict import Run
+from model.tagger import Tagger
+from schema.errors import ConfigError, ImageError, PackError, WeightsError
+from schema.records import Box
+from tests.model.pictured import first_convolution, write_pictured
+from tests.model.tiny import tiny_config
+from vision import images
+from vision.crops import Transform, crop_tensor
+
+Data = tuple[Path, Path, Path]  # posts, pack, images folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return write_pictured(tmp_path_factory.mktemp("pictured"))
+
+
+@pytest.fixture(autouse=True)
+def models(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FMIT_MODELS", str(data[0].parent / "models"))
+
+
+def settings(encoder: Path, vision: dict[str, Any], **changes: Any) -> TrainConfig:
+    vision = {"finetune": True, "batch": 4, "lr": 1e-2, **vision}
+    return tiny_config(encoder, vision=vision, **{"epochs": 2, "batch": 5, **changes})
+
+
+def go(config: TrainConfig, data: Data, out: Path, approach: str = "fmit") -> dict[str, torch.Tensor]:
+    """Train; the run's weights."""
+    posts, pack, folder = data
+    rest = {"images": folder, "device": "cpu"}
+    list(train.run(config, approach, 0, posts, pack, out, out.parent / "resume", **rest))
+    return load_file(out / "model" / "weights.safetensors")
+
+
+def curves(out: Path) -> list[dict[str, float]]:
+    return json.loads((out / "curves.json").read_text())
+
+
+def test_each_distinct_crop_once_and_each_picture_decoded_once(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = read_posts(data[0]).posts
+    transform = Transform(16, None)
+    one, two = posts[0], posts[1]
+    same = posts[2]  # shows the picture of posts[1]
+    crops = [crop_of(one, region) for region in Pack.open(data[1]).read(one.id).regions]
+    picture = two.images[0]
+    rows = [[*crops, None], [Crop(picture, Box(0, 0, 9, 9)), Crop(None, None)], [Crop(same.images[0], Box(0, 0, 9, 9))]]
+    opened: list[str] = []
+    load = images.load
+    monkeypatch.setattr(images, "load", lambda folder, image: opened.append(image.digest) or load(folder, image))
+    pixels, index = CropReader(data[2], transform).batch(rows, 4)
+    n = len(crops)
+    assert same.images[0].digest == picture.digest
+    assert index.tolist() == [
+        [*range(n), *[-1] * (4 - n)],
+        [n, n + 1, -1, -1],
+        [n, -1, -1, -1],
+    ]
+    assert sorted(opened) == sorted([one.images[0].digest, picture.digest])
+    assert pixels.shape == (n + 2, 3, 16, 16)
+    for at, crop in [*enumerate(crops), (n, rows[1][0])]:
+        assert crop is not None
+        assert torch.equal(pixels[at], crop_tensor(load(data[2], crop.image), crop.box, transform))
+    assert torch.equal(pixels[n + 1], crop_tensor(images.EMPTY, None, transform))
+    none, index = CropReader(data[2], transform).batch([[None], []], 2)
+    assert (none.shape, index.tolist()) == ((0, 3, 16, 16), [[-1, -1], [-1, -1]])
+
+
+def test_a_frozen_network_gives_what_the_cached_features_give(encoder: Path, data: Data, tmp_path: Path) -> None:
+    cached = go(tiny_config(encoder, epochs=2, batch=5), data, tmp_path / "cached")
+    frozen = go(settings(encoder, {"lr": 0.0}), data, tmp_path / "frozen")
+    assert frozen.keys() - cached.keys() == {name for name in frozen if name.startswith("pictures.")}
+    for name, value in cached.items():
+        torch.testing.assert_close(frozen[name], value, atol=1e-4, rtol=0)
+    for ours, theirs in zip(curves(tmp_path / "frozen"), curves(tmp_path / "cached"), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_it_learns_down_to_the_first_convolution(encoder: Path, data: Data, tmp_path: Path) -> None:
+    start = first_convolution(go(settings(encoder, {"lr": 0.0}, epochs=1), data, tmp_path / "frozen"))
+    found = go(settings(encoder, {}, epochs=1), data, tmp_path / "moving")
+    moved = first_convolution(found) - start
+    assert (moved.abs() > 1e-3).float().mean() > 0.9, "Adam's first steps are as long as the rate"
+    running = [name for name in found if "running" in name]
+    assert running
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(found["pictures.network.stem.0.weight"], start)
+
+
+def test_checkpointing_and_slices_change_nothing(encoder: Path, data: Data, tmp_path: Path) -> None:
+    one = go(settings(encoder, {}), data, tmp_path / "one")
+    other = go(settings(encoder, {"checkpointing": False, "batch": 64}), data, tmp_path / "other")
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, atol=2e-3, rtol=1e-3)
+
+
+def test_an_interrupted_call_goes_on_to_the_last_bit(encoder: Path, data: Data, tmp_path: Path) -> None:
+    config = settings(encoder, {})
+    whole = go(config, data, tmp_path / "whole")
+    posts, pack, folder = data
+    rest = {"images": folder, "device": "cpu", "save_every_s": 0}
+    epochs = train.run(config, "fmit", 0, posts, pack, tmp_path / "broken", tmp_path / "resume", **rest)
+    next(epochs)
+    epochs.close()
+    assert list((tmp_path / "resume").iterdir())
+    again = go(config, data, tmp_path / "broken")
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[name], value) for name, value in whole.items())
+
+
+@pytest.mark.parametrize("approach", ["fmit-shuffled", "fmit-empty", "bert-crf"])
+def test_controls_and_text_alone(encoder: Path, data: Data, tmp_path: Path, approach: str) -> None:
+    found = go(settings(encoder, {}, epochs=1), data, tmp_path / "run", approach)
+    assert any(name.startswith("pictures.") for name in found) == (approach == "fmit-shuffled")
+
+
+def test_a_run_loads_predicts_and_scores(encoder: Path, data: Data, tmp_path: Path) -> None:
+    posts, pack, folder = data
+    go(settings(encoder, {}), data, tmp_path / "run")
+    run = Run.load(tmp_path / "run", "cpu")
+    dev = [post for post in read_posts(posts).posts if post.split == "dev"]
+    packed = run.predict_pack(dev, Pack.open(pack), images=folder)
+    given = run.predict(dev, [Pack.open(pack).read(post.id) for post in dev], images=folder)
+    assert [one.tags for one in packed] == [one.tags for one in given]
+    scores = evaluate.run(tmp_path / "run", posts, pack, ["dev"], images=folder, device="cpu")["dev"]
+    best = max(row["dev_f1"] for row in curves(tmp_path / "run"))
+    assert scores["strict"]["micro"]["f1"] == pytest.approx(best, abs=1e-9)
+    with pytest.raises(ConfigError, match=r"this setting reads the posts' pictures \(found no folder\)"):
+        run.predict_pack(dev, Pack.open(pack))
+
+
+def test_what_it_reads_is_what_ingest_saw(encoder: Path, data: Data, tmp_path: Path) -> None:
+    other = write_pictured(tmp_path / "other")
+    name = read_posts(other[0]).posts[0].images[0].name
+    (other[2] / name).write_bytes((other[2] / read_posts(other[0]).posts[1].images[0].name).read_bytes())
+    with pytest.raises(ImageError, match="the picture changed since ingest"):
+        go(settings(encoder, {}), other, tmp_path / "run")
+
+
+def pack_meta(**identity: str) -> PackMeta:
+    return PackMeta(8, "float32", 1, (), True, {"regions": {"config": {}, "identity": identity}})
+
+
+def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, meta = settings(encoder, {}), Pack.open(data[1]).meta
+    with pytest.raises(PackError, match=r"starts from the network that made the pack \(found none named\)"):
+        attach(Tagger(), config, pack_meta(), trained=False)
+    monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"no weights 'toy-pictured\.safetensors'"):
+        attach(Tagger(), config, meta, trained=False)
+    (tmp_path / "toy-pictured.safetensors").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="not the expected weights"):
+        attach(Tagger(), config, meta, trained=False)
+    named = settings(encoder, {"weights": str(data[0].parent / "models" / "toy-pictured.safetensors")})
+    tagger = Tagger()
+    attach(tagger, named, meta, trained=False)
+    assert tagger.pictures is not None
+    assert (tagger.pictures.dim, tagger.pictures.transform.crop_px, tagger.pictures.batch) == (8, 16, 4)
+    untouched = Tagger()
+    attach(untouched, tiny_config(encoder), meta, trained=False)
+    assert untouched.pictures is None
+
+
+def test_a_batch_without_any_crop_is_zeros(encoder: Path, data: Data) -> None:
+    tagger = Tagger()
+    attach(tagger, settings(encoder, {}), Pack.open(data[1]).meta, trained=True)
+    from model.batch import Batch
+
+    mask, none = torch.ones(1, 3, dtype=torch.bool), np.zeros((1, 2, 0), np.float32)
+    pixels, index = torch.zeros(0, 3, 16, 16, dtype=torch.uint8), torch.full((1, 2), -1)
+    spans, real = torch.ones(1, 2, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)
+    batch = Batch((0,), {}, mask, torch.from_numpy(none), spans, real, crops=pixels, crop_index=index)
+    assert torch.equal(tagger.with_features(batch).objects, torch.zeros(1, 2, 8))
