@@ -51,13 +51,14 @@ class Model:
         """Entities of posts, in order, a few posts at a time.
 
         `posts`: raw texts, or rows as in a JSONL file (`tokens` or `text`, `images`), or Post records; `images` is the
-        folder of the pictures that they name (None: text alone). Raises DataError, ToyError, WeightsError.
+        folder of the pictures that they name (None: text alone). A picture that is missing or cannot be decoded is no
+        error: its post's record says so (`prediction.post.images[0].state`). Raises DataError, ToyError, WeightsError.
         """
         from pipeline.corpus import jsonl
         from pipeline.corpus.read import Gallery, Ids, probed
         from schema.records import Post
 
-        folder, waiting = Path(images) if images is not None else None, iter(posts)
+        folder, waiting = _folder(images), iter(posts)
         gallery, ids, number = Gallery(folder), Ids(), 0
         while chunk := list(islice(waiting, CHUNK_POSTS)):
             rows = [one for one in chunk if not isinstance(one, Post)]
@@ -77,6 +78,7 @@ class Model:
         from pipeline.corpus.read import Gallery, count_posts, read_posts_file
 
         source = self._source(format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll"))
+        images = _folder(images)
         posts, total, done = read_posts_file(path, source, "predict", Gallery(images)), count_posts(path, source), 0
         while chunk := list(islice(posts, CHUNK_POSTS)):
             yield from self._predict(chunk, images)
@@ -96,7 +98,16 @@ class Model:
         if self.chain is None:
             return self.run.predict(posts)
         objects = self.chain.objects(posts, self.run.info.labels, images or Path())
-        return self.run.predict(posts, objects)
+        return self.run.predict(posts, objects, images=images or Path())
+
+
+def _folder(images: Path | str | None) -> Path | None:
+    """A folder of pictures that is there, or None; a wrong path would leave every post without its picture."""
+    from schema.errors import DataError
+
+    if images is not None and not Path(images).is_dir():
+        raise DataError("no folder of pictures", where=str(images), todo="name another, or none for text alone")
+    return None if images is None else Path(images)
 
 
 def load(run: Path | str, *, device: str = "auto", allow_toy: bool = False) -> Model:

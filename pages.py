@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from project import Project, run_config
+from project import Project, read_object, run_config
+from schema.errors import RunError
 
 if TYPE_CHECKING:
     from report.show import Shown
@@ -19,6 +19,7 @@ def report(
     """Write a run's page; returns where it is."""
     from report import html
 
+    run_config(run)  # a folder that is no run's is said first
     page = out or run / "report.html"
     load_image = loader(project.images(dataset or project.dataset_of(run)))
     html.write(run, page, load_image=load_image, redact=redact or project.params.report.redact)
@@ -88,16 +89,24 @@ def loader(folder: Path) -> Loader:
 
 
 def summary(project: Project) -> list[dict[str, Any]]:
-    """A row a scored run and split of params.yaml; `ceiling` is known for drawn datasets only."""
+    """A row a scored run and split of params.yaml; `ceiling` is known for drawn datasets only.
+
+    Raises RunError for scores or a configuration that cannot be read.
+    """
+    again = "score the run again (fmit evaluate)"
     rows = []
     for run, dataset in project.runs():
         if not (run / "metrics.json").is_file():
             continue
         ceilings = project.data(dataset) / "ceilings.json"
-        best = json.loads(ceilings.read_text(encoding="utf-8")) if ceilings.is_file() else {}
-        sees = "text" if run_config(run)["config"]["objects"] == "none" else "pictures"
-        for split, scores in json.loads((run / "metrics.json").read_text(encoding="utf-8")).items():
-            micro = {name: scores["strict"]["micro"][name] for name in ("precision", "recall", "f1")}
+        best = read_object(ceilings, f"draw it again (fmit draw {dataset})") if ceilings.is_file() else {}
+        sees = "text" if run_config(run)["config"].get("objects") == "none" else "pictures"
+        for split, scores in read_object(run / "metrics.json", again).items():
+            try:
+                micro = {name: float(scores["strict"]["micro"][name]) for name in ("precision", "recall", "f1")}
+            except (KeyError, TypeError, ValueError) as error:
+                found = f"{split}: {type(error).__name__} {error}"
+                raise RunError("no scores", where=str(run / "metrics.json"), found=found, todo=again) from None
             rows.append({"run": run.name, "split": split, **micro, "ceiling": best.get(split, {}).get(sees)})
     return rows
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schema.params import Params, read_params
+from schema.params import Params, known_split, read_params
 
 if TYPE_CHECKING:
+    from embedded.draw import DrawReport
     from model.fit import EpochResult
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress, Tally
@@ -65,12 +66,12 @@ class Project:
 
         return SourceConfig.from_section(self.params.dataset(dataset).source, f"data.{dataset}.source", PRESETS)
 
-    def draw(self, dataset: str, progress: Progress) -> str:
-        """Draw a dataset of the project's own; returns its line."""
+    def draw(self, dataset: str, progress: Progress) -> DrawReport:
+        """Draw a dataset of the project's own."""
         from embedded import draw
 
         config = draw.DrawConfig.from_section(self.params.drawing(dataset), f"draw.{dataset}", draw.PRESETS)
-        return draw.run(config, self.data(dataset), progress).line(dataset)
+        return draw.run(config, self.data(dataset), progress)
 
     def ingest(self, dataset: str, progress: Progress) -> IngestReport:
         """Raw files to posts.parquet."""
@@ -120,10 +121,15 @@ class Project:
         device: str = "auto",
         progress: Progress | None = None,
     ) -> Iterator[EpochResult]:
-        """Train; yields each epoch, and publishes the run when the iterator is exhausted."""
+        """Train; yields each epoch, and publishes the run when the iterator is exhausted.
+
+        Raises RunError at once where `out` could not be written in the end.
+        """
         from model import train
         from model.config import PRESETS, TrainConfig
 
+        out = out or self.run(dataset, approach, seed)
+        refuse_unwritable(out)
         config = TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
         return train.run(
             config,
@@ -131,8 +137,9 @@ class Project:
             seed,
             self.out(dataset, "posts.parquet"),
             pack or self.pack(dataset),
-            out or self.run(dataset, approach, seed),
+            out,
             self.resume,
+            images=self.images(dataset),
             device=device,
             progress=progress,
         )
@@ -147,26 +154,30 @@ class Project:
         device: str = "auto",
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Score a run on splits (none: `evaluate.splits`) of its own dataset or another; returns their metrics.
+        """Score a run on splits of its own dataset or another; returns their metrics.
 
-        Scores on other posts than the run's own go to `on/DATASET` in its folder, and leave its own alone.
+        Without `splits`, on those of `evaluate.splits` that the dataset has. Scores on other posts than the run's own
+        go to `on/DATASET` in its folder, and leave its own alone.
         """
         from cache import keys
         from model import evaluate
 
         name = dataset or self.dataset_of(run)
         posts, features = self.out(name, "posts.parquet"), pack or self.pack(name)
-        chosen = ["dev" if split == "valid" else split for split in splits] or self.params.evaluate.splits
-        own = not posts.is_file() or keys.digest_file(posts) == run_config(run)["inputs"]["posts"]
+        asked = [known_split(split) for split in splits]
+        usual = () if asked else self.params.evaluate.splits
+        own = not posts.is_file() or keys.digest_file(posts) == run_config(run)["inputs"].get("posts")
         out = run if own else run / "on" / name
-        return evaluate.run(run, posts, features, chosen, out, device=device, progress=progress)
+        return evaluate.run(
+            run, posts, features, usual, out, asked=asked, images=self.images(name), device=device, progress=progress
+        )
 
     def dataset_of(self, run: Path) -> str:
         """The dataset that a run was trained on: the one whose posts have the digest that the run was given."""
         from cache import keys
         from schema.errors import RunError
 
-        wanted = run_config(run)["inputs"]["posts"]
+        wanted = run_config(run)["inputs"].get("posts")
         for name in self.params.data:
             posts = self.out(name, "posts.parquet")
             if posts.is_file() and keys.digest_file(posts) == wanted:
@@ -203,12 +214,39 @@ def allowing(section: Mapping[str, Any], allow_toy: bool) -> dict[str, Any]:
     return {**section, "allow_toy": True} if allow_toy else dict(section)
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raise RunError where `folder` cannot be made or written: before the work, not after it."""
+    from schema.errors import RunError
+
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        found = f"{there} is {'read-only' if there.is_dir() else 'no folder'}"
+        raise RunError("cannot be written", where=str(folder), found=found, todo="name another folder")
+
+
 def run_config(run: Path) -> dict[str, Any]:
-    """config.json of a run's folder; raises RunError where there is none."""
+    """config.json of a run's folder; raises RunError where there is none, or where it is no run's."""
     from schema.errors import RunError
 
     path = run / "model" / "config.json"
+    if not path.is_file():
+        raise RunError("no trained run", where=str(run), todo="train it, or pull it (dvc pull)")
+    values = read_object(path, "pull the run again, or train again")
+    lost = [name for name in ("inputs", "config", "seed") if name not in values]
+    if lost or not isinstance(values["inputs"], dict) or not isinstance(values["config"], dict):
+        found = f"no {', '.join(lost)}" if lost else "inputs or config is no object"
+        raise RunError("this is no run's configuration", where=str(path), found=found, todo="train again")
+    return values
+
+
+def read_object(path: Path, todo: str) -> dict[str, Any]:
+    """A JSON object from a file of a run; raises RunError for what is cut short or of another kind."""
+    from schema.errors import RunError
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        raise RunError("no trained run", where=str(run), todo="train it, or pull it (dvc pull)") from None
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError("not readable as JSON", where=str(path), found=str(error), todo=todo) from None
+    if not isinstance(values, dict):
+        raise RunError("no JSON object", where=str(path), found=type(values).__name__, todo=todo)
+    return values

@@ -52,7 +52,7 @@ class Condition(click.ParamType):
 
 @click.group()
 def cache() -> None:
-    """The store: features, boxes and parses, computed once and shared."""
+    """The store: what was computed once, and is shared."""
 
 
 @cache.command("stats", cls=Examples, example="fmit cache stats")

@@ -31,7 +31,10 @@ def compare(
     redact: bool,
     as_json: bool,
 ) -> None:
-    """Paired bootstrap over posts of the F1 difference of two runs scored on the same posts."""
+    """Say how sure the difference between two runs is.
+
+    A paired bootstrap over posts of the F1 difference of two runs that were scored on the same posts.
+    """
     from commands.console import print_json, print_table
     from report import compare
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,14 @@ from typing import Any
 
 import click
 
+from commands.values import VALUES
+from schema.text import inert_json, safe_text
+
 Progress = Callable[[int, int], None]
+QUIET = "fmit.quiet"  # in click's meta, which all contexts of a call share
+INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + SIGINT
+ANEW = "nothing half done is left: give the same command again"
+GOES_ON = "what was done is kept: the same command goes on from there"
 
 params_option = click.option(
     "--params",
@@ -24,24 +30,52 @@ params_option = click.option(
 allow_toy_option = click.option(
     "--allow-toy", is_flag=True, help="Let parts trained on drawings see other pictures; results are marked."
 )
+redact_option = click.option(
+    "--redact", is_flag=True, help="Hide @names, links and pictures; all other words and the post ids stay."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
 
 
-class Examples(click.Command):
-    """A command whose help ends with an example that the tests run."""
+def _be_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[QUIET] = value or context.meta.get(QUIET, False)
 
-    def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
+
+class Examples(click.Command):
+    """A command whose help ends with an example that the tests run, and that says after Ctrl-C how to go on.
+
+    `after`: what an interrupted call leaves. Each takes --quiet; datasets and runs are completed by the shell.
+    """
+
+    def __init__(self, *args: Any, example: str, after: str = ANEW, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.example = example
+        self.example, self.after = example, after
         self.epilog = f"Example: {example}"
+        text = "No progress and no remarks."
+        options = ["-q", "--quiet"]
+        self.params.append(click.Option(options, is_flag=True, expose_value=False, callback=_be_quiet, help=text))
+        for parameter in self.params:
+            if parameter.name in VALUES and parameter.type is click.STRING:
+                parameter.type = VALUES[parameter.name]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            start = "\n" if sys.stderr.isatty() else ""  # the terminal shows ^C
+            click.echo(f"{start}stopped; {self.after}", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given, before or after the command's name."""
+    context = click.get_current_context(silent=True)
+    return bool(context and (context.meta.get(QUIET) or context.find_root().params.get("quiet")))
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Progress]:
     """A progress bar on stderr while a terminal is there to show it and --quiet was not given; else silence."""
-    context = click.get_current_context(silent=True)
-    quiet = bool(context and context.find_root().params.get("quiet"))
-    if quiet or not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.console import Console
@@ -55,13 +89,12 @@ def progress(label: str) -> Iterator[Progress]:
 
 def note(text: str) -> None:
     """A remark for people, on stderr, unless --quiet was given."""
-    context = click.get_current_context(silent=True)
-    if not (context and context.find_root().params.get("quiet")):
-        click.echo(text, err=True)
+    if not is_quiet():
+        click.echo(safe_text(text, None), err=True)
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True))
+    click.echo(inert_json(value, indent=1, sort_keys=True))
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -75,7 +108,7 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]
     for index, name in enumerate(head):
         table.add_column(name, justify="left" if index == 0 else "right")
     for row in rows:
-        table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else str(cell)) for cell in row))
+        table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else safe_text(cell, None)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -24,9 +24,10 @@ MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 @params_option
 @json_option
 def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
-    """Look at machine, versions, models, data, store and DVC; say what would go wrong and what to do.
+    """Say what is here and what would go wrong.
 
-    Starts no work and writes nothing. Exit code 1 if something would stop work.
+    Looks at machine, versions, models, data, store and DVC, starts no work and writes nothing. Exit code 1 if something
+    would stop work; each problem comes with what to do.
     """
     from commands.console import print_json
 
@@ -71,7 +72,7 @@ def _data(project: Project) -> Iterator[Finding]:
 
 
 def _print(found: list[Finding]) -> None:
-    from report.safe import safe_text  # names of pictures and words come from strangers
+    from schema.text import safe_text  # names of pictures and words come from strangers
 
     topic = ""
     for one in found:

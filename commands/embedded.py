@@ -14,7 +14,7 @@ out_option = click.option("--out", type=click.Path(path_type=Path), help="[defau
 
 @click.group()
 def embedded() -> None:
-    """Train and measure the parser, the toy grounder and the toy ResNet."""
+    """Train and measure the small parts that ship."""
 
 
 @embedded.command("train-parser", cls=Examples, example="fmit embedded train-parser gum.ptb --out parser.safetensors")

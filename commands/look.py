@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from commands.console import Examples, params_option
+from commands.console import Examples, params_option, redact_option
+from commands.values import RunFolder
 
 page_option = click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
 
@@ -15,16 +16,21 @@ page_option = click.option("--html", "page", type=click.Path(path_type=Path, dir
 @click.argument("post_id")
 @click.option("--dataset", required=True, help="A dataset of params.yaml.")
 @page_option
-@click.option("--redact", is_flag=True, help="Hide @names, links and pictures on the page.")
+@redact_option
 @params_option
 def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_path: Path) -> None:
-    """Show a post: words, parse view, phrases, boxes, and the lattice's objects with head and tail."""
+    """Show one post as the pipeline sees it.
+
+    Words, parse view, phrases, boxes, pictures, and the objects of the lattice with head and tail.
+    """
     from rich.console import Console
 
     import pages
     from project import Project
     from report import show
 
+    if redact and not page:
+        raise click.UsageError("--redact is for pages: give --html FILE too")
     project = Project.open(params_path)
     shown, load_image = pages.shown(project, dataset, post_id), pages.loader(project.images(dataset))
     if page:
@@ -38,10 +44,10 @@ def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_pat
 @click.argument("dataset")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The page to write.")
 @click.option("--posts", "n_posts", default=240, show_default=True, help="At most so many posts.")
-@click.option("--redact", is_flag=True, help="Hide @names, links and pictures.")
+@redact_option
 @params_option
 def sheet(dataset: str, out: Path, n_posts: int, redact: bool, params_path: Path) -> None:
-    """Write a contact sheet: pictures of a dataset with the boxes that were found in them."""
+    """Write a page of a dataset's pictures with their boxes."""
     import pages
     from project import Project
 
@@ -50,11 +56,14 @@ def sheet(dataset: str, out: Path, n_posts: int, redact: bool, params_path: Path
 
 
 @click.command(cls=Examples, example="fmit export --run runs/smoke-fmit-0 --out entities.csv")
-@click.option("--run", "run", type=click.Path(path_type=Path, file_okay=False), required=True, help="A run's folder.")
+@click.option("--run", "run", type=RunFolder(), required=True, help="A run's folder.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .csv or .json file.")
-@click.option("--redact", is_flag=True, help="Hide @names and links.")
+@redact_option
 def export(run: Path, out: Path, redact: bool) -> None:
-    """Write gold and predicted entities of a run's scored posts as a table (safe to open in a spreadsheet)."""
+    """Write a run's gold and predicted entities as a table.
+
+    One row an outcome (correct, wrong type, missed, ...); no cell of the CSV is a formula to a spreadsheet.
+    """
     from report import tables
 
     click.echo(f"{tables.export(run, out, redact=redact)} entities in {out}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.console import Examples, json_option, note, params_option
+from commands.console import GOES_ON, Examples, is_quiet, json_option, note, params_option
 
 if TYPE_CHECKING:
     from commands.model_state import Found
@@ -19,7 +19,7 @@ dataset_option = click.option("--dataset", help="Only the models of this one.  [
 
 @click.group()
 def models() -> None:
-    """Parsers, grounders, ResNets and encoders that the settings name: list, fetch, verify."""
+    """List, fetch and verify the models that the settings name."""
 
 
 @models.command("list", cls=Examples, example="fmit models list")
@@ -43,7 +43,7 @@ def list_(dataset: str | None, params_path: Path, as_json: bool) -> None:
             click.echo(f"{one.state}: {one.model.name}: {one.why}; {one.fetched_by}")
 
 
-@models.command(cls=Examples, example="fmit models fetch")
+@models.command(cls=Examples, example="fmit models fetch", after=GOES_ON)
 @click.argument("names", nargs=-1)
 @click.option(
     "--from", "source", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Copy; no network is asked."
@@ -121,8 +121,7 @@ def _pins(found: Found) -> str:
 
 
 def _bars() -> bool:
-    context = click.get_current_context(silent=True)
-    return sys.stderr.isatty() and not (context and context.find_root().params.get("quiet"))
+    return sys.stderr.isatty() and not is_quiet()
 
 
 COMMANDS = (models,)

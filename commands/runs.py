@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from commands.console import Examples, allow_toy_option, json_option, note, params_option, progress
+from commands.console import (
+    GOES_ON,
+    Examples,
+    Progress,
+    allow_toy_option,
+    json_option,
+    note,
+    params_option,
+    print_json,
+    print_table,
+    progress,
+    redact_option,
+)
+from commands.values import RunFolder
+from schema.text import inert_json
 
 folder = click.Path(path_type=Path, file_okay=False)
 existing = click.Path(path_type=Path, file_okay=False, exists=True)
-run_option = click.option("--run", "run", type=folder, required=True, help="A run's folder.")
+run_option = click.option("--run", "run", type=RunFolder(), required=True, help="A run's folder.")
 
 
-@click.command(cls=Examples, example="fmit train --dataset smoke --approach bert-crf --seed 0")
+@click.command(cls=Examples, example="fmit train --dataset smoke --approach bert-crf --seed 0", after=GOES_ON)
 @click.option("--dataset", required=True, help="A dataset of params.yaml.")
 @click.option("--pack", type=folder, help="Features to train on.  [default: the dataset's own pack]")
 @click.option("--approach", default="fmit", show_default=True, help="FMIT, an ablation, a control or a rival.")
@@ -21,11 +37,22 @@ run_option = click.option("--run", "run", type=folder, required=True, help="A ru
 @click.option("--out", type=folder, help="The run's folder.  [default: runs/DATASET-APPROACH-SEED]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @params_option
+@json_option
 def train(
-    dataset: str, pack: Path | None, approach: str, seed: int, out: Path | None, device: str, params_path: Path
+    dataset: str,
+    pack: Path | None,
+    approach: str,
+    seed: int,
+    out: Path | None,
+    device: str,
+    params_path: Path,
+    as_json: bool,
 ) -> None:
-    """Train an approach on a dataset; an interrupted training goes on where it was."""
-    from project import Project
+    """Train an approach on a dataset.
+
+    An interrupted training goes on where it was saved last (it is saved each minute).
+    """
+    from project import Project, run_config
 
     project = Project.open(params_path)
     run = out or project.run(dataset, approach, seed)
@@ -33,6 +60,11 @@ def train(
         for result in project.train(dataset, approach, seed, pack=pack, out=run, device=device, progress=bar):
             best = "  best so far" if result.best else ""
             note(f"epoch {result.epoch}: loss {result.train_loss:.3f}, dev F1 {result.dev_f1:.4f}{best}")
+    if warning := run_config(run).get("data", {}).get("warning"):
+        note(f"warning: {warning}")
+    if as_json:
+        print_json({"run": str(run), "dev": run_config(run)["dev"]})
+        return
     click.echo(f"train {run.name}: done, see {run / 'model' / 'card.md'}")
 
 
@@ -53,8 +85,10 @@ def evaluate(
     params_path: Path,
     as_json: bool,
 ) -> None:
-    """Predict and score splits of a dataset: strict micro P, R, F1, the lenient figure beside it."""
-    from commands.console import print_json
+    """Score a run on splits of a dataset.
+
+    Strict micro P, R, F1 with the lenient F1 beside it; predictions, metrics and confusion go to scores/ in the run.
+    """
     from project import Project
 
     project = Project.open(params_path)
@@ -89,35 +123,55 @@ def predict(
     device: str,
     allow_toy: bool,
 ) -> None:
-    """Find entities in posts (JSONL or CoNLL, with or without pictures and labels); JSONL comes out."""
-    import json
+    """Find entities in the posts of a file.
 
+    POSTS is JSONL or CoNLL, with or without pictures and labels; JSONL comes out, a line a post, as they are found.
+    """
     import fmit
     from cache import atomic
 
     model = fmit.load(run, device=device, allow_toy=allow_toy)
+    states: Counter[str] = Counter()
+
+    def lines(bar: Progress) -> Iterator[str]:
+        for one in model.predict_file(posts, images=images, format=format_, progress=bar):
+            states.update(image.state for image in one.post.images)
+            yield inert_json(one.to_json()) + "\n"
+
     with progress("predict") as bar:
-        lines = (
-            json.dumps(one.to_json(), ensure_ascii=False) + "\n"
-            for one in model.predict_file(posts, images=images, format=format_, progress=bar)
-        )
         if out is None:
-            for line in lines:
+            for line in lines(bar):
                 click.echo(line, nl=False)
-            return
-        with atomic.file(out) as temporary, temporary.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-    note(f"predictions are in {out}")
+        else:
+            with atomic.file(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+                file.writelines(lines(bar))
+            note(f"predictions are in {out}")
+    if remark := _pictures(states, given=images is not None):
+        note(remark)
+
+
+def _pictures(states: Counter[str], *, given: bool) -> str:
+    """What became of the pictures that the posts name, where not all of them could be seen."""
+    lost = states.total() - states["ok"]
+    if not lost:
+        return ""
+    if not given:
+        return f"the posts name {lost} picture(s), none was looked at: give their folder with --images"
+    told = ", ".join(f"{states[state]} {state}" for state in ("missing", "broken", "refused") if states[state])
+    return f"{lost} of {states.total()} picture(s) could not be seen: {told}; those posts have the empty picture"
 
 
 @click.command(cls=Examples, example="fmit report --run runs/smoke-fmit-0")
 @run_option
 @click.option("--dataset", help="Where the pictures are.  [default: the run's own dataset]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html in the run]")
-@click.option("--redact", is_flag=True, help="Hide @names, links and pictures.")
+@redact_option
 @params_option
 def report(run: Path, dataset: str | None, out: Path | None, redact: bool, params_path: Path) -> None:
-    """Write the page of a run: scores, errors, posts with their boxes, in one file."""
+    """Write the page of a run.
+
+    Scores, curves, errors, and posts with their pictures and boxes, in one file that asks nothing of any network.
+    """
     import pages
     from project import Project
 
@@ -129,15 +183,19 @@ def report(run: Path, dataset: str | None, out: Path | None, redact: bool, param
 @params_option
 @json_option
 def summary(params_path: Path, as_json: bool) -> None:
-    """The scores of the runs that params.yaml names, and what to open."""
+    """Print the scores of the project's runs, and what to open."""
     import pages
-    from commands.console import print_json, print_table
     from project import Project
 
     project = Project.open(params_path)
     rows = pages.summary(project)
     if as_json:
         print_json(rows)
+        return
+    if not rows:
+        named = ", ".join(run.name for run, _ in project.runs()) or "none: see train_on, approaches and seeds"
+        click.echo(f"no scored run yet; params.yaml names {named}")
+        click.echo("`dvc repro` trains and scores them, or `fmit train` and `fmit evaluate` one by one")
         return
     columns = ("run", "split", "precision", "recall", "f1", "ceiling")
     shown = [[("-" if row[name] is None else row[name]) for name in columns] for row in rows]

@@ -1,80 +1,68 @@
-"""The stages of the pipeline: draw, ingest, phrases, ground, regions."""
+"""The stages of the pipeline: draw, ingest, phrases, ground, regions. One body: they differ in name and words."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.console import Examples, allow_toy_option, params_option, print_table, progress
+from commands.console import (
+    ANEW,
+    GOES_ON,
+    Examples,
+    allow_toy_option,
+    json_option,
+    note,
+    params_option,
+    print_json,
+    print_table,
+    progress,
+)
 
-dataset_argument = click.argument("dataset")
+if TYPE_CHECKING:
+    from pipeline.stages.ingest import IngestReport
 
 
-@click.command(cls=Examples, example="fmit draw smoke")
-@dataset_argument
-@params_option
-def draw(dataset: str, params_path: Path) -> None:
-    """Draw a dataset of the project's own (posts and pictures) into data/DATASET."""
-    from project import Project
+def stage(name: str, about: str, *, toys: bool = False, after: str = GOES_ON) -> click.Command:
+    """The command of a stage: `toys` lets parts trained on drawings see other pictures."""
 
-    with progress(f"draw {dataset}") as bar:
-        line = Project.open(params_path).draw(dataset, bar)
-    click.echo(line)
+    def body(dataset: str, params_path: Path, as_json: bool, **options: Any) -> None:
+        from project import Project
+
+        with progress(f"{name} {dataset}") as bar:
+            done = getattr(Project.open(params_path), name)(dataset, bar, **options)
+        if as_json:
+            print_json({"stage": name, "dataset": dataset, **(figures(done) if name == "ingest" else asdict(done))})
+            return
+        if name == "ingest":
+            tell(done, dataset)
+        click.echo(done.line(dataset))
+
+    for decorate in (json_option, params_option, *([allow_toy_option] if toys else [])):
+        body = decorate(body)
+    body = click.argument("dataset")(body)
+    return click.command(name, cls=Examples, example=f"fmit {name} smoke", help=about, after=after)(body)
 
 
-@click.command(cls=Examples, example="fmit ingest smoke")
-@dataset_argument
-@params_option
-def ingest(dataset: str, params_path: Path) -> None:
-    """Read posts and probe pictures of data/DATASET into out/DATASET/posts.parquet."""
-    from project import Project
-
-    with progress(f"ingest {dataset}") as bar:
-        report = Project.open(params_path).ingest(dataset, bar)
+def tell(report: IngestReport, dataset: str) -> None:
+    """The dataset in figures on stdout, what is odd about it on stderr."""
     head, *rows = report.rows()
-    print_table(f"{dataset}", head, rows)
+    print_table(dataset, head, rows)
     for remark in report.remarks():
-        click.echo(remark)
-    click.echo(report.line(dataset))
+        note(remark)
 
 
-@click.command(cls=Examples, example="fmit phrases smoke")
-@dataset_argument
-@params_option
-def phrases(dataset: str, params_path: Path) -> None:
-    """Find the noun phrases of a dataset's posts."""
-    from project import Project
-
-    with progress(f"phrases {dataset}") as bar:
-        tally = Project.open(params_path).phrases(dataset, bar)
-    click.echo(tally.line(dataset))
+def figures(report: IngestReport) -> dict[str, Any]:
+    """What `tell` tells, for a machine."""
+    return {"splits": report.counts.to_json(), "variant": report.variant, "remarks": report.remarks()}
 
 
-@click.command(cls=Examples, example="fmit ground smoke")
-@dataset_argument
-@params_option
-@allow_toy_option
-def ground(dataset: str, params_path: Path, allow_toy: bool) -> None:
-    """Find a box for each noun phrase and general word in the posts' pictures."""
-    from project import Project
-
-    with progress(f"ground {dataset}") as bar:
-        tally = Project.open(params_path).ground(dataset, bar, allow_toy=allow_toy)
-    click.echo(tally.line(dataset))
-
-
-@click.command(cls=Examples, example="fmit regions smoke")
-@dataset_argument
-@params_option
-@allow_toy_option
-def regions(dataset: str, params_path: Path, allow_toy: bool) -> None:
-    """Compute the features of pictures and boxes and write the pack that training reads."""
-    from project import Project
-
-    with progress(f"regions {dataset}") as bar:
-        tally = Project.open(params_path).regions(dataset, bar, allow_toy=allow_toy)
-    click.echo(tally.line(dataset))
-
-
-COMMANDS = (draw, ingest, phrases, ground, regions)
+COMMANDS = (
+    stage("draw", "Draw a dataset of the project's own into data/DATASET.", after=ANEW),
+    stage("ingest", "Read posts and probe pictures of data/DATASET.", after=ANEW),
+    stage("phrases", "Find the noun phrases of a dataset's posts."),
+    stage("ground", "Find a box for each noun phrase and general word.", toys=True),
+    stage("regions", "Compute features of pictures and boxes: the pack.", toys=True),
+)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from schema.text import plain_markdown, safe_text
+
 if TYPE_CHECKING:
     from model.checkpoint import RunInfo
 
@@ -28,15 +30,32 @@ def card(info: RunInfo) -> str:
     if info.toy:
         lines += ["**Toy:** its region features come from parts that were trained on drawings.", ""]
     lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
-    lines += ["## Data", "", *_table({**info.n_posts, **info.inputs}), ""]
-    lines += ["Types: " + ", ".join(f"{name} ({word})" for name, word in info.labels.words.items()) + ".", ""]
+    lines += ["## Data", "", *_data(info.data), *_table({**info.n_posts, **info.inputs}), ""]
+    types = ", ".join(f"{plain_markdown(name)} ({plain_markdown(word)})" for name, word in info.labels.words.items())
+    lines += [f"Types: {types}.", ""]
     for name, part in sorted(info.pack.provenance.items() if info.pack else ()):
-        lines += [f"- {name}: `{json.dumps(part.get('identity', part), sort_keys=True)}`"]
+        identity = safe_text(json.dumps(part.get("identity", part), sort_keys=True), None).replace("`", "'")
+        lines += [f"- {plain_markdown(name)}: `{identity}`"]
     lines += ["", "## Settings", "", *_table(info.config.model_dump()), ""]
     lines += ["## Beside the paper", "", *(f"- {line}" for line in OURS), ""]
     lines += ["## Versions", "", *_table(info.versions), ""]
     return "\n".join(lines)
 
 
+def _data(data: Mapping[str, Any]) -> list[str]:
+    """What ingest noted of the files: the known variant that they are, or that they are none, and their digests."""
+    told = []
+    if data.get("warning"):
+        told = [f"**Warning:** {plain_markdown(data['warning'])}.", ""]
+    elif data.get("variant"):
+        told = [f"Known variant: {plain_markdown(data['variant'])}.", ""]
+    files = data.get("sources", {}).items()
+    return told + [f"- {plain_markdown(split)}: sha256 {one['sha256']}" for split, one in files] + [""] * bool(files)
+
+
 def _table(values: Mapping[str, Any]) -> list[str]:
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in sorted(values.items()))]
+    return [
+        "| | |",
+        "|---|---|",
+        *(f"| {plain_markdown(name)} | {plain_markdown(value)} |" for name, value in sorted(values.items())),
+    ]

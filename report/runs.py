@@ -12,6 +12,7 @@ from typing import Any
 from schema.errors import DataError, RunError
 from schema.records import SPLITS, Entity, Span
 
+FIGURES = ("precision", "recall", "f1", "n_gold", "n_predicted", "n_correct")  # of a type, or of all
 SPLIT_ORDER = ("test", "dev", "predict", "train")  # what a reader asks for first
 
 
@@ -88,9 +89,9 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Everything that a report shows of `folder`; raises RunError for what is missing or does not keep its contract."""
-    config = _read_json(folder / "model" / "config.json")
-    curves = _read_json(folder / "curves.json") if (folder / "curves.json").exists() else []
-    metrics = {split: _read_json(path) for split in SPLIT_ORDER if (path := _scores(folder, split, "metrics")).exists()}
+    config = _object(folder / "model" / "config.json")
+    curves = _curves(folder / "curves.json") if (folder / "curves.json").exists() else []
+    metrics = {split: _metrics(path) for split in SPLIT_ORDER if (path := _scores(folder, split, "metrics")).exists()}
     lines = {
         split: list(read_predictions(path))
         for split in SPLIT_ORDER
@@ -126,8 +127,36 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError("a file of the run is missing", where=str(path), todo="train and evaluate the run") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise RunError("not JSON", where=str(path), found=str(error), todo="evaluate the run again") from error
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = _read_json(path)
+    if not isinstance(value, dict):
+        raise RunError("no JSON object", where=str(path), found=type(value).__name__, todo="evaluate the run again")
+    return value
+
+
+def _curves(path: Path) -> list[Mapping[str, Any]]:
+    value = _read_json(path)
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise RunError("no list of epochs", where=str(path), todo="train the run again")
+    return value
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    """Scores of a split; what the page reads of them is there."""
+    value = _object(path)
+    try:
+        readings = [value["strict"], *([value["lenient"]] if value.get("lenient") else [])]
+        for scores in [one for reading in readings for one in (reading["micro"], *reading["types"].values())]:
+            for name in FIGURES:
+                float(scores[name])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = f"{type(error).__name__} {error}"
+        raise RunError("no scores", where=str(path), found=found, todo="evaluate the run again") from None
+    return value
 
 
 def parse_line(value: Mapping[str, Any]) -> Line:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 from cache import atomic
 from report.errors import outcomes
 from report.runs import Line, Run, read_run
-from report.safe import redacted, safe_text
+from report.safe import redacted
 from schema.records import Entity
+from schema.text import guarded, safe_text
 
 SCHEMA_VERSION = 1
 COLUMNS = (
     "split", "post", "kind", "gold_type", "gold_start", "gold_end", "gold_text",
     "predicted_type", "predicted_start", "predicted_end", "predicted_text", "confidence",
 )  # fmt: skip
-_FORMULA = re.compile(r"\s*[=+\-@|%＝＋－＠]")  # what spreadsheets take for a formula, blanks before it included
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +38,6 @@ def score_rows(metrics: Mapping[str, Any], order: Sequence[str] = ()) -> list[Sc
     rows = [ScoreRow("", strict["micro"], lenient.get("micro"))]
     names = [name for name in dict.fromkeys([*order, *strict["types"]]) if name in strict["types"]]
     return rows + [ScoreRow(name, strict["types"][name], (lenient.get("types") or {}).get(name)) for name in names]
-
-
-def guarded(cell: object) -> object:
-    """A cell of a CSV file: numbers as they are, text safe and never a formula (OWASP, CSV injection)."""
-    if cell is None or isinstance(cell, (int, float)):
-        return cell
-    text = safe_text(cell, None)
-    return "'" + text if _FORMULA.match(text) else text
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:

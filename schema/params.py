@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, Field
@@ -102,6 +102,15 @@ class Params(Config):
         return self.draw[name]
 
 
+def known_split(name: str) -> EvaluatedSplit:
+    """The split of that name, `valid` being `dev`; raises ConfigError for one that cannot be scored."""
+    names: tuple[EvaluatedSplit, ...] = get_args(EvaluatedSplit)
+    found = next((one for one in names if one == ("dev" if name == "valid" else name)), None)
+    if found is None:
+        raise ConfigError(f"no split {name!r}", todo=f"use {', '.join(names)}")
+    return found
+
+
 def read_params(path: Path) -> Params:
     """Read and check `params.yaml`; raises ConfigError with the key and the nearest known name."""
     return Params.checked(read_values(path), "").model_copy()
@@ -110,7 +119,7 @@ def read_params(path: Path) -> Params:
 def read_values(path: Path) -> Mapping[str, Any]:
     """A file of parameters, not checked yet; raises ConfigError for one that is not there or is no mapping."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(
             "no params file", where=str(path), todo="run in the project's folder, or give --params"

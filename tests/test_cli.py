@@ -1,6 +1,8 @@
 """The command line as people use it: help, examples, errors, exit codes."""
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -55,6 +57,9 @@ def home(trained, tmp_path_factory):
     shutil.copytree(root / ".fmit/store", root / "team-store")
     posts = tables.read_posts(root / "out/smoke/posts.parquet")
     exchange.export_features(Pack.open(root / "out/smoke/pack"), posts, root / "features.parquet")
+    study = "project: ../params.yaml\ndatasets: [smoke]\napproaches: [fmit]\nseeds: [0]\nsplits: [dev]\n"
+    (root / "tables").mkdir()
+    (root / "tables/params.yaml").write_text(study)
     trees = "(ROOT (S (NP (DT The) (NN cat)) (VP (VBZ sits)) (. .)))\n"
     (root / "gum.ptb").write_text(trees * 30)
     return root
@@ -83,6 +88,27 @@ def test_an_error_of_ours_is_one_message_and_exit_code_1(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert result.stderr.startswith("error: params.yaml: no params file")
     assert "Traceback" not in result.output
+
+
+def test_errors_can_do_a_terminal_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(own.PARAMS)
+    own.write_posts(tmp_path / "data/own", {"train": 1, "dev": 1, "test": 1})
+    hostile = "B-\x1b[31mX\u202e" + "y" * 5000
+    row = {"id": "\x1b]0;title\x07", "tokens": ["a"], "labels": [hostile]}
+    (tmp_path / "data/own/dev.jsonl").write_text(json.dumps(row) + "\n")
+    result = CliRunner().invoke(cli.main, ["ingest", "own"])
+    assert result.exit_code == 1
+    assert "dev.jsonl:1: unknown label" in result.stderr
+    assert not set(result.stderr[:-1]) & set("\x1b\x07\u202e\n")
+    assert len(result.stderr) < 1000
+
+
+def test_help_lists_every_command_once():
+    printed = CliRunner().invoke(cli.main, ["--help"]).stdout
+    rows = [line.split()[0] for line in printed.splitlines() if re.match(r"  [a-z]+ {2,}\S", line)]
+    assert sorted(rows) == sorted(cli.main.commands)
+    assert not [line for line in printed.splitlines() if line.endswith("...")]
 
 
 def test_a_wrong_call_is_exit_code_2():

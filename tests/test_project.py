@@ -1,6 +1,7 @@
 """Where a project's things lie, and what its calls say when something is not there."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_a_run_knows_its_dataset_by_the_digest_of_its_posts(trained, tmp_path):
     assert trained.dataset_of(trained.run("own", "fmit", 0)) == "own"
     other = tmp_path / "run"
     (other / "model").mkdir(parents=True)
-    (other / "model" / "config.json").write_text(json.dumps({"inputs": {"posts": "0" * 64}}))
+    (other / "model" / "config.json").write_text(json.dumps({"inputs": {"posts": "0" * 64}, "config": {}, "seed": 0}))
     with pytest.raises(RunError, match="no dataset here has the posts that this run was trained on"):
         trained.dataset_of(other)
     with pytest.raises(RunError, match="no trained run"):
@@ -79,3 +80,35 @@ def test_unknown_datasets_and_approaches(trained):
 def test_a_project_needs_its_params(tmp_path):
     with pytest.raises(ConfigError, match="no params file"):
         Project.open(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "{}", '{"inputs": 1, "config": {}, "seed": 0}', "\udcff"])
+def test_a_configuration_that_is_no_runs_is_said(trained, tmp_path, text):
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "model" / "config.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RunError, match=r"config\.json: (not readable as JSON|no JSON object|this is no run's)"):
+        trained.dataset_of(run)
+    with pytest.raises(RunError, match=r"config\.json"):
+        pages.report(trained, run, dataset="own")
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"dev": {"str', "[]", '{"dev": 3}', '{"dev": {"strict": {"micro": {"f1": null}}}}']
+)
+def test_scores_cut_short_are_said(trained, tmp_path, text):
+    shutil.copy(trained.root / "params.yaml", tmp_path)
+    project = Project.open(tmp_path / "params.yaml")
+    assert pages.summary(project) == []
+    run = project.run("own", "fmit", 0)
+    shutil.copytree(trained.run("own", "fmit", 0), run)
+    assert len(pages.summary(project)) == 1
+    (run / "metrics.json").write_text(text)
+    with pytest.raises(RunError, match=r"metrics\.json: .*; score the run again \(fmit evaluate\)"):
+        pages.summary(project)
+
+
+def test_no_folder_is_made_before_it_is_needed(trained, tmp_path):
+    epochs = trained.train("own", "fmit", 0, out=tmp_path / "a" / "run")
+    assert list(tmp_path.iterdir()) == []
+    epochs.close()

@@ -42,6 +42,25 @@ def variant(digests: Collection[str]) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
+def warning(digests: Mapping[str, str], corpus_name: str) -> str:
+    """What is to be said of files (split -> sha256) that pass for a known corpus; "" where all of them are known.
+
+    Label versions of one corpus differ by points of F1, so scores on other files may compare with nobody's.
+    """
+    if not corpus_name:
+        return ""
+    known = {split: VARIANTS[digest] for split, digest in digests.items() if digest in VARIANTS}
+    lost = [split for split in digests if split not in known]
+    names = sorted(set(known.values()))
+    if lost:
+        told = f"no known variant of {corpus_name} has these files: {', '.join(lost)}"
+    elif len(names) > 1:
+        told = f"files of different variants of {corpus_name}: {', '.join(names)}"
+    else:
+        return ""
+    return f"{told} (known variants: {', '.join(sorted(set(VARIANTS.values())))}); scores may compare with nobody's"
+
+
 def corpus(variant_name: str, folder_name: str) -> str:
     """The paper's name of a corpus, by its variant or else by what its folder is called; "" for any other."""
     hint = (variant_name or folder_name).lower().replace("-", "").replace("_", "").replace("twitter20", "twitter")

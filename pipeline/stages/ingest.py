@@ -25,6 +25,7 @@ class IngestReport:
     labels: LabelSet
     variant: str  # known name of the data, "" for any other
     corpus: str  # the paper's name of it, "" if it is none of the paper's
+    warning: str  # files that pass for a known corpus and are not among its known files, "" for none
     n_repeated: int  # ids that occurred before and became `id~2`
     n_renamed: int  # ids with characters that an id cannot hold
 
@@ -34,10 +35,9 @@ class IngestReport:
 
     def remarks(self) -> list[str]:
         """What is odd, a line each; nothing for data without oddities."""
-        names = ", ".join(sorted(set(known.VARIANTS.values())))
         told = [
             (bool(self.variant), f"the data are the known variant {self.variant}"),
-            (bool(self.corpus and not self.variant), f"an unknown variant of {self.corpus}; known are {names}"),
+            (bool(self.warning), f"warning: {self.warning}"),
             (self.n_repeated > 0, f"{self.n_repeated} repeated id(s) became id~2 and so on"),
             (self.n_renamed > 0, f"{self.n_renamed} id(s) held a slash or control, now _"),
         ]
@@ -71,18 +71,20 @@ def run(config: SourceConfig, folder: Path, out: Path, progress: Progress = sile
             raise DataError("no post in this file", where=str(path), todo=f"or leave {split} out of source.files")
     digests = {split: keys.digest_file(path) for split, path in paths.items()}
     variant = "" if config.first else known.variant(digests.values())  # a shard is not the corpus it is of
+    corpus = "" if config.first else known.corpus(variant, folder.name)
+    warning = known.warning(digests, corpus)
     labels = config.label_set()
     meta = {
         "sources": {split: {"file": config.files[split], "sha256": digests[split]} for split in paths},
         "variant": variant,
+        "warning": warning,
         "drawn": found.drawn,
         "counts": found.to_json(),
         "repeated_ids": ids.n_repeated,
         "renamed_ids": ids.n_renamed,
     }
     tables.write_posts(out, _posts(config, paths, gallery, Ids()), labels, meta)
-    corpus = "" if config.first else known.corpus(variant, folder.name)
-    return IngestReport(found, labels, variant, corpus, ids.n_repeated, ids.n_renamed)
+    return IngestReport(found, labels, variant, corpus, warning, ids.n_repeated, ids.n_renamed)
 
 
 def _posts(config: SourceConfig, paths: dict[Split, Path], gallery: Gallery, ids: Ids) -> Iterator[Post]:

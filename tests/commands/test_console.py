@@ -6,14 +6,14 @@ from click.testing import CliRunner
 from commands import console
 
 
-def run(body, *arguments: str):
+def run(body, *arguments: str, after: tuple[str, ...] = ()):
     @click.group()
     @click.option("--quiet", is_flag=True)
     def root(quiet: bool) -> None:
         pass
 
-    root.command("go")(body)
-    return CliRunner().invoke(root, [*arguments, "go"])
+    root.command("go", cls=console.Examples, example="fmit go")(body)
+    return CliRunner().invoke(root, [*arguments, "go", *after])
 
 
 def test_no_progress_without_a_terminal():
@@ -32,6 +32,40 @@ def test_notes_go_to_stderr_and_quiet_hides_them():
 
     assert run(body).stderr == "a remark\n"
     assert run(body, "--quiet").stderr == ""
+    assert run(body, after=("--quiet",)).stderr == ""
+    assert run(body, after=("-q",)).stderr == ""
+
+
+def test_quiet_reaches_progress_on_a_terminal_too(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+
+    def body() -> None:
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)  # the runner's own stream
+        with console.progress("regions") as bar:
+            bar(1, 2)
+            click.echo(type(bar).__name__ + str(console.is_quiet()))
+
+    assert run(body, after=("-q",)).stderr == ""
+    assert "regions" in run(body).stderr
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130():
+    def body() -> None:
+        raise KeyboardInterrupt
+
+    result = run(body)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "stopped; nothing half done is left: give the same command again\n"
+
+
+def test_what_goes_on_says_so():
+    @click.command("go", cls=console.Examples, example="fmit go", after=console.GOES_ON)
+    def body() -> None:
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(body, [])
+    assert result.exit_code == 130
+    assert result.stderr == "stopped; what was done is kept: the same command goes on from there\n"
 
 
 def test_tables_hold_text_as_it_is():

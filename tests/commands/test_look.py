@@ -32,3 +32,9 @@ def test_entities_as_a_table(fmit, trained, tmp_path):
         rows = list(csv.DictReader(file))
     assert result.stdout.startswith(f"{len(rows)} entities")
     assert rows
+
+
+def test_redaction_is_for_pages(fmit):
+    result = fmit("show", "test-00000", "--dataset", "own", "--redact")
+    assert result.exit_code == 2
+    assert "--redact is for pages: give --html FILE too" in result.stderr

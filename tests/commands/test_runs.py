@@ -1,6 +1,9 @@
 import json
+import shutil
 
 import pages
+from cache import tables
+from tests import own
 
 
 def test_summary_for_people_and_machines(fmit, trained):
@@ -20,12 +23,26 @@ def test_evaluate_scores_the_split_that_is_asked_for(fmit, trained, tmp_path):
     assert json.loads(fmit("evaluate", "--run", run, "--split", "valid", "--json").stdout) == scored
     refused = fmit("evaluate", "--run", run, "--split", "nothing")
     assert refused.exit_code == 1
-    assert "no labelled posts in nothing" in refused.stderr
+    assert refused.stderr == "error: no split 'nothing'; use train, dev, test\n"
+
+
+def test_a_split_that_is_asked_for_and_absent_is_an_error_beside_others(fmit, trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained.run("own", "fmit", 0), run)
+    table = tables.read_posts(trained.out("own", "posts.parquet"))
+    folder = tmp_path / "project"
+    kept = [post for post in table.posts if post.split != "test"]
+    tables.write_posts(folder / "out/own/posts.parquet", kept, table.labels, table.meta)
+    (folder / "params.yaml").write_text(own.PARAMS.replace("splits: [dev]", "splits: [dev, test]"))
+    call = ("evaluate", "--run", run, "--dataset", "own", "--pack", trained.pack("own"))
+    params = ("--params", folder / "params.yaml", "--json")
+    refused = fmit(*call, *params, "--split", "dev", "--split", "test")
+    assert refused.exit_code == 1
+    assert "no labelled posts in test" in refused.stderr
+    assert list(json.loads(fmit(*call, *params).stdout)) == ["dev"]  # evaluate.splits: where the dataset has them
 
 
 def test_a_split_scored_alone_leaves_the_others(fmit, trained, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(trained.run("own", "fmit", 0), run)
     before = (run / "scores" / "predictions-dev.jsonl").read_bytes()
@@ -69,3 +86,43 @@ def test_training_without_a_dataset_of_that_name(fmit):
     result = fmit("train", "--dataset", "other")
     assert result.exit_code == 1
     assert "no dataset 'other'" in result.stderr
+
+
+def test_training_into_a_place_that_cannot_be_written_fails_before_it_begins(fmit, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = fmit("train", "--dataset", "own", "--out", tmp_path / "file" / "run")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: {tmp_path}/file/run: cannot be written (found {tmp_path}/file is no folder); name another folder\n"
+    )
+
+
+def test_training_tells_machines_the_run_and_its_dev_scores(fmit, tmp_path):
+    result = fmit("train", "--dataset", "own", "--approach", "bert-crf", "--out", tmp_path / "run", "--json", "-q")
+    assert result.stderr == ""
+    found = json.loads(result.stdout)
+    assert found["run"] == str(tmp_path / "run")
+    assert found["dev"] == json.loads((tmp_path / "run/model/config.json").read_text())["dev"]
+
+
+def test_predict_counts_the_pictures_that_were_not_seen(fmit, trained, tmp_path):
+    run, posts = trained.run("own", "fmit", 0), tmp_path / "posts.jsonl"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/b.png").write_bytes(b"no picture")
+    rows = [{"id": f"{k}", "text": "hi", "images": [name]} for k, name in enumerate(("a.png", "b.png", "../c.png"))]
+    posts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = fmit("predict", posts, "--run", run, "--images", tmp_path / "images")
+    assert seen.stderr.endswith(
+        "3 of 3 picture(s) could not be seen: 1 missing, 1 broken, 1 refused; those posts have the empty picture\n"
+    )
+    unseen = fmit("predict", posts, "--run", run)
+    assert unseen.stderr.endswith("the posts name 3 picture(s), none was looked at: give their folder with --images\n")
+    assert fmit("-q", "predict", posts, "--run", run).stderr == ""
+
+
+def test_a_summary_without_a_scored_run_says_what_to_do(fmit, tmp_path):
+    (tmp_path / "params.yaml").write_text(own.PARAMS)
+    printed = fmit("summary", "--params", tmp_path / "params.yaml").stdout
+    assert printed.startswith("no scored run yet; params.yaml names own-fmit-0\n")
+    assert "`dvc repro` trains and scores them" in printed
+    assert fmit("summary", "--json", "--params", tmp_path / "params.yaml").stdout == "[]\n"

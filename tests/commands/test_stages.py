@@ -1,3 +1,5 @@
+import json
+
 import PIL.Image
 
 from pipeline.engine import silent
@@ -16,6 +18,30 @@ def test_ingest_prints_the_table_and_what_is_odd(fmit):
     assert "PER person" in printed
     assert "orphan I- tags" in printed
     assert printed.splitlines()[-1] == "ingest own: 16 rows; pictures: 16 ok, 0 missing, 0 broken, 0 refused"
+
+
+def test_stages_speak_to_machines(fmit):
+    found = json.loads(fmit("phrases", "own", "--json").stdout)
+    assert found == {"stage": "phrases", "dataset": "own", "n_rows": 16, "n_computed": 0}
+    ingested = fmit("ingest", "own", "--json")
+    found = json.loads(ingested.stdout)
+    assert (found["stage"], found["splits"]["train"]["n_posts"], found["variant"]) == ("ingest", 8, "")
+    assert ingested.stderr == ""
+
+
+def test_remarks_are_on_stderr_and_quiet_hides_them(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(own.PARAMS)
+    own.write_posts(tmp_path / "data/own", {"train": 1, "dev": 1, "test": 1})
+    (tmp_path / "data/own/images/train-00000.png").unlink()
+    monkeypatch.chdir(tmp_path)
+    from click.testing import CliRunner
+
+    import cli
+
+    loud, quiet = (CliRunner().invoke(cli.main, ["ingest", "own", *more]) for more in ([], ["--quiet"]))
+    assert "1 picture(s) missing: train-00000.png: no such file" in loud.stderr
+    assert quiet.stderr == ""
+    assert loud.stdout == quiet.stdout
 
 
 def test_toys_refuse_pictures_of_others_unless_allowed(tmp_path, monkeypatch):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from model.card import card
 from model.checkpoint import load_run
+from schema.labels import LabelSet
 
 
 def test_a_card_names_scores_data_settings_and_deviations(run_folder: Path) -> None:
@@ -25,3 +27,24 @@ def test_a_card_names_scores_data_settings_and_deviations(run_folder: Path) -> N
         f"| torch | {info.versions['torch']} |",
     ):
         assert part in text
+
+
+def test_a_card_names_the_known_variant_or_warns(run_folder: Path) -> None:
+    info, _ = load_run(run_folder / "model")
+    sources = {"train": {"file": "train.txt", "sha256": "a" * 64}}
+    known = card(replace(info, data={"variant": "twitter2017-umt", "warning": "", "sources": sources}))
+    assert "Known variant: twitter2017-umt." in known
+    assert f"- train: sha256 {'a' * 64}" in known
+    assert "Warning" not in known
+    assert "**Warning:** no known variant of twitter2015." in card(
+        replace(info, data={"variant": "", "warning": "no known variant of twitter2015"})
+    )
+
+
+def test_labels_of_strangers_are_text_alone(run_folder: Path) -> None:
+    info, _ = load_run(run_folder / "model")
+    labels = LabelSet({"<script>alert(1)</script>": "[x](javascript:alert(2))", "A|B": "\x1b[31mred\u202e"}, {})
+    text = card(replace(info, labels=labels, inputs={"<img src=x>": "a`b"}))
+    assert r"\<script\>alert(1)\</script\> (\[x\](javascript:alert(2)))" in text
+    assert r"A\|B (\[31mred)" in text
+    assert not set(text) & set("\x1b\u202e")

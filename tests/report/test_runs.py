@@ -92,3 +92,22 @@ def test_what_is_missing_is_said(folder, tmp_path):
     (folder / "curves.json").unlink()
     with pytest.raises(RunError, match="no scores"):
         read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("model/config.json", "[]", r"config\.json: no JSON object \(found list\)"),
+        ("model/config.json", "null", r"config\.json: no JSON object \(found NoneType\)"),
+        ("curves.json", '{"epoch": 1}', r"curves\.json: no list of epochs"),
+        ("curves.json", "[1]", r"curves\.json: no list of epochs"),
+        ("scores/metrics-test.json", '{"strict": {"micro": {"f1"', r"metrics-test\.json: not JSON"),
+        ("scores/metrics-test.json", "{}", r"metrics-test\.json: no scores \(found KeyError 'strict'\)"),
+        ("scores/metrics-test.json", '{"strict": {"micro": {}, "types": {}}}', "no scores .*KeyError 'precision'"),
+        ("scores/metrics-test.json", '{"strict": 3}', "no scores .*TypeError"),
+    ],
+)
+def test_files_cut_short_or_of_another_kind_are_said(folder, name, text, message):
+    (folder / name).write_text(text)
+    with pytest.raises(RunError, match=message):
+        read_run(folder)

@@ -1,7 +1,7 @@
 from typing import Literal, Self
 
 import pytest
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from schema.config import Config
 from schema.errors import ConfigError
@@ -15,7 +15,7 @@ class Example(Config):
     crop_px: int = 224
     net: Literal["a", "b"] = "a"
     inner: Inner = Inner()
-    many: dict[str, Inner] = {}
+    many: dict[str, Inner] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -44,14 +44,14 @@ def test_an_unknown_key_names_the_nearest():
 
 
 def test_an_unknown_key_that_is_like_none_names_them_all():
-    with pytest.raises(ConfigError, match="r.colour: unknown key, known are crop_px, net, inner, many, preset$"):
+    with pytest.raises(ConfigError, match=r"r.colour: unknown key, known are crop_px, net, inner, many, preset$"):
         Example.from_section({"colour": 3}, "r", PRESETS)
-    with pytest.raises(ConfigError, match="r.colour: unknown key, known are crop_px, net, inner, many$"):
+    with pytest.raises(ConfigError, match=r"r.colour: unknown key, known are crop_px, net, inner, many$"):
         Example.checked({"colour": 3}, "r")  # where no preset can be named
 
 
 def test_fields_that_do_not_fit_together_are_said_in_our_words_alone():
-    with pytest.raises(ConfigError, match="^params.yaml r: net b takes no crop of 10000 pixels$"):
+    with pytest.raises(ConfigError, match=r"^params.yaml r: net b takes no crop of 10000 pixels$"):
         Example.from_section({"net": "b", "crop_px": 10000}, "r", PRESETS)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from schema.errors import ConfigError
-from schema.params import read_params
+from schema.params import known_split, read_params
 
 GOOD = """
 datasets: [a]
@@ -59,7 +59,7 @@ def test_bad_files(tmp_path, text, message):
 
 def test_merged_keys_may_be_overridden(tmp_path):
     text = "x: &base {source: {}, phrases: {}, ground: {}, regions: {}}\ndata: {a: {<<: *base, pack: p}}\n"
-    with pytest.raises(ConfigError, match="params.yaml x: unknown key"):
+    with pytest.raises(ConfigError, match=r"params.yaml x: unknown key"):
         read_params(write(tmp_path, text))  # read so far: the merge itself is no repeat
     anchored = "data:\n  a: &a {source: {}, phrases: {}, ground: {}, regions: {}, pack: p}\n  b: {<<: *a, pack: q}\n"
     assert read_params(write(tmp_path, anchored)).dataset("b").pack == "q"
@@ -67,7 +67,7 @@ def test_merged_keys_may_be_overridden(tmp_path):
 
 def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="params.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"params.yaml: cannot be read"):
         read_params(tmp_path / "params.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_params(tmp_path)
@@ -84,3 +84,10 @@ def test_datasets_that_are_not_there(tmp_path):
         params.dataset("b")
     with pytest.raises(ConfigError, match="'b' is not drawn"):
         params.drawing("b")
+
+
+def test_splits_by_name():
+    assert [known_split(name) for name in ("train", "dev", "valid", "test")] == ["train", "dev", "dev", "test"]
+    for name in ("predict", "", "Dev"):
+        with pytest.raises(ConfigError, match=f"no split '{name}'; use train, dev, test"):
+            known_split(name)

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from pipeline.corpus.known import PAPER, VARIANTS, corpus, variant
+from pipeline.corpus.known import PAPER, VARIANTS, corpus, variant, warning
 from tests.imports import ROOT
 
 TRAIN, VALID = list(VARIANTS)[:2]
@@ -13,6 +13,18 @@ def test_all_files_must_belong_to_one_variant():
     assert variant([TRAIN]) == "twitter2015-umt"
     assert variant([TRAIN, list(VARIANTS)[3]]) == ""
     assert variant([TRAIN, "0" * 64]) == ""
+
+
+def test_files_that_pass_for_a_corpus_and_are_not_known_are_named():
+    assert warning({"train": TRAIN, "dev": VALID}, "twitter2015") == ""
+    assert warning({"train": "0" * 64}, "") == ""  # nobody says that it is one of them
+    told = warning({"train": TRAIN, "dev": "0" * 64, "test": "1" * 64}, "twitter2015")
+    assert told == (
+        "no known variant of twitter2015 has these files: dev, test "
+        "(known variants: twitter2015-umt, twitter2017-umt); scores may compare with nobody's"
+    )
+    mixed = warning({"train": TRAIN, "dev": list(VARIANTS)[4]}, "twitter2015")
+    assert mixed.startswith("files of different variants of twitter2015: twitter2015-umt, twitter2017-umt (known")
 
 
 @pytest.mark.parametrize("name", ["twitter2015", "Twitter-2015", "twitter15_mine"])

@@ -146,7 +146,7 @@ def test_the_corpora_have_their_known_figures(tmp_path, name, files, n_posts, n_
     assert tuple(split.n_posts for split in splits) == n_posts
     assert tuple(split.entities.total() for split in splits) == n_entities
     assert tuple(split.n_orphans for split in splits) == n_orphans
-    assert (report.variant, report.corpus) == (f"{name}-umt", name)
+    assert (report.variant, report.corpus, report.warning) == (f"{name}-umt", name, "")
     posts = read_posts(tmp_path / "o").posts
     assert len(posts) == sum(n_posts)
     if name == "twitter2015":
@@ -164,5 +164,7 @@ def test_another_variant_of_a_known_corpus_is_remarked(folder):
     named.mkdir()
     (folder / "train.txt").rename(named / "train.txt")
     report = ingest.run(source(files={"train": "train.txt"}), named, folder / "o")
-    assert "an unknown variant of twitter2015; known are twitter2015-umt, twitter2017-umt" in report.remarks()
+    (remark,) = (one for one in report.remarks() if one.startswith("warning"))
+    assert "no known variant of twitter2015 has these files: train (known variants: twitter2015-umt, tw" in remark
+    assert remark == f"warning: {read_posts(folder / 'o').meta['warning']}"
     assert report.rows()[0][0] == "entities (in the paper)"

@@ -1,0 +1,140 @@
+"""How long a prediction takes: one post after another in a warm process, one post with a process's start, many posts.
+
+    python -m bench.predict                              # runs/smoke-fmit-0: MiniLM, the embedded parser, toy-resnet
+    python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images pictures --allow-toy
+
+Posts come raw: words and pictures are parsed, grounded and featured each time, nothing is remembered. Processor seconds
+stand beside the clock's, since a crowded machine makes everybody wait. Writes bench/results/predict.json.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+import fmit
+from cache import atomic
+from model.checkpoint import versions
+
+N_UNTIMED = 5  # posts before the clock runs: the first ones build the parts
+MIB = 2**20
+
+
+class Watch:
+    """Wall and processor seconds of calls."""
+
+    def __init__(self) -> None:
+        self.wall_s: list[float] = []
+        self.cpu_s: list[float] = []
+
+    def time(self, call: Callable[[], object]) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        call()
+        self.wall_s.append(time.perf_counter() - wall)
+        self.cpu_s.append(time.process_time() - cpu)
+
+    def to_json(self) -> dict[str, Any]:
+        """Medians, the fastest, and the 90th percentile, in milliseconds."""
+        return {
+            "n": len(self.wall_s),
+            **{f"{name}_ms": _summary(seconds) for name, seconds in (("wall", self.wall_s), ("cpu", self.cpu_s))},
+        }
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(1000 * one for one in seconds)
+    found = {"median": statistics.median(ordered), "least": ordered[0], "p90": ordered[int(0.9 * (len(ordered) - 1))]}
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def warm(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None) -> dict[str, Any]:
+    """Posts one by one, each a call of its own, after some that are not timed."""
+    watch = Watch()
+    for at, row in enumerate([*rows[:N_UNTIMED], *rows]):
+        if at < N_UNTIMED:
+            list(model.predict([row], images=images))
+        else:
+            watch.time(lambda one=row: list(model.predict([one], images=images)))  # type: ignore[misc]
+    return watch.to_json()
+
+
+def cold(command: list[str]) -> dict[str, float]:
+    """A whole program for one post: start, imports, weights, answer."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    wall_s, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2)}
+
+
+def stream(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None, n_posts: int) -> dict[str, Any]:
+    """`n_posts` in one call, and by how much the process grew from the 100th post to the last."""
+    cpu, begun, early = time.process_time(), time.perf_counter(), 0
+    for at, _ in enumerate(model.predict(_many(rows, n_posts), images=images), 1):
+        if at == min(100, n_posts):
+            early = peak_bytes()
+    wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
+    grown = round((peak_bytes() - early) / MIB, 1)
+    return {"n_posts": n_posts, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2), "grown_mib": grown}
+
+
+def _many(rows: list[dict[str, Any]], n_posts: int) -> Iterator[dict[str, Any]]:
+    for at in range(n_posts):
+        yield {**rows[at % len(rows)], "id": f"post-{at}"}
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever held (Linux counts kilobytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@click.command()
+@click.option("--run", type=click.Path(path_type=Path), default=Path("runs/smoke-fmit-0"), show_default=True)
+@click.option("--posts", type=click.Path(path_type=Path), default=Path("data/smoke/test.jsonl"), show_default=True)
+@click.option("--images", type=click.Path(path_type=Path), default=Path("data/smoke/images"), show_default=True)
+@click.option("--n", "n_warm", default=50, show_default=True, help="Posts that are timed one by one.")
+@click.option("--stream", "n_stream", default=0, show_default=True, help="Posts of one long call; 0: none.")
+@click.option("--threads", default=0, help="Of torch.  [default: torch's own]")
+@click.option("--allow-toy", is_flag=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("bench/results/predict.json"), show_default=True)
+def main(
+    run: Path, posts: Path, images: Path, n_warm: int, n_stream: int, threads: int, allow_toy: bool, out: Path
+) -> None:
+    """Time predictions of raw posts on the CPU and write them as JSON."""
+    if threads:
+        torch.set_num_threads(threads)
+    rows = [json.loads(line) for line in posts.read_text(encoding="utf-8").splitlines()]
+    model = fmit.load(run, device="cpu", allow_toy=allow_toy)
+    found: dict[str, Any] = {
+        "schema_version": 1,
+        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+        "versions": versions(),
+        "run": run.name,
+        "warm": warm(model, rows[:n_warm], images),
+    }
+    if n_stream:
+        found["stream"] = stream(model, rows, images, n_stream)
+    with tempfile.TemporaryDirectory() as folder:
+        one = Path(folder) / "one.jsonl"
+        one.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+        call = ["predict", str(one), "--run", str(run), "--images", str(images), "--device", "cpu"]
+        found["cold"] = cold([sys.executable, "-m", "cli", *call, *(["--allow-toy"] if allow_toy else [])])
+    atomic.write_json(out, found)
+    click.echo(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What a shell offers as values of options: datasets, runs and approaches, as params.yaml and runs/ have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+
+class Named(click.ParamType):
+    """A name that params.yaml holds: anything is taken, those that are there are offered."""
+
+    name = "name"
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        params = settings(ctx)
+        names = dict.fromkeys(str(name) for key in self.keys for name in params.get(key) or ())
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class RunFolder(click.Path):
+    """A run's folder: those below runs/ are offered, and any folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        runs = sorted(path.parent.parent for path in where(ctx).parent.glob("runs/*/model/config.json"))
+        found = [CompletionItem(str(run)) for run in runs if str(run).startswith(incomplete)]
+        return found or super().shell_complete(ctx, param, incomplete)
+
+
+DATASET = Named("data")
+VALUES: Mapping[str, click.ParamType] = {  # a parameter's name -> its values, unless it has a type of its own
+    "dataset": DATASET,
+    "datasets": DATASET,
+    "approach": Named("approaches"),
+}
+
+
+def where(ctx: click.Context) -> Path:
+    """The params file that the line so far names."""
+    return ctx.params.get("params_path") or Path("params.yaml")
+
+
+def settings(ctx: click.Context) -> dict[str, Any]:
+    """The parameters as they are written; nothing where they cannot be read: a shell wants no message now."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(where(ctx).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,77 @@
+"""Ctrl-C in the middle of work: one line on stderr, exit code 130, and nothing half done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import own
+from tests.imports import ROOT
+
+pytestmark = pytest.mark.timeout(600)  # programs start: seconds of a processor, minutes on a crowded machine
+GOES_ON = "stopped; what was done is kept: the same command goes on from there\n"
+ANEW = "stopped; nothing half done is left: give the same command again\n"
+
+
+def start(folder, *arguments) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def interrupt(process: subprocess.Popen) -> str:
+    """What the program still says on stderr after SIGINT, which is what a terminal sends."""
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 130, said
+    return said
+
+
+def wait_for(process: subprocess.Popen, folder, pattern: str) -> None:
+    until = time.monotonic() + 300
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_drawing_leaves_no_folder(tmp_path):
+    text = own.PARAMS.replace("draw: {}", "draw: {many: {n_train: 4000, n_dev: 80, n_test: 80}}")
+    (tmp_path / "params.yaml").write_text(text)
+    process = start(tmp_path, "draw", "many")
+    wait_for(process, tmp_path, "data/.many.tmp-*/images/*.png")
+    assert interrupt(process) == ANEW
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_training_leaves_no_run(trained, tmp_path):
+    text = (trained.root / "params.yaml").read_text().replace("epochs: 1", "epochs: 500, patience: 500")
+    (tmp_path / "params.yaml").write_text(text)
+    for name in ("data", "out"):
+        (tmp_path / name).symlink_to(trained.root / name)
+    process = start(tmp_path, "train", "--dataset", "own")
+    assert process.stderr.readline().startswith("epoch 1: ")
+    said = interrupt(process)
+    assert [line for line in said.splitlines() if not line.startswith("epoch ")] == [GOES_ON.strip()]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_predictions_are_whole_or_not_there(trained, tmp_path):
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text("".join(json.dumps({"id": str(k), "text": f"post {k}"}) + "\n" for k in range(20_000)))
+    process = start(
+        tmp_path, "predict", posts, "--run", trained.run("own", "fmit", 0), "--out", tmp_path / "found.jsonl"
+    )
+    wait_for(process, tmp_path, ".found.jsonl.tmp-*")
+    assert interrupt(process) == ANEW
+    assert list(tmp_path.iterdir()) == [posts]

@@ -1,0 +1,183 @@
+"""Real photographs all the way: decoded, parsed, grounded, featured, trained on, predicted, and looked at in a browser.
+
+What the page shows is compared with `boxes.parquet` pixel by pixel: a box is on the screen where the table has it.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+import torchvision.models
+from click.testing import CliRunner
+
+import cli
+from cache import tables
+from tests.imports import ROOT
+from tests.report import chromium
+
+PHOTOS = ROOT / "../shared/data/photos"
+pytestmark = [
+    pytest.mark.skipif(
+        not PHOTOS.is_dir(), reason="the photographs are not beside this folder (../shared/data/photos)"
+    ),
+    pytest.mark.timeout(1800),
+]
+needs_chromium = pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine")
+PARAMS = """
+datasets: [photos, whole]
+train_on: [photos, whole]
+approaches: [fmit]
+seeds: [0]
+evaluate: {{splits: [test]}}
+data:
+  photos:
+    source: {{preset: conll}}
+    phrases: {{preset: embedded}}
+    ground: {{preset: embedded}}
+    regions: {{preset: tiny}}
+    train: {{preset: tiny, epochs: 1}}
+  whole:
+    source: {{preset: conll}}
+    phrases: {{preset: embedded}}
+    ground: {{grounder: whole-image}}
+    regions: {{net: {net}, weights: {net}-random.pth, batch: 8, workers: 0, n_buckets: 4}}
+    train: {{preset: tiny, epochs: 1}}
+"""
+STROKE_PX = 3.5  # half of a box's halo, and a pixel for smoothing
+
+
+def posts() -> list[str]:
+    """The hand-written posts, as they stand in their file."""
+    return (PHOTOS / "test.txt").read_text(encoding="utf-8").strip().split("\n\n")
+
+
+def make(root: Path, net: str, n_train: int, n_dev: int, n_test: int) -> None:
+    """Two datasets of the same posts and photographs, and weights in torchvision's format, drawn at random."""
+    (root / "params.yaml").write_text(PARAMS.format(net=net))
+    torch.manual_seed(0)
+    torch.save(getattr(torchvision.models, net)(weights=None).state_dict(), root / f"{net}-random.pth")
+    found = iter(posts())
+    blocks = {
+        name: [next(found) for _ in range(n)] for name, n in (("train", n_train), ("valid", n_dev), ("test", n_test))
+    }
+    for dataset in ("photos", "whole"):
+        folder = root / "data" / dataset
+        folder.mkdir(parents=True)
+        (folder / "images").symlink_to((PHOTOS / "images").resolve())
+        for name, some in blocks.items():
+            (folder / f"{name}.txt").write_text("\n\n".join(some) + "\n")
+
+
+def fmit(*arguments: object) -> str:
+    result = CliRunner().invoke(cli.main, [str(one) for one in arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def walk(root: Path, dataset: str, *toy: str) -> list[dict]:
+    """All stages, training, scores, prediction of the test posts as if they were new, and the report."""
+    fmit("ingest", dataset)
+    fmit("phrases", dataset)
+    for stage in ("ground", "regions"):
+        fmit(stage, dataset, *toy)
+    run = root / "runs" / f"{dataset}-fmit-0"
+    fmit("train", "--dataset", dataset, "-q")
+    fmit("evaluate", "--run", run)
+    new = root / f"{dataset}.jsonl"
+    folder = root / "data" / dataset
+    fmit("predict", folder / "test.txt", "--run", run, "--images", folder / "images", "--out", new, *toy)
+    fmit("report", "--run", run, "--out", root / f"{dataset}.html")
+    return [json.loads(line) for line in new.read_text().splitlines()]
+
+
+def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, toy: bool) -> None:
+    """Every photograph is seen, every box lies in its picture, and new posts get what the stages gave."""
+    table = {post.id: post for post in tables.read_posts(root / "out" / dataset / "posts.parquet").posts}
+    assert {image.state for post in table.values() for image in post.images} == {"ok"}
+    boxes, _ = tables.read_boxes(root / "out" / dataset / "boxes.parquet")
+    for one in boxes:
+        image = table[one.post_id].images[one.box.image_index]
+        assert one.box.x1 <= image.width
+        assert one.box.y1 <= image.height
+    stored = (root / f"runs/{dataset}-fmit-0/scores/predictions-test.jsonl").read_text().splitlines()
+    assert len(predicted) == len(stored) == n_test
+    for new, old in zip(predicted, map(json.loads, stored), strict=True):
+        assert new["objects"] == old["objects"]
+        assert new["toy"] is old["toy"] is toy
+    page = (root / f"{dataset}.html").read_text()
+    assert ("Toy parts." in page) is toy
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMIT_STORE", raising=False)
+    return tmp_path
+
+
+def test_a_few_photographs_by_toys_and_by_a_resnet(project):
+    make(project, "resnet18", 2, 1, 2)
+    for stage in ("ingest", "phrases"):
+        fmit(stage, "photos")
+    refused = CliRunner().invoke(cli.main, ["ground", "photos"])
+    assert refused.exit_code == 1
+    assert "toy-onestage was trained on drawings, and coach.jpg is none of the project's" in refused.stderr
+    check(project, "photos", walk(project, "photos", "--allow-toy"), 2, toy=True)
+    check(project, "whole", walk(project, "whole"), 2, toy=False)
+    if chromium.BINARY:
+        for dataset in ("photos", "whole"):
+            assert compare_with_the_table(project, dataset, per_post=2) >= 4
+
+
+@pytest.mark.long
+@needs_chromium
+def test_all_photographs_by_toys_and_by_resnet152(project):
+    make(project, "resnet152", 12, 4, 7)
+    for dataset, toy in (("photos", ["--allow-toy"]), ("whole", [])):
+        check(project, dataset, walk(project, dataset, *toy), 7, toy=bool(toy))
+        assert compare_with_the_table(project, dataset, per_post=20) > 30
+
+
+def compare_with_the_table(root: Path, dataset: str, per_post: int) -> int:
+    """Show one box at a time, and see where the screen changes; returns how many boxes were compared."""
+    grounded, _ = tables.read_boxes(root / "out" / dataset / "boxes.parquet")
+    sizes = {post.id: post.images for post in tables.read_posts(root / "out" / dataset / "posts.parquet").posts}
+    n_compared = 0
+    with chromium.Browser() as browser:
+        browser.size(1280, 900)
+        browser.open(root / f"{dataset}.html")
+        browser.run("Promise.all([...document.images].map(image => image.decode()))")
+        for at, post_id in enumerate(
+            browser.run("[...document.querySelectorAll('.card h3 a')].map(n => n.textContent)")
+        ):
+            wanted = [one for one in grounded if one.post_id == post_id]
+            shown = browser.run(f"document.querySelectorAll('.card')[{at}].querySelectorAll('rect[data-box]').length")
+            assert shown == len(wanted)
+            for index, one in enumerate(wanted[-per_post:], len(wanted) - min(per_post, len(wanted))):
+                frame, changed = on_screen(browser, root, at, index)
+                image = sizes[post_id][one.box.image_index]
+                scale = np.array([frame["width"] / image.width, frame["height"] / image.height] * 2)
+                corners = np.array(one.box.xyxy) * scale + np.array([frame["left"], frame["top"]] * 2)
+                assert np.abs(changed - corners).max() < STROKE_PX, (post_id, one, changed, corners)
+                n_compared += 1
+        assert browser.console == []
+    return n_compared
+
+
+def on_screen(browser: chromium.Browser, root: Path, card: int, index: int) -> tuple[dict, np.ndarray]:
+    """The picture's place, and x0, y0, x1, y1 of what the screen shows only when box `index` is drawn."""
+    find = f"document.querySelectorAll('.card')[{card}]"
+    browser.run(f"{find}.querySelector('.frame').scrollIntoView({{block: 'center'}})")
+    pictures = []
+    for drawn in ("false", f'rect.matches(\'[data-box="{index}"], [data-halo="{index}"]\')'):
+        script = f"for (const rect of {find}.querySelectorAll('rect')) rect.style.display = {drawn} ? '' : 'none'"
+        browser.run(script)
+        browser.shot(root / "shot.png")
+        pictures.append(np.asarray(PIL.Image.open(root / "shot.png").convert("RGB")).astype(int))
+    rows, columns = np.nonzero(np.abs(pictures[1] - pictures[0]).max(axis=2) > 8)
+    browser.run(f"for (const rect of {find}.querySelectorAll('rect')) rect.style.display = ''")
+    frame = browser.run(f"{find}.querySelector('.frame').getBoundingClientRect().toJSON()")
+    return frame, np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
