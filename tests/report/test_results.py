@@ -9,7 +9,7 @@ import pytest
 
 from report.layout import Number
 from report.published import published
-from report.results import count_splits, table1, table2, table4, table5
+from report.results import count_splits, table1, table2, table3, table4, table5
 from tests.report.made_field import make_field
 
 PAPER = published()
@@ -98,3 +98,19 @@ def test_tiny_settings_are_marked_in_every_table_of_scores(field):
     tiny = replace(field, tiny=True)
     for table in (*table2(tiny, PAPER), *table4(tiny, PAPER), *table5(tiny, PAPER)):
         assert any(note.startswith("TINY SETTINGS") for note in table.notes)
+
+
+def test_speed_and_size_beside_the_papers():
+    rows = [
+        {"approach": "umgf", "seconds": 0.4, "parameters": 12.5e6, "speedup": 1.0, "padded_speedup": 1.0},
+        {"approach": "fmit-l1", "seconds": 0.1, "parameters": 3e6, "speedup": 4.0, "padded_speedup": 16.0},
+        {"approach": "fmit-l1 (ordinary code)", "seconds": 0.2, "parameters": 3e6, "speedup": 2.0},
+    ]
+    (table,) = table3({"rows": rows, "notes": ["16 posts"]}, PAPER)
+    found = cells(table, "FMIT (l = 1)")
+    assert [one.value for one in found.values()] == [27.73, 12, 100, 4, 3, 16]
+    assert cells(table, "fmit-l1 (ordinary code)")["paper speedup"] is None
+    assert cells(table, "fmit-l1 (ordinary code)")["ours speedup, padded rivals"] is None
+    assert row(table, "UMT").remark == "not measured: no figures of bench.fusion"
+    assert "16 posts" in table.notes
+    assert all(one.remark for one in table3(None, PAPER)[0].rows)

@@ -1,0 +1,205 @@
+"""The study behind the tables: a project's datasets, trained by every approach into a folder of its own.
+
+The study prepares its own outs (posts to packs, the grid and random boxes included) through the project's store, so a
+row is computed once for both and the project's own outs are left alone. A run is trained where there is none for
+today's settings, posts and pack; one that was broken off goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import Field as Limits
+
+from project import Project, run_config
+from schema.config import Config
+from schema.errors import ConfigError
+from schema.params import EvaluatedSplit, Name, Params, Section, Seed, read_values
+
+if TYPE_CHECKING:
+    from model.config import TrainConfig
+    from report.field import Field
+
+RANDOM_BOXES = "random-boxes"
+
+
+class Crossing(Config):
+    """A pair of Table 4."""
+
+    train: Name
+    score: Name
+
+
+class StudyParams(Config):
+    """tables/params.yaml: what the tables hold. Datasets, and how each is prepared and trained, are the project's."""
+
+    project: str = "../params.yaml"  # from this file's folder
+    datasets: tuple[Name, ...]
+    approaches: tuple[Name, ...]
+    seeds: tuple[Seed, ...]
+    splits: tuple[EvaluatedSplit, ...] = ("dev", "test")  # scored, where a dataset has them
+    crossings: tuple[Crossing, ...] = ()
+    train: dict[Name, Section] = Limits(default_factory=dict)  # by dataset: keys beside those of its train section
+    n_cases: int = Limits(default=8, ge=0)  # posts of Figure 3
+    tiny: bool = False  # the figures prove that they can be made, and are marked so
+
+
+class Unit(NamedTuple):
+    """One training."""
+
+    dataset: str
+    approach: str
+    seed: int
+
+
+def pick(what: str, given: Sequence[Any], known: Sequence[Any]) -> list[Any]:
+    """`given`, each of them known; raises ConfigError naming those there are."""
+    strange = [one for one in given if one not in known]
+    if strange:
+        found, todo = ", ".join(map(str, known)), f"add {strange[0]} to {what} of the tables' params"
+        raise ConfigError(f"{strange[0]} is not among the tables' {what}", found=found, todo=todo)
+    return list(given)
+
+
+@dataclass(frozen=True)
+class Study(Project):
+    """A project whose datasets are another's (`home`): outs and runs lie in `root`, raw data and store at home."""
+
+    home: Project
+    asked: StudyParams
+    _digests: dict[tuple[str, str, bool], dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Study:
+        """The study of a params file; raises ConfigError."""
+        asked = StudyParams.checked(read_values(path), "")
+        root = path.resolve().parent
+        return cls.over(Project.open(root / asked.project), root, asked)
+
+    @classmethod
+    def over(cls, home: Project, root: Path, asked: StudyParams) -> Study:
+        """A study of a project's datasets in the folder `root`."""
+        blocks = {}
+        for name in asked.datasets:
+            block = home.params.dataset(name)
+            train = {**block.train, **asked.train.get(name, {})}
+            pack = str(home.pack(name).resolve()) if block.pack else ""
+            regions = {**block.regions, "grid": True}
+            blocks[name] = block.model_copy(update={"train": train, "pack": pack, "regions": regions})
+        params = Params(
+            datasets=asked.datasets,
+            train_on=asked.datasets,
+            approaches=asked.approaches,
+            seeds=asked.seeds,
+            evaluate={"splits": asked.splits},  # type: ignore[arg-type]
+            report=home.params.report,
+            data=blocks,
+        )
+        return cls(root, params, home, asked)
+
+    @property
+    def store(self) -> Path:
+        return self.home.store
+
+    def data(self, dataset: str) -> Path:
+        return self.home.data(dataset)
+
+    def pack_for(self, dataset: str, approach: str) -> Path:
+        """The pack that an approach reads: random boxes for the control of that name, else the dataset's."""
+        from model.approaches import APPROACHES
+
+        control = APPROACHES[approach].changes.get("control") if approach in APPROACHES else None
+        return self.variant(dataset, RANDOM_BOXES) if control == RANDOM_BOXES else self.pack(dataset)
+
+    def variant(self, dataset: str, name: str) -> Path:
+        """A pack of the dataset's posts with other phrases or boxes."""
+        return self.out(dataset, name) / "pack"
+
+    def units(self) -> list[Unit]:
+        """All trainings that the tables want."""
+        asked = self.asked
+        return [Unit(d, a, s) for d in asked.datasets for a in asked.approaches for s in asked.seeds]
+
+    def config(self, dataset: str, approach: str) -> TrainConfig:
+        """The settings of an approach on a dataset; raises ConfigError for an approach that there is not."""
+        from model.approaches import approach as named
+        from model.config import PRESETS, TrainConfig
+
+        section = self.params.dataset(dataset).train
+        return named(approach).configure(TrainConfig.from_section(section, f"data.{dataset}.train", PRESETS))
+
+    def twin(self, unit: Unit, among: Sequence[str]) -> Unit:
+        """The first approach of `among` that is trained just as this one (FMIT with l = 3 where l is 3), or itself."""
+        from model.approaches import approach as named
+
+        mine = self.config(unit.dataset, unit.approach)
+        for name in among:
+            if named(name).build is named(unit.approach).build and self.config(unit.dataset, name) == mine:
+                return unit._replace(approach=name)
+        return unit
+
+    def found(self, unit: Unit, among: Sequence[str]) -> Unit | None:
+        """The unit, or else its twin, if its run is there and fresh; None where neither is."""
+        return next((one for one in (unit, self.twin(unit, among)) if self.fresh(one)), None)
+
+    def fresh(self, unit: Unit) -> bool:
+        """Whether the unit's run is there, trained with today's settings on today's posts and pack."""
+        folder = self.run(*unit)
+        if not (folder / "model" / "config.json").is_file():
+            return False
+        then, config = run_config(folder), self.config(unit.dataset, unit.approach)
+        now = self.digests(unit.dataset, self.pack_for(unit.dataset, unit.approach), config.objects == "grid")
+        same = {name: then["inputs"].get(name) for name in now} == now
+        return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == unit.seed
+
+    def digests(self, dataset: str, pack: Path, is_grid: bool) -> dict[str, str]:
+        """Digests of posts and pack as a run's config.json names them; computed once in a process."""
+        from cache import keys
+        from cache.packs import Pack
+
+        place = (dataset, str(pack), is_grid)
+        if place not in self._digests:
+            opened = Pack.open(pack)
+            read = opened.grid if is_grid else opened
+            posts = keys.digest_file(self.out(dataset, "posts.parquet"))
+            self._digests[place] = {"posts": posts, **({"pack": read.digest()} if read else {})}
+        return self._digests[place]
+
+    def field(self, among: Sequence[str] | None = None, failed: Mapping[tuple[str, str], str] | None = None) -> Field:
+        """The runs that are there and fresh, for the tables. `among` are the approaches that twins are looked for in;
+        `failed` says why some runs could not be."""
+        from report.field import Field
+
+        names = among if among is not None else self.asked.approaches
+        ready = [name for name in self.asked.datasets if self.out(name, "posts.parquet").is_file()]
+        found = {unit: self.found(unit, names) for unit in self.units() if unit.dataset in ready}
+        missing = {(unit.dataset, unit.approach): "no fresh run" for unit, there in found.items() if there is None}
+        return Field(
+            {name: self.out(name, "posts.parquet") for name in ready},
+            {(*unit,): self.run(*there) for unit, there in found.items() if there is not None},
+            self.asked.approaches,
+            self.asked.seeds,
+            {**missing, **(failed or {})},
+            tuple((one.train, one.score) for one in self.asked.crossings),
+            {name: tuple(self.remarks(name)) for name in ready},
+            self.asked.tiny,
+        )
+
+    def remarks(self, dataset: str) -> Iterator[str]:
+        """What a reader of a dataset's tables must know."""
+        ceilings = self.data(dataset) / "ceilings.json"
+        best = json.loads(ceilings.read_text(encoding="utf-8")) if ceilings.is_file() else {}
+        for split in [name for name in ("test", "dev") if name in best][:1]:
+            text, both = (100 * best[split][name] for name in ("text", "pictures"))
+            expected = f"{text:.2f} by text alone and {both:.2f} with pictures"
+            yield f"Drawn posts: the highest F1 that can be expected on {split} is {expected}."
+
+    def pictures(self, dataset: str) -> Any:
+        """A loader of the dataset's pictures for pages."""
+        import pages
+
+        return pages.loader(self.images(dataset))
