@@ -65,6 +65,8 @@ def write(run: Path, out: Path, *, load_image: Loader, redact: bool = False, cap
     general = {word: name for name, word in label_words(found.config).items()}
     posts = Posts(found.types, general, album, redact)
     posts.add(chosen.lines)
+    noted = found.config.get("data")
+    noted = noted if isinstance(noted, Mapping) else {}
     write_page(
         out,
         "report.html.jinja",
@@ -79,6 +81,8 @@ def write(run: Path, out: Path, *, load_image: Loader, redact: bool = False, cap
         types=found.types,
         remarks=list(_remarks(found, chosen, posts)),
         redact=redact,
+        variant=str(noted.get("variant") or ""),
+        warning=str(noted.get("warning") or ""),
         bar=bar,
         data=script_json(posts.data()),
     )

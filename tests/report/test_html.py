@@ -162,3 +162,16 @@ def test_very_many_types_do_not_swell_the_page(made):
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="a file of the run is missing"):
         html.write(tmp_path, tmp_path / "report.html", load_image=Maker().load)
+
+
+def test_data_that_are_no_known_variant_are_warned_about(made):
+    page, _ = made(config={"data": {"variant": "", "warning": "no known variant of twitter2015 <b>"}})
+    assert '<p class="warn" role="note"><b>Data.</b> No known variant of twitter2015 &lt;b&gt;.</p>' in page
+
+
+def test_known_data_are_named(tmp_path):
+    run = write_run(tmp_path / "run", {"test": [Maker(5).post(0)]}, data={"variant": "twitter2015-umt", "warning": ""})
+    html.write(run, tmp_path / "report.html", load_image=Maker(5).load)
+    page = (tmp_path / "report.html").read_text()
+    assert "<span>data <b>twitter2015-umt</b></span>" in page
+    assert "<b>Data.</b>" not in page
