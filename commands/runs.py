@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from commands.console import (
     GOES_ON,
+    QUIET,
     Examples,
     Progress,
     allow_toy_option,
@@ -21,6 +23,7 @@ from commands.console import (
     progress,
     redact_option,
 )
+from commands.sinks import SINKS, opened
 from commands.values import RunFolder
 from schema.text import inert_json
 
@@ -36,6 +39,14 @@ run_option = click.option("--run", "run", type=RunFolder(), required=True, help=
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--out", type=folder, help="The run's folder.  [default: runs/DATASET-APPROACH-SEED]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    type=click.Choice(tuple(SINKS)),
+    envvar="FMIT_SINKS",
+    help="Show epochs there too, in the run's folder; may be repeated.",
+)
 @params_option
 @json_option
 def train(
@@ -45,27 +56,33 @@ def train(
     seed: int,
     out: Path | None,
     device: str,
+    sinks: tuple[str, ...],
     params_path: Path,
     as_json: bool,
 ) -> None:
     """Train an approach on a dataset.
 
-    An interrupted training goes on where it was saved last (it is saved each minute).
+    An interrupted training goes on where it was saved last (it is saved each minute). Started by `torchrun` or
+    `accelerate launch` (as the module cli), several processes train one model.
     """
     from project import Project, run_config
 
     project = Project.open(params_path)
     run = out or project.run(dataset, approach, seed)
-    with progress(f"train {run.name}") as bar:
+    first = os.environ.get("RANK", "0") == "0"  # the others say nothing
+    if not first:
+        click.get_current_context().meta[QUIET] = True
+    with opened(sinks if first else (), run) as sink, progress(f"train {run.name}") as bar:
         for result in project.train(dataset, approach, seed, pack=pack, out=run, device=device, progress=bar):
+            sink(result)
             best = "  best so far" if result.best else ""
             note(f"epoch {result.epoch}: loss {result.train_loss:.3f}, dev F1 {result.dev_f1:.4f}{best}")
     if warning := run_config(run).get("data", {}).get("warning"):
         note(f"warning: {warning}")
-    if as_json:
+    if first and as_json:
         print_json({"run": str(run), "dev": run_config(run)["dev"]})
-        return
-    click.echo(f"train {run.name}: done, see {run / 'model' / 'card.md'}")
+    elif first:
+        click.echo(f"train {run.name}: done, see {run / 'model' / 'card.md'}")
 
 
 @click.command(cls=Examples, example="fmit evaluate --run runs/smoke-fmit-0 --split dev")
