@@ -22,7 +22,7 @@ from cache.catalog import Catalog
 from cache.codecs import codec_for, open_shard
 from cache.shards import Damaged, Newer, check_name
 from cache.shelf import Shelf, file_mode, refused, shelves
-from cache.transports import Transport, Unreachable, transport_of
+from cache.transports import AGAIN, Transport, Unreachable, transport_of
 from schema.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -50,14 +50,14 @@ def push(folder: str | Path, url: str | Path) -> Moved:
     StoreError when the remote cannot be reached: what was sent stays and is whole; the same call goes on from there.
     """
     folder, remote = Path(folder), transport_of(url)
-    there = _tried("list the remote", remote.files)
+    there = listed(remote, url, empty=True)
     n_shards = n_bytes = n_present = 0
     damaged = []
     for shelf in shelves(folder):
         base = shelf.folder.relative_to(folder).as_posix()
         for name, size in sorted(shelf.names().items()):
             try:
-                if _send(remote, shelf, name, base, there):
+                if send(remote, shelf, name, base, there):
                     n_shards, n_bytes = n_shards + 1, n_bytes + size
                 else:
                     n_present += 1
@@ -76,11 +76,7 @@ def pull(folder: str | Path, url: str | Path, wanted: Collection[str] | None = N
     StoreError where no shard lies at all: an empty remote and a mistyped address look the same.
     """
     folder, remote = Path(folder), transport_of(url)
-    there = _tried("list the remote", remote.files)
-    if not any(_is_shard(target) for target in there):
-        found = f"{len(there)} other file(s)" if there else "nothing"
-        todo = "check the address; `fmit cache push` fills a remote"
-        raise StoreError("no shard of a store there", where=str(url), found=found, todo=todo)
+    there = listed(remote, url)
     n_shards = n_bytes = n_present = 0
     damaged = []
     for target, size, shelf, name in _chosen(folder, there, remote, wanted):
@@ -89,7 +85,7 @@ def pull(folder: str | Path, url: str | Path, wanted: Collection[str] | None = N
             continue
         shelf.make()
         try:
-            _tried(f"fetch {target}", _fetch, remote, target, shelf.path(name))
+            tried(f"fetch {target}", fetch, remote, target, shelf.path(name))
             n_shards, n_bytes = n_shards + 1, n_bytes + size
         except Damaged as error:
             log.warning("%s: refused (%s)", target, error.what)
@@ -99,17 +95,32 @@ def pull(folder: str | Path, url: str | Path, wanted: Collection[str] | None = N
     return Moved(n_shards, n_bytes, n_present, tuple(damaged))
 
 
-def _send(remote: Transport, shelf: Shelf, name: str, base: str, there: Mapping[str, int]) -> bool:
+def listed(remote: Transport, url: str | Path, *, empty: bool = False) -> dict[str, int]:
+    """A remote's files with their sizes; StoreError where none of them is a shard, unless it may be `empty`."""
+    there = tried("list the remote", remote.files)
+    if not empty and not any(shard_of(target) for target in there):
+        found = f"{len(there)} other file(s)" if there else "nothing"
+        todo = "check the address; `fmit cache push` fills a remote"
+        raise StoreError("no shard of a store there", where=str(url), found=found, todo=todo)
+    return there
+
+
+def sidecar(base: str, name: str) -> str:
+    """Where the file of a shard's keys lies."""
+    return f"{base}/keys/{name}.keys"
+
+
+def send(remote: Transport, shelf: Shelf, name: str, base: str, there: Mapping[str, int]) -> bool:
     """Send a shard, and the small file of its keys, unless they are there; whether the shard travelled."""
     path = shelf.path(name)
-    target, sidecar = f"{base}/shards/{path.name}", f"{base}/keys/{name}.keys"
+    target, beside = f"{base}/shards/{path.name}", sidecar(base, name)
     lacking = there.get(target) != path.stat().st_size
     if lacking:
         check_name(path)
-        _tried(f"send {target}", remote.send, path, target)
-    if sidecar not in there:
+        tried(f"send {target}", remote.send, path, target)
+    if beside not in there:
         with contextlib.suppress(Newer), open_shard(shelf, name) as reader:  # its keys are for others to tell
-            _tried(f"send {sidecar}", remote.write, reader.keys().tobytes(), sidecar)
+            tried(f"send {beside}", remote.write, reader.keys().tobytes(), beside)
     return lacking
 
 
@@ -119,22 +130,22 @@ def _chosen(
     """The remote's shards that are of interest: path, size, local shelf, name. Other files of the remote are none."""
     lacking = None if wanted is None else _lacking(folder, wanted)
     for target, size in sorted(there.items()):
-        match = _is_shard(target)
+        match = shard_of(target)
         if not match:
             continue
         base, name, suffix = match.groups()
         shelf = Shelf(folder / base, suffix)
         if lacking is not None and not shelf.path(name).exists():
-            held = _held(remote, f"{base}/keys/{name}.keys", there)
-            if held is not None:
-                useful = np.isin(lacking, held)
+            theirs = held(remote, sidecar(base, name), there)
+            if theirs is not None:
+                useful = np.isin(lacking, theirs)
                 if not useful.any():
                     continue
                 lacking = lacking[~useful]
         yield target, size, shelf, name
 
 
-def _is_shard(target: str) -> re.Match[str] | None:
+def shard_of(target: str) -> re.Match[str] | None:
     """The parts of a shard's path at a remote; None for any other file, and for one that leads out of a store."""
     return None if ".." in target.split("/") else _SHARD.fullmatch(target)
 
@@ -149,22 +160,25 @@ def _lacking(folder: Path, wanted: Collection[str]) -> np.ndarray:
     return packed
 
 
-def _held(remote: Transport, sidecar: str, there: Mapping[str, int]) -> np.ndarray | None:
+def held(remote: Transport, beside: str, there: Mapping[str, int]) -> np.ndarray | None:
     """The keys of a remote shard, by the small file beside it; None where that says nothing."""
-    if sidecar not in there:
+    if beside not in there:
         return None
     try:
-        data = _tried(f"read {sidecar}", remote.read, sidecar)
+        data = tried(f"read {beside}", remote.read, beside)
     except FileNotFoundError:
         return None
     return None if len(data) % keys.KEY_BYTES else np.frombuffer(data, f"S{keys.KEY_BYTES}")
 
 
-def _fetch(remote: Transport, target: str, path: Path) -> None:
-    """Fetch a shard; it is published when its bytes match its name."""
+def fetch(remote: Transport, target: str, path: Path, n_bytes: int | None = None) -> None:
+    """Fetch a shard; it is published when its bytes match its name. Unreachable where not `n_bytes` arrived."""
     try:
         with atomic.file(path, mode=file_mode(path.parent)) as temporary:
             remote.fetch(target, temporary)
+            found = temporary.stat().st_size
+            if n_bytes not in (None, found):
+                raise Unreachable(f"{target} arrived in part, {found} of {n_bytes} bytes", todo=AGAIN)
             if keys.digest_file(temporary) != path.stem:
                 raise Damaged("what arrived does not match its name", where=target)
     except FileNotFoundError:
@@ -173,7 +187,7 @@ def _fetch(remote: Transport, target: str, path: Path) -> None:
         raise refused("a shard cannot be written", path.parent, error) from None
 
 
-def _tried(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
+def tried(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
     """Do the work, some times if need be; the last failure passes, saying what was tried."""
     pause = PAUSE_S
     for _ in range(N_TRIES - 1):

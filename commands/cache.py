@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ store_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="The store's folder.  [default: $FMIT_STORE, else .fmit/store in the project]",
 )
+
+
+def on_a_store(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every command here has."""
+    return store_option(params_option(json_option(command)))
+
+
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would go.")
 
 
@@ -56,9 +64,7 @@ def cache() -> None:
 
 
 @cache.command("stats", cls=Examples, example="fmit cache stats")
-@store_option
-@params_option
-@json_option
+@on_a_store
 def stats(folder: Path | None, params_path: Path, as_json: bool) -> None:
     """Shards, bytes and rows of the store, by stage and producer."""
     from cache import upkeep
@@ -80,9 +86,7 @@ def stats(folder: Path | None, params_path: Path, as_json: bool) -> None:
 @click.option("--recompute", "n_rows", type=click.IntRange(min=0), default=0, help="Compute K rows again and compare.")
 @click.option("--dataset", "datasets", multiple=True, help="Whose rows, may be repeated.  [default: all prepared]")
 @click.option("--seed", type=int, help="Draws the rows of --recompute.  [default: others each time]")
-@store_option
-@params_option
-@json_option
+@on_a_store
 def verify(
     n_rows: int, datasets: tuple[str, ...], seed: int | None, folder: Path | None, params_path: Path, as_json: bool
 ) -> None:
@@ -114,9 +118,7 @@ def verify(
 @click.option("--max-age-days", type=click.FloatRange(min=0), help="Remove what nobody used for so long.")
 @click.option("--max-bytes", type=Bytes(), help="Then remove the longest unused beyond this size, such as 20G.")
 @dry_run_option
-@store_option
-@params_option
-@json_option
+@on_a_store
 def gc(
     max_age_days: float | None,
     max_bytes: int | None,
@@ -134,9 +136,7 @@ def gc(
 
 
 @cache.command("compact", cls=Examples, example="fmit cache compact")
-@store_option
-@params_option
-@json_option
+@on_a_store
 def compact(folder: Path | None, params_path: Path, as_json: bool) -> None:
     """Join small shards; a row that is there twice is kept once."""
     from cache import rewrite
@@ -153,9 +153,7 @@ def compact(folder: Path | None, params_path: Path, as_json: bool) -> None:
     "--where", "conditions", type=Condition(), multiple=True, required=True, help="May be repeated: all hold."
 )
 @dry_run_option
-@store_option
-@params_option
-@json_option
+@on_a_store
 def drop(
     conditions: tuple[tuple[str, str], ...], dry_run: bool, folder: Path | None, params_path: Path, as_json: bool
 ) -> None:
@@ -168,9 +166,7 @@ def drop(
 
 @cache.command("push", cls=Examples, example="fmit cache push team-store")
 @click.argument("url")
-@store_option
-@params_option
-@json_option
+@on_a_store
 def push(url: str, folder: Path | None, params_path: Path, as_json: bool) -> None:
     """Send the shards that URL (a folder, s3://, gs://, ssh:// or any fsspec URL) lacks."""
     from cache import remotes
@@ -188,9 +184,7 @@ def push(url: str, folder: Path | None, params_path: Path, as_json: bool) -> Non
 @cache.command("pull", cls=Examples, example="fmit cache pull team-store --for smoke:dev")
 @click.argument("url")
 @click.option("--for", "whose", metavar="DATASET[:SPLIT][:N]", help="Only what these posts need; N: first of a split.")
-@store_option
-@params_option
-@json_option
+@on_a_store
 def pull(url: str, whose: str | None, folder: Path | None, params_path: Path, as_json: bool) -> None:
     """Fetch the shards that are lacking here from URL; with --for, only those with rows that a dataset's posts need.
 
@@ -218,19 +212,26 @@ def pull(url: str, whose: str | None, folder: Path | None, params_path: Path, as
 @cache.command("forget", cls=Examples, example="fmit cache forget test-00001 --dataset smoke")
 @click.argument("post_id")
 @click.option("--dataset", "datasets", multiple=True, required=True, help="The post's dataset; may be repeated.")
-@store_option
-@params_option
-@json_option
-def forget(post_id: str, datasets: tuple[str, ...], folder: Path | None, params_path: Path, as_json: bool) -> None:
+@click.option("--remote", "urls", metavar="URL", multiple=True, help="Remove them there too; may be repeated.")
+@on_a_store
+def forget(
+    post_id: str,
+    datasets: tuple[str, ...],
+    urls: tuple[str, ...],
+    folder: Path | None,
+    params_path: Path,
+    as_json: bool,
+) -> None:
     """Remove every row that only this post uses, rewrite their shards, and look once more at what is left.
 
-    A picture or sentence that another post of the project has too keeps the rows that post needs.
+    A picture or sentence that another post of the project has too keeps the rows that post needs. What was pushed stays
+    on a remote that is not named by --remote, and the next pull brings it back.
     """
     from commands.rows import forgotten
     from project import Project
 
     root = root_of(folder, params_path)
-    found = forgotten(Project.open(params_path), root, post_id, datasets)
+    found = forgotten(Project.open(params_path), root, post_id, datasets, urls)
     if as_json:
         print_json(found.to_json())
     if found.n_left:

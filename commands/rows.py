@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import remotes, rewrite, tables
+from cache import recall, remotes, rewrite, tables
 from cache.remotes import Moved
 from project import Project, allowing
 from schema.errors import ConfigError, DataError
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Forgotten:
     """Rows removed and shards rewritten for it; `n_left`: of these rows, those that a last look found.
 
-    `n_kept` rows stay, for the posts `kept_for` need them; `others`: producers whose rows nobody can tell by post.
+    `n_kept` rows stay, for the posts `kept_for` need them; `others`: producers whose rows nobody can tell by post;
+    `recalled`: rows removed from each remote. `n_left` counts theirs too.
     """
 
     n_rows: int
@@ -34,6 +35,7 @@ class Forgotten:
     n_kept: int
     kept_for: tuple[str, ...]
     others: tuple[str, ...]
+    recalled: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -133,8 +135,12 @@ def pulled_for(project: Project, root: Path, url: str, whose: str) -> tuple[list
     return steps, moved
 
 
-def forgotten(project: Project, root: Path, post_id: str, datasets: Sequence[str]) -> Forgotten:
-    """Remove the rows that only this post of these datasets uses. DataError where one of them has no such post."""
+def forgotten(
+    project: Project, root: Path, post_id: str, datasets: Sequence[str], urls: Sequence[str] = ()
+) -> Forgotten:
+    """Remove the rows that only this post of these datasets uses, from remotes first: the store names rows that they
+    hold. DataError where one of the datasets has no such post.
+    """
     from pipeline import forget
     from pipeline.rows import open_stores
 
@@ -152,8 +158,11 @@ def forgotten(project: Project, root: Path, post_id: str, datasets: Sequence[str
         kept_for, used = _used_by_others(project, stores, posts, datasets)
         shared = sorted(own & used)
         n_kept = sum(len(shared) - len(store.missing(shared)) for store in stores.values())
+    away = {url: recall.forget(url, own - used) for url in urls}
     found = rewrite.forget(root, own - used)
-    return Forgotten(found.n_rows, found.n_shards, found.n_left, n_kept, tuple(kept_for), tuple(sorted(others)))
+    n_left = found.n_left + sum(one.n_left for one in away.values())
+    recalled = {url: one.n_rows for url, one in away.items()}
+    return Forgotten(found.n_rows, found.n_shards, n_left, n_kept, tuple(kept_for), tuple(sorted(others)), recalled)
 
 
 def _used_by_others(

@@ -72,6 +72,8 @@ def refuse_damaged(what: str, moved: Moved, todo: str) -> None:
 def forgotten(post_id: str, datasets: Sequence[str], found: Forgotten) -> None:
     """What went, what stays and why, and what the store's commands cannot do."""
     click.echo(f"forget {post_id}: {found.n_rows} rows removed, {found.n_shards} shards rewritten")
+    for url, n_rows in found.recalled.items():
+        click.echo(f"forget {post_id} at {url}: {n_rows} rows removed")
     click.echo("a last look at every key of every shard found none of them")
     if found.n_kept:
         click.echo(f"kept {found.n_kept} rows: a picture or sentence is also that of {some(found.kept_for)}")
@@ -82,4 +84,7 @@ def forgotten(post_id: str, datasets: Sequence[str], found: Forgotten) -> None:
         )
     folders = " and ".join(f"data/{name}" for name in datasets)
     click.echo(f"now remove the post from {folders} and run `dvc repro`: the outs still hold it")
-    click.echo("then `dvc gc --workspace` clears old outs here; copies on remotes and with colleagues are their own")
+    click.echo("then `dvc gc --workspace --cloud` clears old outs, here and on DVC's remote")
+    if not found.recalled:
+        click.echo("what `fmit cache push` sent is still on its remotes: `--remote URL` removes it there too")
+    click.echo("colleagues' own stores keep their copies: the same command removes them, there")

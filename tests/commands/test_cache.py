@@ -182,6 +182,13 @@ def test_some_posts_pull_only_shards_that_they_need(home):
     assert "no post in this part" in fmit("cache", "pull", "team", "--for", "own:predict", code=1).stderr
 
 
+def test_nothing_at_an_address_is_no_success(home):
+    for whose in ((), ("--for", "own")):
+        result = fmit("cache", "pull", "taem", *whose, code=1)
+        assert "error: taem: no shard of a store there (found nothing); check the address" in result.stderr
+    assert not (home / "taem").exists()
+
+
 def test_damaged_shards_do_not_travel(home, monkeypatch):
     monkeypatch.setattr("cache.remotes.PAUSE_S", 0.0)
     fmit("cache", "push", "team")
@@ -204,13 +211,33 @@ def test_forget_leaves_nothing_of_a_post_and_says_what_to_do(home):
     assert after["regions"] < before["regions"]
     gone = sum(before.values()) - sum(after.values())
     assert result.stdout.startswith(f"forget test-00001: {gone} rows removed, ")
-    for part in ("a last look at every key of every shard found none", "remove the post from data/own", "dvc repro"):
+    for part in (
+        "a last look at every key of every shard found none",
+        "remove the post from data/own",
+        "dvc repro",
+        "what `fmit cache push` sent is still on its remotes: `--remote URL` removes it there too",
+    ):
         assert part in result.stdout
     assert told("cache", "forget", "test-00001", "--dataset", "own")["n_rows"] == 0
     posts = home / "data/own/test.jsonl"
     posts.write_text("".join(line for line in posts.open() if '"test-00001"' not in line))
     fmit("ingest", "own")
     assert lines("phrases", "ground", "regions") == ["0 computed"] * 3
+
+
+def test_a_remote_forgets_what_the_store_names(home):
+    fmit("cache", "push", "team")
+    before, away = n_rows(), n_rows("team")
+    found = fmit("cache", "forget", "test-00001", "--dataset", "own", "--remote", "team").stdout
+    gone = sum(before.values()) - sum(n_rows().values())
+    assert f"\nforget test-00001 at team: {gone} rows removed\n" in found
+    assert n_rows("team") == n_rows() != away
+    assert "still on its remotes" not in found
+    fmit("cache", "pull", "team")
+    assert n_rows() != before, "the next pull does not bring them back"
+    result = fmit("cache", "forget", "dev-00000", "--dataset", "own", "--remote", "taem", code=1)
+    assert "taem: no shard of a store there (found nothing); check the address" in result.stderr
+    assert n_rows() == n_rows("team"), "nothing was removed here before it was there"
 
 
 def test_rows_that_another_post_needs_stay_and_are_told(home):
