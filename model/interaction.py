@@ -83,16 +83,15 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
 
-    def weights(self, words: Tensor | None, dtype: torch.dtype) -> Weights:
-        """`words` is R between text cells, [2T-1, D]; None without position terms."""
+    def weights(self, words: Tensor | None) -> Weights:
+        """`words` is R between text cells, [2T-1, D], of the dtype that products are in; None without position terms."""
         query = self.query.weight * self.scale
         if words is None:
             return Weights(query)
         content, position = self.content_bias.flatten() * self.scale, self.position_bias.flatten() * self.scale
         key = self.key_position.weight
-        return Weights(
-            query, content, PositionWeights((position - content).to(dtype), key.to(dtype), linear(words, key))
-        )
+        of_position = PositionWeights((position - content).to(words), key.to(words), linear(words, key))
+        return Weights(query, content, of_position)
 
     def forward(
         self,
@@ -184,9 +183,8 @@ class FlatInteraction(nn.Module):
     def _run(self, batch: Batch, text_only: bool) -> tuple[Tensor, Tensor]:
         kind, (n_posts, n_text, _) = batch.text.device.type, batch.text.shape
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else batch.text.dtype
-        tables = self._tables(n_text, batch.objects.shape[1] > 0)
-        words = tables.words.to(dtype) if tables is not None else None
-        weights = [layer.attention.weights(words, dtype) for layer in self._layers()]
+        tables = self._tables(n_text, batch.objects.shape[1] > 0, dtype)
+        weights = [layer.attention.weights(tables.words if tables else None) for layer in self._layers()]
         step = max(1, GROUP_ROWS // n_text)
         if torch.is_grad_enabled() or kind != "cpu" or n_posts <= step:
             return self._stack(batch, tables, weights, dtype, text_only)
@@ -215,14 +213,16 @@ class FlatInteraction(nn.Module):
     def _layers(self) -> list[Layer]:
         return cast(list[Layer], list(self.layers))
 
-    def _tables(self, n_text: int, with_objects: bool) -> Tables | None:
-        """In the weight's own precision, under autocast too: sinusoids of long distances need it."""
+    def _tables(self, n_text: int, with_objects: bool, dtype: torch.dtype) -> Tables | None:
+        """Summed in the weight's own precision, under autocast too: sinusoids of long distances need it. What is
+        ready for products, R between text cells, comes in `dtype`."""
         if self.position is None:
             return None
         weight = self.position.weight
         with torch.autocast(weight.device.type, enabled=False):
             sinusoids = self.sinusoids(n_text, weight.dtype, weight.device)
-            return tables_of(weight, sinusoids, with_objects)
+            tables = tables_of(weight, sinusoids, with_objects)
+        return tables._replace(words=tables.words.to(dtype))
 
 
 def _may_look(x: Tensor) -> bool:

@@ -49,7 +49,7 @@ class Sinusoids:
 class Tables(NamedTuple):
     """What R is summed from, rows by distance 1-T .. T-1; one set serves any posts of at most T text cells.
 
-    In the weights' own precision: sums that nearly cancel decide which side of the ReLU an entry falls on.
+    Made in the weights' own precision: sums that nearly cancel decide which side of the ReLU an entry falls on.
     """
 
     words: Tensor  # [2T-1, D]: R between text cells, the other way round: row r for distance T-1-r
@@ -68,8 +68,8 @@ def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> Tables:
 
 def relative_rows(tables: Tables, spans: Tensor, of_objects: bool, dtype: torch.dtype) -> Relative:
     """Eq. 9 for the pairs that posts need: spans int64 [B, M, 2] in 0..T-1, at padding too; `of_objects`: whether
-    objects are queries as well; `dtype` of the result."""
-    words = tables.words.to(dtype)
+    objects are queries as well; `dtype` of what is summed here."""
+    words = tables.words
     if not tables.blocks:
         return Relative(words)
     (hh, ht, th, tt), (n_objects, dim) = tables.blocks, (spans.shape[1], tables.words.shape[1])

@@ -131,11 +131,26 @@ def test_golden_outputs_and_gradients(
     real = mask[:, :n_text]
     torch.testing.assert_close(text_alone[real].double(), last[:, :n_text][real], atol=tolerance, rtol=0)
     (found * z["grad_G"].to(dtype)).sum().backward()
+    compared = {f"grad.{name}" for name in (*names.values(), *PROJECTION_KEYS.values())}
+    assert compared == {key for key in z if key.startswith("grad.")}, "every gradient there is"
     for module, keys in ((model, names), (projection, PROJECTION_KEYS)):
         for key, parameter in module.named_parameters():
             assert parameter.grad is not None
             wanted = z[f"grad.{keys[key]}"]
             torch.testing.assert_close(parameter.grad.double(), wanted, atol=tolerance, rtol=0)
+
+
+def test_golden_outputs_of_every_layer(golden: dict[str, Any]) -> None:
+    z, n_text = golden, golden["T"]
+    model, projection, _ = loaded(z, torch.float64)
+    text, objects = projection(z["word"], z["obj"])
+    spans = torch.stack([z["head"][:, n_text:], z["tail"][:, n_text:]], dim=-1)
+    for number in range(z["l"]):
+        shallow = copy.deepcopy(model)
+        shallow.layers = shallow.layers[: number + 1]
+        found = torch.cat(shallow(text, z["mask"][:, :n_text], objects, spans, z["mask"][:, n_text:]), dim=1)
+        wanted = z[f"out_layer{number}"]
+        torch.testing.assert_close(found[z["mask"]], wanted[z["mask"]], atol=1e-9, rtol=0)
 
 
 HAND_MADE: dict[str, tuple[list[int], list[list[tuple[int, int]]]]] = {

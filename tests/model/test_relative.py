@@ -46,7 +46,9 @@ def test_only_what_is_needed_is_made() -> None:
     torch.testing.assert_close(alone.words, with_objects.words)
     assert relative_rows(alone, SPANS[:, :0], True, torch.float64)[1:] == (None, None, None)
     assert relative_rows(with_objects, SPANS, False, torch.float64)[2:] == (None, None)
-    assert relative_rows(with_objects, SPANS, False, torch.bfloat16).words.dtype == torch.bfloat16
+    low = relative_rows(with_objects, SPANS, False, torch.bfloat16).word_object
+    assert low is not None
+    assert low.dtype == torch.bfloat16
 
 
 @pytest.mark.usefixtures("_chunks")
