@@ -21,7 +21,7 @@ from embedded.placing import CUES
 from embedded.scenes import TOY_TEST_SEED, TOY_TRAIN_SEED
 from embedded.shapes import KINDS
 from embedded.toy_fit import StepResult, fit
-from pipeline.grounding.grounder import Grounder
+from pipeline.grounding.grounder import Grounder, ground_images
 from pipeline.grounding.onestage import OneStage
 from pipeline.grounding.onestage_grounder import architecture, load_onestage
 from vision.boxes import iou
@@ -102,7 +102,7 @@ def score_boxes(grounder: Grounder, drawn: toy_data.Drawn) -> dict[str, float]:
     rng = np.random.default_rng([TOY_TEST_SEED, len(drawn)])
     asked = [questions(rng, drawn.kinds[row], drawn.cues[row]) for row in range(len(drawn))]
     images = [PIL.Image.fromarray(pixels) for pixels in drawn.pixels]
-    answers = grounder.ground(images, [[text for _, text in row] for row in asked])
+    answers = ground_images(grounder, images, [[text for _, text in row] for row in asked])
     height, width = drawn.pixels.shape[1:3]
     hits: dict[str, list[bool]] = {}
     for row, (pairs, found) in enumerate(zip(asked, answers, strict=True)):

@@ -40,7 +40,7 @@ def keys_of(made: Made, post: Post, stores: Mapping[str, Store]) -> set[str]:
     texts |= {box.text for box in made.boxes if box.post_id == post.id}
     for index, image in enumerate(post.images):
         if image.ok:
-            asked = _queries(image, texts, chain)
+            asked = _queries(image, texts, chain) | _merged(made, post, image, chain)
             found |= asked
             boxes = {box.box for box in made.boxes if box.post_id == post.id and box.box.image_index == index}
             found |= _crops(image, boxes | _boxes(image, index, asked, stores["boxes"]), chain)
@@ -60,7 +60,7 @@ def sharing(post: Post, others: Sequence[Post]) -> list[Post]:
 
 def strangers(root: Path, chain: Chain) -> list[str]:
     """What other parts than these have made rows that the store holds, by name: theirs cannot be told by post."""
-    known = [dict(part.identity) for part in (chain.parser, chain.grounder, chain.net)]
+    known = [part.identity.items() for part in (chain.parser, chain.grounder, chain.net)]
     found = set()
     for shelf in shelves(root):
         for name in shelf.names():
@@ -69,7 +69,7 @@ def strangers(root: Path, chain: Chain) -> list[str]:
                     producer: dict[str, Any] = producer_of(reader.note)
             except (FileNotFoundError, Damaged):  # gone, or for forget to remove
                 continue
-            if producer not in known:
+            if not any(part <= producer.items() for part in known):  # a producer names versions of libraries too
                 found.add(str(producer.get("name", "unnamed")))
     return sorted(found)
 
@@ -89,6 +89,17 @@ def _runs(post: Post) -> Iterator[str]:
 def _queries(image: Image, texts: set[str], chain: Chain) -> set[str]:
     name = keys.key("grounder", **chain.grounder.identity)
     return {grounding.row_key(grounding.Query(image, text), name) for text in texts}
+
+
+def _merged(made: Made, post: Post, image: Image, chain: Chain) -> set[str]:
+    """The queries that a merging grounder was asked: with each text those that were read with it, as parsed last."""
+    if not chain.grounder.merges:
+        return set()
+    name = keys.key("grounder", **chain.grounder.identity)
+    parsed = [phrase for one in made.phrases if one.post_id == post.id for phrase in one.phrases]
+    kept = grounding.kept_phrases(parsed, chain.ground)
+    asked = grounding.queries(post, made.posts.labels, kept, merged=True)
+    return {grounding.row_key(query, name) for query in asked if query.image == image}
 
 
 def _boxes(image: Image, index: int, asked: set[str], store: Store) -> set[Box]:

@@ -7,21 +7,63 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.engine import Engine
 from schema.config import Config
+
+Name = Literal["toy-onestage", "onestage", "owlv2", "grounding-dino", "random", "whole-image"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Processor = Literal["torchvision", "pil"]
+
+# Where a grounder's weights come from when the parameters do not say: the hub's names; "" for grounders without any.
+WEIGHTS = MappingProxyType(
+    {
+        "toy-onestage": "toy-onestage",
+        "onestage": "onestage",  # a folder that `fmit models convert onestage` writes
+        "owlv2": "google/owlv2-base-patch16-ensemble",
+        "grounding-dino": "IDEA-Research/grounding-dino-tiny",
+        "random": "",
+        "whole-image": "",
+    }
+)
 
 
 class GroundConfig(Config):
-    """`allow_toy` and `n_phrases_max` change no row: they are part of no key."""
+    """Parameters of the ground stage. Those from `batch` on change no number beyond a row's last bits."""
 
-    grounder: Literal["toy-onestage", "whole-image"] = "toy-onestage"
-    weights: str = ""  # a path, or the name of an embedded file; "" means the grounder's own
-    allow_toy: bool = False  # let a part trained on drawings see other pictures; results are marked
+    grounder: Name = "toy-onestage"
+    weights: str = ""  # a path, a name on the hub, or of an embedded file; "" means the grounder's own, see WEIGHTS
+    digest: str = ""  # sha256 that the weights file must have, "" for no check
+    revision: str = ""  # commit, branch or tag on the hub, "" for main as it was fetched
+    dtype: Dtype = "float32"  # of the computation
+    processor: Processor = "torchvision"  # the library's image processor (owlv2, grounding-dino); pil is its slow one
+    merge: bool = True  # grounding-dino reads a post's phrases in one pass, which lets them sway each other
     n_phrases_max: int = Field(default=32, ge=0)  # grounded of a post, in the order of its words; the rest is counted
+    batch: int | None = Field(
+        default=None, ge=1
+    )  # pictures of a pass on a GPU (owlv2, grounding-dino); a CPU takes one
+    workers: int = Field(default=2, ge=0)  # threads that decode and resize
+    engine: Engine = "local"
+    actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
+    device: str = "auto"  # auto: a GPU if there is one; the toy stays on the CPU
+    allow_toy: bool = False  # let a part trained on drawings see other pictures; results are marked
+
+    def source(self) -> str:
+        """The path or name of the weights."""
+        return self.weights or WEIGHTS[self.grounder]
+
+    def torch_device(self) -> str:
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 PRESETS = MappingProxyType(
     {
         "embedded": GroundConfig(grounder="toy-onestage"),
         "tiny": GroundConfig(grounder="whole-image"),
+        "owlv2": GroundConfig(grounder="owlv2"),
+        "paper": GroundConfig(grounder="onestage"),  # Section 3.1: the one-stage toolkit of Yang et al. (2019)
     }
 )

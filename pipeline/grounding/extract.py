@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 
 from cache import keys
@@ -26,7 +25,6 @@ from vision import boxes, images
 
 VERSION = "1"  # of what a stored row means
 N_IMAGES = 8  # pictures that a grounder gets at once; it makes its own passes of them
-N_WORKERS = 2  # threads that decode: a grounder takes longer over a picture than any decoder
 
 # One row a query: the box in pixels of the picture as the grounder gave it, not clipped, and its score.
 STORE_SCHEMA = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in ("x0", "y0", "x1", "y1", "score")])
@@ -34,10 +32,11 @@ STORE_SCHEMA = pa.schema([pa.field(name, pa.float64(), nullable=False) for name 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A text asked of a picture."""
+    """A text asked of a picture; `among`: all texts that a merging grounder reads with it, itself included."""
 
     image: Image
     text: str
+    among: tuple[str, ...] = ()
 
 
 def ground_posts(
@@ -60,22 +59,27 @@ def ground_posts(
     parsed = {one.post_id: one.phrases for one in phrases}
     asked = [(post, kept_phrases(parsed.get(post.id, ()), config)) for post in posts]
     name = keys.key("grounder", **grounder.identity)
-    wanted = [(row_key(query, name), query) for post, kept in asked for query in _queries(post, labels, kept)]
+    wanted = [
+        (row_key(query, name), query)
+        for post, kept in asked
+        for query in queries(post, labels, kept, merged=grounder.merges)
+    ]
     rows = store if store is not None else engine.Memory()
-    compute = partial(_compute, grounder=grounder, folder=images_folder)
-    tally = engine.stream(rows, dict(wanted), compute, stage="ground", progress=progress)
-    answers = iter(_found(row) for row in rows.get([key for key, _ in wanted]))
+    compute = partial(compute_boxes, grounder=grounder, folder=images_folder, n_workers=config.workers)
+    fill = partial(engine.stream, rows, dict(wanted), compute, stage="ground", progress=progress)
+    tally = fill()
+    answers = iter(_found(row) for row in engine.read(rows, [key for key, _ in wanted], fill))
     return [one for post, kept in asked for one in _choices(post, labels, kept, answers, grounder)], tally
 
 
 def row_key(query: Query, grounder: str) -> str:
     """The store's key of a query's box: bytes of the picture, the text, all that the grounder's numbers depend on.
 
-    `grounder` is the key of its identity.
+    `grounder` is the key of its identity. What is read together with a text changes its numbers, so it is named too.
     """
-    return keys.key(
-        "box", image=query.image.digest, text=query.text, grounder=grounder, pixels=images.VERSION, version=VERSION
-    )
+    among = {"among": query.among} if query.among else {}
+    fields = {"image": query.image.digest, "text": query.text, "grounder": grounder, "pixels": images.VERSION}
+    return keys.key("box", **fields, **among, version=VERSION)
 
 
 def kept_phrases(phrases: Sequence[Phrase], config: GroundConfig) -> Sequence[Phrase]:
@@ -83,16 +87,27 @@ def kept_phrases(phrases: Sequence[Phrase], config: GroundConfig) -> Sequence[Ph
     return phrases[: config.n_phrases_max]
 
 
-def _queries(post: Post, labels: LabelSet, phrases: Sequence[Phrase]) -> list[Query]:
-    """All that is asked of a post's ok pictures: of each the general words, then the phrases."""
-    texts = [*labels.general_words, *(phrase.text for phrase in phrases)]
-    return [Query(image, text) for image in post.images if image.ok for text in texts]
+def queries(post: Post, labels: LabelSet, phrases: Sequence[Phrase], *, merged: bool) -> list[Query]:
+    """All that is asked of a post's ok pictures: of each the general words, then the phrases.
+
+    `merged`: the phrases are read together, and so are the general words; apart from each other, so that all posts
+    with a picture share its general words.
+    """
+    groups = [list(labels.general_words), [phrase.text for phrase in phrases]]
+    among = [tuple(dict.fromkeys(texts)) if merged else () for texts in groups]
+    return [
+        Query(image, text, together)
+        for image in post.images
+        if image.ok
+        for texts, together in zip(groups, among, strict=True)
+        for text in texts
+    ]
 
 
 def _choices(
     post: Post, labels: LabelSet, phrases: Sequence[Phrase], answers: Iterator[Found], grounder: Grounder
 ) -> Iterator[Grounded]:
-    """The post's rows of the table from the answers to its `_queries`."""
+    """The post's rows of the table from the answers to its `queries`."""
     shown = [index for index, image in enumerate(post.images) if image.ok]
     found = {index: [next(answers) for _ in (*labels.general_words, *phrases)] for index in shown}
     for index in shown:
@@ -119,20 +134,35 @@ def named(grounder: Grounder) -> str:
     return f"{identity['name']}@{revision}"
 
 
-def _compute(missing: dict[str, Query], grounder: Grounder, folder: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def compute_boxes(
+    missing: dict[str, Query], grounder: Grounder, folder: Path, n_workers: int
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(key, row) of every missing query, each picture decoded once for all that is asked of it."""
     by_image: dict[str, list[tuple[str, Query]]] = defaultdict(list)
     for key, query in missing.items():
         by_image[query.image.digest].append((key, query))
-    loaded = engine.ahead(partial(_load, folder=folder), by_image.values(), N_WORKERS)
-    while part := list(islice(loaded, N_IMAGES)):
-        texts = [[query.text for _, query in jobs] for _, jobs in part]
-        for (_, jobs), listed in zip(part, grounder.ground([image for image, _ in part], texts), strict=True):
-            for (key, _), one in zip(jobs, listed, strict=True):
+    prepared = engine.ahead(partial(_prepare, grounder=grounder, folder=folder), by_image.values(), n_workers)
+    while part := list(islice(prepared, N_IMAGES)):
+        lists = [(image, together) for image, jobs in part for together in _together(jobs)]
+        asked = [list(jobs[0][1].among) or [query.text for _, query in jobs] for _, jobs in lists]
+        answers = grounder.ground([image for image, _ in lists], asked)
+        for (_, jobs), texts, listed in zip(lists, asked, answers, strict=True):
+            found = dict(zip(texts, listed, strict=True))
+            for key, query in jobs:
+                one = found[query.text]
                 yield key, [dict(zip(STORE_SCHEMA.names, (*one.xyxy, one.score), strict=True))]
 
 
-def _load(jobs: list[tuple[str, Query]], folder: Path) -> tuple[PIL.Image.Image, list[tuple[str, Query]]]:
-    return images.load(folder, jobs[0][1].image), jobs
+def _prepare(jobs: list[tuple[str, Query]], grounder: Grounder, folder: Path) -> tuple[Any, list[tuple[str, Query]]]:
+    return grounder.prepare(images.load(folder, jobs[0][1].image)), jobs
+
+
+def _together(jobs: list[tuple[str, Query]]) -> list[list[tuple[str, Query]]]:
+    """A picture's jobs by what they are read among: all in one list where the grounder merges nothing."""
+    groups: dict[tuple[str, ...], list[tuple[str, Query]]] = defaultdict(list)
+    for job in jobs:
+        groups[job[1].among].append(job)
+    return list(groups.values())
 
 
 def _found(row: list[dict[str, Any]]) -> Found:

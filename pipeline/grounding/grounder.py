@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import PIL.Image
 
@@ -21,18 +21,37 @@ class Found:
 
 
 class Grounder(Protocol):
-    """Finds words in pictures. A row's numbers do not depend on the pictures and queries it comes with."""
+    """Finds words in pictures. A row's numbers do not depend on the pictures and queries it comes with, unless
+    `merges`: then on the queries of the same list, and on nothing else.
+    """
 
     @property
     def identity(self) -> dict[str, str]:
-        """Everything that changes the numbers: name, algorithm version, digest of the weights."""
+        """Everything that changes the numbers: name, algorithm version, digest of the weights, dtype."""
 
     @property
     def toy(self) -> bool:
         """Whether it was trained on drawings only."""
 
-    def ground(self, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
+    @property
+    def merges(self) -> bool:
+        """Whether the texts asked of one picture are read together, so that each one's answer depends on all."""
+
+    def prepare(self, image: PIL.Image.Image) -> Any:
+        """What `ground` takes for a picture. Threads call it while the pictures before are grounded."""
+
+    def ground(self, images: Sequence[Any], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         """One list of boxes a picture, one box a query of that picture, in order: always a box, however low its score.
 
-        `queries[i]` are the texts asked of `images[i]`, perhaps none.
+        `images` were prepared; `queries[i]` are the texts asked of `images[i]`, perhaps none.
         """
+
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is longer than the grounder reads: its end is not looked for."""
+
+
+def ground_images(
+    grounder: Grounder, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]
+) -> list[list[Found]]:
+    """`ground` of pictures that nobody has prepared."""
+    return grounder.ground([grounder.prepare(image) for image in images], queries)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import PIL.Image
 
 MEAN, STD = 0.5, 0.25  # of pixel values in 0..1, ours: the same for all channels; the padding is MEAN, so 0 after it
 
 
-def letterbox(image: PIL.Image.Image, size_px: int) -> tuple[np.ndarray, float, tuple[int, int]]:
-    """The picture scaled to fit, centred: float32 [3, size, size] standardised, the scale, and the offset in pixels."""
+class Boxed(NamedTuple):
+    """float32 [3, size, size] standardised; a box of the picture times `scale` plus `offset` is the square's."""
+
+    pixels: np.ndarray
+    scale: float
+    offset: tuple[float, float]
+
+
+def letterbox(image: PIL.Image.Image, size_px: int) -> Boxed:
+    """The picture scaled to fit and centred."""
     scale = size_px / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     x, y = (size_px - width) // 2, (size_px - height) // 2
@@ -17,14 +27,14 @@ def letterbox(image: PIL.Image.Image, size_px: int) -> tuple[np.ndarray, float, 
     small = image.convert("RGB").resize((width, height), PIL.Image.Resampling.BILINEAR)
     pixels = (np.asarray(small, np.float32) / 255.0 - MEAN) / STD
     square[:, y : y + height, x : x + width] = pixels.transpose(2, 0, 1)
-    return square, scale, (x, y)
+    return Boxed(square, scale, (x, y))
 
 
-def to_square(xyxy: np.ndarray, scale: float, offset: tuple[int, int]) -> np.ndarray:
+def to_square(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
     """Boxes [..., 4] of the picture in the square's pixels."""
     return xyxy * scale + np.array([*offset, *offset])
 
 
-def to_picture(xyxy: np.ndarray, scale: float, offset: tuple[int, int]) -> np.ndarray:
+def to_picture(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
     """Boxes [..., 4] of the square in the picture's pixels; inverse of `to_square`."""
     return (xyxy - np.array([*offset, *offset])) / scale

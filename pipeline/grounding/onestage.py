@@ -9,9 +9,9 @@ Shapes: N images, Q queries, W words a query, D width, A anchors a cell, S scale
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,18 +44,27 @@ class Sizes:
         return tuple(self.stem_stride * 2 ** (n_stages - i) for i in reversed(range(len(self.anchors))))
 
 
-def _conv(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def sizes_of(plain: Mapping[str, Any]) -> Sizes:
+    """Sizes from their JSON form."""
+
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return Sizes(**{key: tuples(value) for key, value in plain.items()})
+
+
+def conv(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(n_out), nn.LeakyReLU(SLOPE)
     )
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """Darknet's block: halve the channels, come back by 3x3, add."""
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(n_channels, n_channels // 2, 1), _conv(n_channels // 2, n_channels, 3))
+        self.body = nn.Sequential(conv(n_channels, n_channels // 2, 1), conv(n_channels // 2, n_channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -66,13 +75,13 @@ class Backbone(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.stem = _conv(3, sizes.stem, 3, sizes.stem_stride)
+        self.stem = conv(3, sizes.stem, 3, sizes.stem_stride)
         channels = [sizes.stem, *(n for n, _ in sizes.stages)]
         self.stages = nn.ModuleList(
-            nn.Sequential(_conv(n_in, n_out, 3, 2), *(_Residual(n_out) for _ in range(n_blocks)))
+            nn.Sequential(conv(n_in, n_out, 3, 2), *(Residual(n_out) for _ in range(n_blocks)))
             for n_in, (n_out, n_blocks) in zip(channels, sizes.stages, strict=False)
         )
-        self.lateral = nn.ModuleList(_conv(n, sizes.width, 1) for n in channels[-len(sizes.anchors) :])
+        self.lateral = nn.ModuleList(conv(n, sizes.width, 1) for n in channels[-len(sizes.anchors) :])
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[N, 3, size, size] -> one [N, D, rows, columns] a scale, finest first."""
@@ -114,7 +123,7 @@ class Head(nn.Module):
         self.visual = nn.Conv2d(width, width, 1, bias=False)
         self.query = nn.Linear(width, width, bias=False)
         self.coordinates = nn.Conv2d(N_COORDINATES, width, 1, bias=False)
-        self.mixed = nn.Sequential(nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE), _conv(width, width, 3))
+        self.mixed = nn.Sequential(nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE), conv(width, width, 3))
         self.answer = nn.Conv2d(width, n_anchors * N_OUTPUTS, 1)
 
     def see(self, features: Tensor) -> Tensor:
@@ -128,9 +137,10 @@ class Head(nn.Module):
 
 
 class OneStage(nn.Module):
-    """The whole network. `see` runs once an image, `forward` once a query."""
+    """The whole network. `see` runs once an image, `read` once a text, `answer` once a query."""
 
     grid: Tensor  # [K, 5], see anchor_grid
+    max_log = 3.0  # at most, of a side over its anchor
 
     def __init__(self, sizes: Sizes, n_words: int) -> None:
         super().__init__()
@@ -144,10 +154,17 @@ class OneStage(nn.Module):
         """float32 [N, 3, size, size], standardised -> one [N, D, rows, columns] a scale."""
         return [cast(Head, head).see(x) for head, x in zip(self.heads, self.backbone(images), strict=True)]
 
+    def read(self, words: Tensor) -> Tensor:
+        """int64 [Q, W], 0 pads -> queries [Q, D]."""
+        return self.encoder(words)
+
+    def answer(self, seen: Sequence[Tensor], queries: Tensor) -> Tensor:
+        """Maps of `see` (row q: the image that query q is asked of) and queries [Q, D] -> raw answers [Q, K, 5]."""
+        return torch.cat([head(x, queries) for head, x in zip(self.heads, seen, strict=True)], dim=1)
+
     def forward(self, seen: Sequence[Tensor], words: Tensor) -> Tensor:
-        """Maps of `see` (row q: the image that query q is asked of) and int64 [Q, W] -> raw answers [Q, K, 5]."""
-        query = self.encoder(words)
-        return torch.cat([head(x, query) for head, x in zip(self.heads, seen, strict=True)], dim=1)
+        """`answer` to what `read` makes of the words."""
+        return self.answer(seen, self.read(words))
 
     def boxes(self, answers: Tensor) -> Tensor:
         """Raw answers [Q, K, 5] -> x0, y0, x1, y1 in pixels of the input, [Q, K, 4].
@@ -156,7 +173,7 @@ class OneStage(nn.Module):
         """
         corner, stride, anchor = self.grid[:, 0:2], self.grid[:, 2:3], self.grid[:, 3:5]
         centre = corner + torch.sigmoid(answers[..., 0:2]) * stride
-        half = anchor * torch.exp(answers[..., 2:4].clamp(max=3.0)) / 2
+        half = anchor * torch.exp(answers[..., 2:4].clamp(max=self.max_log)) / 2
         return torch.cat([centre - half, centre + half], dim=-1)
 
 

@@ -17,8 +17,17 @@ class WholeImage:
 
     identity = {"name": "whole-image", "version": VERSION}  # noqa: RUF012
     toy = False
+    merges = False
 
-    def ground(self, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
+    def prepare(self, image: PIL.Image.Image) -> tuple[int, int]:
         """See Grounder."""
-        whole = [Found((0.0, 0.0, float(image.width), float(image.height)), SCORE) for image in images]
+        return image.size
+
+    def ground(self, images: Sequence[tuple[int, int]], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
+        """See Grounder."""
+        whole = [Found((0.0, 0.0, float(width), float(height)), SCORE) for width, height in images]
         return [[found] * len(asked) for found, asked in zip(whole, queries, strict=True)]
+
+    def is_cut(self, text: str) -> bool:
+        """See Grounder."""
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from schema.config import Config
 
 # Parameters that change no number: where and how fast it runs, what is checked or allowed, how an out is cut in files.
-SILENT = frozenset({"allow_toy", "batch", "device", "digest", "grid", "n_buckets", "timeout_s", "url", "workers"})
+SILENT = frozenset(
+    {"actors", "allow_toy", "batch", "device", "digest", "engine", "grid", "n_buckets", "timeout_s", "url", "workers"}
+)
+LIBRARIES = ("torch", "torchvision", "transformers", "pillow")  # whose releases move a row's last bits, or more
 MODELS = ("model", "weights")  # parameters that may hold a path
 
 
@@ -24,3 +28,8 @@ def portable(name: str) -> str:
     """A model's name without the folders of this machine; names that are no path here stay as they are."""
     path = Path(name).expanduser()
     return path.name if path.is_absolute() or path.exists() else name
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that computed a shard's rows: for the store, which may differ between machines; not for outs."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}

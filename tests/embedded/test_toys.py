@@ -29,6 +29,13 @@ class Oracle:
 
     identity = {"name": "oracle"}  # noqa: RUF012
     toy = True
+    merges = False
+
+    def prepare(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        return image
+
+    def is_cut(self, text: str) -> bool:
+        return False
 
     def __init__(self, drawn: toy_data.Drawn, shift_px: float) -> None:
         self.drawn, self.shift_px = drawn, shift_px

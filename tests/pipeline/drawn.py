@@ -45,6 +45,7 @@ class FakeGrounder:
     """Every text has its box and score; what was asked is written down."""
 
     toy = False
+    merges = False
 
     def __init__(self, answers: dict[str, Found] | None = None, version: str = "1") -> None:
         self.identity = {"name": "fake", "version": version}
@@ -54,6 +55,12 @@ class FakeGrounder:
     @property
     def n_asked(self) -> int:
         return sum(len(texts) for _, listed in self.calls for texts in listed)
+
+    def prepare(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        return image
+
+    def is_cut(self, text: str) -> bool:
+        return len(text) > 100
 
     def ground(self, pictures: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         self.calls.append((len(pictures), [list(texts) for texts in queries]))

@@ -155,6 +155,39 @@ def test_keys_name_what_changes_numbers_and_nothing_else(tmp_path):
     assert row_key(Query(Image("1.png", "d"), "x"), "g") == PINNED_KEY
 
 
+def test_what_is_read_together_is_asked_together_and_named(tmp_path):
+    image = picture(tmp_path, "1.png")
+    posts = [post("a", image), post("b", image)]
+    parsed = [phrases("a", (0, 3), (4, 5)), phrases("b", (4, 5))]
+    grounder = FakeGrounder()
+    grounder.merges = True
+    with Store.open(tmp_path / "s", schema=STORE_SCHEMA) as store:
+        found, tally = ground(tmp_path, posts, parsed, grounder, store)
+        assert tally == Tally("ground", 5, 5)  # the two general words, two phrases of a, and Paris alone
+        assert grounder.calls == [(3, [["person", "place"], ["a tiny dog", "Paris"], ["Paris"]])]
+        assert [one.text for one in found] == ["person", "place", "a tiny dog", "Paris", "person", "place", "Paris"]
+        more = [phrases("a", (0, 3), (4, 5)), phrases("b", (0, 3), (1, 3))]
+        grounder.calls.clear()
+        assert ground(tmp_path, posts, more, grounder, store)[1] == Tally("ground", 6, 2)
+        assert grounder.calls == [(1, [["a tiny dog", "tiny dog"]])]
+    base = row_key(Query(image, "a dog"), "g")
+    assert (
+        len(
+            {base, row_key(Query(image, "a dog", ("a dog",)), "g"), row_key(Query(image, "a dog", ("a dog", "b")), "g")}
+        )
+        == 3
+    )
+
+
+def test_a_picture_is_prepared_once_for_all_that_is_read_apart(tmp_path, monkeypatch):
+    prepared = []
+    grounder = FakeGrounder()
+    grounder.merges = True
+    monkeypatch.setattr(grounder, "prepare", lambda image: prepared.append(1) or image)
+    ground(tmp_path, [post("a", picture(tmp_path, "1.png"))], [phrases("a", (0, 3))], grounder)
+    assert len(prepared) == 1
+
+
 def test_named_by_revision():
     grounder = FakeGrounder()
     assert named(grounder) == "fake@1"

@@ -1,34 +1,41 @@
 """Every grounder that the registry builds keeps the protocol's promises."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pipeline.grounding.config import PRESETS, GroundConfig
-from pipeline.grounding.grounder import Found
-from pipeline.grounding.registry import build_grounder
+from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.grounder import Found, Grounder, ground_images
+from pipeline.grounding.registry import GROUNDERS, build_grounder
+
+TINY = {"owlv2": "owl", "grounding-dino": "dino", "onestage": "released"}  # fixtures of this folder
 
 
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_one_box_a_query_always(preset: str) -> None:
-    grounder = build_grounder(PRESETS[preset])
-    images = [Image.new("RGB", (120, 80), (90, 120, 30)), Image.new("RGB", (33, 90))]
-    found = grounder.ground(images, [["person", "", "\u00a0", "the left star"], []])
-    assert [len(row) for row in found] == [4, 0]
-    for one in found[0]:
+@pytest.fixture(params=sorted(GROUNDERS))
+def grounder(request: pytest.FixtureRequest) -> Grounder:
+    folder: Path | str = request.getfixturevalue(TINY[request.param]) if request.param in TINY else ""
+    return build_grounder(GroundConfig.checked({"grounder": request.param, "weights": str(folder)}, "data.d.ground"))
+
+
+def test_one_box_a_query_always(grounder: Grounder) -> None:
+    images = [Image.new("RGB", (120, 80), (90, 120, 30)), Image.new("L", (33, 90)), Image.new("RGB", (1, 1))]
+    found = ground_images(grounder, images, [["person", "", "\u00a0", "the left star"], [], ["a" * 300]])
+    assert [len(row) for row in found] == [4, 0, 1]
+    for one in (*found[0], *found[2]):
         assert isinstance(one, Found)
         assert one.xyxy[0] < one.xyxy[2]
         assert one.xyxy[1] < one.xyxy[3]
         assert 0.0 <= one.score <= 1.0
     assert {"name", "version"} <= grounder.identity.keys()
     assert all(isinstance(value, str) for value in grounder.identity.values())
-    assert isinstance(grounder.toy, bool)
+    assert (grounder.toy, grounder.merges) in ((False, False), (True, False), (False, True))
+    assert not grounder.is_cut("a dog")
 
 
-def test_no_pictures_no_boxes() -> None:
-    for config in PRESETS.values():
-        assert build_grounder(config).ground([], []) == []
+def test_no_pictures_no_boxes(grounder: Grounder) -> None:
+    assert ground_images(grounder, [], []) == []
 
 
 def test_what_was_found_is_frozen() -> None:

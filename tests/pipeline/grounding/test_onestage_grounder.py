@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from cache.weights import EMBEDDED, load_safetensors, save_safetensors
+from pipeline.grounding.grounder import ground_images
 from pipeline.grounding.onestage import OneStage
 from pipeline.grounding.onestage_grounder import OneStageGrounder, Vocabulary, architecture, load_onestage
 from schema.errors import WeightsError
@@ -41,14 +42,14 @@ def test_rows_have_equal_bits_in_any_grouping_and_order() -> None:
     images = _images(7)
     texts = ["left", "the tiny star", "person", "star", "tiny", "left star", "a star on the left", "x", "y"]
     queries = [texts[: 1 + i] for i in range(7)]
-    together = grounder.ground(images, queries)
+    together = ground_images(grounder, images, queries)
     alone = [
-        [grounder.ground([image], [[text]])[0][0] for text in asked]
+        [ground_images(grounder, [image], [[text]])[0][0] for text in asked]
         for image, asked in zip(images, queries, strict=True)
     ]
     assert together == alone
     order = np.random.default_rng(3).permutation(7)
-    mixed = grounder.ground([images[i] for i in order], [queries[i][::-1] for i in order])
+    mixed = ground_images(grounder, [images[i] for i in order], [queries[i][::-1] for i in order])
     assert [together[i][::-1] for i in order] == mixed
     assert len({found.xyxy for row in together for found in row}) > 7  # the rows do differ
 
@@ -60,7 +61,7 @@ def test_rows_have_equal_bits_whatever_the_number_of_threads() -> None:
         rows = []
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
-            rows.append(grounder.ground(images, queries))
+            rows.append(ground_images(grounder, images, queries))
             assert torch.get_num_threads() == n_threads  # the caller's number is put back
     finally:
         torch.set_num_threads(before)
@@ -74,7 +75,7 @@ def test_the_best_of_all_scales_and_anchors_is_given_in_the_picture_s_pixels() -
             head.answer.weight.zero_()
             head.answer.bias.zero_()
         grounder.network.heads[1].answer.bias[9] = 5.0  # second anchor of the coarser scale: (30, 40)
-    found = grounder.ground([Image.new("RGB", (128, 64))], [["left"]])[0][0]
+    found = ground_images(grounder, [Image.new("RGB", (128, 64))], [["left"]])[0][0]
     # The arg-max takes the first of equal cells: centre (8, 8) in the square, half of the picture's scale, 16 lower.
     assert found.xyxy == pytest.approx(((8 - 15) * 2, (8 - 20 - 16) * 2, (8 + 15) * 2, (8 + 20 - 16) * 2))
     assert found.score == pytest.approx(np.exp(5) / (16 * np.exp(5) + 144), rel=1e-5)
@@ -99,7 +100,7 @@ def test_saved_weights_answer_as_before(tmp_path: Path) -> None:
     tensors = {name: value.numpy() for name, value in grounder.network.state_dict().items()}
     save_safetensors(path, tensors, architecture(TINY, WORDS))
     loaded = load_onestage(path, "test", toy=False)
-    assert loaded.ground(_images(3), [["left"]] * 3) == grounder.ground(_images(3), [["left"]] * 3)
+    assert ground_images(loaded, _images(3), [["left"]] * 3) == ground_images(grounder, _images(3), [["left"]] * 3)
     assert not loaded.toy
     tensors.pop("heads.1.answer.bias")
     save_safetensors(path, tensors, architecture(TINY, WORDS))
@@ -108,7 +109,7 @@ def test_saved_weights_answer_as_before(tmp_path: Path) -> None:
 
 
 def test_embedded_weights_know_cues_and_kinds_and_neither_names_nor_types() -> None:
-    words = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", toy=True).vocabulary.words
+    words = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", toy=True).reader.words
     assert {"left", "right", "upper", "lower", "tiny", "huge", "star"} <= set(words)
     assert not {"person", "location", "organization", "miscellaneous", "jordan", "madison", "place", "name"} & set(
         words
@@ -124,7 +125,7 @@ def test_reference_rows_of_the_embedded_weights() -> None:
     y, x = np.mgrid[0:128, 0:160]
     pixels = np.stack([(x * 1.3) % 256, (y * 1.7) % 256, (x + y) % 256], -1).astype(np.uint8)
     pixels[30:70, 20:55] = (250, 30, 40)
-    found = grounder.ground([Image.fromarray(pixels)], [["left Jordan", "person"]])[0]
+    found = ground_images(grounder, [Image.fromarray(pixels)], [["left Jordan", "person"]])[0]
     for one, (xyxy, score) in zip(found, REFERENCE, strict=True):
         assert one.xyxy == pytest.approx(xyxy, abs=1e-2)
         assert one.score == pytest.approx(score, abs=1e-4)

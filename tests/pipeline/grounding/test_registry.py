@@ -7,13 +7,15 @@ from cache.keys import digest_file
 from cache.weights import EMBEDDED, save_safetensors
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.onestage_grounder import OneStageGrounder
+from pipeline.grounding.random_box import RandomBox
 from pipeline.grounding.registry import build_grounder
 from pipeline.grounding.whole_image import WholeImage
-from schema.errors import WeightsError
+from schema.errors import ConfigError, WeightsError
 
 
 def test_names_build_their_grounders() -> None:
     assert isinstance(build_grounder(GroundConfig(grounder="whole-image")), WholeImage)
+    assert isinstance(build_grounder(GroundConfig(grounder="random")), RandomBox)
     toy = build_grounder(GroundConfig(grounder="toy-onestage"))
     assert isinstance(toy, OneStageGrounder)
     assert toy.toy
@@ -34,3 +36,12 @@ def test_missing_and_foreign_weights_are_named(tmp_path: Path) -> None:
     save_safetensors(foreign, {"a": np.zeros(3, np.float32)}, {"kind": "other"})
     with pytest.raises(WeightsError, match=r"foreign.*no weights of a one-stage grounder \(found metadata \['kind'\]"):
         build_grounder(GroundConfig(weights=str(foreign)))
+
+
+def test_a_dtype_or_digest_that_a_grounder_has_not() -> None:
+    with pytest.raises(ConfigError, match=r"toy-onestage computes in float32 \(found bfloat16\)"):
+        build_grounder(GroundConfig(dtype="bfloat16"))
+    with pytest.raises(WeightsError, match=r"ground\.digest names \(found a grounder without weights\)"):
+        build_grounder(GroundConfig(grounder="random", digest="0" * 64))
+    digest = digest_file(EMBEDDED / "toy-onestage.safetensors")
+    assert build_grounder(GroundConfig(digest=digest)).toy

@@ -1,12 +1,12 @@
 from PIL import Image
 
-from pipeline.grounding.grounder import Found
+from pipeline.grounding.grounder import Found, ground_images
 from pipeline.grounding.whole_image import WholeImage
 
 
 def test_every_query_gets_the_whole_picture_with_score_nought() -> None:
     images = [Image.new("RGB", (30, 20)), Image.new("RGB", (5, 7)), Image.new("RGB", (9, 9))]
-    found = WholeImage().ground(images, [["person", "the left one"], [], ["a"]])
+    found = ground_images(WholeImage(), images, [["person", "the left one"], [], ["a"]])
     assert found == [[Found((0.0, 0.0, 30.0, 20.0), 0.0)] * 2, [], [Found((0.0, 0.0, 9.0, 9.0), 0.0)]]
 
 
