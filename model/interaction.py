@@ -84,7 +84,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(dim, dim, bias=False)
 
     def weights(self, words: Tensor | None) -> Weights:
-        """`words` is R between text cells, [2T-1, D], of the dtype that products are in; None without position terms."""
+        """`words` is R between text cells, [2T-1, D], in the dtype of products; None without position terms."""
         query = self.query.weight * self.scale
         if words is None:
             return Weights(query)
