@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from commands import cache, compare, completion, doctor, embedded, look, models, pack, runs, stages, tables
+from commands import cache, compare, completion, doctor, embedded, grounding, look, models, pack, runs, stages, tables
 from schema.errors import FmitError
 
 COLUMN = 10  # characters of the longest command's name
@@ -60,7 +60,7 @@ def main(quiet: bool) -> None:
 SECTIONS: dict[str, tuple[ModuleType, ...]] = {  # what people do, in the order in which they do it
     "Before any work": (doctor, models),
     "Stages": (stages,),
-    "Runs": (runs, compare, tables),
+    "Runs": (runs, compare, grounding, tables),
     "Looking": (look,),
     "Features and parts": (cache, pack, embedded),
     "Shell": (completion,),

@@ -187,6 +187,7 @@ class Study(Project):
             tuple((one.train, one.score) for one in self.asked.crossings),
             {name: tuple(self.remarks(name)) for name in ready},
             self.asked.tiny,
+            self.asked.splits,
         )
 
     def remarks(self, dataset: str) -> Iterator[str]:

@@ -34,6 +34,7 @@ class Field:
     crossings: tuple[tuple[str, str], ...] = ()
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tiny: bool = False
+    splits: tuple[str, ...] = ("dev", "test")  # those that runs were scored on
     _read: dict[Path, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -51,9 +52,9 @@ class Field:
         return self.table(dataset).labels.types
 
     def split(self, dataset: str) -> Split:
-        """The split that tables are about: test where it has labels, else dev."""
+        """The split that tables are about: test where it has labels and is scored, else dev."""
         has_test = any(post.split == "test" and post.tags is not None for post in self.table(dataset).posts)
-        return "test" if has_test else "dev"
+        return "test" if has_test and "test" in self.splits else "dev"
 
     def of(self, dataset: str, approach: str) -> dict[int, Path]:
         """Folders of an approach's runs by seed."""

@@ -60,6 +60,8 @@ def home(trained, tmp_path_factory):
     study = "project: ../params.yaml\ndatasets: [smoke]\napproaches: [fmit]\nseeds: [0]\nsplits: [dev]\n"
     (root / "tables").mkdir()
     (root / "tables/params.yaml").write_text(study)
+    (root / "gmner/xml").mkdir(parents=True)
+    (root / "gmner/xml/dev-00000.xml").write_text("<annotation><object><name>x</name></object></annotation>")
     trees = "(ROOT (S (NP (DT The) (NN cat)) (VP (VBZ sits)) (. .)))\n"
     (root / "gum.ptb").write_text(trees * 30)
     return root

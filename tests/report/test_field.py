@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,11 @@ def test_runs_metrics_and_lines_by_name(tmp_path):
     assert field.metrics("made", "fmit")[3]["split"] == "test"
     lines = field.lines("made", "bert-crf", 3)
     assert [bool(line.predicted) for line in lines] == [False, True, False, True, True, True]
+
+
+def test_dev_is_shown_where_test_is_not_scored(tmp_path):
+    field = make_field(tmp_path, {"fmit": set()})
+    assert replace(field, splits=("dev",)).split("made") == "dev"
 
 
 def test_scores_on_another_dataset_lie_in_the_run(tmp_path):

@@ -1,0 +1,82 @@
+"""`fmit grounding`: are the boxes of a run's entities right? Against gold boxes as XML, or those of a drawn dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.console import Examples, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from report.grounded import GoldBoxes
+    from report.runs import Line
+
+folder = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command(cls=Examples, example="fmit grounding --run runs/smoke-fmit-0 --gold gmner/xml")
+@click.option("--run", "run", type=folder, required=True, help="A run's folder.")
+@click.option("--gold", type=folder, required=True, help="Folder of XML files, or of a dataset drawn by fmit draw.")
+@click.option("--split", help="Scored posts to look at.  [default: the first of test, dev, train that are there]")
+@click.option("--min-score", type=float, help="Boxes that the grounder gives less count as none.")
+@json_option
+def grounding(run: Path, gold: Path, split: str | None, min_score: float | None, as_json: bool) -> None:
+    """Score a run's entities with their boxes: words, type, and IoU >= 0.5 with a gold box.
+
+    Gold boxes are read as Twitter-GMNER has them: an XML file a picture, an object a box, named by the entity's words.
+    A box is the grounder's choice for the noun phrase around an entity, no evidence that the tagger used it.
+    """
+    from commands.console import print_json, print_table
+    from report.grounded import SCORES, score
+    from report.runs import read_run
+    from schema.errors import RunError
+
+    found = read_run(run)
+    name = split or next(iter(found.lines), "")
+    if name not in found.lines:
+        raise RunError(f"not scored on {name}", where=str(run), found=", ".join(found.lines), todo="fmit evaluate")
+    lines = [line for line in found.lines[name] if line.gold is not None]
+    boxes, remark = gold_boxes(lines, gold)
+    scores = score(lines, boxes, min_score)
+    if as_json:
+        print_json({"split": name, "toy": found.toy, "scores": {one: scores[one].to_json() for one in SCORES}})
+        return
+    rows = [[one, scores[one].precision, scores[one].recall, scores[one].f1] for one in SCORES]
+    print_table(f"{run.name}, {name}", ("", "P", "R", "F1"), rows)
+    n_shown = sum(bool(some) for some in boxes.values())
+    click.echo(f"{n_shown} of {len(boxes)} gold entities have a box{remark}{', toy parts' if found.toy else ''}")
+    click.echo("MNER: words and type; EEG: words and box; GMNER: all three")
+
+
+def gold_boxes(lines: Sequence[Line], folder: Path) -> tuple[GoldBoxes, str]:
+    """Gold boxes of the lines' entities, and a remark; from XML files, or from a drawn dataset's own gold."""
+    from embedded.gold import FILE
+    from report.gold_boxes import match
+
+    if (folder / FILE).is_file():
+        return drawn_boxes(lines, folder), ""
+    found = match(lines, folder)
+    notes = [(found.n_strays, "names are no entity"), (found.n_nameless, "objects without a name")]
+    notes.append((found.n_scaled, "files of another size, scaled"))
+    return found.boxes, f" in {found.n_files} files" + "".join(f"; {n} {what}" for n, what in notes if n)
+
+
+def drawn_boxes(lines: Sequence[Line], folder: Path) -> GoldBoxes:
+    """Gold boxes of a drawn dataset: each name's thing, where its picture can be seen."""
+    from embedded.gold import read_gold
+
+    posts, found = read_gold(folder), {}
+    for line in lines:
+        post = posts.get(line.id)
+        seen = [] if post is None or post.picture != "ok" else list(post.names)
+        for entity in line.gold or ():
+            corners = [tuple(map(float, one.box.xyxy)) for one in seen if one.span == entity.span]
+            found[line.id, entity] = tuple(corners)
+    return found  # type: ignore[return-value]
+
+
+COMMANDS = (grounding,)

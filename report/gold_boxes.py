@@ -1,0 +1,122 @@
+"""Gold boxes of named entities as Twitter-GMNER has them: an XML file a picture, in the layout of Pascal VOC.
+
+annotation: size (width, height), and object* (name: the entity's words; bndbox: xmin, ymin, xmax, ymax). An entity may
+have several boxes, and those that the picture does not show have none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as Tree
+
+from report.runs import Line
+from schema.errors import DataError
+from schema.records import Entity
+
+MAX_BYTES = 1_000_000  # of a file: real ones have a few kilobytes
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+Corners = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """What one file says: boxes by name, the picture's size (0: not said), and objects without a name."""
+
+    boxes: Mapping[str, tuple[Corners, ...]]
+    width: int
+    height: int
+    n_nameless: int = 0
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Gold boxes of each post's entities (none: the picture does not show it), and what found no place.
+
+    `n_strays` names are no entity of their post; `n_scaled` files speak of another size than the posts' picture, and
+    their boxes were scaled; `n_files` files were used.
+    """
+
+    boxes: Mapping[tuple[str, Entity], tuple[Corners, ...]]
+    n_files: int
+    n_strays: int
+    n_nameless: int
+    n_scaled: int
+
+
+def read_marked(path: Path) -> Marked:
+    """One file; raises DataError for what is no such XML. A document type is refused: its entities could grow."""
+    data = path.read_bytes()
+    if len(data) > MAX_BYTES or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise DataError("too large, or with a document type", where=str(path), todo="only plain annotations are read")
+    try:
+        root = Tree.fromstring(data)
+    except Tree.ParseError as error:
+        raise DataError("not XML", where=str(path), found=str(error)) from None
+    boxes: dict[str, list[Corners]] = {}
+    n_nameless = 0
+    for found in root.iter("object"):
+        name = key_of(found.findtext("name") or "")
+        if name:
+            boxes.setdefault(name, []).extend(_corners(box, path) for box in found.iter("bndbox"))
+        n_nameless += not name
+    size = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
+    return Marked({name: tuple(some) for name, some in boxes.items()}, size[0], size[1], n_nameless)
+
+
+def match(lines: Sequence[Line], folder: Path) -> Matched:
+    """Gold boxes of the lines' entities from `folder/STEM.xml`, STEM being the first picture's name, or the post's id.
+
+    A name meets an entity where their letters agree without blanks and case; two entities of one name share its boxes.
+    Raises DataError where no line has a file.
+    """
+    found: dict[tuple[str, Entity], tuple[Corners, ...]] = {}
+    n_files = n_strays = n_nameless = n_scaled = 0
+    for line in lines:
+        path = _file(line, folder)
+        marked = read_marked(path) if path else Marked({}, 0, 0)
+        scale = _scale(line, marked)
+        names = {one: key_of(" ".join(line.words[one.span.start : one.span.end])) for one in line.gold or ()}
+        for entity, name in names.items():
+            found[line.id, entity] = tuple(_scaled(box, scale) for box in marked.boxes.get(name, ()))
+        n_files += path is not None
+        n_strays += len(set(marked.boxes) - set(names.values()))
+        n_nameless += marked.n_nameless
+        n_scaled += scale != (1.0, 1.0)
+    if not n_files:
+        raise DataError("no gold boxes of these posts", where=str(folder), todo="one NAME.xml for a picture NAME.jpg")
+    return Matched(found, n_files, n_strays, n_nameless, n_scaled)
+
+
+def key_of(name: str) -> str:
+    """What decides whether two names are one."""
+    return re.sub(r"\s+", "", name).casefold()
+
+
+def _file(line: Line, folder: Path) -> Path | None:
+    names = [Path(picture.name).stem for picture in line.pictures[:1]] + [line.id]
+    paths = (folder / f"{name}.xml" for name in names if name and "/" not in name and name not in (".", ".."))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _corners(box: Tree.Element, path: Path) -> Corners:
+    try:
+        x0, y0, x1, y1 = (float(box.findtext(name) or "") for name in CORNERS)
+    except ValueError:
+        raise DataError("a box without four numbers", where=str(path)) from None
+    if not (x0 <= x1 and y0 <= y1):
+        raise DataError("a box whose corners are the wrong way round", where=str(path), found=f"{x0, y0, x1, y1}")
+    return x0, y0, x1, y1
+
+
+def _scale(line: Line, marked: Marked) -> tuple[float, float]:
+    picture = next((one for one in line.pictures[:1] if one.state == "ok"), None)
+    if picture is None or not (marked.width and marked.height and picture.width and picture.height):
+        return 1.0, 1.0
+    return picture.width / marked.width, picture.height / marked.height
+
+
+def _scaled(box: Corners, scale: tuple[float, float]) -> Corners:
+    return box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1]
