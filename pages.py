@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from project import Project, read_object, run_config
+from cache.runs import read_object, run_config
+from project import Project
 from schema.errors import RunError
 
 if TYPE_CHECKING:

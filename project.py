@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cache.runs import refuse_unwritable, run_config
 from schema.params import Params, known_split, read_params
 
 if TYPE_CHECKING:
@@ -173,17 +174,31 @@ class Project:
         )
 
     def dataset_of(self, run: Path) -> str:
-        """The dataset that a run was trained on: the one whose posts have the digest that the run was given."""
+        """The dataset that a run was trained on: its posts, and its pack, have the digests that the run was given.
+
+        Of datasets that share their posts and differ in other sections, the pack tells which; the first one will do for
+        a run that read none.
+        """
         from cache import keys
         from schema.errors import RunError
 
-        wanted = run_config(run)["inputs"].get("posts")
-        for name in self.params.data:
-            posts = self.out(name, "posts.parquet")
-            if posts.is_file() and keys.digest_file(posts) == wanted:
-                return name
+        inputs = run_config(run)["inputs"]
+        tables = {name: self.out(name, "posts.parquet") for name in self.params.data}
+        same = [
+            name for name, posts in tables.items() if posts.is_file() and keys.digest_file(posts) == inputs.get("posts")
+        ]
+        if len(same) > 1:
+            same.sort(key=lambda name: self.digest_of_pack(name) != inputs.get("pack"))
+        if same:
+            return same[0]
         todo = "name a dataset with --dataset, or bring its posts.parquet back (dvc checkout, dvc repro)"
         raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
+
+    def digest_of_pack(self, dataset: str) -> str:
+        """Of the dataset's features as they are now, "" where there are none."""
+        from cache.packs import Pack
+
+        return Pack.open(self.pack(dataset)).digest() if self.pack(dataset).is_dir() else ""
 
     def runs(self) -> list[tuple[Path, str]]:
         """The runs that params name, each with its dataset."""
@@ -212,41 +227,3 @@ class Project:
 def allowing(section: Mapping[str, Any], allow_toy: bool) -> dict[str, Any]:
     """A section of params with what the command line allows beyond it."""
     return {**section, "allow_toy": True} if allow_toy else dict(section)
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raise RunError where `folder` cannot be made or written: before the work, not after it."""
-    from schema.errors import RunError
-
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        found = f"{there} is {'read-only' if there.is_dir() else 'no folder'}"
-        raise RunError("cannot be written", where=str(folder), found=found, todo="name another folder")
-
-
-def run_config(run: Path) -> dict[str, Any]:
-    """config.json of a run's folder; raises RunError where there is none, or where it is no run's."""
-    from schema.errors import RunError
-
-    path = run / "model" / "config.json"
-    if not path.is_file():
-        raise RunError("no trained run", where=str(run), todo="train it, or pull it (dvc pull)")
-    values = read_object(path, "pull the run again, or train again")
-    lost = [name for name in ("inputs", "config", "seed") if name not in values]
-    if lost or not isinstance(values["inputs"], dict) or not isinstance(values["config"], dict):
-        found = f"no {', '.join(lost)}" if lost else "inputs or config is no object"
-        raise RunError("this is no run's configuration", where=str(path), found=found, todo="train again")
-    return values
-
-
-def read_object(path: Path, todo: str) -> dict[str, Any]:
-    """A JSON object from a file of a run; raises RunError for what is cut short or of another kind."""
-    from schema.errors import RunError
-
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError("not readable as JSON", where=str(path), found=str(error), todo=todo) from None
-    if not isinstance(values, dict):
-        raise RunError("no JSON object", where=str(path), found=type(values).__name__, todo=todo)
-    return values

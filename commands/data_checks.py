@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cache import keys
 from commands.findings import Finding, note, ok, problem
+from commands.label_checks import unknown_labels, variant
 from commands.model_state import look
 from commands.named_models import of_dataset
 from pipeline.corpus.config import SourceConfig
@@ -63,7 +65,10 @@ def dataset(project: Project, name: str, progress: Progress) -> Iterator[Finding
         found = count(posts)
     except FmitError as error:
         yield problem(topic, str(error), error.todo or "mend this line")
+        yield from unknown_labels(topic, config, files)
         return
+    told = variant(topic, {split: keys.digest_file(path) for split, path in files.items()}, folder.name)
+    yield from (told,) if told else ()
     yield from _labels(project, name, topic, config, found, ids)
     yield from _pictures(topic, folder / config.images, found, seen)
     yield from _toys(project, name, topic, seen)

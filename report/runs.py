@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cache.runs import read_json, read_object
 from schema.errors import DataError, RunError
 from schema.records import SPLITS, Entity, Span
 
@@ -89,7 +90,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Everything that a report shows of `folder`; raises RunError for what is missing or does not keep its contract."""
-    config = _object(folder / "model" / "config.json")
+    config = read_object(folder / "model" / "config.json", "train and evaluate the run")
     curves = _curves(folder / "curves.json") if (folder / "curves.json").exists() else []
     metrics = {split: _metrics(path) for split in SPLIT_ORDER if (path := _scores(folder, split, "metrics")).exists()}
     lines = {
@@ -122,24 +123,8 @@ def _scores(folder: Path, split: str, kind: str) -> Path:
     return folder / "scores" / f"{kind}-{split}.{'json' if kind == 'metrics' else 'jsonl'}"
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError("a file of the run is missing", where=str(path), todo="train and evaluate the run") from None
-    except (OSError, ValueError) as error:
-        raise RunError("not JSON", where=str(path), found=str(error), todo="evaluate the run again") from error
-
-
-def _object(path: Path) -> dict[str, Any]:
-    value = _read_json(path)
-    if not isinstance(value, dict):
-        raise RunError("no JSON object", where=str(path), found=type(value).__name__, todo="evaluate the run again")
-    return value
-
-
 def _curves(path: Path) -> list[Mapping[str, Any]]:
-    value = _read_json(path)
+    value = read_json(path, "train the run again")
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise RunError("no list of epochs", where=str(path), todo="train the run again")
     return value
@@ -147,7 +132,7 @@ def _curves(path: Path) -> list[Mapping[str, Any]]:
 
 def _metrics(path: Path) -> dict[str, Any]:
     """Scores of a split; what the page reads of them is there."""
-    value = _object(path)
+    value = read_object(path, "evaluate the run again")
     try:
         readings = [value["strict"], *([value["lenient"]] if value.get("lenient") else [])]
         for scores in [one for reading in readings for one in (reading["micro"], *reading["types"].values())]:

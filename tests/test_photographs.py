@@ -46,7 +46,7 @@ data:
     regions: {{net: {net}, weights: {net}-random.pth, batch: 8, workers: 0, n_buckets: 4}}
     train: {{preset: tiny, epochs: 1}}
 """
-STROKE_PX = 3.5  # half of a box's halo, and a pixel for smoothing
+STROKE_PX = 4.0  # half of a box's halo, and what smoothing and rounding add
 
 
 def posts() -> list[str]:

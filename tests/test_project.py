@@ -112,3 +112,18 @@ def test_no_folder_is_made_before_it_is_needed(trained, tmp_path):
     epochs = trained.train("own", "fmit", 0, out=tmp_path / "a" / "run")
     assert list(tmp_path.iterdir()) == []
     epochs.close()
+
+
+def test_of_datasets_with_the_same_posts_the_pack_tells(trained, tmp_path):
+    text = (trained.root / "params.yaml").read_text()
+    block = text[text.index("  own:") :].replace("  own:", "  twin:")
+    (tmp_path / "params.yaml").write_text(text[: text.index("  own:")] + block + text[text.index("  own:") :])
+    for name in ("own", "twin"):
+        shutil.copytree(trained.root / "out/own", tmp_path / "out" / name)
+    project, run = Project.open(tmp_path / "params.yaml"), trained.run("own", "fmit", 0)
+    assert project.dataset_of(run) == "twin"  # they are one and the same: the first
+    (tmp_path / "params.yaml").write_text(
+        (tmp_path / "params.yaml").read_text().replace("n_buckets: 8", "n_buckets: 4", 1)
+    )
+    shutil.rmtree(project.pack("twin"))
+    assert project.dataset_of(run) == "own"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+from schema.records import Split
+
 VARIANTS: Mapping[str, str] = MappingProxyType(  # sha256 of a file -> its variant; all from UMT's public release
     {
         "a6246e37aa1c8acd738747fa8257e01775f2a1cc0d4f36f82f9d41d6246ad6fa": "twitter2015-umt",  # train
@@ -42,7 +44,7 @@ def variant(digests: Collection[str]) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def warning(digests: Mapping[str, str], corpus_name: str) -> str:
+def warning(digests: Mapping[Split, str], corpus_name: str) -> str:
     """What is to be said of files (split -> sha256) that pass for a known corpus; "" where all of them are known.
 
     Label versions of one corpus differ by points of F1, so scores on other files may compare with nobody's.

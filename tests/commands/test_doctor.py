@@ -78,8 +78,10 @@ def test_one_model_damaged(project, name):
 
 def test_one_line_damaged(project):
     (project / "data/own/dev.jsonl").write_text('{"id": "1", "tokens": ["Ann"], "labels": ["B-WHO"]}\n')
-    (one,) = problems(doctor("--json"))
-    assert "dev.jsonl:1: unknown label 'B-WHO'" in one["what"]
+    first, every = problems(doctor("--json"))
+    assert "dev.jsonl:1: unknown label 'B-WHO'" in first["what"]
+    assert every["what"] == "types that source.labels does not know: WHO (1)"
+    assert every["todo"].startswith("add them to source.labels (TYPE: general word)")
 
 
 def test_what_strangers_write_is_inert_in_a_terminal(project):

@@ -81,7 +81,7 @@ def test_what_is_missing_is_said(folder, tmp_path):
     with pytest.raises(RunError, match=r"config\.json: a file of the run is missing; train and evaluate"):
         read_run(tmp_path)
     (folder / "model/config.json").write_text("{")
-    with pytest.raises(RunError, match="not JSON"):
+    with pytest.raises(RunError, match="not readable as JSON"):
         read_run(folder)
     write_json(folder / "model/config.json", {})
     assert read_run(folder).types == tuple(LABELS)  # from the scores
@@ -101,7 +101,7 @@ def test_what_is_missing_is_said(folder, tmp_path):
         ("model/config.json", "null", r"config\.json: no JSON object \(found NoneType\)"),
         ("curves.json", '{"epoch": 1}', r"curves\.json: no list of epochs"),
         ("curves.json", "[1]", r"curves\.json: no list of epochs"),
-        ("scores/metrics-test.json", '{"strict": {"micro": {"f1"', r"metrics-test\.json: not JSON"),
+        ("scores/metrics-test.json", '{"strict": {"micro": {"f1"', r"metrics-test\.json: not readable as JSON"),
         ("scores/metrics-test.json", "{}", r"metrics-test\.json: no scores \(found KeyError 'strict'\)"),
         ("scores/metrics-test.json", '{"strict": {"micro": {}, "types": {}}}', "no scores .*KeyError 'precision'"),
         ("scores/metrics-test.json", '{"strict": 3}', "no scores .*TypeError"),
