@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, Literal, Protocol, TypeVar
 
 from schema.errors import DataError, MissingKeys
 
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Engine = Literal["local", "ray"]  # where a stage's missing rows are computed: here, or by a cluster's actors
 FLUSH_S = 5.0  # seconds of work that a killed run may lose; each flush writes one shard
 N_PUT = 64  # rows put together: a put asks the store what it has
 N_AHEAD = 2  # results a worker that may wait for whoever takes them
@@ -62,6 +65,23 @@ class Memory:
         return [self._rows[key] for key in keys]
 
 
+class Elsewhere(ABC):
+    """`Rows` whose missing ones other processes compute and put, so that nothing is computed here."""
+
+    @abstractmethod
+    def fill(self, missing: dict[str, Any], /) -> Iterator[Sequence[str]]:
+        """Have the missing items computed; yields their keys as the rows come into the store."""
+
+    @abstractmethod
+    def missing(self, keys: Sequence[str], /) -> list[str]: ...
+    @abstractmethod
+    def put(self, rows: dict[str, Any], /) -> None: ...
+    @abstractmethod
+    def flush(self) -> None: ...
+    @abstractmethod
+    def get(self, keys: Sequence[str], /) -> list[Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """How many distinct rows a stage needed, how many of them it computed, and how many phrases a cap left out."""
@@ -95,20 +115,24 @@ def fill(
     on which items come together. For results that do not fit in memory use `stream`.
     """
     rows = store if store is not None else Memory()
-
-    def batches(missing: dict[str, Item]) -> Iterator[tuple[str, Any]]:
-        keys = list(missing)
-        for start in range(0, len(keys), batch):
-            part = keys[start : start + batch]
-            values = compute([missing[key] for key in part])
-            yield from list(zip(part, values, strict=True))  # all or none: no value lands under another's key
-
+    batches = partial(in_batches, compute=compute, batch=batch)
     items: dict[str, Item] = {}
     for key, item in wanted:
         items.setdefault(key, item)
     tally = stream(rows, items, batches, stage=stage, progress=progress)
     values = read(rows, list(items), lambda: stream(rows, items, batches, stage=stage))
     return dict(zip(items, values, strict=True)), tally
+
+
+def in_batches(
+    missing: dict[str, Item], compute: Callable[[list[Item]], list[Any]], batch: int
+) -> Iterator[tuple[str, Any]]:
+    """(key, value) of every missing item, computed in lists of at most `batch` items."""
+    keys = list(missing)
+    for start in range(0, len(keys), batch):
+        part = keys[start : start + batch]
+        values = compute([missing[key] for key in part])
+        yield from list(zip(part, values, strict=True))  # all or none: no value lands under another's key
 
 
 def stream(
@@ -122,7 +146,8 @@ def stream(
     """Leave every wanted row in the store, where the caller reads it back as it needs it.
 
     `compute` gets the missing items and yields `(key, value)` in any order; each value is put at once and durable
-    within FLUSH_S. What was computed before an error or an interrupt is kept. Raises DataError when a key is left out.
+    within FLUSH_S; a store that is `Elsewhere` has them computed there instead. What was computed before an error or an
+    interrupt is kept. Raises DataError when a key is left out.
     """
     absent = store.missing(list(wanted))
     done, total = len(wanted) - len(absent), len(wanted)
@@ -130,6 +155,11 @@ def stream(
     if not absent:
         return Tally(stage, total, 0)
     left, fresh, flushed = set(absent), {}, time.monotonic()
+    if isinstance(store, Elsewhere):
+        for keys in store.fill({key: wanted[key] for key in absent}):
+            left.difference_update(keys)
+            progress(total - len(left), total)
+        return _checked(stage, total, absent, left)
     try:
         for key, value in compute({key: wanted[key] for key in absent}):
             fresh[key] = value
@@ -146,6 +176,10 @@ def stream(
         store.put(fresh)
         store.flush()
         progress(total - len(left), total)
+    return _checked(stage, total, absent, left)
+
+
+def _checked(stage: str, total: int, absent: Sequence[str], left: set[str]) -> Tally:
     if left:
         raise DataError(f"{stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
     return Tally(stage, total, len(absent))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.engine import Engine
 from schema.config import Config
 
 Kind = Literal["all", "maximal", "base"]
@@ -18,6 +19,8 @@ class PhrasesConfig(Config):
     model: str = "parser"  # embedded weights, a benepar folder, a spaCy pipeline; for corenlp what release serves
     digest: str = ""  # sha256 that the model must have, "" for no check
     url: str = "http://localhost:9000"  # of the CoreNLP server
+    engine: Engine = "local"
+    actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
     timeout_s: float = Field(default=60.0, gt=0)  # of one request to it
     kind: Kind = "all"
     labels: tuple[str, ...] = Field(default=("NP",), min_length=1)

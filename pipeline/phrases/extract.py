@@ -52,7 +52,7 @@ def find_phrases(
     wanted = [(row_key(found, parser), found) for found in views if found]
 
     def compute(items: list[list[Sentence]]) -> list[Trees]:
-        return _parse(items, parser)
+        return parse_views(items, parser)
 
     rows, tally = engine.fill(store, wanted, compute, batch=BATCH, stage="phrases", progress=progress)
     named = iter(wanted)
@@ -66,7 +66,8 @@ def row_key(found: Sequence[Sentence], parser: Parser) -> str:
     return keys.key("phrases", words=words, parser=dict(parser.identity), version=VERSION)
 
 
-def _parse(views: Sequence[Sequence[Sentence]], parser: Parser) -> list[Trees]:
+def parse_views(views: Sequence[Sequence[Sentence]], parser: Parser) -> list[Trees]:
+    """The trees of each view, in order."""
     answers = iter(parser.parse([sentence.words for found in views for sentence in found]))
     return [_rows([next(answers) for _ in found]) for found in views]
 

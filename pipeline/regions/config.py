@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from cache import weights
+from pipeline.engine import Engine
 from schema.config import Config
 from vision.resnet import Dtype, FeatureNet, Variant, build_resnet
 
@@ -32,6 +33,8 @@ class RegionsConfig(Config):
     n_buckets: int = Field(default=64, ge=1)  # files of the pack
     batch: int | None = Field(default=None, ge=1)  # crops of a forward pass; None: by device
     workers: int = Field(default=4, ge=0)  # threads that decode and crop
+    engine: Engine = "local"
+    actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
     device: str = "auto"  # auto: a GPU if there is one
     allow_toy: bool = False  # let a net trained on drawings see other pictures; results are marked
 

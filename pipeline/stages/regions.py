@@ -10,7 +10,9 @@ from cache import tables
 from cache.packs import Objects, PackMeta, write_pack
 from cache.store import Store
 from cache.tables import Posts
+from pipeline import recipes
 from pipeline.engine import Progress, Tally, silent
+from pipeline.ray_engine import spread
 from pipeline.regions import grid
 from pipeline.regions.config import RegionsConfig, build_net
 from pipeline.regions.extract import extract_objects
@@ -41,9 +43,10 @@ def run(
     found, (chosen, before) = tables.read_posts(posts), tables.read_boxes(boxes)
     parsed = _parsed(config, phrases)
     meta = _meta(config, net, found, before)
-    with Store.open(store_root / "regions", producer=net.identity) as store:
+    with Store.open(store_root.absolute() / "regions", producer=net.identity) as store:
+        rows = spread(config, store, recipes.of_regions(config, images), net.identity)
         objects, tally = extract_objects(
-            found.posts, chosen, found.labels, config, net, images, store, progress, phrases=parsed
+            found.posts, chosen, found.labels, config, net, images, rows, progress, phrases=parsed
         )
         cells = None
         if config.grid:
@@ -77,6 +80,7 @@ def _meta(config: RegionsConfig, net: FeatureNet, found: Posts, before: Mapping[
 def _grid(
     config: RegionsConfig, net: FeatureNet, found: Posts, images: Path, store: Store, meta: PackMeta
 ) -> tuple[Tally, tuple[PackMeta, Iterator[tuple[str, Objects]]]]:
-    cells, tally = grid.extract_grids(found.posts, config, net, images, store)
+    rows = spread(config, store, recipes.of_regions(config, images, grid=True), net.for_grid().identity)
+    cells, tally = grid.extract_grids(found.posts, config, net, images, rows)
     regions = {"regions": note(config, net.for_grid().identity, toy=net.toy)}
     return tally, (PackMeta(net.dim, grid.DTYPE, config.n_buckets, (), net.toy, regions), cells)

@@ -1,0 +1,245 @@
+"""A Ray cluster gives the bytes that one process gives, through a killed worker; what goes wrong there is said here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cache.store import Store
+from pipeline import recipes
+from pipeline.engine import Tally, silent, stream
+from pipeline.phrases.config import PhrasesConfig
+from pipeline.ray_engine import RayRows, Worker, WorkerError, cut, room, share, spread
+from pipeline.recipes import Built, Recipe
+from project import Project
+from schema.errors import ConfigError, DataError, WeightsError
+from tests import own
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("phrases", "ground", "regions")
+
+
+def squares(identity: str = "v1", refuse: int = -1) -> Built:
+    def compute(missing: dict[str, int]) -> Iterator[tuple[str, np.ndarray]]:
+        for key, item in missing.items():
+            if item == refuse:
+                raise DataError("no square", found=str(item))
+            yield key, np.float32([item * item])
+
+    return Built({"name": "squares", "version": identity}, compute)
+
+
+def missing_part() -> Built:
+    raise WeightsError("no weights 'x'", todo="get it (fmit models fetch)")
+
+
+def recipe(n_items: int = 2, **more: Any) -> Recipe:
+    return Recipe("squares", partial(squares, **more), str, n_items)
+
+
+def wanted(n: int) -> dict[str, int]:
+    return {f"{item:064x}": item for item in range(n)}
+
+
+def answer(worker: Worker, *tasks: Mapping[str, int]) -> list[tuple[list[str], str]]:
+    table = worker(pa.table({"jobs": [pickle.dumps(list(task.items())) for task in tasks]}))
+    return [(pickle.loads(row["keys"]), row["error"]) for row in table.to_pylist()]
+
+
+def test_groups_stay_together_and_nothing_is_lost() -> None:
+    jobs = [(f"k{number}", number % 5) for number in range(23)]
+    tasks = list(cut(jobs, Recipe("s", squares, str, 6)))
+    assert sorted(job for task in tasks for job in task) == sorted(jobs)
+    assert [len(task) for task in tasks] == [10, 9, 4]
+    owners = [{item for _, item in task} for task in tasks]
+    assert sum(map(len, owners)) == 5, "no group in two tasks"
+    alone = list(cut(jobs, Recipe("s", squares, lambda _: "", 6)))
+    assert [len(task) for task in alone] == [6, 6, 6, 5]
+    assert list(cut([], recipe())) == []
+
+
+def test_what_is_asked_of_a_cluster_leaves_a_cpu_free() -> None:
+    for cpus, gpus in ((1, 0), (2, 0), (16, 0), (64, 8), (8, 2)):
+        resources = {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}
+        for n_actors in (1, 2, room(resources)):
+            asked = share(resources, n_actors)
+            assert asked["num_cpus"] * n_actors <= cpus - 1
+            assert asked["num_cpus"] < 1 or asked["num_cpus"].is_integer(), "Ray takes no broken number above one"
+            assert asked.get("num_gpus", 0) * n_actors <= gpus
+    assert share({"CPU": 2.0}, 2) == {"num_cpus": 0.5}
+    assert room({"CPU": 64.0, "GPU": 8.0}) == 8
+    assert room({"CPU": 2.0}) == 1
+
+
+def test_a_worker_puts_rows_once(tmp_path: Path) -> None:
+    tasks = [dict(list(wanted(5).items())[:3]), dict(list(wanted(5).items())[2:])]
+    with Store.open(tmp_path) as store:
+        worker = Worker(recipe(), squares().identity, pickle.loads(pickle.dumps(store)))
+        assert answer(worker, *tasks) == [(list(task), "") for task in tasks]
+        assert [float(row[0]) for row in store.get(list(wanted(5)))] == [0, 1, 4, 9, 16]
+        shards = sorted(tmp_path.glob("arrays/**/*.h5"))
+        assert answer(worker, *tasks)[1] == (list(tasks[1]), ""), "a task that comes again computes nothing"
+        assert sorted(tmp_path.glob("arrays/**/*.h5")) == shards
+
+
+def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        other = Worker(recipe(identity="v2"), squares().identity, store)
+        (found,) = answer(other, wanted(1))
+        assert found[0] == []
+        assert found[1].startswith("this machine has other parts: {'name': 'squares', 'version': 'v2'} instead of")
+        none = Worker(replace(recipe(), build=missing_part), squares().identity, store)
+        assert answer(none, wanted(1)) == [([], "no weights 'x'; get it (fmit models fetch)")]
+        failing = Worker(recipe(refuse=2), squares().identity, store)
+        assert answer(failing, wanted(4)) == [([], "no square (found 2)")]
+        assert len(store.missing(list(wanted(4)))) == 2, "what was computed before is kept"
+
+
+def test_rows_that_went_elsewhere_are_noticed(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with Store.open(tmp_path) as store:
+        rows = RayRows(store, recipe(), {}, 0)
+        with pytest.raises(
+            WorkerError, match=r"squares: 2 row\(s\) that a worker put are not in the store; let FMIT_S"
+        ):
+            rows._taken({"keys": pickle.dumps(list(wanted(2))), "error": ""})
+        with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no disk\); mend it and run the same"):
+            rows._taken({"keys": b"", "error": "no disk"})
+
+
+def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = PhrasesConfig(engine="ray")
+    with Store.open(tmp_path) as store:
+        with pytest.raises(ConfigError, match=r"engine: ray needs Ray \(found .*\); pip install 'fmit\[ray\]', or set"):
+            spread(config, store, recipes.of_phrases(config), {})
+        assert spread(PhrasesConfig(), store, recipes.of_phrases(config), {}) is store
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(ConfigError, match="engine: Input should be 'local' or 'ray'"):
+        PhrasesConfig.from_section({"engine": "spark"}, "phrases", {})
+
+
+# On a local cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two CPUs of this machine; workers find this test's module."""
+    ray = pytest.importorskip("ray")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield ray
+    ray.shutdown()
+    os.environ.pop("PYTHONPATH")
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
+
+
+def project(root: Path, engine: str) -> Project:
+    """Drawn posts, two without a picture that can be read, and settings whose tasks are small."""
+    settings = own.PARAMS.replace("{preset: embedded}", f"{{preset: embedded, engine: {engine}, actors: 2}}")
+    regions = f"{{preset: embedded, n_buckets: 8, batch: 8, engine: {engine}, actors: 2}}"
+    settings = settings.replace("{preset: embedded, n_buckets: 8}", regions)
+    root.mkdir()
+    (root / "params.yaml").write_text(settings, encoding="utf-8")
+    own.write_posts(root / "data" / "own", own.SIZES)
+    for number, path in enumerate(sorted((root / "data" / "own" / "images").iterdir())):
+        if number in (2, 7):
+            path.write_bytes(b"") if number == 2 else path.unlink()
+    found = Project.open(root / "params.yaml")
+    found.ingest("own", silent)
+    return found
+
+
+def outs(made: Project) -> dict[str, bytes]:
+    folder = made.root / "out" / "own"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def slowly(build: Any, folder: Path) -> Built:
+    """The parts of a recipe, slowed down; says in which process they were built."""
+    built = build()
+    (folder / str(os.getpid())).touch()
+
+    def compute(missing: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        for row in built.compute(missing):
+            time.sleep(0.05)
+            yield row
+
+    return Built(built.identity, compute)
+
+
+def kill_one(folder: Path, store: Path) -> None:
+    """Once two workers are there and a row is stored, kill one: the way the kernel does when memory ends."""
+    while not folder.with_name("over").exists():
+        pids = sorted(folder.iterdir())
+        if len(pids) >= 2 and list(store.glob("**/*.h5")):
+            os.kill(int(pids[0].name), signal.SIGKILL)
+            (folder / "killed").touch()
+            return
+        time.sleep(0.02)
+
+
+@pytest.mark.long
+def test_two_workers_one_killed_give_the_bytes_of_one_process(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = project(tmp_path / "alone", "local")
+    tallies = [getattr(alone, stage)("own", silent) for stage in STAGES]
+    monkeypatch.setattr(recipes, "N_VIEWS", 4)
+    monkeypatch.setattr(recipes, "N_QUERIES", 8)
+    monkeypatch.setattr(recipes, "N_BATCHES", 1)
+    usual, pids = recipes.of_regions, tmp_path / "pids"
+    pids.mkdir()
+
+    def slow(*arguments: Any, **more: Any) -> Recipe:
+        found = usual(*arguments, **more)
+        return replace(found, build=partial(slowly, found.build, pids))
+
+    monkeypatch.setattr(recipes, "of_regions", slow)
+    spread_out = project(tmp_path / "spread", "ray")
+    killer = threading.Thread(target=kill_one, args=(pids, spread_out.store / "regions"), daemon=True)
+    seen: list[tuple[int, int]] = []
+    found = [getattr(spread_out, stage)("own", silent) for stage in STAGES[:2]]
+    killer.start()
+    found.append(spread_out.regions("own", lambda *call: seen.append(call)))
+    killer.join(timeout=1)
+    (tmp_path / "over").touch()
+    assert (pids / "killed").exists(), "a worker was killed in the middle"
+    assert len(list(pids.iterdir())) >= 4, "two workers, the one that took the killed one's place, and the mark"
+    assert found == tallies
+    assert all(tally.n_computed == tally.n_rows > 0 for tally in found)
+    assert seen[-1] == (found[-1].n_rows, found[-1].n_rows)
+    assert outs(spread_out) == outs(alone)
+    again = Project(spread_out.root, alone.params)
+    assert [getattr(again, stage)("own", silent).n_computed for stage in STAGES] == [0, 0, 0], "no key names the engine"
+    assert outs(again) == outs(alone)
+
+
+@pytest.mark.long
+def test_errors_of_workers_come_back(cluster: Any, tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        rows = RayRows(store, recipe(n_items=1, refuse=3), squares().identity, 2)
+        with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no square \(found 3\)\); mend it"):
+            stream(rows, wanted(4), squares().compute, stage="squares")
+        mended = RayRows(store, recipe(n_items=1), squares().identity, 2)
+        assert stream(mended, wanted(4), squares().compute, stage="squares").n_rows == 4
+        assert [float(row[0]) for row in store.get(list(wanted(4)))] == [0, 1, 4, 9]
+        assert stream(mended, wanted(4), squares().compute, stage="squares") == Tally("squares", 4, 0)
