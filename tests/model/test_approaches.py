@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.approaches import APPROACHES, approach
+from model.approaches import APPROACHES, BILSTM, approach
 from model.data import PostDataset, collate
 from model.objects import Given
 from model.optimize import build_optimizer
@@ -20,8 +20,8 @@ from tests.model.tiny import DIM, LABELS, linked, tiny_config
 def test_learns_from_a_batch(encoder: Path, name: str) -> None:
     config = approach(name).configure(tiny_config(encoder, dropout=0.0))
     torch.manual_seed(0)
-    tagger = approach(name).build(Setting(config, LABELS, DIM))
     posts, objects = linked(6, 2)
+    tagger = approach(name).build(Setting(config, LABELS, DIM, None, [post.words for post in posts]))
     dataset = PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config)
     batch = collate([dataset[row] for row in range(6)], tagger.featurizer)
     optimizer = build_optimizer(tagger.eval(), config)
@@ -47,6 +47,7 @@ def test_learns_from_a_batch(encoder: Path, name: str) -> None:
         ("fmit-no-ebd", {"ebd": "off"}),
         ("fmit-shuffled", {"control": "shuffled"}),
         ("bert-crf", {"objects": "none"}),
+        ("vg-att", {**BILSTM, "objects": "grid"}),
     ],
 )
 def test_changes_the_section(name: str, changes: dict[str, object]) -> None:

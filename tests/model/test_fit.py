@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from model import fit
+from model import chain, fit, interaction, words
 from model.approaches import approach
 from model.data import PostDataset, collate
 from model.decode import Decoded
@@ -23,15 +24,15 @@ from tests.model.tiny import DIM, LABELS, linked, tiny_config
 CPU = torch.device("cpu")
 
 
-def make(encoder: Path, seed: int = 0, name: str = "bert-crf", **changes: Any) -> Trainer:
-    config = approach(name).configure(tiny_config(encoder, **changes))
+def make(encoder: Path, seed: int = 0, name: str = "bert-crf", device: torch.device = CPU, **changes: Any) -> Trainer:
+    config = approach(name).configure(tiny_config(encoder)).model_copy(update=changes)
     torch.manual_seed(seed)
-    tagger = approach(name).build(Setting(config, LABELS, DIM))
+    tagger = approach(name).build(Setting(config, LABELS, DIM, None, [post.words for post in linked(20, 3)[0]]))
     splits = []
     for which, n_posts in (("train", 20), ("dev", 6)):
         posts, objects = linked(n_posts, 3 if which == "train" else 4)
         splits.append(PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config, seed))
-    return Trainer(tagger, *splits, config, seed, CPU)
+    return Trainer(tagger, *splits, config, seed, device)
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
@@ -158,5 +159,53 @@ def test_a_step_never_waits_for_the_gpu(encoder: Path, amp: str) -> None:
     torch.cuda.set_sync_debug_mode("error")
     try:
         trainer._step([batch], 8, 0.5)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+WAITS = {"_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero", "unique", "_unique2", "equal"}
+
+
+class NoWaiting(torch.utils._python_dispatch.TorchDispatchMode):
+    """Refuses what makes a GPU's queue run dry: values that steer the code, and shapes that depend on values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__.split(".")[0]
+        mask = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        assert name not in WAITS, name
+        assert not mask, f"{name} by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["fmit", "fmit-no-rel", "bert-crf"])
+def test_a_step_never_looks_at_values(encoder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """On the CPU, with the looks that only a CPU takes turned off; the optimiser's fused step is checked on a GPU."""
+    trainer = make(encoder, name=name)
+    batch = collate([trainer.train[row] for row in range(8)], trainer.tagger.featurizer)
+    monkeypatch.setattr(interaction, "_may_look", lambda x: False)
+    monkeypatch.setattr(chain, "_waits", lambda x: True)
+    monkeypatch.setattr(words, "attention_mask", partial(words.attention_mask, ready=True))
+    trainer.tagger.train()
+    with NoWaiting():
+        losses = trainer.tagger.losses(trainer.tagger.with_features(batch))
+        losses.sum().backward()
+        torch.nn.utils.clip_grad_norm_(trainer.tagger.parameters(), 1.0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+def test_a_step_on_a_gpu_never_waits(encoder: Path, amp: str) -> None:
+    trainer = make(encoder, name="fmit", amp=amp, device=torch.device("cuda"))
+    batches = [
+        collate([trainer.train[row] for row in rows], trainer.tagger.featurizer) for rows in (range(8), range(12))
+    ]
+    pinned = [batch.pin_memory() for batch in batches]
+    trainer._step(pinned[1:], 12, 0.1)  # makes the optimiser's state, tables and handles
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer._step(pinned, 20, 0.5)
     finally:
         torch.cuda.set_sync_debug_mode("default")

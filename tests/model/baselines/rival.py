@@ -49,7 +49,8 @@ def posts_of(shapes: Sequence[tuple[int, int, int]] = SHAPES, seed: int = 0) -> 
 
 
 def setting(encoder: Path, name: str, **changes: object) -> Setting:
-    return Setting(approach(name).configure(tiny_config(encoder, **changes)), LABELS, DIM)
+    words = [one.words for one in posts_of()[0]]
+    return Setting(approach(name).configure(tiny_config(encoder, **changes)), LABELS, DIM, None, words)
 
 
 def built(given: Setting, name: str) -> Tagger:
@@ -99,10 +100,10 @@ def sure(prediction: Prediction) -> list[float]:
 
 def check_resume(encoder: Path, folder: Path, name: str) -> None:
     """Killed after a step and started again, training ends with the bits of one that was never stopped."""
-    unbroken = make(encoder, name=name)
+    unbroken = make(encoder, name=name, epochs=2)
     curves = results(unbroken)
     with pytest.raises(Killed):
-        list(make(encoder, name=name).epochs(Killer(folder, 2, True)))
-    again = make(encoder, name=name)
+        list(make(encoder, name=name, epochs=2).epochs(Killer(folder, 2, True)))
+    again = make(encoder, name=name, epochs=2)
     assert [result.curve() for result in again.epochs(FileKeeper(folder, every_s=1e9))] == curves
     assert torch.equal(weights(again), weights(unbroken))

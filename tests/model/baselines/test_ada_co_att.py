@@ -1,0 +1,100 @@
+"""Ada-Co-ATT: both attentions and both gates by plain loops, and what every approach has to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from model.baselines.ada_co_att import AdaCoAtt, CoAttention
+from model.baselines.additive import AdditiveAttention
+from model.baselines.cnn_bilstm_crf import CnnBiLSTMCRF
+from tests.model.baselines.rival import (
+    batch_of,
+    built,
+    check_padding,
+    check_resume,
+    check_round_trip,
+    posts_of,
+    setting,
+)
+
+NAME = "ada-co-att"
+
+
+def through(layer: nn.Linear, value: Tensor) -> Tensor:
+    return layer.weight @ value + layer.bias
+
+
+def attended(net: AdditiveAttention, query: Tensor, keys: list[Tensor]) -> Tensor:
+    """The mean of the keys by their shares; zero where there is none."""
+    if not keys:
+        return torch.zeros_like(net.key.weight[0])
+    scores = torch.stack(
+        [net.score.weight[0] @ torch.tanh(net.key.weight @ key + through(net.query, query)) for key in keys]
+    )
+    shares = scores.exp() / scores.exp().sum()
+    return sum((share * key for share, key in zip(shares, keys, strict=True)), torch.zeros_like(keys[0]))
+
+
+@torch.no_grad()
+def by_equations(net: CoAttention, words: list[Tensor], cells: list[Tensor]) -> Tensor:
+    """One post, word by word."""
+    cells = [torch.tanh(through(net.cells, cell)) for cell in cells]
+    found = []
+    for word in words:
+        image = attended(net.visual, word, cells)
+        text = attended(net.textual, image, words)
+        image, text = torch.tanh(through(net.new_visual, image)), torch.tanh(through(net.new_textual, text))
+        gate = torch.sigmoid(through(net.fusion, torch.cat([image, text])))
+        fused = gate * image + (1 - gate) * text
+        kept = torch.sigmoid(through(net.filtration, torch.cat([word, fused])))
+        found.append(through(net.joined, torch.cat([word, kept * torch.tanh(through(net.reserved, fused))])))
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def test_co_attention_by_the_equations() -> None:
+    torch.manual_seed(0)
+    net = CoAttention(6, 4).double()
+    words, cells = torch.randn(3, 5, 6).double(), torch.randn(3, 4, 4).double()
+    n_words, n_cells = (5, 2, 3), (4, 2, 0)
+    mask = torch.arange(5) < torch.tensor(n_words)[:, None]
+    words[~mask] = torch.nan  # padding may hold anything
+    found = net(words, mask, cells, torch.arange(4) < torch.tensor(n_cells)[:, None])
+    for row, (n, m) in enumerate(zip(n_words, n_cells, strict=True)):
+        expected = by_equations(net, list(words[row, :n]), list(cells[row, :m]))
+        torch.testing.assert_close(found[row, :n], expected)
+
+
+@torch.no_grad()
+def test_it_stands_between_bilstm_and_crf(encoder: Path) -> None:
+    given = setting(encoder, NAME)
+    tagger = built(given, NAME)
+    assert isinstance(tagger, AdaCoAtt)
+    batch = batch_of(tagger, given.config, *posts_of())
+    assert batch.object_mask.sum(1).tolist() == [3, 1, 2, 0]
+    before = CnnBiLSTMCRF.contexts(tagger, batch, tagger.vectors(batch.inputs))
+    words = tagger.co_attention(before, batch.word_mask, batch.objects, batch.object_mask)
+    expected = words @ tagger.tag.weight.T + tagger.tag.bias
+    torch.testing.assert_close(tagger.emissions(batch)[batch.word_mask], expected[batch.word_mask])
+
+
+def test_every_weight_learns(encoder: Path) -> None:
+    given = setting(encoder, NAME)
+    tagger = built(given, NAME)
+    tagger.losses(batch_of(tagger, given.config, *posts_of())).sum().backward()
+    assert {name for name, one in tagger.named_parameters() if one.grad is None or not one.grad.any()} == set()
+
+
+def test_padding_changes_nothing(encoder: Path) -> None:
+    check_padding(encoder, NAME)
+
+
+def test_saved_and_loaded_it_predicts_the_same(encoder: Path, tmp_path: Path) -> None:
+    check_round_trip(encoder, tmp_path, NAME)
+
+
+def test_resumes_to_the_same_bits(encoder: Path, tmp_path: Path) -> None:
+    check_resume(encoder, tmp_path, NAME)

@@ -1,0 +1,86 @@
+"""VG-ATT: attention and modulation gate by plain loops, and what every approach has to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.baselines.vg_att import VgAtt
+from tests.model.baselines.rival import (
+    batch_of,
+    built,
+    check_padding,
+    check_resume,
+    check_round_trip,
+    posts_of,
+    setting,
+)
+from tests.model.baselines.test_hbilstm_crf import in_context, scored, states, vectors_of
+from tests.model.tiny import DIM
+
+NAME = "vg-att"
+
+
+@torch.no_grad()
+def seen(tagger: VgAtt, words: list[Tensor], cells: list[Tensor]) -> Tensor:
+    """v_c of one post, cell by cell."""
+    if not cells:
+        return torch.zeros(DIM)
+    sentence = torch.cat(
+        [
+            states(tagger.sentence.forward_lstm, words)[-1],
+            states(tagger.sentence.backward_lstm, words[::-1])[-1],
+        ]
+    )
+    net = tagger.attention
+    asked = net.query.weight @ sentence + net.query.bias
+    scores = torch.stack([net.score.weight[0] @ torch.tanh(net.key.weight @ cell + asked) for cell in cells])
+    weights = scores.exp() / scores.exp().sum()
+    return sum((weight * cell for weight, cell in zip(weights, cells, strict=True)), torch.zeros(DIM))
+
+
+@torch.no_grad()
+def modulated(tagger: VgAtt, word: Tensor, context: Tensor) -> Tensor:
+    width = len(word)
+    parts = [
+        tagger.gates.weight[k * width : (k + 1) * width] @ word
+        + tagger.gates.bias[k * width : (k + 1) * width]
+        + tagger.seen.weight[k * width : (k + 1) * width] @ context
+        for k in range(3)
+    ]
+    return torch.sigmoid(parts[1]) * word + torch.sigmoid(parts[0]) * torch.tanh(parts[2])
+
+
+def test_scores_of_a_post_by_the_equations(encoder: Path) -> None:
+    given = setting(encoder, NAME)
+    tagger, (posts, objects) = built(given, NAME), posts_of()
+    assert isinstance(tagger, VgAtt)
+    batch = batch_of(tagger, given.config, posts, objects)
+    assert batch.object_mask.sum(1).tolist() == [3, 1, 2, 0], "cells alone: no objects of general words or phrases"
+    emissions = tagger.emissions(batch)
+    for row, post in enumerate(posts):
+        words = vectors_of(tagger, post.words)
+        context = seen(tagger, words, list(batch.objects[row][batch.object_mask[row]]))
+        tuned = [modulated(tagger, word, context) for word in in_context(tagger, words)]
+        torch.testing.assert_close(emissions[row, : post.n_words], scored(tagger, tuned), atol=1e-5, rtol=1e-4)
+
+
+def test_every_weight_learns(encoder: Path) -> None:
+    given = setting(encoder, NAME)
+    tagger = built(given, NAME)
+    tagger.losses(batch_of(tagger, given.config, *posts_of())).sum().backward()
+    assert {name for name, one in tagger.named_parameters() if one.grad is None or not one.grad.any()} == set()
+
+
+def test_padding_changes_nothing(encoder: Path) -> None:
+    check_padding(encoder, NAME)
+
+
+def test_saved_and_loaded_it_predicts_the_same(encoder: Path, tmp_path: Path) -> None:
+    check_round_trip(encoder, tmp_path, NAME)
+
+
+def test_resumes_to_the_same_bits(encoder: Path, tmp_path: Path) -> None:
+    check_resume(encoder, tmp_path, NAME)
