@@ -146,13 +146,13 @@ class Study(Project):
         """The unit, or else its twin, if its run is there and fresh; None where neither is."""
         return next((one for one in (unit, self.twin(unit, among)) if self.fresh(one)), None)
 
-    def fresh(self, unit: Unit) -> bool:
-        """Whether the unit's run is there, trained with today's settings on today's posts and pack."""
-        folder = self.run(*unit)
+    def fresh(self, unit: Unit, folder: Path | None = None, pack: Path | None = None) -> bool:
+        """Whether the unit's run is there (or in `folder`), trained with today's settings on today's posts and pack."""
+        folder, pack = folder or self.run(*unit), pack or self.pack_for(unit.dataset, unit.approach)
         if not (folder / "model" / "config.json").is_file():
             return False
         then, config = run_config(folder), self.config(unit.dataset, unit.approach)
-        now = self.digests(unit.dataset, self.pack_for(unit.dataset, unit.approach), config.objects == "grid")
+        now = self.digests(unit.dataset, pack, config.objects == "grid")
         same = {name: then["inputs"].get(name) for name in now} == now
         return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == unit.seed
 

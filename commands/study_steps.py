@@ -61,19 +61,26 @@ def pack_of(study: Study, dataset: str, boxes: Path, variant: str) -> Any:
     return regions.run(config, posts, boxes, study.images(dataset), out, study.store, phrases=phrases)
 
 
-def train(study: Study, unit: Unit, say: Say, device: str = "auto") -> bool:
-    """Train a run that is not fresh; an interrupted training goes on. Returns whether it trained."""
-    if study.fresh(unit):
+def train(
+    study: Study, unit: Unit, say: Say, device: str = "auto", *, folder: Path | None = None, pack: Path | None = None
+) -> bool:
+    """Train a run that is not fresh; an interrupted training goes on. Returns whether it trained.
+
+    `folder` and `pack`: other ones than the unit's own.
+    """
+    if study.fresh(unit, folder, pack):
         return False
-    pack = study.pack_for(unit.dataset, unit.approach)
-    for result in study.train(*unit, pack=pack, device=device):
-        say(f"{study.run(*unit).name}: epoch {result.epoch} loss {result.train_loss:.3f} dev F1 {result.dev_f1:.4f}")
+    run, features = folder or study.run(*unit), pack or study.pack_for(unit.dataset, unit.approach)
+    for result in study.train(*unit, pack=features, out=run, device=device):
+        say(f"{run.name}: epoch {result.epoch} loss {result.train_loss:.3f} dev F1 {result.dev_f1:.4f}")
     return True
 
 
-def score(study: Study, unit: Unit, on: str, device: str = "auto") -> bool:
+def score(
+    study: Study, unit: Unit, on: str, device: str = "auto", *, folder: Path | None = None, pack: Path | None = None
+) -> bool:
     """Score a run on a dataset's splits, unless these weights were on this pack; returns whether it did."""
-    run, pack = study.run(*unit), study.pack_for(on, unit.approach)
+    run, pack = folder or study.run(*unit), pack or study.pack_for(on, unit.approach)
     out = run if on == unit.dataset else run / "on" / on
     splits = labelled(study, on)
     stamp = {"pack": study.digests(on, pack, study.config(on, unit.approach).objects == "grid").get("pack", "")}

@@ -101,23 +101,38 @@ def run_steps(study: Study, chosen: Chosen, steps: Sequence[str], only: Sequence
         failed = doing.train_all(study, chosen.units, chosen.approaches, note, device)
     if "cross" in steps and "4" in only:
         doing.cross_all(study, chosen.approaches, note, device)
+    if "ground" in steps and set(only) == set(TABLES):
+        for dataset in chosen.datasets:
+            ground(study, dataset, device)
     if "measure" in steps and "3" in only:
         doing.measure(study.root / "fusion.json", note, *(["--tiny"] if study.asked.tiny else []))
     if "publish" in steps:
         _publish(study, only, failed, out)
 
 
+def ground(study: Study, dataset: str, device: str) -> None:
+    """The runs of the table of grounding quality, where the dataset has gold boxes; tiny: of the first dataset."""
+    from commands import phrase_boxes
+    from commands.tiny import DATASETS
+
+    if phrase_boxes.is_drawn(study, dataset) and not (study.asked.tiny and dataset != DATASETS[0]):
+        phrase_boxes.train_pairs(study, dataset, note, device)
+
+
 def _publish(study: Study, only: Sequence[str], failed: dict[tuple[str, str], str], out: Path) -> None:
+    from commands import phrase_boxes
     from report.book import compile_book, publish, read_fusion
     from report.layout import markdown
     from report.published import published
 
     field = study.field(failed=failed)
+    drawn = [name for name in field.datasets if phrase_boxes.is_drawn(study, name)]
     book = compile_book(
         field,
         published(),
         {name: study.pictures(name) for name in field.datasets},
         fusion=read_fusion(study.root / "fusion.json"),
+        more=[phrase_boxes.quality(study, name, field.split(name)) for name in drawn],
         n_cases=study.asked.n_cases,
         redact=study.params.report.redact,
     )
