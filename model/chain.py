@@ -42,10 +42,9 @@ class Chain(NamedTuple):
         edges = (self.start, self.step, self.end)
         return torch.stack([edge.max() - edge.min() for edge in edges]).max()
 
-    @property
-    def wide(self) -> bool:
+    def wide(self, trains: bool = False) -> bool:
         """Whether it needs the loop in logs; False on a GPU that trains, which would have to wait for the answer."""
-        if self.emissions.device.type != "cpu" and torch.is_grad_enabled():
+        if trains and _waits(self.emissions):
             return False
         return bool(self.range > MAX_RANGE)
 
@@ -107,8 +106,9 @@ class LogZ(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
         chain = Chain(*parts)
-        ctx.wide = wide = chain.wide
-        found = sums(chain, any(ctx.needs_input_grad), wide)
+        trains = any(ctx.needs_input_grad)
+        ctx.wide = wide = chain.wide(trains)
+        found = sums(chain, trains, wide)
         ctx.save_for_backward(*chain, *found)
         return found.log_z if wide else torch.where(chain.range > MAX_RANGE, torch.nan, found.log_z)
 
@@ -124,6 +124,11 @@ class LogZ(torch.autograd.Function):
         pairs = (_pairs_wide if ctx.wide else _pairs)(forward[:, :-1], onward, chain.step, grad)
         last = tags.gather(1, (chain.lengths - 1)[:, None, None].expand(-1, 1, tags.shape[2]))
         return tags, None, tags[:, 0].sum(0), pairs, last[:, 0].sum(0)
+
+
+def _waits(x: Tensor) -> bool:
+    """Whether to look at values means to wait for a device."""
+    return x.device.type != "cpu"
 
 
 def _pairs(forward: Tensor, onward: Tensor, step: Tensor, grad: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ class TrainConfig(Config):
     epochs: Count = 20
     patience: Count = 5  # epochs without a better dev F1
     amp: Literal["off", "bf16", "fp16"] = "off"  # autocast, where a GPU trains
+    compile: bool = False  # the encoder, where that works; see model/compiled.py for what it brings
     deterministic: bool = False  # refuse operations that may differ between two runs
 
     @model_validator(mode="after")

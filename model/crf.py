@@ -119,7 +119,7 @@ class CRF(torchcrf.CRF):
         chain = self._chain(emissions, mask)
         first, stop = spans.unbind(1)
         _check_spans(posts, first, stop, chain.lengths)
-        forward, backward, log_z = sums(chain, both=True, wide=chain.wide)
+        forward, backward, log_z = sums(chain, both=True, wide=chain.wide())
         assert backward is not None
         n_inside = stop - first - 1
         up_to = torch.nn.functional.pad(chain.emissions.cumsum(1), (0, 0, 1, 0))  # [B, T + 1, K]

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from model.batch import Batch
+from model.compiled import compile_encoder
 from model.config import TrainConfig
-from model.data import LengthBatches, PostDataset, loader, seed_of
+from model.data import LengthBatches, PostDataset, collate, loader, seed_of
 from model.decode import Progress, autocast, decode
 from model.metrics import score
 from model.optimize import build_optimizer, determinism, rate_share
@@ -111,6 +112,9 @@ class Trainer:
         batches = LengthBatches(self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.world)
         source = loader(self.train, batches, self.tagger.featurizer, self.device, self.workers)
         with determinism(self.config.deterministic):
+            if self.config.compile and not self.finished:
+                with autocast(self.device, self.config.amp):
+                    compile_encoder(self.tagger, collate([self.train[0]], self.tagger.featurizer).to(self.device))
             while not self.finished:
                 batches.epoch, batches.skip = self.position.epoch, self.position.n_batches
                 yield self._epoch(batches, iter(source), keeper, progress)

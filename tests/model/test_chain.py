@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from model import chain
 from model.chain import MAX_RANGE, Chain, LogZ, sums
 
 
@@ -78,7 +79,7 @@ def exact(chain: Chain) -> None:
 @pytest.mark.parametrize("scale", [50.0, 5_000.0, 1e6])
 def test_emissions_may_jump_as_they_like(scale: float) -> None:
     chain = chain_of([6, 4, 1], 4, scale)
-    assert not chain.wide
+    assert not chain.wide()
     exact(chain)
 
 
@@ -92,5 +93,14 @@ def test_so_may_transitions(part: str, size: float) -> None:
     emissions = chain.emissions.clone()
     emissions[:, 1, 1] += 2 * size
     chain = chain._replace(**{part: edges, "emissions": emissions})
-    assert chain.wide == (size > MAX_RANGE)
+    assert chain.wide() == (size > MAX_RANGE)
     exact(chain)
+
+
+def test_where_nobody_may_look_wide_transitions_are_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU that trains; without gradient it looks."""
+    monkeypatch.setattr(chain, "_waits", lambda x: True)
+    wide = chain_of([3, 2], 3)
+    wide = wide._replace(step=wide.step * 500)
+    torch.testing.assert_close(LogZ.apply(*wide), slow_log_z(wide))
+    assert LogZ.apply(wide.emissions.requires_grad_(), *wide[1:]).isnan().all()
