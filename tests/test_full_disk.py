@@ -1,4 +1,4 @@
-"""A disk that fills in the middle of a stage: a clear error, exit code 1, a whole store, and the same command goes on."""
+"""A disk that fills in the middle of a stage: a clear error, exit code 1, a whole store; the same command goes on."""
 
 from __future__ import annotations
 

@@ -215,3 +215,6 @@ def test_reference_rows(net, tmp_path):
     assert (net.identity["version"], net.identity["images"]) == ("1", "1")
     pinned = [[0.020976, 0, 0.021723, 0.036134], [0.007721, 0.121293, 0.002815, 0.060016]]
     assert np.allclose(rows, pinned, rtol=1e-4, atol=2e-6)
+    cells = [each.grid(each.transform.pixels(sample())[None])[0, -1, :4].tolist() for each in (net, toy)]
+    pinned = [[0.001288, 0, 0.021495, 0.010576], [0, 0.075681, 0, 0.064918]]
+    assert np.allclose(cells, pinned, rtol=1e-4, atol=2e-6)

@@ -36,6 +36,19 @@ def test_noun_phrases_of_plain_sentences(parser):
     assert {"The old man", "the girl", "a red ball"} <= noun_phrases(parser, "The old man gave the girl a red ball .")
 
 
+def test_reference_trees(parser):
+    """Pinned for these weights and VERSION 1: where an answer or a score moves, the version must, or the weights."""
+    assert parser.identity["version"] == "1"
+    words = ["Rita", "gave", "the", "girl", "from", "Oslo", "a", "book"]
+    (tree,) = parser.parse([words])
+    assert tree.spans == (
+        (0, 8, "S"), (0, 1, "NP"), (1, 8, "VP"), (2, 6, "PP"), (2, 4, "NP"), (4, 6, "PP"), (5, 6, "NP"),
+    )  # fmt: skip
+    pieces = parser._pieces(words, embedded.MOST_WORD_PIECES)
+    scores = parser._scores([words] * 4, [pieces] * 4, embedded.bucket(sum(map(len, pieces)) + 2))[0]
+    assert np.allclose(scores[0, 2, :4], (0, -13.349361, -12.163199, -11.465838), rtol=1e-3)
+
+
 def test_answers_do_not_depend_on_neighbours_or_order(parser):
     alone = [parser.parse([words])[0] for words in SENTENCES]
     assert parser.parse(SENTENCES) == alone
