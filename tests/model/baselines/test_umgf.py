@@ -39,7 +39,7 @@ def batch(encoder: Path, tagger: UMGF) -> Batch:
 
 
 def test_edges_by_hand() -> None:
-    spans = torch.tensor([[[1, 4], [2, 3], [0, 0]], [[1, 2], [2, 2], [1, 2]]])
+    spans = torch.tensor([[[1, 4], [2, 3], [1, 4]], [[1, 2], [2, 2], [1, 2]]])
     words = torch.tensor([[True] * 4, [True, True, False, False]])
     objects = torch.tensor([[True, True, False], [True, True, True]])
     expected = [
