@@ -52,7 +52,7 @@ def prepare_pair(study: Study, dataset: str, pair: Pair) -> Path:
     """Phrases, boxes and the pack of a pair; returns the pack."""
     from cache import tables
 
-    folder = study.out(dataset, pair.name)
+    folder = folder_of(study, dataset, pair)
     phrases = _phrases(study, dataset, pair, folder / "phrases.parquet")
     grounded = _ground(study, dataset, phrases, "random" if pair.boxes == "random" else None, folder)
     if pair.boxes == "gold":
@@ -63,22 +63,22 @@ def prepare_pair(study: Study, dataset: str, pair: Pair) -> Path:
         boxes = [_gold_box(one, posts[one.post_id], gold[one.post_id], words) for one in found]
         part = {**meta["ground"], "config": {"grounder": "gold"}, "identity": {"name": "gold"}, "toy": False}
         tables.write_boxes(grounded, boxes, {**meta, "ground": part})
-    pack_of(study, dataset, grounded, pair.name)
-    return study.variant(dataset, pair.name)
+    pack_of(study, dataset, grounded, folder / "pack")
+    return folder / "pack"
 
 
 def train_pairs(study: Study, dataset: str, say: Say, device: str = "auto") -> None:
     """Train and score the pairs that are not there for today's settings and packs, on the first seed."""
     for pair in PAIRS:
         pack = prepare_pair(study, dataset, pair)
-        run, unit = folder_of(study, dataset, pair), Unit(dataset, APPROACH, study.asked.seeds[0])
+        run, unit = folder_of(study, dataset, pair) / "run", Unit(dataset, APPROACH, study.asked.seeds[0])
         train(study, unit, say, device, folder=run, pack=pack)
         score(study, unit, dataset, device, folder=run, pack=pack)
 
 
 def folder_of(study: Study, dataset: str, pair: Pair) -> Path:
-    """Where a pair's run lies."""
-    return study.root / "runs" / f"{dataset}-{pair.name}-{study.asked.seeds[0]}"
+    """Where a pair's phrases, boxes, pack and run lie."""
+    return study.root / "pairs" / dataset / pair.name
 
 
 def quality(study: Study, dataset: str, split: str) -> Table:
@@ -90,7 +90,7 @@ def quality(study: Study, dataset: str, split: str) -> Table:
 
     rows = []
     for pair in PAIRS:
-        path = folder_of(study, dataset, pair) / "scores" / f"predictions-{split}.jsonl"
+        path = folder_of(study, dataset, pair) / "run" / "scores" / f"predictions-{split}.jsonl"
         cells: tuple[Cell, ...] = (pair.boxes, None, None, None)
         if path.is_file():
             lines = [line for line in read_predictions(path) if line.gold is not None]

@@ -46,18 +46,17 @@ def prepare_random(study: Study, dataset: str) -> Any:
     boxes = study.out(dataset, RANDOM_BOXES) / "boxes.parquet"
     posts, phrases = study.out(dataset, "posts.parquet"), study.out(dataset, "phrases.parquet")
     tally = ground.run(config, posts, phrases, study.images(dataset), boxes, study.store)
-    return tally + pack_of(study, dataset, boxes, RANDOM_BOXES)
+    return tally + pack_of(study, dataset, boxes, study.variant(dataset, RANDOM_BOXES))
 
 
-def pack_of(study: Study, dataset: str, boxes: Path, variant: str) -> Any:
-    """The pack of a variant from its boxes, without a grid."""
+def pack_of(study: Study, dataset: str, boxes: Path, out: Path) -> Any:
+    """A pack of other boxes, without a grid."""
     from pipeline.regions.config import PRESETS, RegionsConfig
     from pipeline.stages import regions
 
     section = {**study.params.dataset(dataset).regions, "grid": False}
     config = RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
     posts, phrases = study.out(dataset, "posts.parquet"), study.out(dataset, "phrases.parquet")
-    out = study.variant(dataset, variant)
     return regions.run(config, posts, boxes, study.images(dataset), out, study.store, phrases=phrases)
 
 
@@ -80,13 +79,16 @@ def score(
     study: Study, unit: Unit, on: str, device: str = "auto", *, folder: Path | None = None, pack: Path | None = None
 ) -> bool:
     """Score a run on a dataset's splits, unless these weights were on this pack; returns whether it did."""
+    from model import evaluate
+    from report.field import scored_in
+
     run, pack = folder or study.run(*unit), pack or study.pack_for(on, unit.approach)
-    out = run if on == unit.dataset else run / "on" / on
+    out = scored_in(run, unit.dataset, on)
     splits = labelled(study, on)
     stamp = {"pack": study.digests(on, pack, study.config(on, unit.approach).objects == "grid").get("pack", "")}
     if is_scored(study, run, out, on, splits, stamp):
         return False
-    study.evaluate(run, splits, dataset=on, pack=pack, device=device)
+    evaluate.run(run, study.out(on, "posts.parquet"), pack, splits, out, device=device)
     (out / "features.json").write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     return True
 
@@ -140,6 +142,7 @@ def train_all(
 def cross_all(study: Study, approaches: Sequence[str], say: Say, device: str = "auto") -> int:
     """Score the approaches' runs on the other dataset of each crossing; returns how many were scored now."""
     n_scored = 0
+    (study.root / "crossed").mkdir(exist_ok=True)  # an out of the DVC stage, however few crossings there are
     for crossing in study.asked.crossings:
         for approach in approaches:
             for seed in study.asked.seeds:

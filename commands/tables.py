@@ -115,6 +115,7 @@ def ground(study: Study, dataset: str, device: str) -> None:
     from commands import phrase_boxes
     from commands.tiny import DATASETS
 
+    (study.root / "pairs" / dataset).mkdir(parents=True, exist_ok=True)  # an out of the DVC stage, empty or not
     if phrase_boxes.is_drawn(study, dataset) and not (study.asked.tiny and dataset != DATASETS[0]):
         phrase_boxes.train_pairs(study, dataset, note, device)
 

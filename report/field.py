@@ -69,7 +69,7 @@ class Field:
         where = scored_on or dataset
         found = {}
         for seed, run in self.of(dataset, approach).items():
-            path = _scores(run, dataset, where) / f"metrics-{self.split(where)}.json"
+            path = scored_in(run, dataset, where) / "scores" / f"metrics-{self.split(where)}.json"
             if path.is_file():
                 found[seed] = json.loads(path.read_text(encoding="utf-8"))
         return found
@@ -104,5 +104,6 @@ class Field:
         return f"not run: {self.missing.get((dataset, approach), default)}"
 
 
-def _scores(run: Path, dataset: str, scored_on: str) -> Path:
-    return (run if scored_on == dataset else run / "on" / scored_on) / "scores"
+def scored_in(run: Path, dataset: str, scored_on: str) -> Path:
+    """The folder whose `scores` are a run's on a dataset: the run's, or crossed/DATASET-to-OTHER/RUN beside `runs`."""
+    return run if scored_on == dataset else run.parent.parent / "crossed" / f"{dataset}-to-{scored_on}" / run.name

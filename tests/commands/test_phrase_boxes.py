@@ -27,7 +27,7 @@ def test_nine_pairs():
 
 def test_gold_phrases_have_the_boxes_of_their_things(study):
     prepare_pair(study, "tiny", Pair("gold", "gold"))
-    folder = study.out("tiny", "gold-phrases-gold-boxes")
+    folder = folder_of(study, "tiny", Pair("gold", "gold"))
     gold = read_gold(study.data("tiny"))
     posts = {post.id: post for post in read_posts(study.out("tiny", "posts.parquet")).posts}
     for found in read_phrases(folder / "phrases.parquet")[0]:
@@ -58,7 +58,7 @@ def test_a_models_phrase_takes_the_thing_with_most_common_words(study):
 
 def test_no_phrases_leave_the_general_words(study):
     prepare_pair(study, "tiny", Pair("no", "model"))
-    pack = Pack.open(study.variant("tiny", "no-phrases-model-boxes"))
+    pack = Pack.open(folder_of(study, "tiny", Pair("no", "model")) / "pack")
     own = Pack.open(study.pack("tiny"))
     for name in pack.ids:
         assert [region.source for region in pack.read(name).regions] == [
@@ -73,7 +73,6 @@ def test_pairs_are_trained_once_and_stand_in_the_table(study, monkeypatch):
     assert len(said) == 2
     train_pairs(study, "tiny", said.append, "cpu")
     assert len(said) == 2
-    assert folder_of(study, "tiny", Pair("no", "random")).name == "tiny-no-phrases-random-boxes-0"
     monkeypatch.undo()
     table = quality(study, "tiny", "test")
     assert [row.remark for row in table.rows] == ["", *["not run"] * 7, ""]

@@ -102,7 +102,8 @@ def test_crossings_score_on_the_other_dataset_once(study):
     assert cross_all(study, ("fmit", "bert-crf"), said.append, "cpu") == 3  # bert-crf has no run on the second
     assert cross_all(study, ("fmit", "bert-crf"), said.append, "cpu") == 0
     run = study.run("tiny-other", "fmit", 0)
-    metrics = json.loads((run / "on" / "tiny" / "scores" / "metrics-test.json").read_text())
+    there = study.root / "crossed" / "tiny-other-to-tiny" / run.name
+    metrics = json.loads((there / "scores" / "metrics-test.json").read_text())
     assert metrics["n_posts"] == 4
     assert study.field().metrics("tiny-other", "fmit", "tiny")[0] == metrics
 

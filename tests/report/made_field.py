@@ -28,7 +28,7 @@ def make_field(root: Path, wrong: Wrong, *, seeds: tuple[int, ...] = (0,), n_tes
             lines = copy.deepcopy(test)
             for number in numbers:
                 lines[number]["entities"] = []
-            runs["made", approach, seed] = write_run(root / f"made-{approach}-{seed}", {"test": lines})
+            runs["made", approach, seed] = write_run(root / "runs" / f"made-{approach}-{seed}", {"test": lines})
     names = values.pop("approaches", tuple(wrong))
     return Field({"made": posts}, runs, names, seeds, **values)
 

@@ -25,11 +25,11 @@ def test_dev_is_shown_where_test_is_not_scored(tmp_path):
     assert replace(field, splits=("dev",)).split("made") == "dev"
 
 
-def test_scores_on_another_dataset_lie_in_the_run(tmp_path):
+def test_scores_on_another_dataset_lie_beside_the_runs(tmp_path):
     field = make_field(tmp_path, {"fmit": set()})
     both = Field({**field.posts, "other": field.posts["made"]}, field.runs, ("fmit",), (0,))
     assert both.metrics("made", "fmit", "other") == {}
-    scores = field.runs["made", "fmit", 0] / "on" / "other" / "scores"
+    scores = tmp_path / "crossed" / "made-to-other" / "made-fmit-0" / "scores"
     scores.mkdir(parents=True)
     (scores / "metrics-test.json").write_text(json.dumps({"split": "test", "n_posts": 1}))
     assert both.metrics("made", "fmit", "other") == {0: {"split": "test", "n_posts": 1}}
