@@ -15,8 +15,8 @@ PAPER = (
     "Lu, Zhang, Zhang and Zhang: Flat Multi-modal Interaction Transformer for Named Entity Recognition (COLING 2022)"
 )
 FEATURES = "Region features come ready from the pack; the paper fine-tunes its ResNet."
+TUNED = "The network over the regions is trained too, as in the paper; its batch norm keeps pretraining's statistics."
 OURS = (
-    FEATURES,
     "A word's vector is that of one or all of its pieces (`pooling`); labels are on words.",
     "A one-word entity has the boundary label B.",
     "The loss is the mean over a step's posts, not their sum.",
@@ -37,7 +37,8 @@ def card(info: RunInfo) -> str:
         identity = safe_text(json.dumps(part.get("identity", part), sort_keys=True), None).replace("`", "'")
         lines += [f"- {plain_markdown(name)}: `{identity}`"]
     lines += ["", "## Settings", "", *_table(info.config.model_dump()), ""]
-    lines += ["## Beside the paper", "", *(f"- {line}" for line in OURS), ""]
+    pictures = (TUNED if info.config.reads_crops else FEATURES,)
+    lines += ["## Beside the paper", "", *(f"- {line}" for line in (*pictures, *OURS)), ""]
     lines += ["## Versions", "", *_table(info.versions), ""]
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from model.card import card
 from model.checkpoint import load_run
+from model.config import VisionConfig
 from schema.labels import LabelSet
 
 
@@ -27,6 +28,15 @@ def test_a_card_names_scores_data_settings_and_deviations(run_folder: Path) -> N
         f"| torch | {info.versions['torch']} |",
     ):
         assert part in text
+
+
+def test_a_card_says_whether_the_network_was_trained_too(run_folder: Path) -> None:
+    info, _ = load_run(run_folder / "model")
+    tuned = info.config.model_copy(update={"vision": VisionConfig(finetune=True)})
+    text = card(replace(info, config=tuned))
+    assert "The network over the regions is trained too, as in the paper" in text
+    assert "come ready from the pack" not in text
+    assert "come ready from the pack" in card(replace(info, config=tuned.model_copy(update={"objects": "none"})))
 
 
 def test_a_card_names_the_known_variant_or_warns(run_folder: Path) -> None:
