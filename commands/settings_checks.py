@@ -32,6 +32,7 @@ def settings(project: Project) -> Iterator[Finding]:
     for name in params.train_on:
         if name not in params.datasets:
             yield problem("settings", f"{name} is in train_on, but not prepared", f"add {name} to datasets")
+    yield from _engines(project)
     if params.train_on and loads("model.approaches") == "":
         from model.approaches import approach
 
@@ -40,6 +41,18 @@ def settings(project: Project) -> Iterator[Finding]:
                 approach(name)
             except ConfigError as error:
                 yield problem("settings", str(error), error.todo)
+
+
+def _engines(project: Project) -> Iterator[Finding]:
+    """Stages that ask for a cluster where what makes one is not installed."""
+    sections = [
+        f"data.{name}.{stage}"
+        for name, one in project.params.data.items()
+        for stage in ("phrases", "ground", "regions")
+        if getattr(one, stage).get("engine") == "ray"
+    ]
+    if sections and (why := loads("ray.data")):
+        yield problem("settings", f"{', '.join(sections)}: engine: ray, but {why}", "pip install 'fmit[ray]'")
 
 
 def models(project: Project) -> Iterator[Finding]:

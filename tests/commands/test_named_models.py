@@ -60,6 +60,36 @@ def test_other_parsers(tmp_path, section, model):
     assert named(project(tmp_path, section), "a")[0] == model
 
 
+@pytest.mark.parametrize(
+    ("section", "model"),
+    [
+        ("{preset: owlv2}", ("google/owlv2-base-patch16-ensemble", "hub", "", "")),
+        (
+            "{grounder: grounding-dino, digest: abc, revision: main}",
+            ("IDEA-Research/grounding-dino-tiny", "hub", "abc", "main"),
+        ),
+        ("{grounder: owlv2, weights: models/mine}", ("models/mine", "hub", "", "")),
+        ("{preset: paper}", ("onestage", "converted", "", "")),
+        ("{grounder: toy-onestage, weights: mine.safetensors}", ("mine.safetensors", "file", "", "")),
+        ("{grounder: random}", None),
+    ],
+)
+def test_other_grounders(tmp_path, section, model):
+    params = PARAMS.format(phrases="{preset: embedded}").replace("{grounder: whole-image}", section)
+    (tmp_path / "params.yaml").write_text(params)
+    found = [one for one in named(Project.open(tmp_path / "params.yaml"), "a") if one.part == "grounder"]
+    assert [(one.name, one.kind, one.digest, one.revision) for one in found] == ([model] if model else [])
+
+
+def test_a_pinned_encoder(tmp_path):
+    pins = "{preset: paper, encoder_digest: abc, encoder_revision: def}"
+    params = PARAMS.format(phrases="{preset: embedded}").replace("{preset: paper}", pins)
+    (tmp_path / "params.yaml").write_text(params)
+    assert named(Project.open(tmp_path / "params.yaml"), "b")[-1] == Model(
+        "bert-base-cased", "encoder", "hub", ("b",), "abc", "def"
+    )
+
+
 def test_a_section_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="unknown preset 'nonsense'"):
         named(project(tmp_path), "c")

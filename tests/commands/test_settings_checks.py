@@ -21,11 +21,19 @@ def test_params_that_cannot_be_read_leave_no_project(tmp_path):
 
 
 def test_names_that_lead_nowhere(tmp_path):
-    params = own.PARAMS.replace("train_on: [own]", "train_on: [own, other]").replace("[fmit]", "[fmit, bert]")
+    params = own.PARAMS.replace("train_on: [own]", "train_on: [own, other]").replace("[fmit]", "[fmit, nonsense]")
     found = problems(settings_checks.settings(opened(tmp_path, params)))
     assert found[:2] == ["dataset other has no block in data", "other is in train_on, but not prepared"]
-    assert "no approach 'bert'" in found[2]
+    assert "no approach 'nonsense'" in found[2]
     assert problems(settings_checks.settings(opened(tmp_path, own.PARAMS))) == []
+
+
+def test_a_cluster_without_ray_is_a_problem(tmp_path, monkeypatch):
+    project = opened(tmp_path, own.PARAMS.replace("ground: {preset: embedded}", "ground: {engine: ray}"))
+    monkeypatch.setattr(settings_checks, "loads", lambda name: "No module named 'ray'" if "ray" in name else "")
+    (found,) = [one for one in settings_checks.settings(project) if one.level == "problem"]
+    assert found.what == "data.own.ground: engine: ray, but No module named 'ray'"
+    assert found.todo == "pip install 'fmit[ray]'"
 
 
 def test_a_section_with_an_unknown_key_is_a_problem(tmp_path):
