@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from commands.console import GOES_ON, Examples, is_quiet, json_option, note, params_option
+from commands.convert import convert
 
 if TYPE_CHECKING:
     from commands.model_state import Found
@@ -123,5 +124,7 @@ def _pins(found: Found) -> str:
 def _bars() -> bool:
     return sys.stderr.isatty() and not is_quiet()
 
+
+models.add_command(convert)
 
 COMMANDS = (models,)

@@ -18,6 +18,7 @@ import cli
 from cache import exchange, tables
 from cache.packs import Pack
 from tests import own
+from tests.pipeline.grounding import released
 
 FMIT = Path(sys.executable).parent / "fmit"
 
@@ -64,6 +65,7 @@ def home(trained, tmp_path_factory):
     (root / "gmner/xml/dev-00000.xml").write_text("<annotation><object><name>x</name></object></annotation>")
     trees = "(ROOT (S (NP (DT The) (NN cat)) (VP (VBZ sits)) (. .)))\n"
     (root / "gum.ptb").write_text(trees * 30)
+    released.write(root)  # a released grounder's checkpoint, to be converted
     return root
 
 

@@ -53,9 +53,10 @@ def sizes_of(plain: Mapping[str, Any]) -> Sizes:
     return Sizes(**{key: tuples(value) for key, value in plain.items()})
 
 
-def conv(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def conv(n_in: int, n_out: int, kernel: int, stride: int = 1, slope: float = SLOPE) -> nn.Sequential:
+    """Convolution, batch norm, and a ReLU of this slope below 0."""
     return nn.Sequential(
-        nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(n_out), nn.LeakyReLU(SLOPE)
+        nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(n_out), nn.LeakyReLU(slope)
     )
 
 
