@@ -37,7 +37,7 @@ class Own:
     """The folder, and commands in it."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self.patience_s = root, 280
         self.env = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",  # no activated environment
             "HOME": str(root / "home"),
@@ -55,7 +55,9 @@ class Own:
         return self.call(str(program), *arguments)
 
     def call(self, *command: str) -> str:
-        result = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=280)
+        result = subprocess.run(
+            command, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=self.patience_s
+        )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 

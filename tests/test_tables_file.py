@@ -71,6 +71,7 @@ def test_the_tables_by_dvc_and_a_second_time_nothing(tmp_path):
     import shutil
 
     made = own.make(tmp_path, PARAMS)
+    made.patience_s = 1500
     shutil.copytree(ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "tables").mkdir()
     for name in ("dvc.yaml", ".gitignore"):
