@@ -2,9 +2,10 @@
 
     python -m bench.store --rows 10000,100000,1000000 --folder /tmp/bench
 
-Rows are synthetic, 2048 x float16 (4 KB). Opening and memory are measured in a fresh process each. "Memory map" is one
-array file read by numpy, "h5py" one contiguous dataset read row by row; all files are in the page cache. A changed post
-is measured by what is written beside what was there. Writes bench/results/store.json.
+Rows are synthetic, 2048 x float16 (4 KB). Opening, tables and changes are each measured in a fresh process. "h5py" is
+one contiguous dataset of one file, read row by row, "map" a plain memory map of that dataset, read post by post; all
+files are in the page cache. A changed post is measured by what is written beside what was there. A million rows take
+9 GB of disk at most. Writes bench/results/store.json.
 """
 
 from __future__ import annotations
@@ -15,51 +16,37 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
-import h5py
 import numpy as np
 
-from cache import atomic, keys
-from cache.packs import Objects, Pack, PackMeta, write_pack
+from bench.store_parts import DIM, N_OBJECTS, N_READS, key_of, measure_reading, memory_mb, posts, timed, values
+from cache import atomic, keys, tables
+from cache.packs import PackMeta, write_pack
 from cache.store import Store
-from schema.records import Box, Region, Span
+from schema.labels import DEFAULT_LABELS
+from schema.records import Image, Post, joined
 
-DIM = 2048  # floats: ResNet-152
-N_OBJECTS = 8  # of a post: an image, four general words, three phrases
-N_READS = 20_000  # rows of a measured read
+N_BUCKET_POSTS = 250  # of a bucket, as docs/sharing.md advises
+WORDS = (
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "of",
+    "Oslo",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "near",
+    "the",
+    "old",
+    "barn",
+)
 RESULTS = Path("bench/results/store.json")
-
-
-def key_of(index: int) -> str:
-    return keys.digest_bytes(index.to_bytes(8, "little"))
-
-
-def values(start: int, count: int) -> np.ndarray:
-    """Rows [count, 2048] float16 that differ: a fixed noise, its first float the row's number."""
-    noise = np.random.default_rng(0).standard_normal((1, DIM)).astype(np.float16)
-    rows = np.repeat(noise, count, axis=0)
-    rows[:, :4] = np.arange(start, start + count)[:, None] % np.array([7, 11, 13, 2039])
-    return rows
-
-
-def timed(work: Callable[[], Any], n_times: int = 3) -> float:
-    """Seconds, the best of some times: what others do on the machine only ever adds."""
-    best = float("inf")
-    for _ in range(n_times):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def memory_mb(what: str) -> float:
-    """VmRSS (held now) or VmHWM (at most so far) of this process."""
-    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(f"{what}:")]
-    return int(line.split()[1]) / 1024
 
 
 def opened(folder: Path, n_rows: int) -> dict[str, float]:
@@ -83,8 +70,23 @@ def opened(folder: Path, n_rows: int) -> dict[str, float]:
     }
 
 
-def in_fresh_process(folder: Path, n_rows: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.store", "--opened", str(folder), "--rows", str(n_rows)]
+def tabled(path: Path, n_posts: int) -> dict[str, float]:
+    """In this process: seconds and MB to write and read the table of so many posts."""
+    text, offsets = joined(WORDS)
+    tags = ("O",) * len(WORDS)
+    picture = Image("a.png", "d" * 64, 100, 80, "ok", "", False)
+    before, start = memory_mb("VmRSS"), time.perf_counter()
+    rows = (Post(f"post-{at}", "train", WORDS, text, offsets, tags, (picture,)) for at in range(n_posts))
+    tables.write_posts(path, rows, DEFAULT_LABELS, {})
+    found = {"posts": n_posts, "write_s": time.perf_counter() - start, "write_peak_mb": memory_mb("VmHWM") - before}
+    start = time.perf_counter()
+    n_read = len(tables.read_posts(path).posts)
+    found |= {"read_s": time.perf_counter() - start, "file_mb": path.stat().st_size / 1e6, "n_read": n_read}
+    return found | {"peak_mb": memory_mb("VmHWM")}
+
+
+def in_fresh_process(part: str, path: Path, count: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.store", "--part", part, "--folder", str(path), "--rows", str(count)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -97,7 +99,7 @@ def measure_store(folder: Path, n_rows: int) -> dict[str, float]:
             store.put({key_of(at + index): row for index, row in enumerate(rows)})
     found = {"rows": n_rows, "put_per_s": n_rows / (time.perf_counter() - start)}
     found["mb"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-    found |= in_fresh_process(folder, n_rows)
+    found |= in_fresh_process("opened", folder, n_rows)
     order = np.random.default_rng(1).integers(0, n_rows, min(N_READS, n_rows)).tolist()
     asked = [key_of(index) for index in order]
     for check in ("always", "never"):
@@ -106,76 +108,29 @@ def measure_store(folder: Path, n_rows: int) -> dict[str, float]:
     return found
 
 
-def regions() -> tuple[Region, ...]:
-    box = Box(0, 0, 10, 10)
-    general = [Region("general", f"word {at}", None, box, 0.5) for at in range(4)]
-    phrases = [Region("phrase", f"phrase {at}", Span(at, at + 1), box, 0.5) for at in range(N_OBJECTS - 5)]
-    return (Region("image", "", None, box, 1.0), *general, *phrases)
-
-
-def posts(n_posts: int, changed: int | None = None) -> Iterator[tuple[str, Objects]]:
-    """Posts of 8 objects; `changed` has other features."""
-    shared = regions()
-    for at in range(n_posts):
-        features = values(at * N_OBJECTS, N_OBJECTS)
-        yield f"post-{at}", Objects(features + np.float16(at == changed), shared)
-
-
-def measure_reading(folder: Path, n_posts: int) -> dict[str, float]:
-    """Posts a second, in random order, copied into a batch: pack, memory map, h5py row by row."""
-    meta = PackMeta(DIM, "float16", 64, ("a",))
-    start = time.perf_counter()
-    write_pack(folder / "pack", meta, posts(n_posts))
-    found = {"posts": n_posts, "write_per_s": n_posts / (time.perf_counter() - start)}
-    plain = np.lib.format.open_memmap(folder / "plain.npy", "w+", np.float16, (n_posts * N_OBJECTS, DIM))
-    with h5py.File(folder / "plain.h5", "w") as file:
-        rows = file.create_dataset("features", (n_posts * N_OBJECTS, DIM), "f2")
-        for at, (_, objects) in enumerate(posts(n_posts)):
-            plain[at * N_OBJECTS : (at + 1) * N_OBJECTS] = objects.features
-            rows[at * N_OBJECTS : (at + 1) * N_OBJECTS] = objects.features
-    plain.flush()
-    order = np.random.default_rng(2).integers(0, n_posts, N_READS // N_OBJECTS).tolist()
-    batch, names = np.empty((N_OBJECTS, DIM), np.float16), [f"post-{at}" for at in order]
-    pack, mapped = Pack.open(folder / "pack"), np.asarray(np.load(folder / "plain.npy", mmap_mode="r"))
-
-    def from_pack() -> None:
-        for name in names:
-            batch[:] = pack.read(name).features
-
-    def from_map() -> None:
-        for at in order:
-            batch[:] = mapped[at * N_OBJECTS : (at + 1) * N_OBJECTS]
-
-    def from_h5py() -> None:
-        with h5py.File(folder / "plain.h5") as file:
-            rows = file["features"]
-            for at in order:
-                for row in range(N_OBJECTS):
-                    batch[row] = rows[at * N_OBJECTS + row]
-
-    for name, work in (("pack", from_pack), ("map", from_map), ("h5py", from_h5py)):
-        work()  # into the page cache
-        found[f"{name}_per_s"] = len(order) / timed(work, 7)
-    found |= {"pack_to_map": found["pack_per_s"] / found["map_per_s"]}
-    return found | {"pack_to_h5py": found["pack_per_s"] / found["h5py_per_s"]}
-
-
-def measure_change(folder: Path, n_posts: int, n_buckets: int) -> dict[str, float]:
-    """MB written and uploaded after one changed post: its rows go to the store, one bucket of the pack is another."""
+def changed(folder: Path, n_posts: int) -> dict[str, float]:
+    """In this process: MB written and uploaded after one changed post, whose rows go to the store, and whose bucket of
+    the pack is another.
+    """
+    n_buckets = max(64, n_posts // N_BUCKET_POSTS)
     meta = PackMeta(DIM, "float16", n_buckets, ("a",))
     write_pack(folder, meta, posts(n_posts))
     before = {path.name: keys.digest_file(path) for path in folder.iterdir()}
+    start = time.perf_counter()
     write_pack(folder, meta, posts(n_posts, changed=n_posts // 2))
-    changed = [path for path in folder.iterdir() if keys.digest_file(path) != before[path.name]]
+    again_s = time.perf_counter() - start
+    others = [path for path in folder.iterdir() if keys.digest_file(path) != before[path.name]]
     with Store.open(folder.with_name(f"{folder.name}-store")) as store:
         store.put({key_of(at): row for at, row in enumerate(values(0, N_OBJECTS))})
     shards = (folder.with_name(f"{folder.name}-store")).rglob("shards/*.h5")
     return {
         "posts": n_posts,
         "buckets": n_buckets,
+        "rewrite_s": again_s,
+        "peak_mb": memory_mb("VmHWM"),
         "pack_mb": sum(path.stat().st_size for path in folder.iterdir()) / 1e6,
-        "changed_files": len(changed),
-        "uploaded_mb": sum(path.stat().st_size for path in changed) / 1e6,
+        "changed_files": len(others),
+        "uploaded_mb": sum(path.stat().st_size for path in others) / 1e6,
         "stored_mb": sum(path.stat().st_size for path in shards) / 1e6,
     }
 
@@ -187,17 +142,23 @@ def show(rows: list[dict[str, float]]) -> None:
     click.echo("")
 
 
+PARTS = {"opened": opened, "tabled": tabled, "changed": changed}  # measured in a process of their own
+
+
 @click.command(help=__doc__)
 @click.option("--rows", default="10000,100000,1000000", help="Rows of the store, one run each.")
-@click.option("--posts", "post_counts", default="2000,100000", help="Posts of the packs with one changed post.")
+@click.option(
+    "--posts", "post_counts", default="2000,100000", help="Posts of tables, and of packs with one changed post."
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to write (some GB); else a temporary folder.")
-@click.option("--opened", "only_open", type=click.Path(path_type=Path), hidden=True)
-def main(rows: str, post_counts: str, folder: Path | None, only_open: Path | None) -> None:
-    if only_open is not None:
-        click.echo(json.dumps(opened(only_open, int(rows))))
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+@click.option("--part", type=click.Choice(list(PARTS)), hidden=True)
+def main(rows: str, post_counts: str, folder: Path | None, out: Path, part: str | None) -> None:
+    if part and folder:
+        click.echo(json.dumps(PARTS[part](folder, int(rows))))
         return
     base = Path(tempfile.mkdtemp(dir=folder))
-    found: dict[str, list[dict[str, float]]] = {"store": [], "reading": [], "change": []}
+    found: dict[str, list[dict[str, float]]] = {"store": [], "reading": [], "change": [], "tables": []}
     try:
         for count in map(int, rows.split(",")):
             found["store"].append(measure_store(base / "store", count))
@@ -206,14 +167,15 @@ def main(rows: str, post_counts: str, folder: Path | None, only_open: Path | Non
             found["reading"].append(measure_reading(base / "read", count // N_OBJECTS))
             shutil.rmtree(base / "read")
         for count in map(int, post_counts.split(",")):
-            found["change"].append(measure_change(base / "change", count, 64))
+            found["change"].append(in_fresh_process("changed", base / "change", count))
             shutil.rmtree(base / "change")
             shutil.rmtree(base / "change-store")
+            found["tables"].append(in_fresh_process("tabled", base / "posts.parquet", count))
     finally:
         shutil.rmtree(base)
-    for part in found.values():
-        show(part)
-    atomic.write_json(RESULTS, found)
+    for measured in found.values():
+        show(measured)
+    atomic.write_json(out, found)
 
 
 if __name__ == "__main__":
