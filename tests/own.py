@@ -55,7 +55,8 @@ class Own:
         return self.call(str(program), *arguments)
 
     def call(self, *command: str) -> str:
-        result = subprocess.run(
+        options = {"cwd": self.root, "env": self.env, "capture_output": True, "text": True}
+        result = subprocess.run(command, timeout=self.patience_s, **options)
             command, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=self.patience_s
         )
         assert result.returncode == 0, result.stdout + result.stderr
