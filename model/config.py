@@ -57,7 +57,7 @@ class TrainConfig(Config):
     ebd_weight: Amount = 0.25  # lambda of Eq. 15
 
     # Optimisation
-    batch: Count = 16  # posts, at most
+    batch: Count = 16  # posts, at most; of all processes together, where several train one model
     max_cells: Count = 4096  # of a padded batch, text and objects; one post may exceed it
     accumulate: Count = 1  # batches a step
     clip: Amount = 1.0  # gradient norm; 0: not clipped
