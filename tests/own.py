@@ -57,8 +57,6 @@ class Own:
     def call(self, *command: str) -> str:
         options = {"cwd": self.root, "env": self.env, "capture_output": True, "text": True}
         result = subprocess.run(command, timeout=self.patience_s, **options)
-            command, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=self.patience_s
-        )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 
