@@ -1,0 +1,144 @@
+"""The regions stage: decode, crop, forward, store, beside bare forward passes over the crops already made."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision.models
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from bench import timing
+from cache.store import Store
+from pipeline import engine
+from pipeline.regions.config import RegionsConfig, build_net
+from pipeline.regions.extract import Crop, compute_rows, net_key, row_key
+from schema.records import Box
+from vision import images
+from vision.crops import crop_tensor
+from vision.fused import fold_batch_norm
+from vision.resnet import FeatureNet, load_torchvision
+
+
+@dataclass(frozen=True)
+class Work:
+    """Crops of the photographs: the whole picture and random boxes."""
+
+    folder: Path
+    crops: list[Crop]
+    net: FeatureNet
+    config: RegionsConfig
+    weights: Path
+
+    @property
+    def wanted(self) -> dict[str, Crop]:
+        name = net_key(self.net)
+        return {row_key(crop, name, self.config.store_dtype): crop for crop in self.crops}
+
+    def batches(self) -> list[Tensor]:
+        """Standardised crops [B, 3, C, C] on the network's device, full batches only."""
+        loaded = {crop.image.name: images.load(self.folder, crop.image) for crop in self.crops if crop.image}
+        made = [crop_tensor(loaded[crop.image.name], crop.box, self.net.transform) for crop in self.crops if crop.image]
+        size = self.config.n_batch()
+        pixels = torch.stack(made[: len(made) // size * size]).to(self.net.device)
+        dtype = getattr(torch, self.config.dtype)
+        return [self.net.transform.standardise(part).to(dtype) for part in pixels.split(size)]
+
+
+def random_crops(folder: Path, n_crops: int, seed: int = 0) -> list[Crop]:
+    """Whole pictures, then boxes of at least an eighth of each side."""
+    rng = np.random.default_rng(seed)
+    pictures = [image for path in sorted(folder.iterdir()) if (image := images.probe(folder, path.name)).ok]
+    crops = [Crop(image, Box(0, 0, image.width, image.height)) for image in pictures][:n_crops]
+    while len(crops) < n_crops:
+        image = pictures[len(crops) % len(pictures)]
+        width, height = (int(rng.integers(side // 8 + 1, side + 1)) for side in (image.width, image.height))
+        x, y = int(rng.integers(image.width - width + 1)), int(rng.integers(image.height - height + 1))
+        crops.append(Crop(image, Box(x, y, x + width, y + height)))
+    return crops
+
+
+def bare_forms(work: Work, *, compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Forward passes of standardised crops float [B, 3, C, C], named by their form; ours is the stage's own."""
+    dtype = getattr(torch, work.config.dtype)
+    eager = load_torchvision(work.config.net, work.weights).to(work.net.device, dtype)
+    folded = fold_batch_norm(copy.deepcopy(eager))
+    last = {"memory_format": torch.channels_last}
+    forms: dict[str, nn.Module] = {
+        "eager": eager,
+        "channels-last": copy.deepcopy(eager).to(**last),
+        "folded": folded,
+        "folded, channels-last": copy.deepcopy(folded).to(**last),
+    }
+    passes: dict[str, Callable[[Tensor], Tensor]] = dict(forms)
+    if compiled:
+        import torch._inductor.config as inductor
+
+        inductor.freezing = work.net.device.type == "cpu"
+        passes["compiled"] = torch.compile(copy.deepcopy(eager))
+        passes["compiled, folded, channels-last"] = torch.compile(copy.deepcopy(folded).to(**last))
+    passes["ours"] = lambda x: work.net._maps(x).mean((2, 3))
+    return passes
+
+
+def run_bare(forward: Callable[[Tensor], Tensor], batches: list[Tensor], name: str) -> None:
+    last = "channels-last" in name or name == "ours"
+    with torch.no_grad():
+        for batch in batches:
+            forward(batch.contiguous(memory_format=torch.channels_last) if last else batch)
+
+
+def run_stage(work: Work) -> None:
+    """What the stage does between its tables: rows into an empty store."""
+    compute = partial(compute_rows, forward=work.net.forward, net=work.net, config=work.config, folder=work.folder)
+    with tempfile.TemporaryDirectory() as folder, Store.open(folder) as store:
+        engine.stream(store, work.wanted, compute, stage="regions")
+
+
+def run_plain_loop(work: Work, model: Callable[[Tensor], Tensor], n_crops: int) -> None:
+    """Open, crop, transform and pass one by one, as released preprocessing scripts do."""
+    preset = get_model_weights(work.config.net).IMAGENET1K_V1.transforms()  # type: ignore[attr-defined]
+    dtype = getattr(torch, work.config.dtype)
+    with torch.no_grad():
+        for crop in work.crops[:n_crops]:
+            assert crop.image is not None
+            part = preset(images.load(work.folder, crop.image).crop(crop.box.xyxy))
+            model(part[None].to(work.net.device, dtype)).cpu()
+
+
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """The figures of one network, dtype and batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = options.weights or Path(folder) / f"{options.net}.pth"
+        if not options.weights:
+            torch.manual_seed(0)
+            torch.save(getattr(torchvision.models, options.net)(weights=None).state_dict(), weights)
+        config = RegionsConfig(
+            net=options.net, weights=str(weights), dtype=options.dtype, batch=options.batch, workers=options.workers
+        )
+        crops = random_crops(options.photos, options.items)
+        return _measure(Work(options.photos, crops, build_net(config), config, Path(weights)), options)
+
+
+def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:
+    batches, forms = work.batches(), bare_forms(work, compiled=not options.no_compile)
+    clock = 0 if work.net.device.type == "cuda" else 1  # CPU seconds do not notice other people's work
+    size = work.config.n_batch()
+    trials = {name: partial(run_bare, forward, batches[:1], name) for name, forward in forms.items()}
+    runs: dict[str, tuple[timing.Run, int]] = {
+        f"bare: {name}": (partial(run_bare, forms[name], batches, name), len(batches) * size)
+        for name in timing.choose(trials, clock, size)
+    }
+    runs["stage"] = partial(run_stage, work), len(work.crops)
+    runs["plain loop"] = partial(run_plain_loop, work, forms["eager"], options.plain), options.plain
+    flops = timing.count_flops(partial(run_bare, forms["eager"], batches[:1], "eager")) / size
+    peak = timing.peak_flops(str(work.net.device), options.dtype)
+    return timing.summary(timing.in_turn(runs, options.runs), flops, peak)
