@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,10 @@ def shown(project: Project, dataset: str, post_id: str) -> Shown:
     table = tables.read_posts(project.out(dataset, "posts.parquet"))
     post = next((one for one in table.posts if one.id == post_id), None)
     if post is None:
-        raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo="ids are in posts.parquet")
+        ids = [one.id for one in table.posts]
+        near = difflib.get_close_matches(post_id, ids, n=3) or ids[:3]
+        todo = f"ids are such as {', '.join(near)}"
+        raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo=todo)
     phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
     opened = Pack.open(project.pack(dataset)) if project.pack(dataset).is_dir() else None
     parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []

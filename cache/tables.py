@@ -22,6 +22,7 @@ from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Span
 SCHEMA_VERSION = 1
 META = b"fmit"  # name of our entry in the Parquet file's own metadata
 ROW_GROUP = 8192  # rows
+WRITERS = {"posts.parquet": "ingest", "phrases.parquet": "phrases", "boxes.parquet": "ground"}  # the stage of each
 
 _IMAGE = pa.struct(
     {
@@ -103,7 +104,9 @@ def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dic
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
     except FileNotFoundError:
-        raise DataError("no such table", where=str(path), todo="run the stage that writes it") from None
+        writer = WRITERS.get(Path(path).name)
+        todo = f"`fmit {writer}` writes it" if writer else "run the stage that writes it"
+        raise DataError("no such table", where=str(path), todo=todo) from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"no readable table: {error}", where=str(path), todo="run its stage again") from None
     note = json.loads((table.schema.metadata or {}).get(META, b"{}"))

@@ -49,7 +49,7 @@ class Examples(click.Command):
     def __init__(self, *args: Any, example: str, after: str = ANEW, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example, self.after = example, after
-        self.epilog = f"Example: {example}"
+        self.epilog = f"\b\nExample: {example}"  # \b: a line that can be copied, not wrapped
         text = "No progress and no remarks."
         options = ["-q", "--quiet"]
         self.params.append(click.Option(options, is_flag=True, expose_value=False, callback=_be_quiet, help=text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -42,7 +43,7 @@ GRID = {"objects": "grid"}
 # Both papers of the BiLSTM taggers: dropout 0.5, gradient norm 5; Ma and Hovy: batches of 10. They step by SGD; rates
 # and epochs, for this trainer's Adam, are ours.
 BILSTM = {"objects": "none", "dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
-BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 30, "patience": 8}
+BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 20, "patience": 6}
 
 APPROACHES: Mapping[str, Approach] = MappingProxyType(
     {
@@ -77,7 +78,9 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
 def approach(name: str) -> Approach:
     """The approach of that name; raises ConfigError naming those there are."""
     if name not in APPROACHES:
-        raise ConfigError(f"no approach {name!r}", where="params.yaml approaches", found="", todo=f"use {known()}")
+        near = difflib.get_close_matches(name, APPROACHES, n=1)
+        todo = f"did you mean {near[0]}? There are {known()}" if near else f"use {known()}"
+        raise ConfigError(f"no approach {name!r}", where="params.yaml approaches", todo=todo)
     return APPROACHES[name]
 
 

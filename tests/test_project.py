@@ -61,8 +61,12 @@ def test_what_is_shown_of_a_post_is_what_the_stages_made(trained):
     assert {one.post_id for one in shown.boxes} == {"dev-00000"}
     assert [region.source for region in shown.regions][:5] == ["image", *["general"] * 4]
     assert shown.toy
-    with pytest.raises(DataError, match="dataset own: no post 'x'"):
+    with pytest.raises(
+        DataError, match="dataset own: no post 'x'; ids are such as train-00000, train-00001, train-00002"
+    ):
         pages.shown(trained, "own", "x")
+    with pytest.raises(DataError, match="no post 'dev-0000'; ids are such as dev-0000"):
+        pages.shown(trained, "own", "dev-0000")
 
 
 def test_the_epochs_are_those_of_the_section(trained):

@@ -69,6 +69,8 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
         tables.read_phrases(tmp_path / "q")
     with pytest.raises(DataError, match="no such table; run the stage that writes it"):
         tables.read_phrases(tmp_path / "none")
+    with pytest.raises(DataError, match=r"boxes\.parquet: no such table; `fmit ground` writes it"):
+        tables.read_boxes(tmp_path / "boxes.parquet")
 
 
 def test_a_damaged_table_is_an_error(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_dataset_without_posts_says_what_to_run(tmp_path):
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     project = Project.open(tmp_path / "params.yaml")
     assert prepared(project) == []
-    with pytest.raises(DataError, match=r"posts\.parquet: no such table; run the stage"):
+    with pytest.raises(DataError, match=r"posts\.parquet: no such table; `fmit ingest` writes it"):
         open_made(project, "own")
     with pytest.raises(ConfigError, match="no dataset 'x'"):
         open_made(project, "x")

@@ -56,5 +56,7 @@ def test_changes_the_section(name: str, changes: dict[str, object]) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"params.yaml approaches: no approach 'best'; use fmit, fmit-l1, .*bert-crf"):
-        approach("best")
+    with pytest.raises(ConfigError, match=r"params.yaml approaches: no approach 'xyz'; use fmit, fmit-l1, .*bert-crf"):
+        approach("xyz")
+    with pytest.raises(ConfigError, match=r"no approach 'fmit-txt'; did you mean fmit-text\? There are fmit, fmit-l1"):
+        approach("fmit-txt")
