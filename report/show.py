@@ -63,6 +63,7 @@ def write_html(shown: Shown, out: Path, *, load_image: Loader, redact: bool = Fa
         words=() if redact else shown.post.words,
         view=None if redact else shown.view,
         phrases=None if redact else shown.phrases,
+        boxes=() if redact else shown.boxes,
         places=hidden,
         lattice=figure(shown.post.words, hidden) if hidden else None,
         redact=redact,
@@ -81,7 +82,7 @@ def to_terminal(shown: Shown, console: Console, *, load_image: Loader | None = N
         console.print(Text(f"\n{name}", "dim"))
         for text in lines:
             console.print(Text(f"  {text}"))
-    for table in (_phrase_table(shown), _object_table(shown)):
+    for table in (_phrase_table(shown), _box_table(shown), _object_table(shown)):
         console.print(table)
     if load_image is not None and console.color_system in ("256", "truecolor"):
         for picture in _pictures(shown, load_image, min(PICTURE_COLUMNS, console.width - 2)):
@@ -132,6 +133,15 @@ def _phrase_table(shown: Shown) -> Table:
         found = boxes.get(phrase.span)
         box, score = (_box(found.box), f"{found.score:.3f}") if found else ("–", "–")
         _row(table, f"{phrase.span.start}–{phrase.span.end}", safe_text(phrase.text, 80), phrase.label, box, score)
+    return table
+
+
+def _box_table(shown: Shown) -> Table:
+    """Where each box comes from."""
+    table = _table("boxes", "source", "text", "box", "score", "clamped", "grounder")
+    for one in shown.boxes:
+        clamped, grounder = "yes" if one.clamped else "", safe_text(one.grounder, 80)
+        _row(table, one.source, safe_text(one.text, 80), _box(one.box), f"{one.score:.3f}", clamped, grounder)
     return table
 
 

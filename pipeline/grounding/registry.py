@@ -51,9 +51,9 @@ def _toy(config: GroundConfig) -> Grounder:
 
 
 def _onestage(config: GroundConfig) -> Grounder:
-    from pipeline.grounding import onestage_paper
+    from pipeline.grounding.onestage_paper import load
 
-    return onestage_paper.load(config)
+    return load(config)
 
 
 def _owlv2(config: GroundConfig) -> Grounder:

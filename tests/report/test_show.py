@@ -36,7 +36,7 @@ def shown(words=("tiny", "Ada", "Lovelace", "smiles"), tags=("O", "B-PER", "I-PE
     )
     grounded = (
         Grounded("post-1", "general", "person", None, Box(0, 0, 40, 40), 0.25, False, "g"),
-        Grounded("post-1", "phrase", words[0], Span(0, 3), Box(*BOX), 0.75, False, "g"),
+        Grounded("post-1", "phrase", words[0], Span(0, 3), Box(*BOX), 0.75, True, "owlv2@0123"),
     )
     regions = (
         Region("image", "", None, Box(0, 0, 160, 80), 1.0),
@@ -66,6 +66,8 @@ def test_a_terminal_shows_words_view_phrases_and_objects():
     assert "b.png  broken: cut" in text
     assert "toy parts" in text
     assert re.search(r"0–3 +tiny Ada Lovelace +NP +0: \(20, 10\)–\(100, 70\) +0\.750", text)
+    assert re.search(r"general +person +0: \(0, 0\)–\(40, 40\) +0\.250 +g", text)  # each box with where it comes from
+    assert re.search(r"phrase +tiny +0: \(20, 10\)–\(100, 70\) +0\.750 +yes +owlv2@0123", text)
     assert re.search(r"image +1 +4 +0: \(0, 0\)–\(160, 80\) +1\.000", text)
     assert re.search(r"phrase +tiny +1 +3 +0: \(20, 10\)", text)
     assert "\x1b" not in text  # no terminal, no colours, no picture
@@ -105,6 +107,8 @@ def test_a_page_of_one_post(tmp_path):
     page = (tmp_path / "post.html").read_text(encoding="utf-8")
     assert "20, 10 – 100, 70" in page
     assert re.search(r"<td>phrase</td><td><bdi>tiny</bdi></td><td class=\"num\">1</td><td class=\"num\">3</td>", page)
+    assert re.search(r"0\.750</td><td>yes</td><td><bdi>owlv2@0123</bdi></td></tr>", page)
+    assert re.search(r"0\.250</td><td></td><td><bdi>g</bdi></td></tr>", page)
     assert "Toy parts." in page
     assert "data:image/jpeg" in page
     assert "fallback split" in page
@@ -122,5 +126,5 @@ def test_a_redacted_page_keeps_names_and_pictures_to_itself(tmp_path):
     value = shown(("with", "@", "zebulon", "http://t.co/x"), None)
     show.write_html(value, tmp_path / "post.html", load_image=load, redact=True)
     page = (tmp_path / "post.html").read_text(encoding="utf-8")
-    for secret in ("zebulon", "t.co/", "data:image/jpeg", "a.png"):
+    for secret in ("zebulon", "t.co/", "data:image/jpeg", "a.png", "owlv2@"):  # the last stands beside phrases' texts
         assert secret not in page
