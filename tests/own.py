@@ -55,8 +55,9 @@ class Own:
         return self.call(str(program), *arguments)
 
     def call(self, *command: str) -> str:
-        options = {"cwd": self.root, "env": self.env, "capture_output": True, "text": True}
-        result = subprocess.run(command, timeout=self.patience_s, **options)
+        result = subprocess.run(
+            command, cwd=self.root, env=self.env, capture_output=True, text=True, timeout=self.patience_s
+        )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 
