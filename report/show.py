@@ -72,7 +72,10 @@ def write_html(shown: Shown, out: Path, *, load_image: Loader, redact: bool = Fa
 
 
 def to_terminal(shown: Shown, console: Console, *, load_image: Loader | None = None) -> None:
-    """Print the post: words with their labels, parse view, phrases, objects, and pictures where colours are there."""
+    """Print the post: words with their labels, parse view, phrases, objects, and pictures where colours are there.
+
+    Where NO_COLOR is set, rich prints no colour, and a picture would be a grey field: it is left out.
+    """
     post = shown.post
     console.print(Text(f"{safe_text(post.id)}  {post.split}  {post.n_words} words", "bold"))
     if shown.toy:
@@ -84,7 +87,7 @@ def to_terminal(shown: Shown, console: Console, *, load_image: Loader | None = N
             console.print(Text(f"  {text}"))
     for table in (_phrase_table(shown), _box_table(shown), _object_table(shown)):
         console.print(table)
-    if load_image is not None and console.color_system in ("256", "truecolor"):
+    if load_image is not None and console.color_system in ("256", "truecolor") and not console.no_color:
         for picture in _pictures(shown, load_image, min(PICTURE_COLUMNS, console.width - 2)):
             console.print(picture)
 

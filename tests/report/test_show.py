@@ -102,6 +102,14 @@ def test_a_picture_on_a_terminal_has_the_box_where_it_is():
     assert "▀" in printed(value, force_terminal=True, color_system="truecolor")
 
 
+def test_no_color_means_no_colour_and_no_picture(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = printed(shown(), force_terminal=True, color_system="truecolor")
+    assert "▀" not in text
+    assert not re.search(r"\x1b\[[0-9;]*(3[0-9]|4[0-9]|9[0-7])[0-9;]*m", text)
+    assert "tiny" in text
+
+
 def test_a_page_of_one_post(tmp_path):
     show.write_html(shown(toy=True), tmp_path / "post.html", load_image=load)
     page = (tmp_path / "post.html").read_text(encoding="utf-8")
