@@ -37,7 +37,9 @@ KNOWN: Mapping[str, Facts] = MappingProxyType(
         "xlm-roberta-base": Facts("MIT", 1130),
         "microsoft/deberta-v3-base": Facts("MIT", 374),
         "vinai/bertweet-base": Facts("MIT", 545),
+        "onestage": Facts("MIT"),  # of the toolkit's repository, which offers the weights
         "google/owlv2-base-patch16-ensemble": Facts("Apache-2.0", 624),
+        "google/owlv2-large-patch14-ensemble": Facts("Apache-2.0", 1750),
         "IDEA-Research/grounding-dino-tiny": Facts("Apache-2.0", 690),
         "IDEA-Research/grounding-dino-base": Facts("Apache-2.0", 935),
         "benepar_en3": Facts("MIT"),

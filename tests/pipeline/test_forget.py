@@ -58,6 +58,16 @@ def test_nothing_of_it_is_left_and_nobody_else_computes(one, tmp_path):
     assert (parts.grounder.calls, parts.net.shapes) == ([], [])
 
 
+def test_rows_that_were_read_together_are_named(tmp_path):
+    parts = Parts()
+    parts.grounder.merges = True
+    one = run_stages(made(tmp_path / "images", four_posts(tmp_path / "images"), parts), tmp_path / "store")
+    for post_id in "abc":
+        assert used(one, post_id, tmp_path / "store") <= named(one, post_id, tmp_path / "store")
+    apart = replace(one, build=Parts().chain)
+    assert not used(one, "b", tmp_path / "store") <= named(apart, "b", tmp_path / "store")
+
+
 def test_rows_of_other_caps_and_kinds_of_phrases_are_named_too(tmp_path):
     wide = Parts(regions=NET.model_copy(update={"store_dtype": "float16", "grid": True}))
     one = made(tmp_path / "images", four_posts(tmp_path / "images"), wide)

@@ -2,17 +2,27 @@
 
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
+import transformers
 from PIL import Image
 from transformers import AutoTokenizer, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2ImageProcessorPil
 from transformers.models.owlv2.processing_owlv2 import Owlv2Processor
 
+from cache import tables
+from cache.codecs import open_shard, producer_of
+from cache.keys import digest_file
+from cache.shelf import shelves
+from pipeline.engine import Tally
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found, ground_images
 from pipeline.grounding.owlv2 import N_QUERIES, Owlv2Grounder
 from pipeline.grounding.registry import build_grounder
+from pipeline.stages import ground
+from tests.pipeline.drawn import LABELS, phrases, picture, post
 from tests.pipeline.grounding.checkpoints import noise, owlv2
+from vision.boxes import clip
 
 TEXTS = ["a dog", "the red cat", "", "person", "Ünïcode, too!"]
 IMAGES = [noise(90, 60), noise(40, 100, 1), noise(64, 64, 2), noise(200, 130, 3)]
@@ -143,3 +153,38 @@ def test_identities_follow_weights_and_settings(owl: Path, tmp_path: Path) -> No
     other = build(owlv2(tmp_path / "other", seed=1)).identity
     assert other["weights"] != identity["weights"]
     assert other["files"] == identity["files"]
+
+
+def test_through_the_stage_every_box_says_where_it_comes_from(owl: Path, tmp_path: Path) -> None:
+    posts = [post("a", picture(tmp_path / "images", "1.png", 90, 60)), post("b")]
+    tables.write_posts(tmp_path / "posts.parquet", posts, LABELS, {})
+    tables.write_phrases(tmp_path / "phrases.parquet", [phrases("a", (0, 3))], {})
+    config = GroundConfig(grounder="owlv2", weights=str(owl), revision="main")
+
+    def run() -> Tally:
+        files = [tmp_path / name for name in ("posts.parquet", "phrases.parquet", "images", "boxes.parquet", "store")]
+        return ground.run(config, *files)
+
+    assert run() == Tally("ground", 3, 3)
+    found, meta = tables.read_boxes(tmp_path / "boxes.parquet")
+    digest = digest_file(owl / "model.safetensors")
+    assert [(one.text, one.grounder) for one in found] == [
+        (text, f"owlv2@{digest[:12]}") for text in ("person", "place", "a tiny dog")
+    ]
+    image = PIL.Image.open(tmp_path / "images" / "1.png").convert("RGB")
+    for one in found:
+        expected = direct(owl, image, one.text)
+        assert (one.box, one.clamped) == clip(expected.xyxy, 90, 60, 0)
+        assert one.score == pytest.approx(expected.score, abs=1e-4)
+    told = meta["ground"]
+    assert (told["identity"]["weights"], told["config"]["revision"], told["config"]["weights"]) == (
+        digest,
+        "main",
+        owl.name,
+    )
+    assert (meta["n_cut"], meta["n_too_long"]) == (0, 0)
+    assert "transformers" not in str(meta)  # an out is the same under every release that gives the same boxes
+    (shelf,) = shelves(tmp_path / "store")
+    with open_shard(shelf, next(iter(shelf.names()))) as shard:
+        assert producer_of(shard.note)["transformers"] == transformers.__version__
+    assert run() == Tally("ground", 3, 0)
