@@ -14,8 +14,10 @@ import pyarrow as pa
 import pytest
 
 from cache.packs import Objects, PackMeta, write_pack
+from cache.remotes import pull, push
+from cache.rewrite import compact, forget
 from cache.store import Store
-from cache.upkeep import verify
+from cache.upkeep import drop, stats, verify
 from schema.errors import MissingKeys, StoreError
 from schema.records import Region
 from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, same, shard_paths
@@ -140,7 +142,7 @@ def test_every_flipped_byte_of_a_shard_is_found_and_never_read(
     names = fill(folder, range(12), schema=schema)
     (path,) = shard_paths(folder)
     good, rng = path.read_bytes(), np.random.default_rng(1)
-    for at in [0, len(good) - 1, *rng.integers(0, len(good), 150).tolist()]:
+    for at in [0, len(good) - 1, *rng.integers(0, len(good), 298).tolist()]:
         for look in (lambda: assert_right_or_missing(folder, names, schema, value), lambda: found_by_verify(path)):
             path.write_bytes(good)
             flip(path, at, int(rng.integers(8)))
@@ -246,7 +248,7 @@ def as_user(uid: int, gid: int, work: Callable[[], object]) -> int:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-        os.umask(0o022)
+        os.umask(0o077)  # a user who shares nothing by default
         work()
 
     return wait(in_child(run))
@@ -278,6 +280,48 @@ def test_two_users_of_a_group_share_a_store(folder: Path) -> None:
 
     assert as_user(5002, 4242, quarantines) == 0
     assert as_user(5001, 4242, lambda: verify(team).clean or os._exit(3)) == 0
+
+    def keeps_house() -> None:
+        """What one made, the other may join, forget and drop."""
+        assert compact(team).n_before > 1
+        assert forget(team, [key_of(0)]).n_rows == 1
+        assert len(drop(team, {"producer": "test"}).paths) == 1
+        assert set(stats(team)[0].rows) == {"unnamed"}, "the rows that were computed again stay"
+
+    assert as_user(5002, 4242, keeps_house) == 0
+
+
+@needs_root
+def test_two_users_of_a_group_push_to_one_folder_and_pull(folder: Path) -> None:
+    folder.chmod(0o755)
+    team = folder / "team"
+    team.mkdir()
+    os.chown(team, 0, 4242)
+    team.chmod(0o2770)
+    for uid, indexes in ((5001, range(20)), (5002, range(10, 30))):
+        own = folder / str(uid)
+        own.mkdir()
+        os.chown(own, uid, 4242)
+
+        def share(own: Path = own, indexes: range = indexes) -> None:
+            fill(own / "regions", indexes)
+            assert push(own, team).n_shards == 1
+
+        assert as_user(uid, 4242, share) == 0
+
+    def pulls() -> None:
+        assert pull(folder / "5001", team).n_shards == 1
+        names = [key_of(index) for index in range(30)]
+        with Store.open(folder / "5001" / "regions") as store:
+            assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
+
+    assert as_user(5001, 4242, pulls) == 0
+
+    def is_refused() -> None:
+        with pytest.raises(StoreError, match="taken|cannot|no shard"):
+            pull(folder / "5001", team)
+
+    assert as_user(5003, 4243, is_refused) == 0
 
 
 @needs_root
