@@ -6,30 +6,30 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from commands import tell
-from commands.console import Examples, json_option, params_option, print_json, print_table
+from commands.console import GOES_ON, Examples, json_option, params_option, print_json, print_table
 from commands.tell import UNITS, size, some
 from schema.errors import StoreError
 
-store_option = click.option(
-    "--store",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The store's folder.  [default: $FMIT_STORE, else .fmit/store in the project]",
-)
-
-
-def on_a_store(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that every command here has."""
-    return store_option(params_option(json_option(command)))
-
-
+Command = Callable[..., None]
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would go.")
+
+
+def on_a_store(command: Command, *, there: bool = True) -> Command:
+    """The options that every command here has; a store that is named must be `there`."""
+    store = click.option(
+        "--store",
+        "folder",
+        type=click.Path(path_type=Path, file_okay=False, exists=there),
+        help="The store's folder.  [default: $FMIT_STORE, else .fmit/store in the project]",
+    )
+    return store(params_option(json_option(command)))
 
 
 class Bytes(click.ParamType):
@@ -164,7 +164,7 @@ def drop(
     tell.removed("drop", removed, dry_run, as_json)
 
 
-@cache.command("push", cls=Examples, example="fmit cache push team-store")
+@cache.command("push", cls=Examples, example="fmit cache push team-store", after=GOES_ON)
 @click.argument("url")
 @on_a_store
 def push(url: str, folder: Path | None, params_path: Path, as_json: bool) -> None:
@@ -181,10 +181,10 @@ def push(url: str, folder: Path | None, params_path: Path, as_json: bool) -> Non
     )
 
 
-@cache.command("pull", cls=Examples, example="fmit cache pull team-store --for smoke:dev")
+@cache.command("pull", cls=Examples, example="fmit cache pull team-store --for smoke:dev", after=GOES_ON)
 @click.argument("url")
 @click.option("--for", "whose", metavar="DATASET[:SPLIT][:N]", help="Only what these posts need; N: first of a split.")
-@on_a_store
+@partial(on_a_store, there=False)
 def pull(url: str, whose: str | None, folder: Path | None, params_path: Path, as_json: bool) -> None:
     """Fetch the shards that are lacking here from URL; with --for, only those with rows that a dataset's posts need.
 

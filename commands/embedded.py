@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from commands.console import Examples, json_option, note, print_json, print_record, progress
+from commands.console import GOES_ON, Examples, json_option, note, print_json, print_record, progress
 
 treebank_argument = click.argument("treebank", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 out_option = click.option("--out", type=click.Path(path_type=Path), help="[default: embedded/weights]")
@@ -17,7 +17,12 @@ def embedded() -> None:
     """Train and measure the small parts that ship."""
 
 
-@embedded.command("train-parser", cls=Examples, example="fmit embedded train-parser gum.ptb --out parser.safetensors")
+@embedded.command(
+    "train-parser",
+    cls=Examples,
+    example="fmit embedded train-parser gum.ptb --out parser.safetensors",
+    after=GOES_ON,
+)
 @treebank_argument
 @click.option("--out", type=click.Path(path_type=Path), help="[default: the embedded parser's file]")
 def train_parser(treebank: Path, out: Path | None) -> None:
@@ -47,7 +52,7 @@ def score_parser(treebank: Path, as_json: bool) -> None:
     click.echo(f"noun phrases: P {found.precision:.4f} R {found.recall:.4f} F1 {found.f1:.4f}, on edited text")
 
 
-@embedded.command("train-toys", cls=Examples, example="fmit embedded train-toys --out /tmp/toys")
+@embedded.command("train-toys", cls=Examples, example="fmit embedded train-toys --out /tmp/toys", after=GOES_ON)
 @out_option
 def train_toys(out: Path | None) -> None:
     """Train the toy ResNet and the toy grounder on drawn scenes (about 45 minutes); interrupted, they go on."""
