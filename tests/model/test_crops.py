@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from cache.packs import Pack, PackMeta
 from cache.tables import read_posts
 from model import evaluate, train
+from model.batch import Batch
 from model.config import TrainConfig
 from model.crops import Crop, CropReader, attach, crop_of
 from model.predict import Run
@@ -21,6 +22,7 @@ from model.tagger import Tagger
 from schema.errors import ConfigError, ImageError, PackError, WeightsError
 from schema.records import Box
 from tests.model.pictured import first_convolution, write_pictured
+from tests.model.test_fit import NoWaiting
 from tests.model.tiny import tiny_config
 from vision import images
 from vision.crops import Transform, crop_tensor
@@ -179,11 +181,23 @@ def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkey
     assert untouched.pictures is None
 
 
+def test_the_pass_over_crops_looks_at_no_value(encoder: Path, data: Data) -> None:
+    """Else a GPU's queue would run dry between network and lattice."""
+    tagger, meta = Tagger(), Pack.open(data[1]).meta
+    attach(tagger, settings(encoder, {}), meta, trained=False)
+    pixels, index = torch.zeros(6, 3, 16, 16, dtype=torch.uint8), torch.tensor([[0, 5, 2], [1, -1, -1]])
+    mask, spans = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 3, 2, dtype=torch.int64)
+    batch = Batch((0, 1), {}, mask, torch.zeros(2, 3, 0), spans, index >= 0, crops=pixels, crop_index=index)
+    with NoWaiting():
+        objects = tagger.with_features(batch).objects
+        objects.sum().backward()
+    assert objects.shape == (2, 3, 8)
+    assert not objects[1, 1:].any()
+
+
 def test_a_batch_without_any_crop_is_zeros(encoder: Path, data: Data) -> None:
     tagger = Tagger()
     attach(tagger, settings(encoder, {}), Pack.open(data[1]).meta, trained=True)
-    from model.batch import Batch
-
     mask, none = torch.ones(1, 3, dtype=torch.bool), np.zeros((1, 2, 0), np.float32)
     pixels, index = torch.zeros(0, 3, 16, 16, dtype=torch.uint8), torch.full((1, 2), -1)
     spans, real = torch.ones(1, 2, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)
