@@ -117,21 +117,22 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     rows = [json.loads(line) for line in posts.read_text(encoding="utf-8").splitlines()]
+    with tempfile.TemporaryDirectory() as folder:
+        one = Path(folder) / "one.jsonl"
+        one.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+        call = ["predict", str(one), "--run", str(run), "--images", str(images), "--device", "cpu"]
+        start = cold([sys.executable, "-m", "cli", *call, *(["--allow-toy"] if allow_toy else [])])
     model = fmit.load(run, device="cpu", allow_toy=allow_toy)
     found: dict[str, Any] = {
         "schema_version": 1,
         "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
         "versions": versions(),
         "run": run.name,
+        "cold": start,
         "warm": warm(model, rows[:n_warm], images),
     }
     if n_stream:
         found["stream"] = stream(model, rows, images, n_stream)
-    with tempfile.TemporaryDirectory() as folder:
-        one = Path(folder) / "one.jsonl"
-        one.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
-        call = ["predict", str(one), "--run", str(run), "--images", str(images), "--device", "cpu"]
-        found["cold"] = cold([sys.executable, "-m", "cli", *call, *(["--allow-toy"] if allow_toy else [])])
     atomic.write_json(out, found)
     click.echo(json.dumps(found, indent=1))
 

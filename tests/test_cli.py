@@ -1,5 +1,6 @@
 """The command line as people use it: help, examples, errors, exit codes."""
 
+import functools
 import json
 import os
 import re
@@ -84,6 +85,26 @@ def test_drawing_is_an_example_too(home, monkeypatch, tmp_path):
     result = CliRunner().invoke(cli.main, ["draw", "smoke"])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("draw smoke: 80 posts")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(LONG))
+def test_each_long_example_runs_with_less_work(name, tmp_path, monkeypatch):
+    from embedded import parser, toys
+
+    monkeypatch.chdir(tmp_path)
+    trees = (f"(ROOT (S (NP (DT The) (NN w{k % 40})) (VP (VBZ sits)) (. .)))" for k in range(400))
+    (tmp_path / "gum.ptb").write_text("\n".join(trees) + "\n")
+    monkeypatch.setattr(parser, "Recipe", functools.partial(parser.Recipe, epochs=1))
+    for training in ("train_resnet", "train_grounder"):
+        less = functools.partial(getattr(toys, training), n_scenes=32, n_steps=2)
+        monkeypatch.setattr(toys, training, less)
+    example = NAMED[name].example.replace("/tmp/toys", str(tmp_path / "toys"))
+    result = CliRunner().invoke(cli.main, shlex.split(example)[1:])
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.rglob("*.safetensors") if ".fmit" not in path.parts) == (
+        ["parser.safetensors"] if name.endswith("parser") else ["toy-onestage.safetensors", "toy-resnet.safetensors"]
+    )
 
 
 def test_an_error_of_ours_is_one_message_and_exit_code_1(tmp_path, monkeypatch):
