@@ -47,11 +47,14 @@ def test_learns_from_a_batch(encoder: Path, name: str) -> None:
         ("fmit-no-ebd", {"ebd": "off"}),
         ("fmit-shuffled", {"control": "shuffled"}),
         ("bert-crf", {"objects": "none"}),
+        ("bert", {"objects": "none"}),
+        ("umt", {"objects": "grid", "ebd_weight": 0.5}),
+        ("umgf", {"objects": "grounded", "layers": 2}),
         ("vg-att", {**BILSTM, "objects": "grid"}),
     ],
 )
 def test_changes_the_section(name: str, changes: dict[str, object]) -> None:
-    config = tiny_config(Path("none"), layers=2)
+    config = tiny_config(Path("none"), layers=4)
     assert approach(name).configure(config) == config.model_copy(update=changes)
 
 
