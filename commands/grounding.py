@@ -25,10 +25,11 @@ folder = click.Path(path_type=Path, file_okay=False)
 @click.option("--min-score", type=float, help="Boxes that the grounder gives less count as none.")
 @json_option
 def grounding(run: Path, gold: Path, split: str | None, min_score: float | None, as_json: bool) -> None:
-    """Score a run's entities with their boxes: words, type, and IoU >= 0.5 with a gold box.
+    """Score a run's entities together with their boxes.
 
-    Gold boxes are read as Twitter-GMNER has them: an XML file a picture, an object a box, named by the entity's words.
-    A box is the grounder's choice for the noun phrase around an entity, no evidence that the tagger used it.
+    An entity is right with its words, its type, and a box of IoU >= 0.5 with a gold box. Gold boxes are read as
+    Twitter-GMNER has them: an XML file a picture, an object a box, named by the entity's words. A box is the grounder's
+    choice for the noun phrase around an entity, no evidence that the tagger used it.
     """
     from commands.console import print_json, print_table
     from report.grounded import SCORES, score

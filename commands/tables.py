@@ -57,10 +57,10 @@ def tables(
     device: str,
     params_path: Path,
 ) -> None:
-    """Train every approach on every dataset and seed, and set the paper's figures beside ours.
+    """Train every approach, and set the paper's figures beside ours.
 
-    Runs that are there for today's settings, posts and features are kept, interrupted ones go on. Writes Markdown, CSV
-    and a page with all tables and figures; rows without runs say so.
+    On every dataset and seed of the settings. Runs that are there for today's settings, posts and features are kept,
+    interrupted ones go on. Writes Markdown, CSV and a page with all tables and figures; rows without runs say so.
     """
     from commands.study import Study
 

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pages
+import project
 from cache import tables
 from tests import own
 
@@ -97,9 +98,12 @@ def test_training_into_a_place_that_cannot_be_written_fails_before_it_begins(fmi
     )
 
 
-def test_training_tells_machines_the_run_and_its_dev_scores(fmit, tmp_path):
-    result = fmit("train", "--dataset", "own", "--approach", "bert-crf", "--out", tmp_path / "run", "--json", "-q")
-    assert result.stderr == ""
+def test_training_tells_machines_the_run_and_people_what_is_odd_about_the_data(fmit, tmp_path, monkeypatch):
+    odd = {"data": {"warning": "no known variant of twitter2015 has these files"}}
+    monkeypatch.setattr(project, "run_config", lambda run, read=project.run_config: read(run) | odd)
+    result = fmit("train", "--dataset", "own", "--approach", "bert-crf", "--out", tmp_path / "run", "--json")
+    assert [line.split()[0] for line in result.stderr.splitlines()] == ["epoch", "warning:"]
+    assert result.stderr.endswith("warning: no known variant of twitter2015 has these files\n")
     found = json.loads(result.stdout)
     assert found["run"] == str(tmp_path / "run")
     assert found["dev"] == json.loads((tmp_path / "run/model/config.json").read_text())["dev"]
