@@ -121,7 +121,7 @@ def load(name: str) -> BeneparParser:
         raise WeightsError(
             f"no benepar model {name!r}",
             found="neither a path nor among NLTK's data",
-            todo=f"give its folder as model, or fetch it: python -c \"import benepar; benepar.download('{name}')\"",
+            todo=f"give its folder as model, or: fmit models fetch {name} (with --from FOLDER where it is unpacked)",
         ) from None
     return BeneparParser(load_chart_parser(path), digest(path))
 

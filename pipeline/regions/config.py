@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cache import weights
 from pipeline.engine import Engine
 from schema.config import Config
-from vision.resnet import Dtype, FeatureNet, Variant, build_resnet
+from vision.resnet import DIM, Dtype, FeatureNet, Variant, build_resnet
 
 EMBEDDED = "embedded"
+ENUM = "IMAGENET1K_"  # how torchvision's names of weights begin
 BATCH = {"cpu": 16, "cuda": 256}  # crops: beyond them a forward pass of ResNet-152 gains nothing
+
+
+def published(net: str) -> Sequence[Any]:
+    """Torchvision's weights enums of a ResNet, of any other name none."""
+    from torchvision.models import get_model_weights
+
+    return tuple(get_model_weights(net)) if net in DIM else ()
 
 
 class RegionsConfig(Config):
     """Parameters of the regions stage. Those from `batch` on change no number beyond a row's last bits."""
 
     net: Literal["toy-resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "toy-resnet"
-    weights: str = EMBEDDED  # "embedded", or the path of a file in torchvision's format
+    weights: str = EMBEDDED  # "embedded", the path of a file in torchvision's format, or IMAGENET1K_V1, IMAGENET1K_V2
     digest: str = ""  # sha256 that the weights must have, "" for no check
     weights_variant: Variant = "v1"  # torchvision's: decides the sizes below where they are not given
     crop_px: int | None = Field(default=None, ge=1)  # side of the network's input
@@ -37,6 +47,23 @@ class RegionsConfig(Config):
     actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
     device: str = "auto"  # auto: a GPU if there is one
     allow_toy: bool = False  # let a net trained on drawings see other pictures; results are marked
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_torchvisions_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """An enum of torchvision's becomes its file's name and its variant; its files must not go with another one."""
+        name, net = str(values.get("weights", "")), str(values.get("net", ""))
+        if not name.startswith(ENUM) and not name.startswith(f"{net}-"):
+            return values
+        files = {one.name: one.url.rsplit("/", 1)[-1] for one in published(net)}
+        if name.startswith(ENUM):
+            if name not in files:
+                raise ValueError(f"torchvision has no {name} of {net}, but {', '.join(files) or 'none'}")
+            return {**values, "weights": files[name], "weights_variant": name[-2:].lower()}
+        wanted = {file: one[-2:].lower() for one, file in files.items()}.get(Path(name).name)
+        if wanted and wanted != values.get("weights_variant", "v1"):
+            raise ValueError(f"{name} are torchvision's weights {wanted}: set weights_variant: {wanted}")
+        return values
 
     def torch_device(self) -> str:
         import torch

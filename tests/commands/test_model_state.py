@@ -1,9 +1,11 @@
+import json
 import socket
 
 import pytest
 
 from cache import keys
 from commands import model_state
+from commands.fetching import fetch
 from commands.model_state import look
 from commands.named_models import Model
 
@@ -42,6 +44,36 @@ def test_a_folder_of_ones_own_is_an_encoder(tmp_path):
     found = look(model)
     assert found.state == "damaged"
     assert "cannot be read" in found.why
+
+
+def test_several_files_of_weights_have_one_digest(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    for name in names:
+        (tmp_path / name).write_bytes((8).to_bytes(8, "little") + b"{}      ")
+    index = {"weight_map": dict(zip("ab", names, strict=True))}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    wanted = keys.key("model-folder", files={name: keys.digest_file(tmp_path / name) for name in names})
+    found = look(Model(str(tmp_path), "grounder", "hub", (), wanted))
+    assert (found.state, found.digest, found.pinned) == ("present", wanted, True)
+    (tmp_path / names[1]).write_bytes(b"other")
+    assert look(Model(str(tmp_path), "grounder", "hub", (), wanted)).why.endswith(f"expected {wanted}")
+    (tmp_path / names[1]).unlink()
+    assert look(Model(str(tmp_path), "grounder", "hub", ())).why == "the model's weights cannot be read"
+
+
+def test_converted_weights_are_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FMIT_MODELS", str(tmp_path / "models"))
+    missing = look(Model("onestage", "grounder", "converted", ()))
+    assert (missing.state, missing.why) == ("missing", "no such folder")
+    assert "fmit models convert onestage" in missing.fetched_by
+    offer = tmp_path / "offer" / "onestage"
+    offer.mkdir(parents=True)
+    (offer / "model.safetensors").write_bytes(b"w")
+    fetch(missing, tmp_path / "offer")
+    found = look(Model("onestage", "grounder", "converted", ()))
+    assert (found.state, found.where) == ("present", str(tmp_path / "models" / "onestage"))
+    assert look(Model("onestage", "grounder", "converted", (), "0" * 64)).state == "damaged"
 
 
 def test_a_server_is_asked_whether_it_answers():

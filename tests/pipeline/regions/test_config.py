@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_every_field_is_read():
     files = [*(ROOT / "pipeline" / "regions").glob("*.py"), ROOT / "pipeline" / "stages" / "regions.py"]
+    files += [ROOT / "pipeline" / "ray_engine.py"]
     source = "".join(path.read_text(encoding="utf-8") for path in files)
     assert [name for name in RegionsConfig.model_fields if not re.search(rf"(config|self)\.{name}\b", source)] == []
 
@@ -27,6 +28,20 @@ def test_unknown_and_wrong_parameters():
     with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: Input should be 'toy-resnet', 'resnet18'"):
         RegionsConfig.from_section({"net": "vgg"}, "data.d.regions", PRESETS)
     assert RegionsConfig.from_section({"preset": "paper", "crop_px": 192}, "x", PRESETS).net == "resnet152"
+
+
+def test_torchvisions_names_are_files_with_their_variant():
+    first = RegionsConfig(net="resnet152", weights="IMAGENET1K_V1")
+    assert first == PRESETS["paper"]
+    second = RegionsConfig.from_section({"preset": "paper", "weights": "IMAGENET1K_V2"}, "x", PRESETS)
+    assert (second.weights, second.weights_variant) == ("resnet152-f82ba261.pth", "v2")
+    with pytest.raises(ConfigError, match="torchvision has no IMAGENET1K_V2 of resnet18, but IMAGENET1K_V1"):
+        RegionsConfig.from_section({"net": "resnet18", "weights": "IMAGENET1K_V2"}, "x", PRESETS)
+    with pytest.raises(
+        ConfigError, match=r"resnet152-f82ba261\.pth are torchvision's weights v2: set weights_variant: v2"
+    ):
+        RegionsConfig.from_section({"net": "resnet152", "weights": "resnet152-f82ba261.pth"}, "x", PRESETS)
+    assert RegionsConfig(net="resnet50", weights="resnet50-of-mine.pth").weights_variant == "v1"
 
 
 def test_batch_and_device(monkeypatch):
