@@ -7,6 +7,8 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 
 import cli
+from commands.model_state import look
+from commands.named_models import Model
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import build_grounder
 from tests.pipeline.grounding import released
@@ -28,7 +30,9 @@ def test_what_is_converted_is_found_by_the_setting_alone(tmp_path: Path) -> None
     result = fmit(file, "--words", words, "--size-px", 64)
     assert result.exit_code == 0, result.output
     assert result.stdout == "converted flickr_best.pth.tar: .fmit/models/onestage (lstm, anchors of flickr)\n"
-    assert build_grounder(GroundConfig(grounder="onestage")).identity["name"] == "onestage"
+    seen = look(Model("onestage", "grounder", "converted", ()))
+    pinned = GroundConfig(grounder="onestage", digest=seen.digest)  # as `fmit models verify` prints it
+    assert (seen.state, build_grounder(pinned).identity["weights"]) == ("present", seen.digest)
     assert fmit(file, "mine", "--words", words, "--trained-on", "referit").stdout.endswith(
         "mine (lstm, anchors of referit)\n"
     )

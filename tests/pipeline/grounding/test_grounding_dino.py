@@ -150,6 +150,14 @@ def test_a_gpu_s_full_passes_agree(dino: Path) -> None:
         same(row, expected)
 
 
+def test_a_dtype_is_named_and_used(dino: Path) -> None:
+    half = build(dino, dtype="float16")
+    assert half.identity["dtype"] == "float16"
+    exact, rough = (ground_images(one, IMAGES[:1], [TEXTS])[0] for one in (build(dino), half))
+    assert rough != exact
+    assert [one.score for one in rough] == pytest.approx([one.score for one in exact], abs=0.02)
+
+
 def test_pictures_of_extreme_shapes(dino: Path) -> None:
     grounder = build(dino)
     wide, tall = Image.new("RGB", (20_000, 1), (200, 10, 10)), Image.new("RGB", (3, 900))
