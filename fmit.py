@@ -18,7 +18,7 @@ from project import Project
 
 if TYPE_CHECKING:
     from model.predict import Prediction, Run
-    from pipeline.chain import Chain
+    from pipeline.chain import Chain, GridChain
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress
     from schema.records import Post
@@ -36,14 +36,15 @@ class Model:
         self.run, self.allow_toy = run, allow_toy
 
     @cached_property
-    def chain(self) -> Chain | None:
-        """Parser, grounder and network of the run's pack; None for a run on text alone."""
-        from pipeline.chain import build_chain
+    def chain(self) -> Chain | GridChain | None:
+        """Parser, grounder and network of the run's pack, the network alone for a grid; None for text alone."""
+        from pipeline.chain import build_chain, build_grid_chain
 
         info = self.run.info
         if info.pack is None or info.config.objects == "none":
             return None
-        return build_chain(info.pack.provenance, allow_toy=self.allow_toy, batch=CHUNK_CROPS)
+        build = build_grid_chain if info.config.objects == "grid" else build_chain
+        return build(info.pack.provenance, allow_toy=self.allow_toy, batch=CHUNK_CROPS)
 
     def predict(
         self, posts: Iterable[Post | Mapping[str, Any] | str], images: Path | str | None = None

@@ -12,8 +12,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,8 +32,9 @@ from cache.buckets import (
 )
 from cache.spool import Spool
 from schema.errors import PackError
+from schema.records import Post
 
-__all__ = ["Objects", "Pack", "PackMeta", "write_pack"]
+__all__ = ["Objects", "Pack", "PackMeta", "cells_of", "write_pack"]
 
 VERSION = 1
 META = "meta.json"
@@ -62,6 +63,17 @@ class PackMeta:
                 found=f"{self.dtype}, dim {self.dim}, n_buckets {self.n_buckets}",
             )
         object.__setattr__(self, "general_words", tuple(self.general_words))
+
+
+def cells_of(post: Post, read: Callable[[str], Objects], dim: int, dtype: str) -> Objects:
+    """The grid cells of a post's pictures, which `read` gives by digest; none for a post without a picture."""
+    features, regions = [np.zeros((0, dim), dtype)], []
+    for index, image in enumerate(post.images):
+        if image.ok:
+            cells = read(image.digest)
+            features.append(cells.features)
+            regions += [replace(one, box=one.box and replace(one.box, image_index=index)) for one in cells.regions]
+    return Objects(np.concatenate(features), tuple(regions))
 
 
 def write_pack(

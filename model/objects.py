@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cache.packs import Objects, Pack
+from cache.packs import Objects, Pack, cells_of
 from model.config import TrainConfig
 from model.lattice import object_span
 from schema.errors import PackError
@@ -45,14 +45,7 @@ class FromGrid:
     pack: Pack
 
     def __call__(self, post: Post) -> Objects:
-        features = [np.zeros((0, self.pack.meta.dim), self.pack.meta.dtype)]
-        regions: list[Region] = []
-        for index, image in enumerate(post.images):
-            if image.ok:
-                cells = self.pack.read(image.digest)
-                features.append(cells.features)
-                regions += [replace(one, box=one.box and replace(one.box, image_index=index)) for one in cells.regions]
-        return Objects(np.concatenate(features), tuple(regions))
+        return cells_of(post, self.pack.read, self.pack.meta.dim, self.pack.meta.dtype)
 
 
 @dataclass(frozen=True)

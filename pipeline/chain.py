@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.packs import Objects
+from cache.packs import Objects, cells_of
 from pipeline.engine import Rows
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.extract import ground_posts
@@ -19,6 +19,7 @@ from pipeline.phrases.parser import Parser
 from pipeline.phrases.registry import build_parser
 from pipeline.regions.config import RegionsConfig, build_net
 from pipeline.regions.extract import extract_objects
+from pipeline.regions.grid import DTYPE, extract_grids
 from schema.errors import PackError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Post
@@ -51,6 +52,30 @@ class Chain:
         return [objects for _, objects in found]
 
 
+@dataclass(frozen=True)
+class GridChain:
+    """The network as it was when a pack's grid was made: a post's objects are the cells of its pictures."""
+
+    regions: RegionsConfig
+    net: FeatureNet
+
+    def objects(self, posts: Sequence[Post], labels: LabelSet, images: Path) -> list[Objects]:
+        """The cells of each post, in order; `labels` are of no consequence here."""
+        cells = dict(extract_grids(posts, self.regions, self.net, images)[0])
+        return [cells_of(post, cells.__getitem__, self.net.dim, DTYPE) for post in posts]
+
+
+def build_grid_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> GridChain:
+    """The network that the provenance of a pack's grid names; arguments and errors as of `build_chain`."""
+    if "regions" not in provenance:
+        todo = "give predict a pack with the posts' features instead of pictures"
+        raise PackError("the run's features were not made by these stages", found="no regions", todo=todo)
+    regions = _regions(provenance, allow_toy, batch)
+    net = build_net(regions)
+    _check("regions", net.for_grid().identity, provenance)
+    return GridChain(regions, net)
+
+
 def build_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> Chain:
     """The parts that a pack's provenance names.
 
@@ -63,19 +88,27 @@ def build_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch
         raise PackError("the run's features were not made by these stages", found=f"no {', '.join(lost)}", todo=todo)
     phrases = PhrasesConfig.checked(provenance["phrases"]["config"], "phrases")
     ground = GroundConfig.checked({**provenance["ground"]["config"], "allow_toy": allow_toy}, "ground")
-    values = {**provenance["regions"]["config"], "allow_toy": allow_toy, "batch": batch}
-    regions = RegionsConfig.checked(values, "regions")
+    regions = _regions(provenance, allow_toy, batch)
     chain = Chain(phrases, ground, regions, build_parser(phrases), build_grounder(ground), build_net(regions))
     identities = (chain.parser.identity, chain.grounder.identity, chain.net.identity)
     for name, found in zip(STAGES, identities, strict=True):
-        wanted = provenance[name]["identity"]
-        if dict(found) != dict(wanted):
-            raise WeightsError(
-                f"the {name} part is not the one that the run was trained with",
-                found=_difference(found, wanted),
-                todo="use the same weights and version, or train again on a pack of today's",
-            )
+        _check(name, found, provenance)
     return chain
+
+
+def _regions(provenance: Mapping[str, Any], allow_toy: bool, batch: int | None) -> RegionsConfig:
+    values = {**provenance["regions"]["config"], "allow_toy": allow_toy, "batch": batch}
+    return RegionsConfig.checked(values, "regions")
+
+
+def _check(name: str, found: Mapping[str, str], provenance: Mapping[str, Any]) -> None:
+    wanted = provenance[name]["identity"]
+    if dict(found) != dict(wanted):
+        raise WeightsError(
+            f"the {name} part is not the one that the run was trained with",
+            found=_difference(found, wanted),
+            todo="use the same weights and version, or train again on a pack of today's",
+        )
 
 
 def _difference(found: Mapping[str, str], wanted: Mapping[str, str]) -> str:

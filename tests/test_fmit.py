@@ -83,3 +83,20 @@ def test_a_wrong_folder_of_pictures_is_no_silence(trained, model, tmp_path):
             list(call(tmp_path / "nowhere"))
     (found,) = model.predict([{"text": "hi", "images": ["a.png"]}], images=tmp_path)
     assert [image.state for image in found.post.images] == ["missing"]
+
+
+def test_a_run_on_the_grid_predicts_raw_posts(trained, tmp_path):
+    from cache import tables
+    from tests.pipeline.test_chain import with_grid
+
+    pack = with_grid(trained, tmp_path)
+    list(trained.train("own", "fmit-no-obj", 0, pack=pack.folder, out=tmp_path / "run", device="cpu"))
+    model = fmit.load(tmp_path / "run", device="cpu")
+    posts = [post for post in tables.read_posts(trained.out("own", "posts.parquet")).posts if post.split == "dev"]
+    before = model.run.predict_pack(posts, pack.grid)
+    for new, old in zip(model.predict(posts, trained.images("own")), before, strict=True):
+        assert (new.tags, new.objects) == (old.tags, old.objects)
+        assert [one.confidence for one in new.entities] == pytest.approx(
+            [one.confidence for one in old.entities], abs=1e-3
+        )
+        assert len(new.objects) == 49 * sum(image.ok for image in new.post.images)

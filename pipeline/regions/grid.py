@@ -16,6 +16,7 @@ from pipeline import engine
 from pipeline.engine import Memory, Progress, Rows, Tally
 from pipeline.regions.config import RegionsConfig
 from pipeline.regions.extract import Crop, compute_rows, net_key, row_key
+from pipeline.undrawn import refuse_undrawn
 from schema.records import Box, Image, Post, Region
 from vision.boxes import clip
 from vision.crops import Transform
@@ -34,8 +35,11 @@ def extract_grids(
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
     """(digest, objects) of every distinct ok picture: features float16 [R * R, D], cells row by row.
 
-    `net` computes crops; it says itself how it sees a whole picture's grid.
+    `net` computes crops; it says itself how it sees a whole picture's grid. Raises ToyError and ImageError as
+    `extract_objects` does.
     """
+    if net.toy and not config.allow_toy:
+        refuse_undrawn(posts, config.net)
     net = net.for_grid()
     rows = store if store is not None else Memory()
     pictures = {image.digest: image for post in posts for image in post.images if image.ok}

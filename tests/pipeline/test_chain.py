@@ -5,7 +5,7 @@ import pytest
 
 from cache import tables
 from cache.packs import Pack
-from pipeline.chain import build_chain
+from pipeline.chain import build_chain, build_grid_chain
 from schema.errors import PackError, ToyError, WeightsError
 
 
@@ -45,3 +45,46 @@ def test_what_is_allowed_reaches_the_toys(trained, pack, tmp_path):
         build_chain(pack.meta.provenance).objects(foreign, table.labels, trained.images("own"))
     allowed = build_chain(pack.meta.provenance, allow_toy=True)
     assert allowed.objects(foreign, table.labels, trained.images("own"))
+
+
+def with_grid(trained, folder):
+    """The grid of the trained project's pictures, and the pack that it lies in."""
+    from pipeline.regions.config import PRESETS
+    from pipeline.stages import regions
+
+    config = PRESETS["embedded"].model_copy(update={"grid": True, "n_buckets": 4})
+    inputs = (trained.out("own", name) for name in ("posts.parquet", "boxes.parquet"))
+    regions.run(config, *inputs, trained.images("own"), folder / "pack", folder / "store")
+    return Pack.open(folder / "pack")
+
+
+def test_the_rebuilt_network_makes_the_packs_grid(trained, tmp_path):
+    from dataclasses import replace
+
+    from model.objects import FromGrid
+
+    grid = with_grid(trained, tmp_path).grid
+    table = tables.read_posts(trained.out("own", "posts.parquet"))
+    chain = build_grid_chain(grid.meta.provenance, batch=3)
+    stored = FromGrid(grid)
+    found = chain.objects(table.posts, table.labels, trained.images("own"))
+    for post, objects in zip(table.posts, found, strict=True):
+        assert len(objects.regions) == 49 * sum(image.ok for image in post.images)
+        assert objects.regions == stored(post).regions
+        assert objects.features.dtype == stored(post).features.dtype
+        np.testing.assert_allclose(objects.features, stored(post).features, atol=4e-3)  # float16, another batch
+    twice = replace(table.posts[0], images=table.posts[0].images * 2)
+    (both,) = chain.objects([twice], table.labels, trained.images("own"))
+    assert [region.box.image_index for region in both.regions] == [0] * 49 + [1] * 49
+    foreign = replace(table.posts[0], images=tuple(replace(image, drawn=False) for image in table.posts[0].images))
+    with pytest.raises(ToyError):
+        chain.objects([foreign], table.labels, trained.images("own"))
+
+
+def test_a_grid_of_other_weights_is_refused(trained, tmp_path):
+    provenance = copy.deepcopy(with_grid(trained, tmp_path).grid.meta.provenance)
+    provenance["regions"]["identity"]["weights"] = "0" * 64
+    with pytest.raises(WeightsError, match="the regions part is not the one"):
+        build_grid_chain(provenance)
+    with pytest.raises(PackError, match=r"not made by these stages .found no regions"):
+        build_grid_chain({"kind": "imported"})
