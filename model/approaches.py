@@ -69,7 +69,9 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
             vg_att.build, "Lu et al. 2018: HBiLSTM-CRF, attention over the 7x7 grid, gate", BILSTM | GRID
         ),
         "ada-co-att": Approach(
-            ada_co_att.build, "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates", BILSTM | GRID
+            ada_co_att.build,
+            "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates",
+            BILSTM | GRID | {"lr_head": 1e-3},
         ),
     }
 )

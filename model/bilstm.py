@@ -50,5 +50,6 @@ def _lstm(dim: int, hidden: int) -> nn.LSTM:
         else:
             nn.init.zeros_(parameter)
     with torch.no_grad():
-        lstm.bias_ih_l0[hidden : 2 * hidden] = 1.0  # torch's order: input, forget, cell, output
+        # torch's order: input, forget, cell, output
+        dict(lstm.named_parameters())["bias_ih_l0"][hidden : 2 * hidden] = 1.0
     return lstm

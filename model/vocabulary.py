@@ -117,7 +117,8 @@ class Vocabulary:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("schema_version") != SCHEMA_VERSION:
                 raise ValueError(f"not version {SCHEMA_VERSION}")
-            return cls(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items()})
+            lists = {name: tuple(values[name]) for name in ("words", "characters", "given")}
+            return cls(**lists, n_repeated=int(values["n_repeated"]), word_dim=int(values["word_dim"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             found = f"{type(error).__name__}: {error}"
             raise RunError("no readable vocabulary", where=str(path), found=found, todo="train again") from None

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from model.baselines.additive import AdditiveAttention
 from model.baselines.cnn_bilstm_crf import HIDDEN, CnnBiLSTMCRF
-from model.baselines.recurrent import WordTable, build_table
+from model.baselines.recurrent import WordTable, build_table, draw_glorot
+from model.baselines.standard import Standard
 from model.batch import Batch
 from model.tagger import Setting
 from model.vocabulary import Vocabulary
@@ -20,6 +21,9 @@ UNITS = 200  # of both attentions: the public code's; the paper names none
 
 class CoAttention(nn.Module):
     """The network between BiLSTM and CRF, for each word h_t; cells v_i are tanh(W_I v + b) of the pack's, of width d.
+
+    That the pack's features are standardised before is ours: a ReLU's have a large mean in common, and without it what
+    differs between cells hardly comes through so many layers.
 
     Word-guided visual attention: alpha_t = softmax(w . tanh(W_v v_i (+) (W_h h_t + b))), v_t = sum_i alpha_ti v_i.
     Image-guided textual attention: beta_t = softmax(w . tanh(W_x h_j (+) (W_v v_t + b))), x_t = sum_j beta_tj h_j.
@@ -34,6 +38,7 @@ class CoAttention(nn.Module):
 
     def __init__(self, width: int, object_dim: int) -> None:
         super().__init__()
+        self.standard = Standard(object_dim)
         self.cells = nn.Linear(object_dim, width)
         self.visual = AdditiveAttention(width, width, UNITS)
         self.textual = AdditiveAttention(width, width, UNITS)
@@ -42,10 +47,11 @@ class CoAttention(nn.Module):
         self.filtration = nn.Linear(2 * width, 1)
         self.reserved = nn.Linear(width, width)
         self.joined = nn.Linear(2 * width, width)
+        draw_glorot(self)
 
     def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
         """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""
-        cells = self.cells(cells).tanh()
+        cells = self.cells(self.standard(cells, cell_mask)).tanh()
         seen = self.visual(words, cells, cell_mask) @ cells  # v_t, [B, N, d]
         read = self.textual(seen, words, word_mask) @ words.masked_fill(~word_mask[..., None], 0.0)  # x_t
         visual, textual = self.new_visual(seen).tanh(), self.new_textual(read).tanh()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.baselines.recurrent import RecurrentTagger, Spelling, WordTable, build_table, draw_uniform
+from model.baselines.recurrent import RecurrentTagger, Spelling, WordTable, build_table, draw_glorot, draw_uniform
 from model.batch import Batch
 from model.tagger import Setting
 from model.vocabulary import Vocabulary
@@ -49,6 +49,7 @@ class CnnBiLSTMCRF(RecurrentTagger):
         spelling = CharCNN(vocabulary.n_characters, dropout)
         super().__init__(vocabulary, words, spelling, hidden, n_tags, dropout)
         self.tag = nn.Linear(self.context.dim, n_tags)
+        draw_glorot(self)
 
     def emissions(self, batch: Batch) -> Tensor:
         """Tag scores [B, N, K]; objects are not read."""

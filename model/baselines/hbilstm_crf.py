@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from model.baselines.recurrent import RecurrentTagger, Spelling, WordTable, build_table, draw_uniform
+from model.baselines.recurrent import RecurrentTagger, Spelling, WordTable, build_table, draw_glorot, draw_uniform
 from model.batch import Batch
 from model.bilstm import BiLSTM
 from model.tagger import Setting
@@ -45,6 +45,7 @@ class HBiLSTMCRF(RecurrentTagger):
         super().__init__(vocabulary, words, spelling, hidden, n_tags, dropout)
         self.hidden = nn.Linear(self.context.dim, hidden)
         self.tag = nn.Linear(hidden, n_tags)
+        draw_glorot(self)
 
     def emissions(self, batch: Batch) -> Tensor:
         """Tag scores [B, N, K] (P of Eq. 1): a linear layer over tanh(W c + b) of each word in context c."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.baselines.additive import AdditiveAttention
 from model.baselines.hbilstm_crf import HIDDEN, HBiLSTMCRF
-from model.baselines.recurrent import WordTable, build_table
+from model.baselines.recurrent import WordTable, build_table, draw_glorot
 from model.batch import Batch
 from model.bilstm import BiLSTM
 from model.tagger import Setting
@@ -42,6 +42,7 @@ class VgAtt(HBiLSTMCRF):
         self.attention = AdditiveAttention(self.sentence.dim, object_dim, width)
         self.gates = nn.Linear(width, 3 * width)  # W and b of b_v, b_w and m
         self.seen = nn.Linear(object_dim, 3 * width, bias=False)  # U of the same
+        draw_glorot(self)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
         """Visually tuned words [B, N, 2H]; anything at padding."""

@@ -41,7 +41,9 @@ def attended(net: AdditiveAttention, query: Tensor, keys: list[Tensor]) -> Tenso
 @torch.no_grad()
 def by_equations(net: CoAttention, words: list[Tensor], cells: list[Tensor]) -> Tensor:
     """One post, word by word."""
-    cells = [torch.tanh(through(net.cells, cell)) for cell in cells]
+    mean = net.standard.total / net.standard.count
+    spread = (net.standard.squares / net.standard.count - mean**2).sqrt()
+    cells = [torch.tanh(through(net.cells, (cell - mean) / spread)) for cell in cells]
     found = []
     for word in words:
         image = attended(net.visual, word, cells)
@@ -61,6 +63,8 @@ def test_co_attention_by_the_equations() -> None:
     words, cells = torch.randn(3, 5, 6).double(), torch.randn(3, 4, 4).double()
     n_words, n_cells = (5, 2, 3), (4, 2, 0)
     mask = torch.arange(5) < torch.tensor(n_words)[:, None]
+    net.standard(cells, torch.ones(3, 4, dtype=torch.bool))  # so that it has something to standardise by
+    net.eval()
     words[~mask] = torch.nan  # padding may hold anything
     found = net(words, mask, cells, torch.arange(4) < torch.tensor(n_cells)[:, None])
     for row, (n, m) in enumerate(zip(n_words, n_cells, strict=True)):
