@@ -22,10 +22,12 @@ def test_the_configuration_can_be_built_again_without_machine_and_paths(tmp_path
 def test_what_changes_no_number_changes_no_note():
     base = note(RegionsConfig(), {}, toy=True)
     silent = {
+        "actors": 2,
         "allow_toy": True,
         "batch": 7,
         "device": "cpu",
         "digest": "00",
+        "engine": "ray",
         "grid": True,
         "n_buckets": 3,
         "workers": 0,
