@@ -76,6 +76,18 @@ def check_padding(encoder: Path, name: str) -> None:
         torch.testing.assert_close(tagger.losses(alone)[0], losses[row], atol=1e-4, rtol=1e-5)
 
 
+def check_without_pictures(encoder: Path, name: str) -> None:
+    """A batch in which no post has an object gives every parameter a finite gradient or none, and some of them one."""
+    given = setting(encoder, name)
+    tagger, (posts, objects) = built(given, name), posts_of(((4, 0, 0), (2, 0, 0)))
+    batch = batch_of(tagger, given.config, posts, objects)
+    assert batch.objects.shape == (2, 0, DIM)
+    tagger.losses(batch).sum().backward()
+    gradients = [parameter.grad for parameter in tagger.parameters() if parameter.grad is not None]
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+    assert sum(bool(gradient.any()) for gradient in gradients) > 10
+
+
 def check_round_trip(encoder: Path, folder: Path, name: str) -> None:
     """A saved and loaded run predicts what it predicted before, confidences included, in batches of any size."""
     given = setting(encoder, name)

@@ -18,6 +18,7 @@ from tests.model.baselines.rival import (
     check_padding,
     check_resume,
     check_round_trip,
+    check_without_pictures,
     posts_of,
     setting,
 )
@@ -135,6 +136,10 @@ def test_loss_is_a_crf_over_word_nodes(tagger: UMGF, batch: Batch) -> None:
         nodes = interaction(tagger.interaction, text[row, 1 : n + 1], batch.objects[row, :m], edges)
         tags = torch.tensor([[LABELS.tag_ids[tag] for tag in post.tags or ()]])
         torch.testing.assert_close(losses[row], -peer(tagger.tag(nodes)[None], tags), atol=1e-4, rtol=1e-4)
+
+
+def test_posts_without_pictures_train(encoder: Path) -> None:
+    check_without_pictures(encoder, "umgf")
 
 
 def test_padding_saving_and_resuming_change_nothing(encoder: Path, tmp_path: Path) -> None:

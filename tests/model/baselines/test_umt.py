@@ -18,6 +18,7 @@ from tests.model.baselines.rival import (
     check_padding,
     check_resume,
     check_round_trip,
+    check_without_pictures,
     posts_of,
     setting,
 )
@@ -124,6 +125,10 @@ def test_spans_are_read_from_text_alone(tagger: UMT, batch: Batch) -> None:
 def test_the_sizes_are_the_encoders(tagger: UMT) -> None:
     assert tagger.interaction.words.attention.heads == 4
     assert tagger.interaction.words.ffn.first.out_features == 64
+
+
+def test_posts_without_pictures_train(encoder: Path) -> None:
+    check_without_pictures(encoder, "umt")
 
 
 def test_padding_saving_and_resuming_change_nothing(encoder: Path, tmp_path: Path) -> None:
