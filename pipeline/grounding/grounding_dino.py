@@ -22,6 +22,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import SPECIAL_T
 from pipeline.grounding import hub_model
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found
+from pipeline.grounding.passes import exact, filled
 from schema.errors import WeightsError
 
 VERSION = "1"  # of everything between a picture and its boxes that the identity does not name
@@ -73,7 +74,7 @@ class GroundingDinoGrounder:
         scale_x, scale_y = image.width / smaller.width, image.height / smaller.height
         return Seen(pixels, (padded.width * scale_x, padded.height * scale_y))
 
-    @hub_model.exact()
+    @exact()
     def ground(self, images: Sequence[Seen], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         """See Grounder."""
         by_shape: dict[tuple[int, ...], list[Pass]] = defaultdict(list)
@@ -87,7 +88,7 @@ class GroundingDinoGrounder:
 
     def is_cut(self, text: str) -> bool:
         """See Grounder."""
-        return len(self._tokenizer(text.lower(), add_special_tokens=False)["input_ids"]) > self.n_pieces - N_AROUND
+        return len(self._kept(text)) > self.n_pieces - N_AROUND
 
     def passes(self, image: int, texts: Sequence[str]) -> list[Pass]:
         """The texts asked of a picture as few merged texts as hold them, each phrase whole in one of them."""
@@ -104,9 +105,11 @@ class GroundingDinoGrounder:
 
     def _phrase(self, text: str) -> list[int]:
         """Pieces of a phrase. What would end it for the network is left out: "St. Louis" is one phrase, not two."""
-        pieces = self._tokenizer(text.lower(), add_special_tokens=False)["input_ids"]
-        kept = [piece for piece in pieces if piece not in self._left_out][: self.n_pieces - N_AROUND]
-        return kept or [self._tokenizer.unk_token_id]
+        return self._kept(text)[: self.n_pieces - N_AROUND] or [self._tokenizer.unk_token_id]
+
+    def _kept(self, text: str) -> list[int]:
+        pieces = self._tokenizer(text.lower(), add_special_tokens=False, verbose=False)["input_ids"]
+        return [piece for piece in pieces if piece not in self._left_out]
 
     def _ask(self, images: Sequence[Seen], passes: Sequence[Pass]) -> dict[tuple[int, str], Found]:
         """Per picture and phrase the box with the best mean over the phrase's pieces of each piece's sigmoid."""
@@ -114,9 +117,9 @@ class GroundingDinoGrounder:
         pieces = torch.full((len(passes), self.n_pieces), PADDING)
         for row, one in enumerate(passes):
             pieces[row, : len(one.pieces)] = torch.tensor(one.pieces)
-        pieces = hub_model.filled(pieces, self._n_batch).to(self._model.device)
+        pieces = filled(pieces, self._n_batch).to(self._model.device)
         answer = self._model(
-            pixel_values=hub_model.filled(pixels, self._n_batch),
+            pixel_values=filled(pixels, self._n_batch),
             input_ids=pieces,
             token_type_ids=torch.zeros_like(pieces),
             attention_mask=(pieces != PADDING).long(),

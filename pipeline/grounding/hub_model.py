@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import PIL.Image
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers.utils import logging as chatter
 
 from cache import hub, keys
@@ -81,7 +79,7 @@ def load_model(kind: type, folder: Path, config: GroundConfig) -> Any:
 
 
 def _quietly(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any]]:
-    verbosity = chatter.get_verbosity()
+    verbosity, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
     chatter.set_verbosity_error()
     chatter.disable_progress_bar()
     try:
@@ -89,7 +87,8 @@ def _quietly(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[nn.Module, di
         return kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
     finally:
         chatter.set_verbosity(verbosity)
-        chatter.enable_progress_bar()
+        if bars:
+            chatter.enable_progress_bar()
 
 
 def image_processor(name: str, folder: Path, processor: Processor) -> Any:
@@ -130,18 +129,3 @@ def bounded(image: PIL.Image.Image, network_px: int) -> PIL.Image.Image:
         return image
     width, height = (max(1, round(side * scale)) for side in image.size)
     return image.resize((width, height), PIL.Image.Resampling.BOX)
-
-
-def filled(rows: Tensor, n_rows: int) -> Tensor:
-    """Rows up to n_rows, the missing ones repeating the first: a pass has one shape."""
-    return torch.cat([rows, rows[:1].expand(n_rows - len(rows), *rows.shape[1:])])
-
-
-@contextmanager
-def exact() -> Iterator[None]:
-    """No gradients; on a GPU no TF32 and no kernels chosen by the clock: rows must not depend on card and day."""
-    with (
-        torch.inference_mode(),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-    ):
-        yield

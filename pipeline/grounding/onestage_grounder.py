@@ -19,6 +19,7 @@ from cache.weights import load_safetensors
 from pipeline.grounding.grounder import Found
 from pipeline.grounding.letterbox import Boxed, letterbox, to_picture
 from pipeline.grounding.onestage import OneStage, Sizes, sizes_of
+from pipeline.grounding.passes import exact, filled
 from schema.errors import WeightsError
 
 VERSION = "1"  # of everything between a picture and its boxes that the weights' digest does not cover
@@ -97,7 +98,7 @@ class OneStageGrounder:
     def ground(self, images: Sequence[Boxed], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         """See Grounder."""
         found: list[list[Found]] = []
-        with torch.inference_mode(), _threads(self._n_threads):
+        with exact(), _threads(self._n_threads):
             self._read(list(dict.fromkeys(text for asked in queries for text in asked)))
             for start in range(0, len(images), N_IMAGES):
                 part = slice(start, start + N_IMAGES)
@@ -106,7 +107,7 @@ class OneStageGrounder:
 
     def _ground(self, boxed: Sequence[Boxed], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         pixels = torch.from_numpy(np.stack([one.pixels for one in boxed]))
-        seen = self.network.see(_padded(pixels, N_IMAGES).to(self.network.grid.device))
+        seen = self.network.see(filled(pixels, N_IMAGES).to(self.network.grid.device))
         rows = [(i, text) for i, asked in enumerate(queries) for text in asked]
         found: list[list[Found]] = [[] for _ in boxed]
         for start in range(0, len(rows), N_QUERIES):
@@ -119,8 +120,8 @@ class OneStageGrounder:
 
     def _ask(self, seen: list[Tensor], rows: Sequence[tuple[int, str]]) -> tuple[np.ndarray, np.ndarray]:
         """Best boxes float64 [Q, 4] in pixels of the square, and their scores [Q]: shares of a softmax over all K."""
-        at = _padded(torch.tensor([i for i, _ in rows]), N_QUERIES).to(seen[0].device)
-        queries = _padded(torch.stack([self._queries[text] for _, text in rows]), N_QUERIES)
+        at = filled(torch.tensor([i for i, _ in rows]), N_QUERIES).to(seen[0].device)
+        queries = filled(torch.stack([self._queries[text] for _, text in rows]), N_QUERIES)
         answers = self.network.answer([x[at] for x in seen], queries)
         scores, best = answers[..., 4].softmax(dim=1).max(dim=1)
         boxes = self.network.boxes(answers)[torch.arange(N_QUERIES), best]
@@ -133,7 +134,7 @@ class OneStageGrounder:
         fresh = [text for text in texts if text not in self._queries]
         for start in range(0, len(fresh), N_QUERIES):
             part = fresh[start : start + N_QUERIES]
-            words = _padded(torch.tensor([self.reader.encode(text) for text in part]), N_QUERIES)
+            words = filled(torch.tensor([self.reader.encode(text) for text in part]), N_QUERIES)
             self._queries |= zip(part, self.network.read(words.to(self.network.grid.device)), strict=False)
 
 
@@ -146,11 +147,6 @@ def _threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _padded(rows: Tensor, n_rows: int) -> Tensor:
-    """Rows up to n_rows, the missing ones repeating the first."""
-    return torch.cat([rows, rows[:1].expand(n_rows - len(rows), *rows.shape[1:])])
 
 
 def architecture(sizes: Sizes, words: Sequence[str]) -> dict[str, str]:

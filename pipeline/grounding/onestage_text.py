@@ -74,7 +74,7 @@ class Pieces:
 
     def is_cut(self, text: str) -> bool:
         """Whether a text has more pieces."""
-        return len(self._tokenizer(text.lower())["input_ids"]) > N_WORDS
+        return len(self._tokenizer(text.lower(), verbose=False)["input_ids"]) > N_WORDS
 
 
 class Corpus:

@@ -19,6 +19,7 @@ from transformers import Owlv2ForObjectDetection
 from pipeline.grounding import hub_model
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found
+from pipeline.grounding.passes import exact, filled
 
 VERSION = "1"  # of everything between a picture and its boxes that the identity does not name
 N_QUERIES = 16  # matched with a picture at once
@@ -51,7 +52,7 @@ class Owlv2Grounder:
         pixels = self._processor(images=bounded, return_tensors="pt")["pixel_values"][0]
         return Seen(pixels, max(image.size))
 
-    @hub_model.exact()
+    @exact()
     def ground(self, images: Sequence[Seen], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         """See Grounder."""
         self._read(list(dict.fromkeys(text for asked in queries for text in asked)))
@@ -63,11 +64,11 @@ class Owlv2Grounder:
 
     def is_cut(self, text: str) -> bool:
         """See Grounder."""
-        return len(self._tokenizer(text)["input_ids"]) > self.n_pieces
+        return len(self._tokenizer(text, verbose=False)["input_ids"]) > self.n_pieces
 
     def _ground(self, images: Sequence[Seen], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         pixels = torch.stack([seen.pixels for seen in images]).to(self._model.device, self._model.dtype)
-        features, boxes = self._see(hub_model.filled(pixels, self._n_batch))
+        features, boxes = self._see(filled(pixels, self._n_batch))
         found: list[list[Found]] = [[] for _ in images]
         for start in range(0, max(map(len, queries), default=0), N_QUERIES):
             asked = [texts[start : start + N_QUERIES] for texts in queries]
@@ -94,7 +95,7 @@ class Owlv2Grounder:
         nothing = features.new_zeros(self._model.config.projection_dim)
         rows = [[self._vectors[text] for text in texts] for texts in asked]
         texts = torch.stack([torch.stack(row + [nothing] * (N_QUERIES - len(row))) for row in rows])  # [B', Q, D]
-        logits = self._model.class_predictor(features, hub_model.filled(texts, self._n_batch))[0]  # [B, P, Q]
+        logits = self._model.class_predictor(features, filled(texts, self._n_batch))[0]  # [B, P, Q]
         scores, best = logits.float().max(dim=1)
         return scores.sigmoid().cpu(), best.cpu()
 

@@ -126,20 +126,7 @@ def test_a_giant_picture_is_made_smaller_and_others_stay() -> None:
     assert hub_model.bounded(Image.new("L", (9000, 1)), 5).size == (20, 1)
 
 
-def test_passes_are_filled_by_their_first_row() -> None:
-    rows = torch.tensor([[1.0], [2.0]])
-    assert hub_model.filled(rows, 4).tolist() == [[1], [2], [1], [1]]
-    assert hub_model.filled(rows, 2).tolist() == [[1], [2]]
-
-
 def test_a_cpu_takes_one_picture_a_pass() -> None:
     assert hub_model.n_batch(GroundConfig(device="cpu", batch=7)) == 1
     assert hub_model.n_batch(GroundConfig(device="cuda", batch=7)) == 7
     assert hub_model.n_batch(GroundConfig(device="cuda")) == hub_model.GPU_BATCH
-
-
-def test_no_gradients_and_no_tf32() -> None:
-    with hub_model.exact():
-        assert not torch.is_grad_enabled()
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.is_grad_enabled()

@@ -1,0 +1,18 @@
+import torch
+
+from pipeline.grounding.passes import exact, filled
+
+
+def test_passes_are_filled_by_their_first_row() -> None:
+    rows = torch.tensor([[1.0], [2.0]])
+    assert filled(rows, 4).tolist() == [[1], [2], [1], [1]]
+    assert filled(rows, 2).tolist() == [[1], [2]]
+
+
+def test_no_gradients_and_no_tf32() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with exact():
+        assert torch.is_inference_mode_enabled()
+        assert not torch.backends.cudnn.allow_tf32
+    assert not torch.is_inference_mode_enabled()
+    assert torch.backends.cudnn.allow_tf32 == before
