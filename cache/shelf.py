@@ -137,9 +137,13 @@ class Shelf:
 
 
 def shelves(folder: Path) -> list[Shelf]:
-    """All shelves in a store, or in a folder of stores, by path."""
-    found = []
-    for shards in sorted(folder.rglob("shards")) if folder.is_dir() else ():
+    """All shelves in a store, or in a folder of stores, by path; StoreError where the folder may not be read."""
+    found: list[Shelf] = []
+    if not folder.is_dir():
+        return found
+    if not os.access(folder, os.R_OK | os.X_OK):  # the walk below would pass it by in silence
+        raise StoreError("the store cannot be read", where=str(folder), todo="mend its rights, or set FMIT_STORE")
+    for shards in sorted(folder.rglob("shards")):
         kind = shards.parent.name
         if shards.is_dir() and (kind == "arrays" or kind.startswith("rows-")):
             found.append(Shelf(shards.parent, ".h5" if kind == "arrays" else ".parquet"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 import sys
@@ -82,6 +83,10 @@ class FolderTransport:
 
     def files(self) -> dict[str, int]:
         found = {}
+        if self._root.is_dir() and not os.access(
+            self._root, os.R_OK | os.X_OK
+        ):  # no entry would look like an empty one
+            raise StoreError("the remote folder cannot be read", where=str(self._root), todo="mend its rights")
         for path in sorted(self._root.rglob("*")):
             if path.is_file() and not atomic.is_temporary(path):
                 found[path.relative_to(self._root).as_posix()] = path.stat().st_size

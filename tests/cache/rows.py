@@ -1,5 +1,7 @@
 """Rows for the tests of the store: every key has one right value, so anyone can tell a wrong one."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,21 @@ def flip(path: Path, at: int, bit: int = 0) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1 << bit
     path.write_bytes(data)
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run `work` in a fork that ends without cleaning up; returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def wait(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,11 +1,9 @@
-"""Faults: killed writers, writers at once, flipped and missing bytes, swapped names, other users, a full disk."""
+"""Faults: killed writers, writers at once, flipped and missing bytes, swapped names, a store in use."""
 
 import multiprocessing
 import os
 import signal
-import stat
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +12,25 @@ import pyarrow as pa
 import pytest
 
 from cache.packs import Objects, PackMeta, write_pack
-from cache.remotes import pull, push
-from cache.rewrite import compact, forget
 from cache.store import Store
-from cache.upkeep import drop, stats, verify
-from schema.errors import MissingKeys, StoreError
+from cache.upkeep import verify
+from schema.errors import MissingKeys
 from schema.records import Region
-from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, same, shard_paths
+from tests.cache.rows import (
+    SCHEMA,
+    array_of,
+    fill,
+    flip,
+    in_child,
+    key_of,
+    only_shelf,
+    rows_of,
+    same,
+    shard_paths,
+    wait,
+)
 
 KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """Run `work` in a fork that ends without cleaning up; returns its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        os.setpgid(0, 0)
-        work()
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 N_POSTS, ROWS_A_POST = 60, 3
@@ -238,121 +228,3 @@ def test_what_is_no_shard_is_left_alone_and_told(folder: Path) -> None:
     problems = {problem.path.name: problem.what for problem in verify(folder).problems}
     assert problems == {"notes.txt": "not of the store"}
     assert (only_shelf(folder).quarantine / ("ab" * 32 + ".txt")).read_text().startswith("the shard cannot be read")
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as two users")
-
-
-def as_user(uid: int, gid: int, work: Callable[[], object]) -> int:
-    def run() -> None:
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
-        os.umask(0o077)  # a user who shares nothing by default
-        work()
-
-    return wait(in_child(run))
-
-
-@needs_root
-def test_two_users_of_a_group_share_a_store(folder: Path) -> None:
-    folder.chmod(0o755)
-    team = folder / "team"
-    team.mkdir()
-    os.chown(team, 0, 4242)
-    team.chmod(0o2775)
-    assert as_user(5001, 4242, lambda: fill(team / "regions", range(20), 17)) == 0
-    assert as_user(5002, 4242, lambda: fill(team / "regions", range(20, 30))) == 0
-    shelf = only_shelf(team)
-    for path in [shelf.shards, shelf.index, shelf.quarantine, *shelf.shards.iterdir(), *shelf.index.iterdir()]:
-        mode = path.stat()
-        assert mode.st_gid == 4242
-        assert stat.S_IMODE(mode.st_mode) == (0o2775 if path.is_dir() else 0o664), path
-    mine = next(path for path in shelf.shards.iterdir() if path.stat().st_uid == 5001)
-    flip(mine, mine.stat().st_size // 2)
-
-    def quarantines() -> None:
-        assert len(verify(team).problems) == 1
-        names = [key_of(index) for index in range(30)]
-        with Store.open(team / "regions") as store:
-            store.put({key: array_of(key) for key in store.missing(names)})
-            assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
-
-    assert as_user(5002, 4242, quarantines) == 0
-    assert as_user(5001, 4242, lambda: verify(team).clean or os._exit(3)) == 0
-
-    def keeps_house() -> None:
-        """What one made, the other may join, forget and drop."""
-        assert compact(team).n_before > 1
-        assert forget(team, [key_of(0)]).n_rows == 1
-        assert len(drop(team, {"producer": "test"}).paths) == 1
-        assert set(stats(team)[0].rows) == {"unnamed"}, "the rows that were computed again stay"
-
-    assert as_user(5002, 4242, keeps_house) == 0
-
-
-@needs_root
-def test_two_users_of_a_group_push_to_one_folder_and_pull(folder: Path) -> None:
-    folder.chmod(0o755)
-    team = folder / "team"
-    team.mkdir()
-    os.chown(team, 0, 4242)
-    team.chmod(0o2770)
-    for uid, indexes in ((5001, range(20)), (5002, range(10, 30))):
-        own = folder / str(uid)
-        own.mkdir()
-        os.chown(own, uid, 4242)
-
-        def share(own: Path = own, indexes: range = indexes) -> None:
-            fill(own / "regions", indexes)
-            assert push(own, team).n_shards == 1
-
-        assert as_user(uid, 4242, share) == 0
-
-    def pulls() -> None:
-        assert pull(folder / "5001", team).n_shards == 1
-        names = [key_of(index) for index in range(30)]
-        with Store.open(folder / "5001" / "regions") as store:
-            assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
-
-    assert as_user(5001, 4242, pulls) == 0
-
-    def is_refused() -> None:
-        with pytest.raises(StoreError, match="taken|cannot|no shard"):
-            pull(folder / "5001", team)
-
-    assert as_user(5003, 4243, is_refused) == 0
-
-
-@needs_root
-def test_another_group_reads_only(folder: Path) -> None:
-    folder.chmod(0o755)
-    fill(folder / "store", range(5))
-    names = [key_of(index) for index in range(5)]
-
-    def reads() -> None:
-        with Store.open(folder / "store") as store:
-            assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
-            with pytest.raises(StoreError, match="the store is read-only"):
-                store.put({key_of(9): np.zeros(1, "f4")})
-            (path,) = shard_paths(folder / "store")
-            assert path.exists()
-
-    assert as_user(5001, 4243, reads) == 0
-    (path,) = shard_paths(folder / "store")
-    flip(path, path.stat().st_size - 60)
-
-    def misses() -> None:
-        with Store.open(folder / "store") as store:
-            with pytest.raises(MissingKeys):
-                store.get(names)
-            assert store.missing(names) == names
-
-    assert as_user(5001, 4243, misses) == 0
-    path.chmod(0o600)
-
-    def cannot() -> None:
-        with pytest.raises(StoreError, match="a shard cannot be read: permission denied; give the group read access"):
-            Store.open(folder / "store").get(names)
-
-    assert as_user(5001, 4243, cannot) == 0
