@@ -2,13 +2,12 @@
 
 import functools
 import json
-import os
 import re
+import resource
 import shlex
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -133,7 +132,7 @@ def test_help_lists_every_command_once():
     printed = CliRunner().invoke(cli.main, ["--help"]).stdout
     rows = [line.split()[0] for line in printed.splitlines() if re.match(r"  [a-z]+ {2,}\S", line)]
     assert sorted(rows) == sorted(cli.main.commands)
-    assert not [line for line in printed.splitlines() if line.endswith("...")]
+    assert not [line for line in printed.splitlines()[1:] if line.endswith("...")]
 
 
 def test_a_wrong_call_is_exit_code_2():
@@ -142,12 +141,13 @@ def test_a_wrong_call_is_exit_code_2():
 
 def test_help_is_quick():
     def once() -> float:
-        start = time.perf_counter()
+        """Seconds of a processor: the clock's would tell how busy the machine is."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([FMIT, "--help"], check=True, capture_output=True)
-        return time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
-    assert min(once() for _ in range(5)) < (1.0 if busy else 0.3)
+    assert min(once() for _ in range(3)) < 0.3
 
 
 def test_a_reader_that_leaves_is_no_error(home):
