@@ -1,5 +1,6 @@
 """Grounding DINO against the library's own way, scored piece by piece in plain loops."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,15 @@ def build(folder: Path, **settings: object) -> GroundingDinoGrounder:
     return made
 
 
+@cache
+def library(folder: Path) -> tuple[GroundingDinoProcessor, GroundingDinoForObjectDetection]:
+    images, words = GroundingDinoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    return GroundingDinoProcessor(images, words), GroundingDinoForObjectDetection.from_pretrained(folder).eval()
+
+
 def direct(folder: Path, image: Image.Image, merged: str, spans: list[tuple[int, int]]) -> list[Found]:
     """For each span of pieces the box with the highest mean of the pieces' scores; the library makes all boxes."""
-    processor = GroundingDinoProcessor(
-        GroundingDinoImageProcessor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    )
-    model = GroundingDinoForObjectDetection.from_pretrained(folder).eval()
+    processor, model = library(folder)
     inputs = processor(images=image, text=merged, return_tensors="pt")
     with torch.no_grad():
         outputs = model(**inputs)
@@ -63,9 +67,7 @@ def test_boxes_are_those_of_a_direct_call_on_the_merged_text(dino: Path) -> None
 
 def test_merged_texts_have_the_library_s_own_pieces(dino: Path) -> None:
     grounder = build(dino)
-    processor = GroundingDinoProcessor(
-        GroundingDinoImageProcessor.from_pretrained(dino), AutoTokenizer.from_pretrained(dino)
-    )
+    processor, _ = library(dino)
     (one,) = grounder.passes(0, TEXTS)
     assert list(one.pieces) == processor(text=[TEXTS], return_tensors="pt")["input_ids"][0].tolist()
     assert one.spans == {"a dog": (1, 3), "the red cat": (4, 7), "person": (8, 9)}

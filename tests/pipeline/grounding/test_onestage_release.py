@@ -20,7 +20,7 @@ from tests.pipeline.grounding import released
 from tests.pipeline.grounding.checkpoints import noise
 
 SIZE_PX = 64
-TEXTS = ["a left dog", "The red cats, left dogs.", "zebra"]
+TEXTS = ["a left dog", "The red cats, left dogs."]
 IMAGES = [noise(50, 40), noise(90, 130, 1)]  # one is made larger, one smaller
 
 
@@ -35,7 +35,7 @@ def test_boxes_are_those_of_the_released_network(tmp_path: Path, kind: str, trai
     assert (settings["text"], settings["trained_on"]) == (kind, trained_on)
     grounder = build_grounder(GroundConfig(grounder="onestage", weights=str(tmp_path / "w")))
     found = ground_images(grounder, IMAGES, [TEXTS] * 2)
-    assert len({one.xyxy for row in found for one in row}) == 6
+    assert len({one.xyxy for row in found for one in row}) == 4
     for image, row in zip(IMAGES, found, strict=True):
         for text, one in zip(TEXTS, row, strict=True):
             ids = grounder.reader.encode(text)

@@ -1,5 +1,6 @@
 """OWLv2 against the library's own way from picture and texts to boxes."""
 
+from functools import cache
 from pathlib import Path
 
 import PIL.Image
@@ -36,10 +37,15 @@ def build(folder: Path, **settings: object) -> Owlv2Grounder:
     return made
 
 
+@cache
+def library(folder: Path, processors: type) -> tuple[Owlv2Processor, Owlv2ForObjectDetection]:
+    processor = Owlv2Processor(processors.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+    return processor, Owlv2ForObjectDetection.from_pretrained(folder).eval()
+
+
 def direct(folder: Path, image: Image.Image, text: str, processors: type = Owlv2ImageProcessor) -> Found:
     """The box with the highest score, by the library alone."""
-    processor = Owlv2Processor(processors.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
-    model = Owlv2ForObjectDetection.from_pretrained(folder).eval()
+    processor, model = library(folder, processors)
     inputs = processor(text=[[text]], images=image, return_tensors="pt", truncation=True)
     with torch.no_grad():
         outputs = model(**inputs)
