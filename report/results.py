@@ -151,7 +151,7 @@ def _notes(field: Field, paper: Published, table: str, dataset: str, printed: bo
     if dataset in field.posts:
         seeds = ", ".join(map(str, field.seeds))
         yield f"Ours: strict entities; mean ± standard deviation over {len(field.seeds)} seeds ({seeds})."
-    if field.tiny:
+    if field.tiny and dataset in field.posts:
         yield "TINY SETTINGS: these figures prove that the tables can be made, and nothing else."
     if printed and table in paper.notes:
         yield paper.notes[table]
