@@ -1,6 +1,7 @@
 """`fmit tables` as people use it, on a few posts."""
 
 import json
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -72,3 +73,25 @@ def test_no_params_file(tmp_path):
     result = CliRunner().invoke(cli.main, ["tables", "--params", str(tmp_path / "none.yaml")])
     assert result.exit_code == 1
     assert "no params file" in result.stderr
+
+
+@pytest.mark.long
+def test_all_of_tiny_within_15_minutes_and_a_second_call_trains_nothing(tmp_path):
+    start = time.process_time()
+    out = str(tmp_path / "results")
+    first = CliRunner().invoke(cli.main, ["tables", "--tiny", "--out", out, "--device", "cpu"])
+    assert first.exit_code == 0, first.output
+    assert time.process_time() - start < 15 * 60
+    again = CliRunner().invoke(cli.main, ["tables", "--tiny", "--out", out, "--device", "cpu"])
+    assert "\n0 runs trained, 0 scored, 0 left out\n" in again.stderr
+    assert "epoch" not in again.stderr
+    text = (tmp_path / "results" / "tables.md").read_text()
+    ours = [
+        part
+        for part in text.split("### ")
+        if part.startswith(("Table 2: approaches, tiny,", "Table 5: ablations, tiny,"))
+    ]
+    assert len(ours) == 2
+    assert not any("not run" in part for part in ours)
+    for name in ("figure3-tiny-1", "figure4-tiny", "calibration-tiny", "breakdown-tiny", "grounding-tiny", "table3"):
+        assert (tmp_path / "results" / f"{name}.csv").is_file()
