@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline import engine
-from pipeline.engine import Memory, Tally, ahead, fill, stream
+from pipeline.engine import Elsewhere, Memory, Tally, ahead, fill, stream
 from schema.errors import DataError, MissingKeys
 
 
@@ -108,6 +108,35 @@ def test_rows_are_put_in_groups_as_they_come(monkeypatch):
 
     stream(store, {f"k{index}": index for index in range(5)}, compute, stage="s")
     assert held == [0, 0, 2, 2, 4], "at most a group waits outside the store"
+
+
+class Others(Elsewhere):
+    """Rows that somebody else computes, two at a time, all but those of `lose`."""
+
+    def __init__(self, lose=()):
+        self.inner, self.lose = Recorder(), lose
+        self.missing, self.put, self.flush, self.get = (getattr(self.inner, name) for name in self.names)
+
+    names = ("missing", "put", "flush", "get")
+    missing = put = flush = get = None
+
+    def fill(self, missing):
+        keys = [key for key in missing if key not in self.lose]
+        for start in range(0, len(keys), 2):
+            part = keys[start : start + 2]
+            self.inner.put({key: missing[key] ** 2 for key in part})
+            yield part
+
+
+def test_rows_that_others_compute():
+    calls, wanted = [], [("a", 1), ("b", 2), ("c", 3), ("a", 1)]
+    others = Others()
+    others.put({"b": 4})
+    values, tally = fill(others, wanted, Squares(fail_at=1), batch=1, stage="s", progress=lambda *c: calls.append(c))
+    assert values == {"a": 1, "b": 4, "c": 9}
+    assert (tally, calls) == (Tally("s", 3, 2), [(1, 3), (3, 3)])
+    with pytest.raises(DataError, match=r"s: 1 row\(s\) were not computed \(found c\)"):
+        stream(Others(lose=("c",)), dict(wanted), lambda missing: [], stage="s")
 
 
 def test_progress_starts_with_what_is_stored():
