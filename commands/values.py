@@ -15,12 +15,12 @@ class Named(click.ParamType):
 
     name = "name"
 
-    def __init__(self, *keys: str) -> None:
-        self.keys = keys
+    def __init__(self, key: str) -> None:
+        self.key = key
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        params = settings(ctx)
-        names = dict.fromkeys(str(name) for key in self.keys for name in params.get(key) or ())
+        found = settings(ctx).get(self.key)
+        names = [str(name) for name in found] if isinstance(found, (dict, list)) else []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
