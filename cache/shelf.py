@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -154,6 +155,8 @@ def unlink(paths: Iterable[Path]) -> None:
     """Remove files; those that have gone already are no error, those that may not be removed are a StoreError."""
     for path in paths:
         try:
+            if path.is_dir() and not path.is_symlink():  # somebody's folder, set aside for being called like a shard
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)
         except OSError as error:
             raise refused("a file of the store cannot be removed", path, error) from None

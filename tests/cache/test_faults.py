@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from cache.packs import Objects, PackMeta, write_pack
+from cache.rewrite import forget
 from cache.store import Store
 from cache.upkeep import verify
 from schema.errors import MissingKeys
@@ -228,3 +229,7 @@ def test_what_is_no_shard_is_left_alone_and_told(folder: Path) -> None:
     problems = {problem.path.name: problem.what for problem in verify(folder).problems}
     assert problems == {"notes.txt": "not of the store"}
     assert (only_shelf(folder).quarantine / ("ab" * 32 + ".txt")).read_text().startswith("the shard cannot be read")
+    (path.parent / ("cd" * 32 + ".h5") / "inside").mkdir(parents=True)
+    assert len(verify(folder).problems) == 2
+    assert forget(folder, names[:1]).n_left == 0
+    assert list(only_shelf(folder).quarantine.iterdir()) == []

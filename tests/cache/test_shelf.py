@@ -114,7 +114,10 @@ def test_a_note_names_producer_and_versions_and_no_time() -> None:
 
 
 def test_removing_says_what_cannot_be_removed(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    unlink([tmp_path / "none"])
-    with pytest.raises(StoreError, match="a file of the store cannot be removed"):
-        unlink([tmp_path / "folder"])
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    unlink([tmp_path / "none", tmp_path / "folder", tmp_path / "link"])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(StoreError, match="a file of the store cannot be removed: Not a directory"):
+        unlink([tmp_path / "file" / "x"])
