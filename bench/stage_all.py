@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -50,9 +51,9 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         (root / "params.yaml").write_text(yaml.safe_dump(params(options)))
         fill(options, root / "data" / "bench")
         project = Project.open(root / "params.yaml")
-        found = {}
+        found: dict[str, object] = {}
         for name in ("computed", "from store"):
-            seconds = {stage: timing.timed(lambda s=stage: getattr(project, s)("bench", silent))[0] for stage in STAGES}
+            seconds = {stage: timing.timed(partial(getattr(project, stage), "bench", silent))[0] for stage in STAGES}
             found[name] = _shares(project, seconds)
         return found
 

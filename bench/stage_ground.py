@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ def write_model(folder: Path, size: str) -> None:
     """A checkpoint as released: config, safetensors, preprocessor and CLIP's tokenizer files."""
     vision, text = SIZES[size]
     torch.manual_seed(0)
-    projection = {"projection_dim": 32} if size == "tiny" else {}
+    projection: dict[str, Any] = {"projection_dim": 32} if size == "tiny" else {}
     config = Owlv2Config(vision_config=vision, text_config=text, **projection)
     Owlv2ForObjectDetection(config).save_pretrained(folder)
     side = vision["image_size"]

@@ -20,6 +20,7 @@ from embedded.posts import draft
 from pipeline.phrases.config import PhrasesConfig
 from pipeline.phrases.embedded import EmbeddedParser, span_indices
 from pipeline.phrases.extract import STORE_SCHEMA, find_phrases
+from pipeline.phrases.network import SpanNet
 from pipeline.phrases.registry import build_parser
 from pipeline.phrases.view import sentences
 from schema.records import Post, joined
@@ -30,7 +31,7 @@ Inputs = tuple[Tensor, ...]
 class Bare(nn.Module):
     """The parser's network from pieces to label scores of all spans."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: SpanNet) -> None:
         super().__init__()
         self.net = net
 

@@ -4,23 +4,33 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote_plus
 
 import pytest
 
+from pipeline.phrases.config import PhrasesConfig
 from pipeline.phrases.corenlp import CoreNlpParser, ServerError, constituents
+from pipeline.phrases.registry import build_parser
+
+BRACKETS = {"(": "-LRB-", ")": "-RRB-"}  # as CoreNLP writes them
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        text = unquote_plus(self.rfile.read(int(self.headers["Content-Length"])).decode()).removeprefix("data=")
+        text = self.rfile.read(int(self.headers["Content-Length"])).decode()  # plain text: a server decodes no %
         words = text.split()
         if "slow" in words:
             time.sleep(1)
         status = 500 if "broken" in words else 200
-        leaves = "".join(f"(NN {word})" for word in (words[1:] if "lost" in words else words))
-        body = json.dumps({"sentences": [{"parse": f"(ROOT (S (NP-SBJ {leaves})))"}]}) if status == 200 else "oops"
+        named = [BRACKETS.get(word, word) for word in (words[1:] if "lost" in words else words)]
+        parse = f"(ROOT (S (NP-SBJ {''.join(f'(NN {word})' for word in named)})))"
+        answers = {"page": "<html>busy</html>", "other": "{}", "none": '{"sentences": []}', "broken": "oops"}
+        answers["twice"] = json.dumps({"sentences": [{"parse": parse}] * 2})
+        answers["cut"] = '{"sentences": [{"par'
+        usual = json.dumps({"sentences": [{"parse": parse}]})
+        body = next((text for word, text in answers.items() if word in words), usual)
         self.send_response(status)
+        if "cut" in words:
+            self.send_header("Content-Length", "500")
         self.end_headers()
         self.wfile.write(body.encode())
 
@@ -41,6 +51,13 @@ def test_given_words_come_back_as_constituents(url):
     assert [one.spans for one in found] == [((0, 2, "S"), (0, 2, "NP-SBJ")), ((0, 1, "S"), (0, 1, "NP-SBJ"))]
 
 
+def test_the_setting_leads_to_the_server(url):
+    parser = build_parser(PhrasesConfig(parser="corenlp", url=url, model="4.5.7"))
+    (found,) = parser.parse([["(", "Zoë", ")", "100%", "a+b"]])
+    assert found.spans == ((0, 5, "S"), (0, 5, "NP-SBJ"))
+    assert parser.identity == {"parser": "corenlp", "model": "4.5.7", "version": "1"}, "no address: keys hold none"
+
+
 def test_long_sentences_go_in_parts(url):
     (found,) = CoreNlpParser(url, 5, "4.5").parse([["w"] * 150])
     assert found.fallback == "split"
@@ -52,6 +69,11 @@ def test_long_sentences_go_in_parts(url):
     [
         ("broken", "no parse in the server's answer"),
         ("lost", "the server did not keep the words"),
+        ("page", "no parse in the server's answer"),
+        ("other", "no parse in the server's answer"),
+        ("cut", "no CoreNLP server answers|no parse in the server's answer"),
+        ("none", r"the server did not keep the words \(found 0 tree\(s\) of 0 words for 2 words"),
+        ("twice", r"the server did not keep the words \(found 2 tree\(s\) of 4 words for 2 words"),
         ("slow", r"no answer in time \(found 0.2 s\); raise phrases.timeout_s"),
     ],
 )
