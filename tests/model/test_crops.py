@@ -41,7 +41,7 @@ def models(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(encoder: Path, vision: dict[str, Any], **changes: Any) -> TrainConfig:
-    vision = {"finetune": True, "batch": 4, "lr": 1e-2, **vision}
+    vision = {"finetune": True, "batch": 4, "lr": 5e-3, **vision}
     return tiny_config(encoder, vision=vision, **{"epochs": 2, "batch": 5, **changes})
 
 
@@ -101,11 +101,8 @@ def test_it_learns_down_to_the_first_convolution(encoder: Path, data: Data, tmp_
     start = first_convolution(go(settings(encoder, {"lr": 0.0}, epochs=1), data, tmp_path / "frozen"))
     found = go(settings(encoder, {}, epochs=1), data, tmp_path / "moving")
     moved = first_convolution(found) - start
-    assert (moved.abs() > 1e-3).float().mean() > 0.9, "Adam's first steps are as long as the rate"
-    running = [name for name in found if "running" in name]
-    assert running
-    with pytest.raises(AssertionError):
-        torch.testing.assert_close(found["pictures.network.stem.0.weight"], start)
+    assert (moved.abs() > 1e-4).float().mean() > 0.9
+    assert moved.abs().max() < 4 * 5e-3, "three steps at its own rate, half of the head's"
 
 
 def test_checkpointing_and_slices_change_nothing(encoder: Path, data: Data, tmp_path: Path) -> None:
