@@ -92,6 +92,7 @@ def choose(
 def run_steps(study: Study, chosen: Chosen, steps: Sequence[str], only: Sequence[str], out: Path, device: str) -> None:
     """Carry out the steps; results are printed and published last."""
     from commands import study_steps as doing
+    from report.published import published
 
     failed: dict[tuple[str, str], str] = {}
     if "prepare" in steps:
@@ -100,7 +101,8 @@ def run_steps(study: Study, chosen: Chosen, steps: Sequence[str], only: Sequence
     if "train" in steps:
         failed = doing.train_all(study, chosen.units, chosen.approaches, note, device)
     if "cross" in steps and "4" in only:
-        doing.cross_all(study, chosen.approaches, note, device)
+        rows = published().approaches("table4")
+        doing.cross_all(study, [name for name in chosen.approaches if name in rows], note, device)
     if "ground" in steps and set(only) == set(TABLES):
         for dataset in chosen.datasets:
             ground(study, dataset, device)

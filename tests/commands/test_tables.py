@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from commands import study_steps
 from commands.tables import TABLES, choose
 from commands.tiny import DATASETS
 from report.published import published
@@ -60,6 +61,15 @@ def test_what_a_table_needs(home):
     other = {unit.approach for unit in everything.units if unit.dataset == DATASETS[1]}
     assert other == set(published().approaches("table4"))
     assert choose(study, ("3",), (), (), ()).units == ()
+    make_study(home, ("fmit", "bert-crf", "umt", "fmit-random-boxes"))
+
+
+def test_only_the_rows_of_table_4_are_crossed(home, monkeypatch):
+    asked = []
+    monkeypatch.setattr(study_steps, "cross_all", lambda study, approaches, *rest: asked.append(approaches))
+    make_study(home, ("bert", "fmit", "fmit-l1", "umt"))
+    call(home, "--step", "cross")
+    assert asked == [["fmit", "umt"]]
     make_study(home, ("fmit", "bert-crf", "umt", "fmit-random-boxes"))
 
 
