@@ -48,7 +48,7 @@ def test_learns_from_a_batch(encoder: Path, name: str) -> None:
         ("fmit-shuffled", {"control": "shuffled"}),
         ("bert-crf", {"objects": "none"}),
         ("bert", {"objects": "none"}),
-        ("umt", {"objects": "grid", "ebd_weight": 0.5}),
+        ("umt", {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.5, "epochs": 12}),
         ("umgf", {"objects": "grounded", "layers": 2}),
         ("vg-att", {**BILSTM, "objects": "grid"}),
     ],
