@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cache.rowshards import RowCodec, RowReader
@@ -30,6 +30,11 @@ def open_shard(shelf: Shelf, name: str, check: Check = "never") -> Iterator[Arra
     """A shard's reader; FileNotFoundError when it has gone, Damaged when it is no whole shard, Newer."""
     with contextlib.closing(codec_of(shelf, name).open(shelf.path(name), check)) as reader:
         yield reader
+
+
+def name_of(producer: Mapping[str, Any]) -> str:
+    """What a producer calls itself: a parser says `parser`, every other part `name`."""
+    return str(producer.get("name") or producer.get("parser") or "unnamed")
 
 
 def producer_of(note: str) -> dict[str, Any]:

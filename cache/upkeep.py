@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import atomic
-from cache.codecs import open_shard, producer_of
+from cache.codecs import name_of, open_shard, producer_of
 from cache.shards import Damaged, Newer, check_name
 from cache.shelf import Shelf, shelves, unlink
 from schema.errors import StoreError
@@ -77,7 +77,7 @@ def stats(folder: str | Path) -> list[ShelfStats]:
         for name in sizes:
             try:
                 with open_shard(shelf, name) as reader:
-                    rows[producer_of(reader.note).get("name", "unnamed")] += reader.n_rows
+                    rows[name_of(producer_of(reader.note))] += reader.n_rows
             except (FileNotFoundError, Damaged, Newer):
                 continue
         quarantined = len(list(shelf.quarantine.glob(f"*{shelf.suffix}")))
@@ -145,21 +145,21 @@ def gc(
 def drop(folder: str | Path, where: Mapping[str, str], *, dry_run: bool = False) -> Removed:
     """Remove the shards whose producer has all these values, such as {"producer": "resnet152", "version": "2"}.
 
-    `producer` stands for the field `name`. StoreError for an empty condition.
+    `producer` is the name that `stats` shows. StoreError for an empty condition.
     """
     if not where:
         raise StoreError("drop needs a condition", todo="say which rows, such as producer=NAME")
-    wanted = {"name" if field == "producer" else field: value for field, value in where.items()}
     going: list[tuple[Path, int]] = []
     kept: list[tuple[Path, int]] = []
     for shelf in shelves(Path(folder)):
         for name, size in shelf.names().items():
             try:
                 with open_shard(shelf, name) as reader:
-                    producer = producer_of(reader.note)
+                    found = producer_of(reader.note)
             except (FileNotFoundError, Damaged, Newer):  # gone, for `verify` to deal with, or not ours to judge
                 continue
-            fits = all(str(producer.get(field)) == value for field, value in wanted.items())
+            known = {**found, "producer": name_of(found)}
+            fits = all(str(known.get(field)) == value for field, value in where.items())
             (going if fits else kept).append((shelf.path(name), size))
     if not dry_run:
         unlink([path for path, _ in going])

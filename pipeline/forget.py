@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import keys
-from cache.codecs import open_shard, producer_of
+from cache.codecs import name_of, open_shard, producer_of
 from cache.shards import Damaged
 from cache.shelf import shelves
 from cache.store import Store
@@ -70,7 +70,7 @@ def strangers(root: Path, chain: Chain) -> list[str]:
             except (FileNotFoundError, Damaged):  # gone, or for forget to remove
                 continue
             if not any(part <= producer.items() for part in known):  # a producer names versions of libraries too
-                found.add(str(producer.get("name", "unnamed")))
+                found.add(name_of(producer))
     return sorted(found)
 
 

@@ -135,6 +135,10 @@ def test_drop_by_producer(folder: Path) -> None:
     assert len(drop_rows(folder, {"name": "a"}).paths) == 1
     assert drop_rows(folder, {"producer": "z"}).paths == ()
     assert Store.open(folder).missing(names) == names[:2]
+    with Store.open(folder, producer={"parser": "embedded", "version": "1"}) as store:
+        store.put({key_of(7): array_of(key_of(7))})
+    assert stats(folder)[0].rows["embedded"] == 1
+    assert len(drop_rows(folder, {"producer": "embedded"}).paths) == 1
     with pytest.raises(StoreError, match="drop needs a condition"):
         drop_rows(folder, {})
 

@@ -112,6 +112,8 @@ def test_drop_takes_one_producers_rows(home):
     assert told("cache", "drop", "--where", "producer=toy-resnet", "--where", "version=none")["paths"] == []
     assert "removed" in fmit("cache", "drop", "--where", "producer=toy-resnet").stdout
     assert n_rows() == {**before, "regions": 0}
+    assert len(told("cache", "drop", "--where", "producer=embedded")["paths"]) > 0
+    assert n_rows() == {**before, "regions": 0, "phrases": 0}
 
 
 def test_what_was_pushed_is_pulled_by_a_colleague_who_computes_nothing(home):
