@@ -124,6 +124,7 @@ def test_an_interrupted_call_goes_on_to_the_last_bit(encoder: Path, data: Data, 
     again = go(config, data, tmp_path / "broken")
     assert again.keys() == whole.keys()
     assert all(torch.equal(again[name], value) for name, value in whole.items())
+    assert curves(tmp_path / "broken") == curves(tmp_path / "whole"), "the second epoch's steps too, best or not"
 
 
 @pytest.mark.parametrize("approach", ["fmit-shuffled", "fmit-empty", "bert-crf"])
