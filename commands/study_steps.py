@@ -71,7 +71,8 @@ def train(
         return False
     run, features = folder or study.run(*unit), pack or study.pack_for(unit.dataset, unit.approach)
     for result in study.train(*unit, pack=features, out=run, device=device):
-        say(f"{run.name}: epoch {result.epoch} loss {result.train_loss:.3f} dev F1 {result.dev_f1:.4f}")
+        scores = f"loss {result.train_loss:.3f} dev F1 {result.dev_f1:.4f}"
+        say(f"{run.relative_to(study.root)}: epoch {result.epoch} {scores}")
     return True
 
 
