@@ -73,7 +73,7 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
         "ada-co-att": Approach(
             ada_co_att.build,
             "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates",
-            BILSTM | GRID | {"lr_head": 1e-3},
+            BILSTM | GRID | {"lr_head": 1e-3, "epochs": 30, "patience": 8},
         ),
     }
 )

@@ -22,8 +22,8 @@ UNITS = 200  # of both attentions: the public code's; the paper names none
 class CoAttention(nn.Module):
     """The network between BiLSTM and CRF, for each word h_t; cells v_i are tanh(W_I v + b) of the pack's, of width d.
 
-    That the pack's features are standardised before is ours: a ReLU's have a large mean in common, and without it what
-    differs between cells hardly comes through so many layers.
+    That the pack's features are standardised before is ours, and so is dropout on them: a ReLU's have a large mean in
+    common, so what differs between cells hardly comes through so many layers, and pictures are learned by heart.
 
     Word-guided visual attention: alpha_t = softmax(w . tanh(W_v v_i (+) (W_h h_t + b))), v_t = sum_i alpha_ti v_i.
     Image-guided textual attention: beta_t = softmax(w . tanh(W_x h_j (+) (W_v v_t + b))), x_t = sum_j beta_tj h_j.
@@ -36,8 +36,9 @@ class CoAttention(nn.Module):
     alone; here, as in the paper, h_t too.
     """
 
-    def __init__(self, width: int, object_dim: int) -> None:
+    def __init__(self, width: int, object_dim: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.standard = Standard(object_dim)
         self.cells = nn.Linear(object_dim, width)
         self.visual = AdditiveAttention(width, width, UNITS)
@@ -51,7 +52,7 @@ class CoAttention(nn.Module):
 
     def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
         """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""
-        cells = self.cells(self.standard(cells, cell_mask)).tanh()
+        cells = self.cells(self.dropout(self.standard(cells, cell_mask))).tanh()
         seen = self.visual(words, cells, cell_mask) @ cells  # v_t, [B, N, d]
         read = self.textual(seen, words, word_mask) @ words.masked_fill(~word_mask[..., None], 0.0)  # x_t
         visual, textual = self.new_visual(seen).tanh(), self.new_textual(read).tanh()
@@ -74,7 +75,7 @@ class AdaCoAtt(CnnBiLSTMCRF):
         hidden: int = HIDDEN,
     ) -> None:
         super().__init__(vocabulary, words, n_tags, dropout, hidden)
-        self.co_attention = CoAttention(self.context.dim, object_dim)
+        self.co_attention = CoAttention(self.context.dim, object_dim, dropout)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
         """Words [B, N, 2H] that know the picture; anything at padding."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from model.baselines.additive import AdditiveAttention
 from model.baselines.hbilstm_crf import HIDDEN, HBiLSTMCRF
-from model.baselines.recurrent import WordTable, build_table, draw_glorot
+from model.baselines.recurrent import WordTable, build_table
+from model.baselines.standard import Standard
 from model.batch import Batch
 from model.bilstm import BiLSTM
 from model.tagger import Setting
@@ -24,7 +25,8 @@ class VgAtt(HBiLSTMCRF):
     Q the sentence: both ends of a BiLSTM of its own over the same word vectors (which network makes Q, and its size,
     are ours).
     Modulation gate, for each word h_i: b_v = sigmoid(W h_i + U v_c + b), b_w and m = tanh(...) alike with weights of
-    their own, and w_i = b_w * h_i + b_v * m goes on to the CRF. Without a picture v_c is zero: ours.
+    their own, and w_i = b_w * h_i + b_v * m goes on to the CRF. Without a picture v_c is zero: ours. So is that the
+    pack's features are standardised, and dropout on v_c: without them pictures are learned by heart.
     """
 
     def __init__(
@@ -38,19 +40,19 @@ class VgAtt(HBiLSTMCRF):
     ) -> None:
         super().__init__(vocabulary, words, n_tags, dropout, hidden)
         width = self.context.dim
+        self.standard = Standard(object_dim)
         self.sentence = BiLSTM(vocabulary.word_dim + self.spelling.dim, hidden)
         self.attention = AdditiveAttention(self.sentence.dim, object_dim, width)
         self.gates = nn.Linear(width, 3 * width)  # W and b of b_v, b_w and m
         self.seen = nn.Linear(object_dim, 3 * width, bias=False)  # U of the same
-        draw_glorot(self)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
         """Visually tuned words [B, N, 2H]; anything at padding."""
         words = super().contexts(batch, vectors)
         sentence = self.sentence.last(vectors, batch.inputs["n_words"])
-        cells = batch.objects.to(words.dtype)
+        cells = self.standard(batch.objects.to(words.dtype), batch.object_mask)
         shares = self.attention(sentence[:, None], cells, batch.object_mask)  # [B, 1, M]
-        return self.modulated(words, shares @ cells)
+        return self.modulated(words, self.dropout(shares @ cells))
 
     def modulated(self, words: Tensor, seen: Tensor) -> Tensor:
         """The modulation gate on words [B, N, 2H] and visual contexts [B, 1, D]: [B, N, 2H]."""

@@ -59,7 +59,7 @@ def by_equations(net: CoAttention, words: list[Tensor], cells: list[Tensor]) -> 
 @torch.no_grad()
 def test_co_attention_by_the_equations() -> None:
     torch.manual_seed(0)
-    net = CoAttention(6, 4).double()
+    net = CoAttention(6, 4, 0.5).double()
     words, cells = torch.randn(3, 5, 6).double(), torch.randn(3, 4, 4).double()
     n_words, n_cells = (5, 2, 3), (4, 2, 0)
     mask = torch.arange(5) < torch.tensor(n_words)[:, None]
