@@ -152,7 +152,8 @@ def _tiny(out: Path | None) -> Study:
     from commands.tiny import open_tiny
     from report.published import published
 
-    return open_tiny(out.parent if out else TINY_ROOT, published().approaches("table2", "table4", "table5"))
+    root = out.with_name(f"{out.name}-study") if out else TINY_ROOT  # a folder of its own: it writes a params.yaml
+    return open_tiny(root, published().approaches("table2", "table4", "table5"))
 
 
 COMMANDS = (tables,)

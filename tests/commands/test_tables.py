@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from commands import study_steps
+from commands import study_steps, tables, tiny
 from commands.tables import TABLES, choose
 from commands.tiny import DATASETS
 from report.published import published
@@ -83,6 +83,18 @@ def test_no_params_file(tmp_path):
     result = CliRunner().invoke(cli.main, ["tables", "--params", str(tmp_path / "none.yaml")])
     assert result.exit_code == 1
     assert "no params file" in result.stderr
+
+
+def test_tiny_leaves_a_params_file_beside_its_results_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny, "_draw", lambda *whatever: None)
+    monkeypatch.setattr(tables, "run_steps", lambda *whatever: None)
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "params.yaml"
+    mine.write_text("datasets: [mine]\n")
+    result = CliRunner().invoke(cli.main, ["tables", "--tiny", "--out", "results"])
+    assert result.exit_code == 0, result.output
+    assert mine.read_text() == "datasets: [mine]\n"
+    assert (tmp_path / "results-study" / "params.yaml").is_file()
 
 
 @pytest.mark.long
