@@ -8,44 +8,18 @@ is right only without a box.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from report.gold_boxes import Corners
 from report.runs import Line, Thing
 from schema.records import Entity, Span
+from schema.scores import Counts
 
 HIT_IOU = 0.5
 SCORES = ("MNER", "EEG", "GMNER")  # words and type; words and box; words, type and box
 GoldBoxes = Mapping[tuple[str, Entity], tuple[Corners, ...]]
 
 
-@dataclass(frozen=True)
-class Right:
-    """Entities of the gold labels, of the prediction, and in both."""
-
-    n_gold: int
-    n_predicted: int
-    n_correct: int
-
-    @property
-    def precision(self) -> float:
-        return self.n_correct / self.n_predicted if self.n_predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        return self.n_correct / self.n_gold if self.n_gold else 0.0
-
-    @property
-    def f1(self) -> float:
-        total = self.n_gold + self.n_predicted
-        return 2 * self.n_correct / total if total else 0.0
-
-    def to_json(self) -> dict[str, float | int]:
-        counts = {"n_gold": self.n_gold, "n_predicted": self.n_predicted, "n_correct": self.n_correct}
-        return {"precision": self.precision, "recall": self.recall, "f1": self.f1, **counts}
-
-
-def score(lines: Sequence[Line], gold: GoldBoxes, min_score: float | None = None) -> dict[str, Right]:
+def score(lines: Sequence[Line], gold: GoldBoxes, min_score: float | None = None) -> dict[str, Counts]:
     """Each of `SCORES` over labelled lines; boxes below `min_score` (the grounder's own) count as none."""
     n_gold = n_predicted = 0
     correct = dict.fromkeys(SCORES, 0)
@@ -56,7 +30,7 @@ def score(lines: Sequence[Line], gold: GoldBoxes, min_score: float | None = None
             right = is_right(line, entity, gold, min_score)
             for name in SCORES:
                 correct[name] += right[name]
-    return {name: Right(n_gold, n_predicted, n) for name, n in correct.items()}
+    return {name: Counts(n_gold, n_predicted, n) for name, n in correct.items()}
 
 
 def is_right(line: Line, entity: Entity, gold: GoldBoxes, min_score: float | None = None) -> dict[str, bool]:
