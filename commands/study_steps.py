@@ -128,7 +128,8 @@ def train_all(
     failed: dict[tuple[str, str], str] = {}
     n_trained = n_scored = 0
     for unit in sorted(units, key=lambda one: study.asked.seeds.index(one.seed)):
-        if study.twin(unit, among) != unit:
+        beside = [name for name in among if unit._replace(approach=name) in units]
+        if study.twin(unit, beside) != unit:
             continue
         try:
             n_trained += train(study, unit, say, device)

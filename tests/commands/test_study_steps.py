@@ -45,6 +45,15 @@ def test_a_second_call_trains_and_scores_nothing(study):
     assert said == ["0 runs trained, 0 scored, 0 left out"]
 
 
+def test_a_twin_that_is_not_trained_here_excuses_nobody(study, monkeypatch):
+    trained = []
+    monkeypatch.setattr(study_steps, "train", lambda study, unit, *rest: trained.append(unit) or False)
+    monkeypatch.setattr(study_steps, "score", lambda *rest: False)
+    units = [Unit("tiny", "fmit-l1", 0), Unit("tiny", "fmit", 0), Unit("tiny-other", "fmit", 0)]
+    train_all(study, units, ("fmit-l1", "fmit"), lambda text: None)
+    assert trained == [Unit("tiny", "fmit-l1", 0), Unit("tiny-other", "fmit", 0)]
+
+
 def test_changed_settings_make_a_run_stale(study):
     unit = Unit("tiny", "fmit", 0)
     assert study.fresh(unit)
