@@ -78,6 +78,16 @@ def damage(folder: Path) -> str:
     return f"no {' and no '.join(lost)}" if lost else ""
 
 
+def bad_json(folder: Path) -> str:
+    """Which of a folder's JSON files is none, and why, "" for none: libraries answer one with errors of any kind."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            return f"{path.name}: {error}"
+    return ""
+
+
 def install(name: str, source: Path, revision: str = "") -> Path:
     """Copy a model's folder into the cache, so that its name loads without a network; returns the snapshot.
 

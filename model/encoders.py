@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import pickle
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,7 +81,8 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[PreTrain
     chatter.disable_progress_bar()
     here = {"local_files_only": True, "trust_remote_code": False}
     try:
-        _check_json(folder)
+        if wrong := hub.bad_json(folder):
+            raise ValueError(wrong)
         tokenizer = as_pretrained(AutoTokenizer.from_pretrained(str(folder), **here))
         if not pretrained:
             return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(str(folder), **here)).float()
@@ -148,15 +148,6 @@ def _digest(config: TrainConfig, folder: Path) -> str:
         return hub.digest(folder)
     except WeightsError as error:
         raise _unloadable(config.encoder, folder, [error.what]) from None
-
-
-def _check_json(folder: Path) -> None:
-    """Raises ValueError for a JSON file that is cut short: the tokenizers library answers it with a bare Exception."""
-    for path in sorted(folder.glob("*.json")):
-        try:
-            json.loads(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path.name}: {error}") from None
 
 
 def _missing(config: TrainConfig) -> WeightsError:

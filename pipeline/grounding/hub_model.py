@@ -37,9 +37,9 @@ def find_folder(config: GroundConfig) -> Path:
     lost = [file for file in ("config.json", "preprocessor_config.json") if not (folder / file).is_file()]
     lost += [] if hub.weights_file(folder) else ["weights"]
     lost += [] if any((folder / file).is_file() for file in VOCABULARIES) else ["tokenizer"]
-    if lost:
-        found, todo = f"no {' and no '.join(lost)}", f"fmit models fetch {name}"
-        raise WeightsError("no whole model", where=str(folder), found=found, todo=todo)
+    wrong = f"no {' and no '.join(lost)}" if lost else hub.bad_json(folder)
+    if wrong:
+        raise WeightsError("no whole model", where=str(folder), found=wrong, todo=f"fmit models fetch {name}")
     return folder
 
 

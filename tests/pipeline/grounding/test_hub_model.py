@@ -74,6 +74,14 @@ def test_a_folder_that_lacks_a_file(owl: Path, tmp_path: Path, file: str, lost: 
         build_grounder(config(folder))
 
 
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json"])
+def test_a_file_of_settings_that_is_cut_short(owl: Path, tmp_path: Path, file: str) -> None:
+    folder = copied(owl, tmp_path / "m")
+    (folder / file).write_bytes((owl / file).read_bytes()[:30])
+    with pytest.raises(WeightsError, match=rf"no whole model \(found {file}: .*\); fmit models fetch"):
+        build_grounder(config(folder))
+
+
 def test_weights_that_are_damaged_or_lack_tensors(owl: Path, tmp_path: Path) -> None:
     folder = copied(owl, tmp_path / "m")
     tensors = load_file(folder / "model.safetensors")
