@@ -17,6 +17,7 @@ from schema.errors import DataError
 from schema.records import Entity
 
 MAX_BYTES = 1_000_000  # of a file: real ones have a few kilobytes
+REFUSED = (b"<!DOCTYPE", b"<!ENTITY", b"\0")  # UTF-16 would hide the first two
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Corners = tuple[float, float, float, float]
 
@@ -49,7 +50,7 @@ class Matched:
 def read_marked(path: Path) -> Marked:
     """One file; raises DataError for what is no such XML. A document type is refused: its entities could grow."""
     data = path.read_bytes()
-    if len(data) > MAX_BYTES or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    if len(data) > MAX_BYTES or any(mark in data for mark in REFUSED):
         raise DataError("too large, or with a document type", where=str(path), todo="only plain annotations are read")
     try:
         root = Tree.fromstring(data)
@@ -62,8 +63,7 @@ def read_marked(path: Path) -> Marked:
         if name:
             boxes.setdefault(name, []).extend(_corners(box, path) for box in found.iter("bndbox"))
         n_nameless += not name
-    size = [int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
-    return Marked({name: tuple(some) for name, some in boxes.items()}, size[0], size[1], n_nameless)
+    return Marked({name: tuple(some) for name, some in boxes.items()}, *_size(root, path), n_nameless)
 
 
 def match(lines: Sequence[Line], folder: Path) -> Matched:
@@ -109,6 +109,16 @@ def _corners(box: Tree.Element, path: Path) -> Corners:
     if not (x0 <= x1 and y0 <= y1):
         raise DataError("a box whose corners are the wrong way round", where=str(path), found=f"{x0, y0, x1, y1}")
     return x0, y0, x1, y1
+
+
+def _size(root: Tree.Element, path: Path) -> tuple[int, int]:
+    """Width and height, 0 where they are not said."""
+    told = [root.findtext(f"size/{side}") or "0" for side in ("width", "height")]
+    try:
+        width, height = (int(float(one)) for one in told)
+    except (ValueError, OverflowError):
+        raise DataError("a size without two numbers", where=str(path), found=" and ".join(told)) from None
+    return width, height
 
 
 def _scale(line: Line, marked: Marked) -> tuple[float, float]:

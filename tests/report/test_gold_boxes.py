@@ -95,12 +95,15 @@ def test_boxes_of_a_picture_of_another_size_are_scaled(tmp_path):
         ("<annotation>", "a.xml: not XML"),
         ('<!DOCTYPE x [<!ENTITY a "b">]><annotation/>', "too large, or with a document type"),
         (" " * 1_000_001, "too large"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><annotation/>'.encode("utf-16"), "with a document type"),
+        (xml(size=("wide", 1)), r"a size without two numbers \(found wide and 1\)"),
+        (xml(size=(1, "inf")), "a size without two numbers"),
         ("<a><object><name>x</name><bndbox><xmin>1</xmin></bndbox></object></a>", "a box without four numbers"),
         (xml(("x", (5, 5, 1, 9))), "corners are the wrong way round"),
     ],
 )
 def test_what_is_no_such_file_is_refused(tmp_path, text, said):
-    (tmp_path / "a.xml").write_text(text)
+    (tmp_path / "a.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=said):
         read_marked(tmp_path / "a.xml")
 
