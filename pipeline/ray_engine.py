@@ -158,7 +158,7 @@ def cut(jobs: Iterable[Job], recipe: Recipe) -> Iterator[list[Job]]:
 
 
 def room(resources: Mapping[str, float]) -> int:
-    """Actors that a cluster has room for: one a GPU, else one for every few CPUs, at least two of which there are."""
+    """Actors that a cluster has room for: one a GPU, else one for every MOST_ACTOR_CPUS of all CPUs but one."""
     if resources.get("GPU", 0) >= 1:
         return int(resources["GPU"])
     return max(1, math.ceil((resources.get("CPU", 1) - 1) / MOST_ACTOR_CPUS))
