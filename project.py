@@ -188,17 +188,20 @@ class Project:
             name for name, posts in tables.items() if posts.is_file() and keys.digest_file(posts) == inputs.get("posts")
         ]
         if len(same) > 1:
-            same.sort(key=lambda name: self.digest_of_pack(name) != inputs.get("pack"))
+            same.sort(key=lambda name: inputs.get("pack") not in self.digests_of_pack(name))
         if same:
             return same[0]
         todo = "name a dataset with --dataset, or bring its posts.parquet back (dvc checkout, dvc repro)"
         raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
 
-    def digest_of_pack(self, dataset: str) -> str:
-        """Of the dataset's features as they are now, "" where there are none."""
+    def digests_of_pack(self, dataset: str) -> set[str]:
+        """Of the dataset's features as they are now, and of the grid among them; none where there are none."""
         from cache.packs import Pack
 
-        return Pack.open(self.pack(dataset)).digest() if self.pack(dataset).is_dir() else ""
+        if not self.pack(dataset).is_dir():
+            return set()
+        opened = Pack.open(self.pack(dataset))
+        return {one.digest() for one in (opened, opened.grid) if one}
 
     def runs(self) -> list[tuple[Path, str]]:
         """The runs that params name, each with its dataset."""

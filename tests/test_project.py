@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pages
+from cache.packs import Objects, Pack, PackMeta, write_pack
 from project import Project, run_config
 from schema.errors import ConfigError, DataError, RunError
+from schema.records import Box, Region
 from tests import own
 
 
@@ -131,3 +134,18 @@ def test_of_datasets_with_the_same_posts_the_pack_tells(trained, tmp_path):
     )
     shutil.rmtree(project.pack("twin"))
     assert project.dataset_of(run) == "own"
+
+
+def test_of_datasets_with_the_same_posts_the_grid_tells_too(trained, tmp_path):
+    text = (trained.root / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text + text[text.index("  own:") :].replace("  own:", "  twin:"))
+    for name in ("own", "twin"):
+        shutil.copytree(trained.root / "out/own", tmp_path / "out" / name)
+    project, run = Project.open(tmp_path / "params.yaml"), tmp_path / "run"
+    cells = Objects(np.ones((1, 3), "float16"), (Region("image", "", None, Box(0, 0, 9, 9), 1.0),))
+    write_pack(project.pack("twin") / "grid", PackMeta(3, "float16", 1, ()), [("a picture", cells)])
+    shutil.copytree(trained.run("own", "fmit", 0), run)
+    config = json.loads((run / "model/config.json").read_text())
+    config["inputs"]["pack"] = Pack.open(project.pack("twin")).grid.digest()
+    (run / "model/config.json").write_text(json.dumps(config))
+    assert project.dataset_of(run) == "twin"
