@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cache import weights
-from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.config import WEIGHTS, GroundConfig
 from pipeline.grounding.grounder import Grounder
 from schema.errors import ConfigError, WeightsError
 
@@ -16,9 +16,9 @@ def build_grounder(config: GroundConfig) -> Grounder:
     """The grounder that a configuration names.
 
     Raises WeightsError when its weights are missing, of another network, or others than `config.digest` names;
-    ConfigError for a dtype that it does not compute in.
+    ConfigError for a dtype that it does not compute in; those without weights compute in none.
     """
-    if config.dtype != "float32" and config.grounder not in ANY_DTYPE:
+    if config.dtype != "float32" and WEIGHTS[config.grounder] and config.grounder not in ANY_DTYPE:
         raise ConfigError(f"{config.grounder} computes in float32", found=config.dtype, todo="leave dtype out")
     grounder = GROUNDERS[config.grounder](config)
     found = grounder.identity.get("weights", "")

@@ -41,6 +41,7 @@ def test_missing_and_foreign_weights_are_named(tmp_path: Path) -> None:
 def test_a_dtype_or_digest_that_a_grounder_has_not() -> None:
     with pytest.raises(ConfigError, match=r"toy-onestage computes in float32 \(found bfloat16\)"):
         build_grounder(GroundConfig(dtype="bfloat16"))
+    assert build_grounder(GroundConfig(grounder="random", dtype="bfloat16"))  # a control beside a grounder in bfloat16
     with pytest.raises(WeightsError, match=r"ground\.digest names \(found a grounder without weights\)"):
         build_grounder(GroundConfig(grounder="random", digest="0" * 64))
     digest = digest_file(EMBEDDED / "toy-onestage.safetensors")
