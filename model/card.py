@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from model.approaches import approach
+from model.tagger import build_fmit
 from schema.text import plain_markdown, safe_text
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ TUNED = "The network over the regions is trained too, as in the paper; its batch
 OURS = (
     "A word's vector is that of one or all of its pieces (`pooling`); labels are on words.",
     "A one-word entity has the boundary label B.",
+)
+COMMON = (
     "The loss is the mean over a step's posts, not their sum.",
     "The epoch with the best strict dev F1 is kept; the paper does not say how it chose.",
 )
@@ -26,7 +30,10 @@ OURS = (
 
 def card(info: RunInfo) -> str:
     """Markdown: what it is, how good on dev, from which data, with which settings, what differs from the paper."""
-    lines = [f"# {info.approach}, seed {info.seed}", "", f"Method: {PAPER}.", ""]
+    known = approach(info.approach)
+    is_fmit = known.build is build_fmit
+    lines = [f"# {info.approach}, seed {info.seed}", "", f"Approach: {plain_markdown(known.about)}.", ""]
+    lines += [f"{'Method' if is_fmit else 'A rival of'}: {PAPER}.", ""]
     if info.toy:
         lines += ["**Toy:** its region features come from parts that were trained on drawings.", ""]
     lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
@@ -37,8 +44,9 @@ def card(info: RunInfo) -> str:
         identity = safe_text(json.dumps(part.get("identity", part), sort_keys=True), None).replace("`", "'")
         lines += [f"- {plain_markdown(name)}: `{identity}`"]
     lines += ["", "## Settings", "", *_table(info.config.model_dump()), ""]
-    pictures = (TUNED if info.config.reads_crops else FEATURES,)
-    lines += ["## Beside the paper", "", *(f"- {line}" for line in (*pictures, *OURS)), ""]
+    pictures = () if info.config.objects == "none" else (TUNED if info.config.reads_crops else FEATURES,)
+    said = (*pictures, *(OURS if is_fmit else ()), *COMMON)
+    lines += ["## Beside the paper", "", *(f"- {line}" for line in said), ""]
     lines += ["## Versions", "", *_table(info.versions), ""]
     return "\n".join(lines)
 

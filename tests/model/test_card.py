@@ -36,7 +36,18 @@ def test_a_card_says_whether_the_network_was_trained_too(run_folder: Path) -> No
     text = card(replace(info, config=tuned))
     assert "The network over the regions is trained too, as in the paper" in text
     assert "come ready from the pack" not in text
-    assert "come ready from the pack" in card(replace(info, config=tuned.model_copy(update={"objects": "none"})))
+    text = card(replace(info, config=tuned.model_copy(update={"objects": "none"})))
+    assert "network over the regions" not in text  # no picture is looked at
+    assert "come ready from the pack" not in text
+
+
+def test_a_rivals_card_does_not_call_it_fmit(run_folder: Path) -> None:
+    info, _ = load_run(run_folder / "model")
+    assert "Approach: FMIT as the dataset's section has it.\n\nMethod: Lu, Zhang" in card(info)
+    text = card(replace(info, approach="hbilstm-crf"))
+    assert "Approach: text only: Lample et al. 2016, no pretrained encoder.\n\nA rival of: Lu, Zhang" in text
+    assert "Method:" not in text
+    assert "boundary label" not in text
 
 
 def test_a_card_names_the_known_variant_or_warns(run_folder: Path) -> None:
