@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache import keys
+from cache import hub, keys
 from commands.findings import Finding, note, ok, problem
 from commands.label_checks import unknown_labels, variant
 from commands.model_state import look
@@ -200,9 +200,12 @@ def tokenizer_of(project: Project, dataset: str) -> PreTrainedTokenizerBase:
         raise WeightsError(f"the encoder {model.name} is {found.state}", todo=found.fetched_by)
     from transformers import AutoTokenizer
 
-    folder = Path(found.where)
+    where = Path(found.where)
+    folder = where if where.is_dir() else where.parent
     try:
-        return AutoTokenizer.from_pretrained(folder if folder.is_dir() else folder.parent, local_files_only=True)
+        if wrong := hub.bad_json(folder):
+            raise ValueError(wrong)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"the encoder {model.name} has no readable tokenizer",

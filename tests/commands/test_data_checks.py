@@ -6,6 +6,7 @@ import pytest
 from commands.data_checks import dataset, tokenizer_of
 from project import Project
 from tests import own
+from tests.model.tiny import write_encoder
 
 
 def findings(root, params=own.PARAMS):
@@ -105,3 +106,13 @@ def test_the_tokenizer_is_the_one_that_training_uses(root):
     (root / "params.yaml").write_text(own.PARAMS)
     tokenizer = tokenizer_of(Project.open(root / "params.yaml"), "own")
     assert tokenizer.get_vocab() == build_words(TrainConfig()).featurizer.tokenizer.get_vocab()
+
+
+def test_a_tokenizer_that_is_cut_short_is_a_remark(root, tmp_path):
+    encoder = write_encoder(tmp_path / "encoder")
+    files = [path for path in encoder.glob("*.json") if path.name.startswith("tokenizer")]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:20])
+    found = findings(root, own.PARAMS.replace("preset: tiny,", f"preset: tiny, encoder: {encoder},"))
+    assert any("has no readable tokenizer (found tokenizer" in line for line in lines(found, "note"))
