@@ -6,25 +6,11 @@ head = tail = position; an object has the positions of the first and the last wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from schema.errors import DataError
-from schema.records import Region, Span
-
-CLS = 0  # position of [CLS]; word k (0-based) is at k + 1
-
-
-def n_cells(n_words: int) -> int:
-    """Text cells of a post: its words, [CLS] and [SEP]."""
-    return n_words + 2
-
-
-def sep(n_words: int) -> int:
-    """Position of [SEP]."""
-    return n_words + 1
+from schema.records import Span
 
 
 def object_span(span: Span | None, n_words: int) -> tuple[int, int]:
@@ -34,12 +20,6 @@ def object_span(span: Span | None, n_words: int) -> tuple[int, int]:
     if span.end > n_words:
         raise DataError("an object stands at words that the post does not have", found=f"{span} of {n_words} words")
     return span.head, span.tail
-
-
-def object_spans(regions: Sequence[Region], n_words: int) -> Tensor:
-    """(head, tail) of a post's objects in their order: int64 [M, 2]."""
-    pairs = [object_span(region.span, n_words) for region in regions]
-    return torch.tensor(pairs, dtype=torch.int64).reshape(len(pairs), 2)
 
 
 def distances(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -31,7 +31,6 @@ DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "r
 WITHOUT_V2 = ("resnet18", "resnet34")
 CROP_PX = 224  # torchvision's presets for both variants
 RESIZE_PX = {"v1": 256, "v2": 232}  # torchvision's presets: IMAGENET1K_V1 and IMAGENET1K_V2
-GRID_SIDE = 7  # cells of the last map at 224 pixels
 
 
 class FeatureNet:
