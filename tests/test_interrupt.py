@@ -26,7 +26,13 @@ def start(folder, *arguments) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_sigint,
     )
+
+
+def heed_sigint() -> None:
+    """A background job's children are born deaf to SIGINT, and these tests may be run by one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt(process: subprocess.Popen) -> str:
