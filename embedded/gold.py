@@ -65,22 +65,26 @@ def lines(posts: Iterable[GoldPost]) -> str:
 
 
 def read_gold(folder: Path) -> dict[str, GoldPost]:
-    """Gold of a drawn dataset's folder by post id; raises DataError where there is none."""
+    """Gold of a drawn dataset's folder by post id; raises DataError where there is none, or a line is not as drawn."""
+    path = folder / FILE
     try:
-        text = (folder / FILE).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError:
-        raise DataError("no gold", where=str(folder / FILE), todo="only drawn datasets have it: fmit draw") from None
-    posts = [json.loads(line) for line in text.splitlines()]
-    return {
-        post["id"]: GoldPost(
-            post["id"],
-            post["split"],
-            post["picture"],
-            tuple(_thing(row) for row in post["names"]),
-            tuple(_thing(row) for row in post["others"]),
-        )
-        for post in posts
-    }
+        raise DataError("no gold", where=str(path), todo="only drawn datasets have it: fmit draw") from None
+    except UnicodeDecodeError as error:
+        raise DataError("damaged gold", where=str(path), found=str(error), todo="draw it again: fmit draw") from None
+    posts = [_post(line, f"{path}:{number}") for number, line in enumerate(text.splitlines(), 1)]
+    return {post.id: post for post in posts}
+
+
+def _post(line: str, where: str) -> GoldPost:
+    try:
+        row = json.loads(line)
+        names, others = (tuple(_thing(thing) for thing in row[key]) for key in ("names", "others"))
+        return GoldPost(row["id"], row["split"], row["picture"], names, others)
+    except (ValueError, KeyError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise DataError("no line of gold", where=where, found=found, todo="draw it again: fmit draw") from None
 
 
 def _thing(row: dict) -> GoldThing:

@@ -36,3 +36,10 @@ def test_gold_is_read_as_it_was_written(tmp_path):
 def test_only_drawn_data_have_gold(tmp_path):
     with pytest.raises(DataError, match=r"gold\.jsonl: no gold; only drawn datasets have it"):
         read_gold(tmp_path)
+
+
+@pytest.mark.parametrize("line", ['{"x', "[]", '{"id": "1"}', '{"id": "1", "names": [{"box": 3}], "others": []}'])
+def test_a_damaged_line_is_named(tmp_path, line):
+    (tmp_path / FILE).write_text(lines([gold(*drawn(0))]) + line + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"gold\.jsonl:2: no line of gold .*; draw it again: fmit draw"):
+        read_gold(tmp_path)
