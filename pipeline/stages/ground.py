@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from cache import tables
@@ -40,4 +41,4 @@ def run(
     counts = {"n_cut": n_cut, "n_too_long": sum(row.text in too_long for row in rows)}
     meta = {**before, "ground": note(config, grounder.identity, toy=grounder.toy), **counts}
     tables.write_boxes(out, rows, meta)
-    return tally
+    return replace(tally, n_cut=n_cut)

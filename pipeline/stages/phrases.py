@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from cache import tables
@@ -23,4 +24,4 @@ def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progres
         rows = spread(config, store, recipes.of_phrases(config), parser.identity)
         phrases, tally = find_phrases(found.posts, config, parser, rows, progress)
     tables.write_phrases(out, phrases, {"phrases": note(config, parser.identity, toy=False)})
-    return tally
+    return replace(tally, n_cut=sum(one.n_cut for one in phrases))

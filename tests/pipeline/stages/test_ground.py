@@ -44,7 +44,8 @@ def test_published_with_its_provenance_and_resumed_from_the_store(tmp_path, grou
 
 def test_what_the_cap_cuts_is_counted(tmp_path, grounder):
     posts = [post("a", picture(tmp_path / "images", "1.png"))]
-    run(tmp_path, posts, [phrases("a", (0, 3), (1, 3), (4, 5))], GroundConfig(n_phrases_max=1))
+    tally = run(tmp_path, posts, [phrases("a", (0, 3), (1, 3), (4, 5))], GroundConfig(n_phrases_max=1))
+    assert tally.line("own").endswith("; 2 phrases cut")
     found, meta = tables.read_boxes(tmp_path / "boxes.parquet")
     assert (len(found), meta["n_cut"]) == (3, 2)
 

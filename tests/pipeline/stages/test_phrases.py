@@ -10,6 +10,8 @@ from pipeline.phrases.parser import Parsed
 from pipeline.stages import phrases
 from tests.pipeline.drawn import LABELS, post
 
+CONFIG = PhrasesConfig()
+
 
 class FakeParser:
     """The first two words of a sentence are its noun phrase."""
@@ -31,9 +33,9 @@ def parser(monkeypatch):
     return made
 
 
-def run(folder, posts):
+def run(folder, posts, config=CONFIG):
     tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
-    return phrases.run(PhrasesConfig(), folder / "posts.parquet", folder / "phrases.parquet", folder / "store")
+    return phrases.run(config, folder / "posts.parquet", folder / "phrases.parquet", folder / "store")
 
 
 def test_published_with_its_provenance_and_resumed_from_the_store(tmp_path, parser):
@@ -50,3 +52,8 @@ def test_published_with_its_provenance_and_resumed_from_the_store(tmp_path, pars
     assert (tmp_path / "phrases.parquet").read_bytes() == before
     assert run(tmp_path, [*posts, post("c", words="big cats sleep")]) == Tally("phrases", 3, 1)
     assert parser.n_sentences == 1
+
+
+def test_what_the_cap_cuts_is_told(tmp_path, parser):
+    posts = [post("a", words="old trees stand"), post("b", words="young dogs run far")]
+    assert run(tmp_path, posts, PhrasesConfig(max_phrases=0)) == Tally("phrases", 2, 2, 2)
