@@ -38,6 +38,9 @@ def card(info: RunInfo) -> str:
         lines += ["**Toy:** its region features come from parts that were trained on drawings.", ""]
     lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
     lines += ["## Data", "", *_data(info.data), *_table({**info.n_posts, **info.inputs}), ""]
+    if any(info.n_cut.values()):
+        told = ", ".join(f"{plain_markdown(name)} {n}" for name, n in info.n_cut.items())
+        lines += [f"Objects that a cap or truncation kept from the lattice: {told}.", ""]
     types = ", ".join(f"{plain_markdown(name)} ({plain_markdown(word)})" for name, word in info.labels.words.items())
     lines += [f"Types: {types}.", ""]
     for name, part in sorted(info.pack.provenance.items() if info.pack else ()):

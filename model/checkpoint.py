@@ -46,6 +46,7 @@ class RunInfo:
     n_posts: Mapping[str, int] = field(default_factory=dict)  # of train and dev
     dev: Mapping[str, float | int] = field(default_factory=dict)  # the chosen epoch's row of the curves
     versions: Mapping[str, str] = field(default_factory=dict)
+    n_cut: Mapping[str, int] = field(default_factory=dict)  # objects that the cap or truncation kept from the lattice
     data: Mapping[str, Any] = field(default_factory=dict)  # what ingest noted of the files: variant, digests, a warning
 
     @property
@@ -60,7 +61,7 @@ class RunInfo:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; types and aliases are lists of pairs, since their order gives the tags their numbers."""
-        values = {name: dict(getattr(self, name)) for name in ("inputs", "n_posts", "dev", "versions", "data")}
+        values = {name: dict(getattr(self, name)) for name in ("inputs", "n_posts", "n_cut", "dev", "versions", "data")}
         return {
             "schema_version": SCHEMA_VERSION,
             "approach": self.approach,
@@ -85,7 +86,8 @@ class RunInfo:
                 config=TrainConfig.checked(values["config"], "config"),
                 labels=LabelSet(dict(types), dict(aliases)),
                 pack=PackMeta(**values["pack"]) if values["pack"] else None,
-                data=values.get("data", {}),  # earlier runs do not have it
+                n_cut=values.get("n_cut", {}),  # earlier runs do not have it
+                data=values.get("data", {}),  # nor this
                 **rest,
             )
         except (KeyError, TypeError, ValueError, AttributeError, FmitError) as error:

@@ -139,6 +139,7 @@ def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
         pack=inputs.pack.meta if inputs.pack else None,
         inputs={**inputs.digests, **trainer.tagger.origin(), "start_weights": start},
         n_posts={"train": len(trainer.train), "dev": len(trainer.dev)},
+        n_cut={"train": trainer.train.n_cut, "dev": trainer.dev.n_cut},
         dev=chosen.curve(),
         versions=versions(),
         data={name: inputs.table.meta[name] for name in NOTED if name in inputs.table.meta},

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cache.keys import digest_file
+from cache.packs import Pack
 from cache.tables import read_posts, write_posts
 from model import train
 from model.fit import EpochResult
@@ -39,15 +41,30 @@ def test_a_run_repeats_byte_for_byte(
     assert len(results) == 6
 
 
-def test_what_a_run_says_of_itself(run_folder: Path, dataset: tuple[Path, Path]) -> None:
+def test_what_a_run_says_of_itself(run_folder: Path, dataset: tuple[Path, Path], encoder: Path) -> None:
     info = json.loads((run_folder / "model" / "config.json").read_text())
-    assert set(info["inputs"]) == {"posts", "pack", "start_weights"}
+    assert set(info["inputs"]) == {"posts", "pack", "encoder", "start_weights"}
+    assert info["inputs"]["encoder"] == digest_file(encoder / "model.safetensors")
     assert info["n_posts"] == {"train": 24, "dev": 8}
     assert info["labels"] == [[["PER", "person"], ["LOC", "location"]], []]
     assert info["dev"] in json.loads((run_folder / "curves.json").read_text())
     text = json.dumps(info)
     assert str(dataset[0].parent) not in text
     assert os.uname().nodename not in text
+
+
+def test_a_run_tells_how_many_objects_a_cap_cut(
+    encoder: Path, dataset: tuple[Path, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    go(encoder, dataset, tmp_path / "run", epochs=1, max_objects=1)
+    found = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["n_cut"]
+    pack, posts = Pack.open(dataset[1]), read_posts(dataset[0]).posts
+    beyond = {name: sum(len(pack.read(one.id).regions) - 1 for one in posts if one.split == name) for name in found}
+    assert found == beyond
+    assert found["train"] > 0
+    told = f"kept from the lattice: train {found['train']}, dev {found['dev']}."
+    assert told in (tmp_path / "run" / "model" / "card.md").read_text()
+    assert "kept from the lattice" not in (run_folder / "model" / "card.md").read_text()
 
 
 def test_an_interrupted_call_goes_on(
