@@ -7,6 +7,7 @@ import yaml
 from click.testing import CliRunner
 
 import cli
+from commands.study import StudyParams
 from commands.tables import STEPS
 from tests import own
 from tests.imports import ROOT, closure
@@ -45,6 +46,11 @@ def test_the_folders_of_code_hold_what_the_step_imports(stage):
     for entry in ENTRIES[stage]:
         outside = [path for path in closure(entry) if path.split("/")[0] not in folders]
         assert not outside
+
+
+def test_the_tables_are_published_anew_when_what_they_hold_changes():
+    own_file = {name for name in STAGES["publish"]["params"] if isinstance(name, str)}
+    assert own_file == StudyParams.model_fields.keys() - {"project", "tiny"}  # where the project is, and a mark
 
 
 def test_every_out_is_ignored_by_git():
