@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from model.approaches import APPROACHES
+from pipeline.corpus.known import PAPER as INGEST
+from pipeline.corpus.known import PAPER_TYPES
 from report.published import published
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.md"
@@ -60,3 +62,12 @@ def test_controls_stand_in_each_table_of_scores():
 def test_the_ablations_full_model_is_the_one_of_three_layers():
     for name, figures in published().scores["table5"].items():
         assert figures["fmit"] == published().scores["table2"][name]["fmit-l3"]
+
+
+def test_table_1_is_the_one_that_ingest_shows():
+    names = (*PAPER_TYPES, "all", "posts")
+    shown = {
+        corpus: {split: dict(zip(names, counts, strict=True)) for split, counts in splits.items()}
+        for corpus, splits in INGEST.items()
+    }
+    assert published().table1 == shown
