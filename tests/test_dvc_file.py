@@ -40,5 +40,6 @@ def test_embedded_weights_are_dependencies_of_the_stage_that_reads_them():
 
 
 def test_training_does_not_depend_on_region_code():
+    """`vision/` alone is shared: `vision.finetune` cuts and computes crops in training."""
     code = closure(ENTRIES["train"])
-    assert not [path for path in code if path.startswith(("pipeline/", "vision/", "embedded/", "report/"))]
+    assert not [path for path in code if path.startswith(("pipeline/", "embedded/", "report/"))]
