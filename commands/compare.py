@@ -16,7 +16,7 @@ N_SHOWN = 20  # posts that differ on a terminal; --json and --html have them all
 @click.argument("first", type=folder)
 @click.argument("second", type=folder)
 @click.option("--split", help="Posts to compare on.  [default: the first of test, dev, train that both have]")
-@click.option("--resamples", "n_resamples", type=click.IntRange(1), default=10_000, show_default=True)
+@click.option("--resamples", "n_resamples", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resampling.")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page too.")
 @click.option("--redact", is_flag=True, help="Hide @names and links on the page.")

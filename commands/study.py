@@ -76,9 +76,18 @@ class Study(Project):
     @classmethod
     def read(cls, path: Path) -> Study:
         """The study of a params file; raises ConfigError."""
+        from model.approaches import approach
+
         asked = StudyParams.checked(read_values(path), "")
         root = path.resolve().parent
-        return cls.over(Project.open(root / asked.project), root, asked)
+        home = Project.open(root / asked.project)
+        for name in asked.approaches:
+            approach(name)  # known, before hours of preparation
+        for name in asked.datasets:
+            if name not in home.params.data:
+                todo = f"take it out of {path}, or add its block there"
+                raise ConfigError(f"no dataset {name!r} in {asked.project}", where=f"{path} datasets", todo=todo)
+        return cls.over(home, root, asked)
 
     @classmethod
     def over(cls, home: Project, root: Path, asked: StudyParams) -> Study:

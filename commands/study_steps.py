@@ -89,7 +89,7 @@ def score(
     stamp = {"pack": study.digests(on, pack, study.config(on, unit.approach).objects == "grid").get("pack", "")}
     if is_scored(study, run, out, on, splits, stamp):
         return False
-    evaluate.run(run, study.out(on, "posts.parquet"), pack, splits, out, device=device)
+    evaluate.run(run, study.out(on, "posts.parquet"), pack, splits, out, images=study.images(on), device=device)
     (out / "features.json").write_text(json.dumps(stamp) + "\n", encoding="utf-8")
     return True
 
