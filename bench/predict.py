@@ -62,11 +62,10 @@ def _summary(seconds: list[float]) -> dict[str, float]:
 def warm(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None) -> dict[str, Any]:
     """Posts one by one, each a call of its own, after some that are not timed."""
     watch = Watch()
-    for at, row in enumerate([*rows[:N_UNTIMED], *rows]):
-        if at < N_UNTIMED:
-            list(model.predict([row], images=images))
-        else:
-            watch.time(lambda one=row: list(model.predict([one], images=images)))  # type: ignore[misc]
+    for row in rows[:N_UNTIMED]:
+        list(model.predict([row], images=images))
+    for row in rows:
+        watch.time(lambda one=row: list(model.predict([one], images=images)))  # type: ignore[misc]
     return watch.to_json()
 
 

@@ -37,7 +37,7 @@ class Own:
     """The folder, and commands in it."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.patience_s = root, 280
+        self.root, self.patience_s = root, 900
         self.env = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",  # no activated environment
             "HOME": str(root / "home"),

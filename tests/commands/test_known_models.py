@@ -7,7 +7,7 @@ from tests.imports import ROOT
 def test_the_embedded_encoder_is_pinned_alike_everywhere():
     pins = [
         re.findall(r'"([0-9a-f]{64})"', (ROOT / path).read_text(encoding="utf-8"))
-        for path in ("pipeline/phrases/minilm.py", "model/words.py", "commands/known_models.py")
+        for path in ("pipeline/phrases/minilm.py", "model/encoders.py", "commands/known_models.py")
     ]
     assert pins == [[known_models.MINILM_SHA256]] * 3
     assert f"{known_models.MINILM}=={known_models.MINILM_VERSION}" in (ROOT / "setup.cfg").read_text(encoding="utf-8")
