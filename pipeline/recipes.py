@@ -1,6 +1,7 @@
 """How a stage's missing rows are computed in another process or machine: small values that can be pickled.
 
-The parts (parser, grounder, network) are built there, from the same configuration, on that machine's own device.
+The parts (parser, grounder, network) are built there, from the same configuration, on that machine's own device. Modules
+of a stage are named by strings: an import would make each stage's code a dependency of all three stages.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import engine
-from pipeline.grounding.config import GroundConfig
-from pipeline.phrases.config import PhrasesConfig
-from pipeline.regions.config import RegionsConfig
+
+if TYPE_CHECKING:
+    from pipeline.grounding.config import GroundConfig
+    from pipeline.phrases.config import PhrasesConfig
+    from pipeline.regions.config import RegionsConfig
 
 Compute = Callable[[dict[str, Any]], Iterable[tuple[str, Any]]]
 N_VIEWS = 256  # posts of a task: what a parser gets at once
@@ -57,31 +61,26 @@ def of_regions(config: RegionsConfig, images: Path, *, grid: bool = False) -> Re
 
 
 def _phrases(config: PhrasesConfig) -> Built:
-    from pipeline.phrases.extract import BATCH, parse_views
-    from pipeline.phrases.registry import build_parser
-
-    parser = build_parser(config)
-    compute = partial(engine.in_batches, compute=partial(parse_views, parser=parser), batch=BATCH)
+    extract, registry = import_module("pipeline.phrases.extract"), import_module("pipeline.phrases.registry")
+    parser = registry.build_parser(config)
+    compute = partial(engine.in_batches, compute=partial(extract.parse_views, parser=parser), batch=extract.BATCH)
     return Built(parser.identity, compute)
 
 
 def _boxes(config: GroundConfig, images: Path) -> Built:
-    from pipeline.grounding.extract import compute_boxes
-    from pipeline.grounding.registry import build_grounder
-
-    grounder = build_grounder(config)
-    return Built(grounder.identity, partial(compute_boxes, grounder=grounder, folder=images, n_workers=config.workers))
+    extract, registry = import_module("pipeline.grounding.extract"), import_module("pipeline.grounding.registry")
+    grounder = registry.build_grounder(config)
+    compute = partial(extract.compute_boxes, grounder=grounder, folder=images, n_workers=config.workers)
+    return Built(grounder.identity, compute)
 
 
 def _regions(config: RegionsConfig, images: Path, grid: bool) -> Built:
-    from pipeline.regions.config import build_net
-    from pipeline.regions.extract import compute_rows
-    from pipeline.regions.grid import DTYPE
-
-    net = build_net(config).for_grid() if grid else build_net(config)
+    extract, grids = import_module("pipeline.regions.extract"), import_module("pipeline.regions.grid")
+    net = import_module("pipeline.regions.config").build_net(config)
+    net = net.for_grid() if grid else net
     forward = net.grid if grid else net.forward
-    settings = config.model_copy(update={"store_dtype": DTYPE}) if grid else config
-    return Built(net.identity, partial(compute_rows, forward=forward, net=net, config=settings, folder=images))
+    settings = config.model_copy(update={"store_dtype": grids.DTYPE}) if grid else config
+    return Built(net.identity, partial(extract.compute_rows, forward=forward, net=net, config=settings, folder=images))
 
 
 def _by_itself(item: Any) -> str:

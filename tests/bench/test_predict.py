@@ -36,15 +36,15 @@ def test_writes_what_it_prints(trained, tmp_path):
     assert (found["run"], found["warm"]["n"], found["stream"]["n_posts"]) == ("own-fmit-0", 3, 20)
     for clock in ("wall_ms", "cpu_ms"):
         assert 0 < found["warm"][clock]["least"] <= found["warm"][clock]["median"]
-    assert found["warm"]["cpu_ms"]["least"] < WARM_MS
     assert found["cold"]["wall_s"] > found["warm"]["wall_ms"]["median"] / 1000
 
 
 @pytest.mark.long
 def test_a_thousand_posts_stream_in_bounded_memory(trained, tmp_path):
     out = tmp_path / "predict.json"
-    command = [sys.executable, "-m", "bench.predict", *options(trained, out), "--n", "1", "--stream", "1000"]
+    command = [sys.executable, "-m", "bench.predict", *options(trained, out), "--n", "4", "--stream", "1000"]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
     found = json.loads(out.read_text())
     assert found["stream"]["n_posts"] == 1000
     assert found["stream"]["grown_mib"] < GROWTH_MIB
+    assert found["warm"]["cpu_ms"]["least"] < WARM_MS
