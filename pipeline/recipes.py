@@ -1,6 +1,6 @@
 """How a stage's missing rows are computed in another process or machine: small values that can be pickled.
 
-The parts (parser, grounder, network) are built there, from the same configuration, on that machine's own device. Modules
+The parts (parser, grounder, network) are built there, from the same configuration, on that machine's device. Modules
 of a stage are named by strings: an import would make each stage's code a dependency of all three stages.
 """
 
