@@ -2,7 +2,7 @@
 
 import re
 
-from commands.named_models import named
+from commands.models.named import named
 from project import Project
 from tests.imports import ROOT
 

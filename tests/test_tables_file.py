@@ -7,8 +7,8 @@ import yaml
 from click.testing import CliRunner
 
 import cli
-from commands.study import StudyParams
-from commands.tables import STEPS
+from commands.study.command import STEPS
+from commands.study.study import StudyParams
 from tests import own
 from tests.imports import ROOT, closure
 

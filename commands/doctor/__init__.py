@@ -1,0 +1,1 @@
+"""`fmit doctor`: a file per thing that is checked."""

@@ -1,0 +1,1 @@
+"""`fmit models`: model files that the settings name, found, fetched, converted."""

