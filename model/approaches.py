@@ -18,18 +18,25 @@ Build = Callable[[Setting], Tagger]
 
 @dataclass(frozen=True)
 class Approach:
-    """How a named approach is built, what it changes in the dataset's configuration, and one line about it."""
+    """How a named approach is built, one line about it, and what it wants of a dataset's configuration.
+
+    `changes` make it this approach and always hold; `defaults`, how it is trained best, give way to what the dataset's
+    section names itself.
+    """
 
     build: Build
     about: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "changes", MappingProxyType(dict(self.changes)))
+        for name in ("changes", "defaults"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def configure(self, config: TrainConfig) -> TrainConfig:
-        """The dataset's configuration with this approach's changes."""
-        return TrainConfig.checked({**config.model_dump(), **self.changes}, "train")
+        """The dataset's configuration with this approach's defaults and changes."""
+        free = {name: value for name, value in self.defaults.items() if name not in config.model_fields_set}
+        return TrainConfig.checked({**config.model_dump(), **free, **self.changes}, "train")
 
 
 def _fmit(about: str, **changes: Any) -> Approach:
@@ -38,14 +45,15 @@ def _fmit(about: str, **changes: Any) -> Approach:
 
 # UMT: the paper's lambda, its public code's epochs, and the dropout within the usual range of search (0.1 to 0.5) that
 # the dev posts of `smoke` want; UMGF: the paper's layers. Rates are the dataset's.
-UMT = {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.5, "epochs": 12}
-UMGF = {"objects": "grounded", "layers": 2}
+UMT = {"ebd_weight": 0.5, "dropout": 0.5, "epochs": 12}
+UMGF = {"layers": 2}
 
-GRID = {"objects": "grid"}
+TEXT, GRID, GROUNDED = {"objects": "none"}, {"objects": "grid"}, {"objects": "grounded"}
 # Both papers of the BiLSTM taggers: dropout 0.5, gradient norm 5; Ma and Hovy: batches of 10. They step by SGD; rates
 # and epochs, for this trainer's Adam, are ours.
-BILSTM = {"objects": "none", "dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
+BILSTM = {"dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
 BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 20, "patience": 6}
+ADA_CO_ATT = BILSTM | {"lr_head": 1e-3, "epochs": 30, "patience": 8}
 
 APPROACHES: Mapping[str, Approach] = MappingProxyType(
     {
@@ -61,19 +69,23 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
         "fmit-shuffled": _fmit("control: each post sees another post's pictures", control="shuffled"),
         "fmit-empty": _fmit("control: no post has a picture", control="empty"),
         "fmit-random-boxes": _fmit("control: boxes drawn at random", control="random-boxes"),
-        "bert": Approach(bert.build, "text only: encoder, linear layer, softmax of each word", {"objects": "none"}),
-        "bert-crf": Approach(bert_crf.build, "text only: encoder, linear layer, CRF", {"objects": "none"}),
-        "umt": Approach(umt.build, "Yu et al. 2020: cross-modal Transformers over the 7x7 grid, span detection", UMT),
-        "umgf": Approach(umgf.build, "Zhang et al. 2021: graph of words and grounded objects", UMGF),
-        "cnn-bilstm-crf": Approach(cnn_bilstm_crf.build, "text only: Ma and Hovy 2016, no pretrained encoder", BILSTM),
-        "hbilstm-crf": Approach(hbilstm_crf.build, "text only: Lample et al. 2016, no pretrained encoder", BILSTM),
+        "bert": Approach(bert.build, "text only: encoder, linear layer, softmax of each word", TEXT),
+        "bert-crf": Approach(bert_crf.build, "text only: encoder, linear layer, CRF", TEXT),
+        "umt": Approach(
+            umt.build, "Yu et al. 2020: cross-modal Transformers over the 7x7 grid, span detection", GRID, UMT
+        ),
+        "umgf": Approach(umgf.build, "Zhang et al. 2021: graph of words and grounded objects", GROUNDED, UMGF),
+        "cnn-bilstm-crf": Approach(
+            cnn_bilstm_crf.build, "text only: Ma and Hovy 2016, no pretrained encoder", TEXT, BILSTM
+        ),
+        "hbilstm-crf": Approach(
+            hbilstm_crf.build, "text only: Lample et al. 2016, no pretrained encoder", TEXT, BILSTM
+        ),
         "vg-att": Approach(
-            vg_att.build, "Lu et al. 2018: HBiLSTM-CRF, attention over the 7x7 grid, gate", BILSTM | GRID
+            vg_att.build, "Lu et al. 2018: HBiLSTM-CRF, attention over the 7x7 grid, gate", GRID, BILSTM
         ),
         "ada-co-att": Approach(
-            ada_co_att.build,
-            "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates",
-            BILSTM | GRID | {"lr_head": 1e-3, "epochs": 30, "patience": 8},
+            ada_co_att.build, "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates", GRID, ADA_CO_ATT
         ),
     }
 )

@@ -23,15 +23,15 @@ class Config(BaseModel):
     def from_section(cls, section: Mapping[str, Any], where: str, presets: Mapping[str, Self]) -> Self:
         """The configuration of a params section such as `{preset: smoke, layers: 1}`.
 
-        `where` names the section in errors (`data.smoke.train`); raises ConfigError for an unknown preset or key, or a
-        value of the wrong kind.
+        Its `model_fields_set` are the keys that the section itself names. `where` names the section in errors
+        (`data.smoke.train`); raises ConfigError for an unknown preset or key, or a value of the wrong kind.
         """
         values = dict(section)
         name = values.pop("preset", None)
         if name is not None and (not isinstance(name, str) or name not in presets):
             raise ConfigError(f"unknown preset {name!r}", where=where, todo=f"use one of {', '.join(sorted(presets))}")
         base = presets[name].model_dump() if name is not None else {}
-        return cls._validated({**base, **values}, where, "preset")
+        return cls.model_construct(set(values), **dict(cls._validated({**base, **values}, where, "preset")))
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str) -> Self:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.approaches import APPROACHES, BILSTM, approach
+from model.approaches import ADA_CO_ATT, APPROACHES, BILSTM, approach
+from model.config import PRESETS, TrainConfig
 from model.data import PostDataset, collate
 from model.objects import Given
 from model.optimize import build_optimizer
@@ -54,8 +55,25 @@ def test_learns_from_a_batch(encoder: Path, name: str) -> None:
     ],
 )
 def test_changes_the_section(name: str, changes: dict[str, object]) -> None:
-    config = tiny_config(Path("none"), layers=4)
+    config = tiny_config(Path("none"))
     assert approach(name).configure(config) == config.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "changes"),
+    [
+        ("ada-co-att", {"lr_head": 7e-3}, {**ADA_CO_ATT, "objects": "grid", "lr_head": 7e-3}),
+        ("cnn-bilstm-crf", {"epochs": 3, "objects": "all"}, {**BILSTM, "objects": "none", "epochs": 3}),
+        ("umt", {"dropout": 0.2}, {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.2, "epochs": 12}),
+        ("umgf", {"layers": 4, "objects": "image"}, {"objects": "grounded", "layers": 4}),
+        ("fmit-l6", {"layers": 4}, {"layers": 6}),
+    ],
+)
+def test_what_a_section_names_wins_over_defaults(
+    name: str, section: dict[str, object], changes: dict[str, object]
+) -> None:
+    config = TrainConfig.from_section({"preset": "smoke", **section}, "data.smoke.train", PRESETS)
+    assert approach(name).configure(config) == PRESETS["smoke"].model_copy(update=changes)
 
 
 def test_unknown_names_are_refused() -> None:

@@ -62,9 +62,7 @@ def test_it_trains(drawn: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> N
     rows = json.loads((run / "curves.json").read_text())
     assert rows[0]["step"] == 1
     config = json.loads((run / "model" / "config.json").read_text())
-    wanted = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in APPROACHES[name].changes.items()
-    }
+    wanted = {**APPROACHES[name].defaults, **TRAIN, **APPROACHES[name].changes}
     assert {key: config["config"][key] for key in wanted} == wanted
     if name == "fmit-no-obj":
         assert config["pack"]["provenance"].keys() == {"regions"}, "it read the grid"

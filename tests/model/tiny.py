@@ -42,7 +42,7 @@ def write_encoder(folder: Path, words: Sequence[str] = (), hidden: int = 32, see
 
 
 def tiny_config(encoder: Path, **changes: object) -> TrainConfig:
-    """A configuration whose training takes about a second."""
+    """A configuration whose training takes about a second; only `changes` count as named by its section."""
     values: dict[str, object] = {
         "encoder": str(encoder),
         "max_pieces": 32,
@@ -56,7 +56,7 @@ def tiny_config(encoder: Path, **changes: object) -> TrainConfig:
         "lr_crf": 1e-2,
         "epochs": 2,
     }
-    return TrainConfig.checked({**values, **changes}, "train")
+    return TrainConfig.from_section({"preset": "tiny", **changes}, "train", {"tiny": TrainConfig.checked(values, "")})
 
 
 LABELS = LabelSet({"PER": "person", "LOC": "location"}, {})

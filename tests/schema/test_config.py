@@ -30,6 +30,8 @@ PRESETS = {"small": Example(crop_px=64)}
 def test_a_preset_and_what_overrides_it():
     config = Example.from_section({"preset": "small", "net": "b"}, "data.smoke.regions", PRESETS)
     assert (config.crop_px, config.net) == (64, "b")
+    assert config.model_fields_set == {"net"}, "what the preset gives is not named"
+    assert config == Example(crop_px=64, net="b")
 
 
 def test_an_unknown_key_names_the_nearest():
