@@ -95,6 +95,10 @@ class PostDataset(Dataset[Example]):
         regions = self.objects(owner).regions
         return tuple(crop_of(owner, regions[index]) for index in plan.indices)
 
+    def features(self) -> Iterator[np.ndarray]:
+        """What the pack has of each post's objects, [M, D], post by post."""
+        return (self._features(row, plan) for row, plan in enumerate(self.plans))
+
     def n_cells(self) -> list[int]:
         """Cells of each post's lattice, text and objects."""
         return [one.n_words + 2 + len(plan.spans) for one, plan in zip(self.encoded, self.plans, strict=True)]

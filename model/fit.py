@@ -108,6 +108,8 @@ class Trainer:
     def epochs(self, keeper: Keeper | None = None, progress: Progress | None = None) -> Iterator[EpochResult]:
         """Train to the last epoch, or until `patience` epochs brought no better dev F1. Restored epochs come again."""
         self._restore(keeper)
+        if not self.position.step:
+            self.tagger.prepare(self.train.features())
         yield from self.position.history
         batches = LengthBatches(self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.world)
         source = loader(self.train, batches, self.tagger.featurizer, self.device, self.workers)

@@ -5,10 +5,11 @@ Letters: B posts, T text cells, N = T - 2 words, M objects, D lattice width, K t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +52,9 @@ class Tagger(nn.Module):
         rows = torch.cat([self.pictures(batch.crops), none]) if len(batch.crops) else none
         features = rows.index_select(0, batch.crop_index.flatten() % len(rows))  # -1 is the last row
         return batch.with_objects(features.view(*batch.crop_index.shape, -1))
+
+    def prepare(self, features: Iterable[np.ndarray]) -> None:
+        """Called once, before the first step, with the objects' features [M, D] of each training post."""
 
     def emissions(self, batch: Batch) -> Tensor:
         """Tag scores [B, N, K] of a batch's words; anything at padding."""

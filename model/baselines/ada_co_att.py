@@ -5,6 +5,9 @@ B posts, N words, M cells of the 7x7 grid, D the pack's width, d = 2H the width 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +55,7 @@ class CoAttention(nn.Module):
 
     def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
         """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""
-        cells = self.cells(self.dropout(self.standard(cells, cell_mask))).tanh()
+        cells = self.cells(self.dropout(self.standard(cells))).tanh()
         seen = self.visual(words, cells, cell_mask) @ cells  # v_t, [B, N, d]
         read = self.textual(seen, words, word_mask) @ words.masked_fill(~word_mask[..., None], 0.0)  # x_t
         visual, textual = self.new_visual(seen).tanh(), self.new_textual(read).tanh()
@@ -76,6 +79,9 @@ class AdaCoAtt(CnnBiLSTMCRF):
     ) -> None:
         super().__init__(vocabulary, words, n_tags, dropout, hidden)
         self.co_attention = CoAttention(self.context.dim, object_dim, dropout)
+
+    def prepare(self, features: Iterable[np.ndarray]) -> None:
+        self.co_attention.standard.learn(features)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
         """Words [B, N, 2H] that know the picture; anything at padding."""

@@ -5,14 +5,17 @@ B posts, M objects, D the pack's width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 
 class Standard(nn.Module):
-    """Standardises by the mean and deviation of every real feature that training has shown so far, by dimension.
+    """Standardises by the mean and deviation of all features of the training posts, dimension by dimension.
 
-    The sums are part of the run's weights. Before the first step features pass as they are.
+    The sums are part of the run's weights. Before `learn` features pass as they are.
     """
 
     count: Tensor
@@ -25,13 +28,20 @@ class Standard(nn.Module):
         self.register_buffer("total", torch.zeros(dim, dtype=torch.float64))
         self.register_buffer("squares", torch.zeros(dim, dtype=torch.float64))
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """features [B, M, D] with mask bool [B, M]: the same, standardised; anything at padding."""
-        if self.training:
-            real = features.detach().double() * mask[..., None]
-            self.count += mask.sum()
-            self.total += real.sum((0, 1))
-            self.squares += real.square().sum((0, 1))
+    def learn(self, posts: Iterable[np.ndarray]) -> None:
+        """Replace the sums by those of the posts' features, each [M, D]: the same in every process that trains."""
+        count, total, squares = 0, np.zeros(len(self.total)), np.zeros(len(self.total))
+        for features in posts:
+            full = features.astype(np.float64)
+            count += len(full)
+            total += full.sum(0)
+            squares += np.square(full).sum(0)
+        self.count.fill_(count)
+        self.total.copy_(torch.from_numpy(total))
+        self.squares.copy_(torch.from_numpy(squares))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, M, D], standardised; anything at padding."""
         seen = self.count.clamp(min=1)
         mean = self.total / seen
         spread = (self.squares / seen - mean.square()).clamp(min=0).sqrt()

@@ -5,6 +5,9 @@ B posts, N words, M cells of the 7x7 grid, D the pack's width, H hidden units a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,11 +49,14 @@ class VgAtt(HBiLSTMCRF):
         self.gates = nn.Linear(width, 3 * width)  # W and b of b_v, b_w and m
         self.seen = nn.Linear(object_dim, 3 * width, bias=False)  # U of the same
 
+    def prepare(self, features: Iterable[np.ndarray]) -> None:
+        self.standard.learn(features)
+
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
         """Visually tuned words [B, N, 2H]; anything at padding."""
         words = super().contexts(batch, vectors)
         sentence = self.sentence.last(vectors, batch.inputs["n_words"])
-        cells = self.standard(batch.objects.to(words.dtype), batch.object_mask)
+        cells = self.standard(batch.objects.to(words.dtype))
         shares = self.attention(sentence[:, None], cells, batch.object_mask)  # [B, 1, M]
         return self.modulated(words, self.dropout(shares @ cells))
 

@@ -63,7 +63,7 @@ def test_co_attention_by_the_equations() -> None:
     words, cells = torch.randn(3, 5, 6).double(), torch.randn(3, 4, 4).double()
     n_words, n_cells = (5, 2, 3), (4, 2, 0)
     mask = torch.arange(5) < torch.tensor(n_words)[:, None]
-    net.standard(cells, torch.ones(3, 4, dtype=torch.bool))  # so that it has something to standardise by
+    net.standard.learn(cells.numpy())  # so that it has something to standardise by
     net.eval()
     words[~mask] = torch.nan  # padding may hold anything
     found = net(words, mask, cells, torch.arange(4) < torch.tensor(n_cells)[:, None])

@@ -1,35 +1,48 @@
-"""Standardised features against numpy, over all that training has shown; padding and evaluation change nothing."""
+"""Standardised features against numpy, over all that training posts hold; a run learns them once, before it starts."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from model.baselines.standard import Standard
+from tests.model.test_fit import make
 
-MASK = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
 
-
-def test_mean_and_deviation_of_all_that_was_shown() -> None:
-    torch.manual_seed(0)
-    standard, shown = Standard(3), []
-    for _ in range(3):
-        features = 5 + 2 * torch.randn(3, 3, 3)
-        features[..., 2] = 7.0  # never varies
-        found = standard(features.masked_fill(~MASK[..., None], 1e4), MASK)
-        shown.append(features[MASK].numpy().astype(np.float64))
-        seen = np.concatenate(shown)
-        spread = np.where(seen.std(0) > 1e-6, seen.std(0), 1.0)
-        expected = (features[MASK].numpy() - seen.mean(0)) / spread
-        np.testing.assert_allclose(found[MASK].numpy(), expected, atol=1e-5)
+def test_mean_and_deviation_of_all_posts() -> None:
+    generator = np.random.default_rng(0)
+    posts = [(5 + 2 * generator.normal(size=(n, 3))).astype(np.float16) for n in (3, 0, 1, 6)]
+    for post in posts:
+        post[:, 2] = 7.0  # never varies
+    standard = Standard(3)
+    standard.learn(iter(posts))
+    seen = np.concatenate(posts).astype(np.float64)
+    spread = np.where(seen.std(0) > 1e-6, seen.std(0), 1.0)
+    features = torch.randn(2, 4, 3)
+    expected = (features.numpy() - seen.mean(0)) / spread
+    np.testing.assert_allclose(standard(features).numpy(), expected, atol=1e-5)
     before = {name: value.clone() for name, value in standard.state_dict().items()}
-    standard.eval()(features, MASK)
-    assert all(torch.equal(value, before[name]) for name, value in standard.state_dict().items())
     assert set(before) == {"count", "total", "squares"}
+    standard.train()(features)
+    standard.learn(iter(posts))
+    assert all(torch.equal(value, before[name]) for name, value in standard.state_dict().items()), "sums are replaced"
 
 
-def test_nothing_shown_yet() -> None:
+def test_nothing_learned_yet() -> None:
     features = torch.randn(3, 3, 3)
-    assert torch.equal(Standard(3).eval()(features, MASK), features)
-    assert torch.equal(Standard(3)(features, torch.zeros_like(MASK)), features)
-    assert Standard(3)(features[:, :0], MASK[:, :0]).shape == (3, 0, 3)
+    assert torch.equal(Standard(3)(features), features)
+    assert Standard(3)(features[:, :0]).shape == (3, 0, 3)
+
+
+@pytest.mark.parametrize(("name", "place"), [("vg-att", "standard"), ("ada-co-att", "co_attention.standard")])
+def test_a_run_learns_from_all_training_posts(encoder: Path, name: str, place: str) -> None:
+    trainer = make(encoder, name=name, epochs=1, batch=7)
+    list(trainer.epochs())
+    seen = np.concatenate([trainer.train[row].features for row in range(20)]).astype(np.float64)
+    sums = trainer.tagger.get_submodule(place).state_dict()
+    assert len(seen) == sums["count"] > 0
+    np.testing.assert_allclose(sums["total"].numpy(), seen.sum(0), rtol=1e-9)
+    np.testing.assert_allclose(sums["squares"].numpy(), (seen**2).sum(0), rtol=1e-9)
