@@ -174,7 +174,7 @@ class Grounded:
     box: Box
     score: float
     clamped: bool  # the grounder's box reached over the picture's edge
-    grounder: str  # name@revision
+    grounder: str  # name@weights, or name@version
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,10 +128,9 @@ def _grounded(post: Post, index: int, text: str, span: Span | None, found: Found
 
 
 def named(grounder: Grounder) -> str:
-    """`name@revision`: the weights' digest in short where there is no revision."""
+    """`name@weights`, their digest in short; a grounder without weights is named by its version."""
     identity = grounder.identity
-    revision = identity.get("revision") or identity.get("weights", "")[:12] or identity.get("version", "")
-    return f"{identity['name']}@{revision}"
+    return f"{identity['name']}@{identity.get('weights', '')[:12] or identity.get('version', '')}"
 
 
 def compute_boxes(

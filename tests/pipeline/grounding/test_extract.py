@@ -188,10 +188,8 @@ def test_a_picture_is_prepared_once_for_all_that_is_read_apart(tmp_path, monkeyp
     assert len(prepared) == 1
 
 
-def test_named_by_revision():
+def test_named_by_weights_or_version():
     grounder = FakeGrounder()
     assert named(grounder) == "fake@1"
     grounder.identity = {"name": "owl", "version": "1", "weights": "0123456789abcdef"}
     assert named(grounder) == "owl@0123456789ab"
-    grounder.identity["revision"] = "v2"
-    assert named(grounder) == "owl@v2"
