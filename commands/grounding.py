@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from commands.console import Examples, json_option
+from commands.values import finite
+from schema.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +24,7 @@ folder = click.Path(path_type=Path, file_okay=False)
 @click.option("--run", "run", type=folder, required=True, help="A run's folder.")
 @click.option("--gold", type=folder, required=True, help="Folder of XML files, or of a dataset drawn by fmit draw.")
 @click.option("--split", help="Scored posts to look at.  [default: the first of test, dev, train that are there]")
-@click.option("--min-score", type=float, help="Boxes that the grounder gives less count as none.")
+@click.option("--min-score", type=float, callback=finite, help="Boxes that the grounder gives less count as none.")
 @json_option
 def grounding(run: Path, gold: Path, split: str | None, min_score: float | None, as_json: bool) -> None:
     """Score a run's entities together with their boxes.
@@ -34,7 +36,6 @@ def grounding(run: Path, gold: Path, split: str | None, min_score: float | None,
     from commands.console import print_json, print_table
     from report.grounded import SCORES, score
     from report.runs import read_run
-    from schema.errors import RunError
 
     found = read_run(run)
     name = split or next(iter(found.lines), "")
@@ -67,10 +68,16 @@ def gold_boxes(lines: Sequence[Line], folder: Path) -> tuple[GoldBoxes, str]:
 
 
 def drawn_boxes(lines: Sequence[Line], folder: Path) -> GoldBoxes:
-    """Gold boxes of a drawn dataset: each name's thing, where its picture can be seen."""
-    from embedded.gold import read_gold
+    """Gold boxes of a drawn dataset: each name's thing, where its picture can be seen.
+
+    Raises DataError where the dataset's gold has none of the lines' posts.
+    """
+    from embedded.gold import FILE, read_gold
 
     posts, found = read_gold(folder), {}
+    if not any(line.id in posts for line in lines):
+        what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
+        raise DataError(what, where=str(folder / FILE), found=f"{len(posts)} other posts", todo=todo)
     for line in lines:
         post = posts.get(line.id)
         seen = [] if post is None or post.picture != "ok" else list(post.names)

@@ -1,7 +1,8 @@
-"""What a shell offers as values of options: datasets, runs and approaches, as params.yaml and runs/ have them."""
+"""Values of options: datasets, runs and approaches that a shell offers, as params.yaml and runs/ have them; numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ VALUES: Mapping[str, click.ParamType] = {  # a parameter's name -> its values, u
     "datasets": DATASET,
     "approach": Named("approaches"),
 }
+
+
+def finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Callback of an option with a number: nothing can be compared with nan, which Python reads as a number."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number.")
+    return value
 
 
 def where(ctx: click.Context) -> Path:

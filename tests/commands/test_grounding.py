@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from embedded.draw import DrawConfig
 from embedded.draw import run as draw
 from tests.report.test_gold_boxes import xml
@@ -35,3 +37,14 @@ def test_what_is_not_there(fmit, trained, tmp_path):
     assert (result.exit_code, "not scored on train" in result.stderr) == (1, True)
     result = fmit("grounding", "--run", run, "--gold", tmp_path)
     assert (result.exit_code, "no gold boxes of these posts" in result.stderr) == (1, True)
+    (tmp_path / "gold.jsonl").write_text("")
+    result = fmit("grounding", "--run", run, "--gold", tmp_path)
+    assert result.exit_code == 1
+    assert "gold.jsonl: no gold boxes of these posts (found 0 other posts); give the folder of" in result.stderr
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "-inf"])
+def test_a_least_score_is_a_number(fmit, trained, tmp_path, score):
+    result = fmit("grounding", "--run", trained.run("own", "fmit", 0), "--gold", tmp_path, f"--min-score={score}")
+    assert result.exit_code == 2
+    assert f"Invalid value for '--min-score': {score} is no finite number." in result.stderr
