@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schema.errors import ConfigError
 
+FILE = "params.yaml"  # where settings stand, unless another file is named
 NEAR = 0.6  # share of letters in common from which a misspelt key has a likely meaning
 
 
@@ -34,19 +35,20 @@ class Config(BaseModel):
         return cls.model_construct(set(values), **dict(cls._validated({**base, **values}, where, "preset")))
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any], where: str) -> Self:
-        """Validate raw values; errors: `params.yaml data.smoke.regions.crop: unknown key, did you mean ...`."""
-        return cls._validated(values, where)
+    def checked(cls, values: Mapping[str, Any], where: str, *, file: str = FILE) -> Self:
+        """Validate raw values of `file`; errors: `params.yaml data.smoke.regions.crop: unknown key, did you ...`."""
+        return cls._validated(values, where, file=file)
 
     @classmethod
-    def _validated(cls, values: Mapping[str, Any], where: str, *more: str) -> Self:
+    def _validated(cls, values: Mapping[str, Any], where: str, *more: str, file: str = FILE) -> Self:
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError(_explain(error, where, cls, *more)) from None
+            lines = _explain(error, where, cls, *more)
+            raise ConfigError("\n".join(f"{file} {line}" for line in lines)) from None
 
 
-def _explain(error: ValidationError, where: str, config: type[BaseModel], *more: str) -> str:
+def _explain(error: ValidationError, where: str, config: type[BaseModel], *more: str) -> list[str]:
     """A line a problem; `more` are keys that a section may hold beside the fields of `config`."""
     lines = []
     for problem in error.errors():
@@ -59,7 +61,7 @@ def _explain(error: ValidationError, where: str, config: type[BaseModel], *more:
             lines.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"{path}: {problem['msg']} (found {reprlib.repr(problem['input'])})")
-    return "params.yaml " + "\nparams.yaml ".join(lines)
+    return lines
 
 
 def _instead(place: tuple[int | str, ...], config: type[BaseModel], more: tuple[str, ...]) -> str:

@@ -112,8 +112,8 @@ def known_split(name: str) -> EvaluatedSplit:
 
 
 def read_params(path: Path) -> Params:
-    """Read and check `params.yaml`; raises ConfigError with the key and the nearest known name."""
-    return Params.checked(read_values(path), "").model_copy()
+    """Read and check a `params.yaml`; raises ConfigError with the file, the key and the nearest known name."""
+    return Params.checked(read_values(path), "", file=str(path)).model_copy()
 
 
 def read_values(path: Path) -> Mapping[str, Any]:

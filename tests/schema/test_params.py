@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,12 @@ def test_sections_of_a_dataset(tmp_path):
 def test_bad_files(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
         read_params(write(tmp_path, text))
+
+
+def test_an_error_names_the_file_that_was_read(tmp_path):
+    other = write(tmp_path, GOOD.replace("datasets", "dataset")).rename(tmp_path / "other.yaml")
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(other))} dataset: unknown key"):
+        read_params(other)
 
 
 def test_merged_keys_may_be_overridden(tmp_path):
