@@ -51,7 +51,7 @@ UMGF = {"layers": 2}
 TEXT, GRID, GROUNDED = {"objects": "none"}, {"objects": "grid"}, {"objects": "grounded"}
 # Both papers of the BiLSTM taggers: dropout 0.5, gradient norm 5; Ma and Hovy: batches of 10. They step by SGD; rates
 # and epochs, for this trainer's Adam, are ours.
-BILSTM = {"dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
+BILSTM: dict[str, Any] = {"dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
 BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 20, "patience": 6}
 ADA_CO_ATT = BILSTM | {"lr_head": 1e-3, "epochs": 30, "patience": 8}
 

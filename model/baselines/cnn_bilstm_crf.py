@@ -41,12 +41,21 @@ class CharCNN(Spelling):
 
 
 class CnnBiLSTMCRF(RecurrentTagger):
-    """Section 2.4: the BiLSTM's words through a linear layer to the CRF; dropout before and behind the BiLSTM."""
+    """Section 2.4: the BiLSTM's words through a linear layer to the CRF; dropout before and behind the BiLSTM.
+
+    `spelling` takes the place of the paper's character CNN.
+    """
 
     def __init__(
-        self, vocabulary: Vocabulary, words: WordTable, n_tags: int, dropout: float, hidden: int = HIDDEN
+        self,
+        vocabulary: Vocabulary,
+        words: WordTable,
+        n_tags: int,
+        dropout: float,
+        hidden: int = HIDDEN,
+        spelling: Spelling | None = None,
     ) -> None:
-        spelling = CharCNN(vocabulary.n_characters, dropout)
+        spelling = spelling or CharCNN(vocabulary.n_characters, dropout)
         super().__init__(vocabulary, words, spelling, hidden, n_tags, dropout)
         self.tag = nn.Linear(self.context.dim, n_tags)
         draw_glorot(self)

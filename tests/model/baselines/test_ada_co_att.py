@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.baselines.ada_co_att import AdaCoAtt, CoAttention
+from model.baselines.ada_co_att import AdaCoAtt, CharWindows, CoAttention
 from model.baselines.additive import AdditiveAttention
 from model.baselines.cnn_bilstm_crf import CnnBiLSTMCRF
 from tests.model.baselines.rival import (
@@ -49,10 +49,10 @@ def by_equations(net: CoAttention, words: list[Tensor], cells: list[Tensor]) -> 
         image = attended(net.visual, word, cells)
         text = attended(net.textual, image, words)
         image, text = torch.tanh(through(net.new_visual, image)), torch.tanh(through(net.new_textual, text))
-        gate = torch.sigmoid(through(net.fusion, torch.cat([image, text])))
+        gate = torch.sigmoid(net.fusion.weight @ torch.cat([image, text]))
         fused = gate * image + (1 - gate) * text
         kept = torch.sigmoid(through(net.filtration, torch.cat([word, fused])))
-        found.append(through(net.joined, torch.cat([word, kept * torch.tanh(through(net.reserved, fused))])))
+        found.append(net.joined.weight @ torch.cat([word, kept * torch.tanh(through(net.reserved, fused))]))
     return torch.stack(found)
 
 
@@ -70,6 +70,33 @@ def test_co_attention_by_the_equations() -> None:
     for row, (n, m) in enumerate(zip(n_words, n_cells, strict=True)):
         expected = by_equations(net, list(words[row, :n]), list(cells[row, :m]))
         torch.testing.assert_close(found[row, :n], expected)
+
+
+@torch.no_grad()
+def spelled(net: CharWindows, ids: list[int]) -> Tensor:
+    """One word's vector: window by window, filter by filter."""
+    found = []
+    for window, layer in zip((2, 3, 4), net.filters, strict=True):
+        vectors = [*(net.characters.weight[one] for one in ids), *[torch.zeros(30)] * (window - 1)]
+        for weights, bias in zip(layer.weight, layer.bias, strict=True):
+            values = [
+                torch.tanh(bias + sum(weights[:, j] @ vectors[i + j] for j in range(window))) for i in range(len(ids))
+            ]
+            found.append(max(values))
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def test_characters_by_plain_loops() -> None:
+    torch.manual_seed(0)
+    net = CharWindows(9, 0.5).eval()
+    for layer in net.filters:
+        torch.nn.init.normal_(layer.bias)
+    words = [[3, 4, 5, 8, 6], [2], [7, 7]]
+    padded = torch.tensor([[*word, *[0] * (5 - len(word))] for word in words])
+    found = net(padded, torch.tensor([5, 1, 2]))
+    assert found.shape == (3, 96)
+    torch.testing.assert_close(found, torch.stack([spelled(net, word) for word in words]))
 
 
 @torch.no_grad()
