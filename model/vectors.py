@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ USER, URL = "<user>", "<url>"  # as GloVe's vectors of tweets name them
 
 
 def key_of(word: str) -> str:
-    """Under which name a word stands in tables and files: lower case; one name for all links, one for all users."""
+    """Under which name a word stands in tables and files: lower case, 0 for each digit (Lample et al., Section 5.2);
+    one name for all links, one for all users.
+    """
     lowered = word.lower()
     if lowered.startswith(("http://", "https://")):
         return URL
-    return USER if lowered.startswith("@") and len(lowered) > 1 else lowered
+    return USER if lowered.startswith("@") and len(lowered) > 1 else re.sub("[0-9]", "0", lowered)
 
 
 @dataclass(frozen=True)

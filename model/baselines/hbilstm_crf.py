@@ -35,7 +35,8 @@ class HBiLSTMCRF(RecurrentTagger):
     """Sections 2 and 4: word and spelling vectors, dropout, BiLSTM, a hidden layer of tanh, the CRF's scores.
 
     Section 2.1 couples the input and the forget gate and lets gates see the cell. Ours is the usual LSTM, which
-    libraries have fused kernels for.
+    libraries have fused kernels for. The paper steps by SGD, ours by Adam, and where no file of vectors is given they
+    start at random.
     """
 
     def __init__(

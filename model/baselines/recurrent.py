@@ -21,7 +21,7 @@ from model.vectors import WordVectors, read_vectors
 from model.vocabulary import Vocabulary
 
 RANDOM = "random"  # TrainConfig.words: vectors of WORD_DIM are drawn
-WORD_DIM = 100  # floats: both papers take GloVe's of this width for English
+WORD_DIM = 100  # floats: both papers' width for English, Ma and Hovy's GloVe and Lample et al.'s skip-n-grams
 UNKNOWN_SHARE = 0.5  # of the words that occur once: Lample et al., Section 4.1
 
 

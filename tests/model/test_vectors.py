@@ -22,7 +22,14 @@ def write(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     ("word", "key"),
-    [("Rome", "rome"), ("@Ann_1", "<user>"), ("@", "@"), ("HTTPS://t.co/x", "<url>"), ("#Rome", "#rome")],
+    [
+        ("Rome", "rome"),
+        ("@Ann_1", "<user>"),
+        ("@", "@"),
+        ("HTTPS://t.co/x", "<url>"),
+        ("#Rome", "#rome"),
+        ("9:45pm", "0:00pm"),
+    ],
 )
 def test_keys(word: str, key: str) -> None:
     assert key_of(word) == key
