@@ -63,59 +63,75 @@ def batch_of(tagger: Tagger, config: TrainConfig, posts: Sequence[Post], objects
     return collate([dataset[row] for row in range(len(posts))], tagger.featurizer)
 
 
-@torch.no_grad()
-def check_padding(encoder: Path, name: str) -> None:
-    """A post's scores and loss are the same alone and beside longer posts with more objects."""
-    given = setting(encoder, name)
-    tagger, (posts, objects) = built(given, name), posts_of()
-    together = batch_of(tagger, given.config, posts, objects)
-    emissions, losses = tagger.emissions(together), tagger.losses(together)
-    for row, one in enumerate(posts):
-        alone = batch_of(tagger, given.config, [one], objects)
-        torch.testing.assert_close(tagger.emissions(alone)[0], emissions[row, : one.n_words], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(tagger.losses(alone)[0], losses[row], atol=1e-4, rtol=1e-5)
+class Keeps:
+    """What every approach has to keep: the tests of a class that names one."""
+
+    name: str
+
+    @torch.no_grad()
+    def test_padding_changes_nothing(self, encoder: Path) -> None:
+        """A post's scores and loss are the same alone and beside longer posts with more objects."""
+        given = setting(encoder, self.name)
+        tagger, (posts, objects) = built(given, self.name), posts_of()
+        together = batch_of(tagger, given.config, posts, objects)
+        emissions, losses = tagger.emissions(together), tagger.losses(together)
+        for row, one in enumerate(posts):
+            alone = batch_of(tagger, given.config, [one], objects)
+            torch.testing.assert_close(tagger.emissions(alone)[0], emissions[row, : one.n_words], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(tagger.losses(alone)[0], losses[row], atol=1e-4, rtol=1e-5)
+
+    def test_saved_and_loaded_it_predicts_the_same(self, encoder: Path, tmp_path: Path) -> None:
+        """Confidences included, in batches of any size."""
+        given = setting(encoder, self.name)
+        tagger, (posts, objects) = built(given, self.name), posts_of()
+        meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, {"regions": {"identity": {"name": "toy"}}})
+        info = RunInfo(self.name, 0, given.config, LABELS, meta)
+        save_run(tmp_path / "model", info, tagger)
+        own = [objects[one.id] for one in posts]
+        before = Run(info, tagger, torch.device("cpu")).predict(posts, own)
+        again = Run.load(tmp_path, "cpu")
+        after = again.predict(posts, own)
+        assert [one.to_json() for one in after] == [one.to_json() for one in before]
+        singly = [again.predict([one], [objects[one.id]])[0] for one in posts]
+        for one, other in zip(after, singly, strict=True):
+            assert one.tags == other.tags
+            assert sure(one) == pytest.approx(sure(other), abs=1e-5)
+
+    def test_resumes_to_the_same_bits(self, encoder: Path, tmp_path: Path) -> None:
+        """Killed after a step and started again, training ends with the bits of one that was never stopped."""
+        unbroken = make(encoder, name=self.name, epochs=2)
+        curves = results(unbroken)
+        with pytest.raises(Killed):
+            list(make(encoder, name=self.name, epochs=2).epochs(Killer(tmp_path, 2, True)))
+        again = make(encoder, name=self.name, epochs=2)
+        assert [result.curve() for result in again.epochs(FileKeeper(tmp_path, every_s=1e9))] == curves
+        assert torch.equal(weights(again), weights(unbroken))
 
 
-def check_without_pictures(encoder: Path, name: str) -> None:
-    """A batch in which no post has an object gives every parameter a finite gradient or none, and some of them one."""
-    given = setting(encoder, name)
-    tagger, (posts, objects) = built(given, name), posts_of(((4, 0, 0), (2, 0, 0)))
-    batch = batch_of(tagger, given.config, posts, objects)
-    assert batch.objects.shape == (2, 0, DIM)
-    tagger.losses(batch).sum().backward()
-    gradients = [parameter.grad for parameter in tagger.parameters() if parameter.grad is not None]
-    assert all(bool(gradient.isfinite().all()) for gradient in gradients)
-    assert sum(bool(gradient.any()) for gradient in gradients) > 10
+class LearnsAll(Keeps):
+    """And no weight stands idle."""
+
+    def test_every_weight_learns(self, encoder: Path) -> None:
+        given = setting(encoder, self.name)
+        tagger = built(given, self.name)
+        tagger.losses(batch_of(tagger, given.config, *posts_of())).sum().backward()
+        assert {name for name, one in tagger.named_parameters() if one.grad is None or not one.grad.any()} == set()
 
 
-def check_round_trip(encoder: Path, folder: Path, name: str) -> None:
-    """A saved and loaded run predicts what it predicted before, confidences included, in batches of any size."""
-    given = setting(encoder, name)
-    tagger, (posts, objects) = built(given, name), posts_of()
-    meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, {"regions": {"identity": {"name": "toy"}}})
-    info = RunInfo(name, 0, given.config, LABELS, meta)
-    save_run(folder / "model", info, tagger)
-    own = [objects[one.id] for one in posts]
-    before = Run(info, tagger, torch.device("cpu")).predict(posts, own)
-    again = Run.load(folder, "cpu")
-    after = again.predict(posts, own)
-    assert [one.to_json() for one in after] == [one.to_json() for one in before]
-    singly = [again.predict([one], [objects[one.id]])[0] for one in posts]
-    for one, other in zip(after, singly, strict=True):
-        assert one.tags == other.tags
-        assert sure(one) == pytest.approx(sure(other), abs=1e-5)
+class LearnsWithoutPictures(Keeps):
+    """And posts without an object train it."""
+
+    def test_posts_without_pictures_train(self, encoder: Path) -> None:
+        """A batch in which no post has an object: every gradient is finite, and some are not zero."""
+        given = setting(encoder, self.name)
+        tagger, (posts, objects) = built(given, self.name), posts_of(((4, 0, 0), (2, 0, 0)))
+        batch = batch_of(tagger, given.config, posts, objects)
+        assert batch.objects.shape == (2, 0, DIM)
+        tagger.losses(batch).sum().backward()
+        gradients = [parameter.grad for parameter in tagger.parameters() if parameter.grad is not None]
+        assert all(bool(gradient.isfinite().all()) for gradient in gradients)
+        assert sum(bool(gradient.any()) for gradient in gradients) > 10
 
 
 def sure(prediction: Prediction) -> list[float]:
     return [found.confidence for found in prediction.entities]
-
-
-def check_resume(encoder: Path, folder: Path, name: str) -> None:
-    """Killed after a step and started again, training ends with the bits of one that was never stopped."""
-    unbroken = make(encoder, name=name, epochs=2)
-    curves = results(unbroken)
-    with pytest.raises(Killed):
-        list(make(encoder, name=name, epochs=2).epochs(Killer(folder, 2, True)))
-    again = make(encoder, name=name, epochs=2)
-    assert [result.curve() for result in again.epochs(FileKeeper(folder, every_s=1e9))] == curves
-    assert torch.equal(weights(again), weights(unbroken))

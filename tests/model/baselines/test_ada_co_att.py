@@ -10,15 +10,7 @@ from torch import Tensor, nn
 from model.baselines.ada_co_att import AdaCoAtt, CharWindows, CoAttention
 from model.baselines.additive import AdditiveAttention
 from model.baselines.cnn_bilstm_crf import CnnBiLSTMCRF
-from tests.model.baselines.rival import (
-    batch_of,
-    built,
-    check_padding,
-    check_resume,
-    check_round_trip,
-    posts_of,
-    setting,
-)
+from tests.model.baselines.rival import LearnsAll, batch_of, built, posts_of, setting
 
 NAME = "ada-co-att"
 
@@ -112,20 +104,5 @@ def test_it_stands_between_bilstm_and_crf(encoder: Path) -> None:
     torch.testing.assert_close(tagger.emissions(batch)[batch.word_mask], expected[batch.word_mask])
 
 
-def test_every_weight_learns(encoder: Path) -> None:
-    given = setting(encoder, NAME)
-    tagger = built(given, NAME)
-    tagger.losses(batch_of(tagger, given.config, *posts_of())).sum().backward()
-    assert {name for name, one in tagger.named_parameters() if one.grad is None or not one.grad.any()} == set()
-
-
-def test_padding_changes_nothing(encoder: Path) -> None:
-    check_padding(encoder, NAME)
-
-
-def test_saved_and_loaded_it_predicts_the_same(encoder: Path, tmp_path: Path) -> None:
-    check_round_trip(encoder, tmp_path, NAME)
-
-
-def test_resumes_to_the_same_bits(encoder: Path, tmp_path: Path) -> None:
-    check_resume(encoder, tmp_path, NAME)
+class TestKeeps(LearnsAll):
+    name = NAME

@@ -13,15 +13,7 @@ from model.crf import CRF, Transitions
 from model.data import PostDataset
 from model.decode import decode
 from model.objects import Given
-from tests.model.baselines.rival import (
-    batch_of,
-    built,
-    check_padding,
-    check_resume,
-    check_round_trip,
-    posts_of,
-    setting,
-)
+from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
 from tests.model.tiny import LABELS
 
 
@@ -81,7 +73,5 @@ def test_a_confidence_is_a_product_of_softmaxes(encoder: Path) -> None:
     assert n_long > 0
 
 
-def test_padding_saving_and_resuming_change_nothing(encoder: Path, tmp_path: Path) -> None:
-    check_padding(encoder, "bert")
-    check_round_trip(encoder, tmp_path / "run", "bert")
-    check_resume(encoder, tmp_path / "resume", "bert")
+class TestKeeps(Keeps):
+    name = "bert"

@@ -8,15 +8,7 @@ import torch
 from torch import Tensor
 
 from model.baselines.cnn_bilstm_crf import CharCNN, CnnBiLSTMCRF
-from tests.model.baselines.rival import (
-    batch_of,
-    built,
-    check_padding,
-    check_resume,
-    check_round_trip,
-    posts_of,
-    setting,
-)
+from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
 
 NAME = "cnn-bilstm-crf"
 
@@ -68,13 +60,5 @@ def test_sizes_are_the_papers(encoder: Path) -> None:
     assert setting(encoder, NAME).config.clip == 5.0
 
 
-def test_padding_changes_nothing(encoder: Path) -> None:
-    check_padding(encoder, NAME)
-
-
-def test_saved_and_loaded_it_predicts_the_same(encoder: Path, tmp_path: Path) -> None:
-    check_round_trip(encoder, tmp_path, NAME)
-
-
-def test_resumes_to_the_same_bits(encoder: Path, tmp_path: Path) -> None:
-    check_resume(encoder, tmp_path, NAME)
+class TestKeeps(Keeps):
+    name = NAME

@@ -12,16 +12,7 @@ from torch import Tensor
 
 from model.baselines.umgf import UMGF, Gate, Interaction, Nodes, edges_of
 from model.batch import Batch
-from tests.model.baselines.rival import (
-    batch_of,
-    built,
-    check_padding,
-    check_resume,
-    check_round_trip,
-    check_without_pictures,
-    posts_of,
-    setting,
-)
+from tests.model.baselines.rival import LearnsWithoutPictures, batch_of, built, posts_of, setting
 from tests.model.baselines.test_umt import read
 from tests.model.oracle import normed, sinusoid
 from tests.model.tiny import LABELS
@@ -138,11 +129,5 @@ def test_loss_is_a_crf_over_word_nodes(tagger: UMGF, batch: Batch) -> None:
         torch.testing.assert_close(losses[row], -peer(tagger.tag(nodes)[None], tags), atol=1e-4, rtol=1e-4)
 
 
-def test_posts_without_pictures_train(encoder: Path) -> None:
-    check_without_pictures(encoder, "umgf")
-
-
-def test_padding_saving_and_resuming_change_nothing(encoder: Path, tmp_path: Path) -> None:
-    check_padding(encoder, "umgf")
-    check_round_trip(encoder, tmp_path / "run", "umgf")
-    check_resume(encoder, tmp_path / "resume", "umgf")
+class TestKeeps(LearnsWithoutPictures):
+    name = "umgf"

@@ -12,16 +12,7 @@ from torch import Tensor
 from model.baselines.multihead import TransformerLayer
 from model.baselines.umt import UMT, Interaction, conversion, span_ids
 from model.batch import Batch
-from tests.model.baselines.rival import (
-    batch_of,
-    built,
-    check_padding,
-    check_resume,
-    check_round_trip,
-    check_without_pictures,
-    posts_of,
-    setting,
-)
+from tests.model.baselines.rival import LearnsWithoutPictures, batch_of, built, posts_of, setting
 from tests.model.baselines.test_multihead import heads_by_loops
 from tests.model.oracle import normed
 from tests.model.tiny import LABELS
@@ -127,11 +118,5 @@ def test_the_sizes_are_the_encoders(tagger: UMT) -> None:
     assert tagger.interaction.words.ffn.first.out_features == 64
 
 
-def test_posts_without_pictures_train(encoder: Path) -> None:
-    check_without_pictures(encoder, "umt")
-
-
-def test_padding_saving_and_resuming_change_nothing(encoder: Path, tmp_path: Path) -> None:
-    check_padding(encoder, "umt")
-    check_round_trip(encoder, tmp_path / "run", "umt")
-    check_resume(encoder, tmp_path / "resume", "umt")
+class TestKeeps(LearnsWithoutPictures):
+    name = "umt"

@@ -8,15 +8,7 @@ import torch
 from torch import Tensor
 
 from model.baselines.vg_att import VgAtt
-from tests.model.baselines.rival import (
-    batch_of,
-    built,
-    check_padding,
-    check_resume,
-    check_round_trip,
-    posts_of,
-    setting,
-)
+from tests.model.baselines.rival import LearnsAll, batch_of, built, posts_of, setting
 from tests.model.baselines.test_hbilstm_crf import in_context, scored, states, vectors_of
 from tests.model.tiny import DIM
 
@@ -67,20 +59,5 @@ def test_scores_of_a_post_by_the_equations(encoder: Path) -> None:
         torch.testing.assert_close(emissions[row, : post.n_words], scored(tagger, tuned), atol=1e-5, rtol=1e-4)
 
 
-def test_every_weight_learns(encoder: Path) -> None:
-    given = setting(encoder, NAME)
-    tagger = built(given, NAME)
-    tagger.losses(batch_of(tagger, given.config, *posts_of())).sum().backward()
-    assert {name for name, one in tagger.named_parameters() if one.grad is None or not one.grad.any()} == set()
-
-
-def test_padding_changes_nothing(encoder: Path) -> None:
-    check_padding(encoder, NAME)
-
-
-def test_saved_and_loaded_it_predicts_the_same(encoder: Path, tmp_path: Path) -> None:
-    check_round_trip(encoder, tmp_path, NAME)
-
-
-def test_resumes_to_the_same_bits(encoder: Path, tmp_path: Path) -> None:
-    check_resume(encoder, tmp_path, NAME)
+class TestKeeps(LearnsAll):
+    name = NAME
