@@ -16,8 +16,8 @@ from model import gemm
 
 N_CHOOSING = 3  # short trials of each bare form, the quickest counts, before the best forms run in full
 N_BEST = 2  # bare forms that run in full
-PEAK_SIDE = {"cpu": 1536, "cuda": 8192}  # of the square matrices whose product is the peak
-N_PEAK = 5
+PEAK_SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is the peak
+N_PEAK = 25
 
 Run = Callable[[], object]
 Seconds = dict[str, list[tuple[float, float]]]  # of one item (wall, CPU), one entry a run

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -84,20 +84,24 @@ class Elsewhere(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many distinct rows a stage needed, how many of them it computed, and how many phrases a cap left out."""
+    """How many distinct rows a stage needed, how many of them it computed, how many phrases a cap left out, and how
+    many texts are longer than the grounder reads."""
 
     stage: str
     n_rows: int
     n_computed: int
     n_cut: int = 0
+    n_too_long: int = 0
 
     def line(self, dataset: str) -> str:
-        stored, cut = self.n_rows - self.n_computed, f"; {self.n_cut} phrases cut" if self.n_cut else ""
-        return f"{self.stage} {dataset}: {self.n_rows} rows, {self.n_computed} computed, {stored} from store{cut}"
+        counts = f"{self.n_rows} rows, {self.n_computed} computed, {self.n_rows - self.n_computed} from store"
+        cut = f"; {self.n_cut} phrases cut" if self.n_cut else ""
+        too_long = f"; {self.n_too_long} boxes of texts that the grounder reads in part" if self.n_too_long else ""
+        return f"{self.stage} {dataset}: {counts}{cut}{too_long}"
 
     def __add__(self, other: Tally) -> Tally:
-        computed, cut = self.n_computed + other.n_computed, self.n_cut + other.n_cut
-        return Tally(self.stage, self.n_rows + other.n_rows, computed, cut)
+        mine, theirs = astuple(self), astuple(other)
+        return Tally(self.stage, *(one + more for one, more in zip(mine[1:], theirs[1:], strict=True)))
 
 
 def fill(

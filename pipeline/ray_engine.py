@@ -192,8 +192,10 @@ def _cluster(ray: Any) -> Iterator[None]:
         return
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        todo = "see RAY_ADDRESS (ray status), or unset it to use this machine alone"
+    except Exception as error:  # Ray raises the bare class where a node does not start in time
+        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | ValueError):
+            raise
+        todo = "see RAY_ADDRESS (ray status), or unset it to use this machine alone; try again on a less busy machine"
         raise WorkerError("no Ray cluster", found=str(error).strip().splitlines()[0], todo=todo) from None
     try:
         yield

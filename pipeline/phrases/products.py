@@ -17,7 +17,8 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x @ weight.T + bias: x [..., in], weight [out, in], bias [out] or None -> [..., out]; x is not empty."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not HAS_ONEDNN or not torch.backends.mkldnn.enabled:
+    has = HAS_ONEDNN and torch.backends.mkldnn.enabled and not torch.compiler.is_compiling()
+    if x.device.type != "cpu" or x.dtype != torch.float32 or not has:
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     y = _Product.apply(rows, weight, bias) if torch.is_grad_enabled() else _product(rows, weight, bias)

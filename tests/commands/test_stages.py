@@ -22,7 +22,7 @@ def test_ingest_prints_the_table_and_what_is_odd(fmit):
 
 def test_stages_speak_to_machines(fmit):
     found = json.loads(fmit("phrases", "own", "--json").stdout)
-    assert found == {"stage": "phrases", "dataset": "own", "n_rows": 16, "n_computed": 0, "n_cut": 0}
+    assert found == {"stage": "phrases", "dataset": "own", "n_rows": 16, "n_computed": 0, "n_cut": 0, "n_too_long": 0}
     ingested = fmit("ingest", "own", "--json")
     found = json.loads(ingested.stdout)
     assert (found["stage"], found["splits"]["train"]["n_posts"], found["variant"]) == ("ingest", 8, "")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from cache.store import Store
 from pipeline import recipes
 from pipeline.engine import Tally, silent, stream
 from pipeline.phrases.config import PhrasesConfig
-from pipeline.ray_engine import RayRows, Worker, WorkerError, cut, room, share, spread
+from pipeline.ray_engine import RayRows, Worker, WorkerError, _cluster, cut, room, share, spread
 from pipeline.recipes import Built, Recipe
 from project import Project
 from schema.errors import ConfigError, DataError, WeightsError
@@ -83,6 +84,26 @@ def test_what_is_asked_of_a_cluster_leaves_a_cpu_free() -> None:
     assert share({"CPU": 2.0}, 2) == {"num_cpus": 0.5}
     assert room({"CPU": 64.0, "GPU": 8.0}) == 8
     assert room({"CPU": 2.0}) == 1
+
+
+@pytest.mark.parametrize("error", [Exception("node timed out\nsee its logs"), ConnectionError("node timed out")])
+def test_a_cluster_that_does_not_start_is_named(error: Exception) -> None:
+    def init(**_: Any) -> None:
+        raise error
+
+    with (
+        pytest.raises(WorkerError, match=r"no Ray cluster.*node timed out\b.*unset it to use this machine alone"),
+        _cluster(SimpleNamespace(is_initialized=lambda: False, init=init)),
+    ):
+        pass
+
+
+def test_a_fault_in_ray_itself_is_not_hidden() -> None:
+    def init(**_: Any) -> None:
+        raise AttributeError("a fault")
+
+    with pytest.raises(AttributeError), _cluster(SimpleNamespace(is_initialized=lambda: False, init=init)):
+        pass
 
 
 def test_a_worker_puts_rows_once(tmp_path: Path) -> None:

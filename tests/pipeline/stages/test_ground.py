@@ -53,7 +53,8 @@ def test_what_the_cap_cuts_is_counted(tmp_path, grounder):
 def test_texts_that_are_not_read_to_their_end_are_counted(tmp_path, grounder):
     words = " ".join(["a"] * 60)  # is_cut of this grounder: beyond 100 characters
     posts = [post("a", picture(tmp_path / "images", "1.png"), words=words)]
-    run(tmp_path, posts, [phrases("a", (0, 60), (1, 3), (1, 60), words=words)])
+    tally = run(tmp_path, posts, [phrases("a", (0, 60), (1, 3), (1, 60), words=words)])
+    assert tally.n_too_long == 2
     assert tables.read_boxes(tmp_path / "boxes.parquet")[1]["n_too_long"] == 2
 
 
