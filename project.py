@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.runs import refuse_unwritable, run_config
+from schema.errors import PackError, RunError
 from schema.params import Params, known_split, read_params
 
 if TYPE_CHECKING:
     from embedded.draw import DrawReport
+    from model.config import TrainConfig
     from model.fit import EpochResult
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress, Tally
@@ -180,7 +182,6 @@ class Project:
         a run that read none.
         """
         from cache import keys
-        from schema.errors import RunError
 
         inputs = run_config(run)["inputs"]
         tables = {name: self.out(name, "posts.parquet") for name in self.params.data}
@@ -213,18 +214,32 @@ class Project:
             for seed in named.seeds
         ]
 
-    def is_fresh(self, run: Path, dataset: str, approach: str, seed: int) -> bool:
-        """Whether a run is there, trained with today's settings on today's posts and pack."""
+    def config(self, dataset: str, approach: str) -> TrainConfig:
+        """The settings of an approach on a dataset; raises ConfigError for an approach that there is not."""
+        from model.approaches import approach as named
         from model.config import PRESETS, TrainConfig
-        from model.train import read_inputs
 
+        section = self.params.dataset(dataset).train
+        return named(approach).configure(TrainConfig.from_section(section, f"data.{dataset}.train", PRESETS))
+
+    def is_fresh(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
+        """Whether a run is there, trained with today's settings on today's posts and pack (the dataset's own)."""
         if not (run / "model" / "config.json").is_file():
             return False
-        config = TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
-        posts, pack = self.out(dataset, "posts.parquet"), self.pack(dataset)
-        now, then = read_inputs(config, approach, seed, posts, pack), run_config(run)
-        same = {name: then["inputs"].get(name) for name in now.digests} == now.digests
-        return same and then["config"] == json.loads(now.config.model_dump_json()) and then["seed"] == seed
+        then, config = run_config(run), self.config(dataset, approach)
+        try:
+            now = self.digests(dataset, config, pack or self.pack(dataset))
+        except PackError:  # what the setting reads is not there: training says what is amiss
+            return False
+        same = {name: then["inputs"].get(name) for name in now} == now
+        return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
+
+    def digests(self, dataset: str, config: TrainConfig, pack: Path) -> dict[str, str]:
+        """Posts and pack as a run with these settings names them; raises PackError for features that are not there."""
+        from model.objects import open_pack
+        from model.train import digests_of
+
+        return digests_of(self.out(dataset, "posts.parquet"), open_pack(config, pack))
 
 
 def allowing(section: Mapping[str, Any], allow_toy: bool) -> dict[str, Any]:

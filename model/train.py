@@ -104,8 +104,12 @@ def read_inputs(
     changed = approach(approach_name).configure(config)
     table, opened = read_posts(posts), open_pack(changed, pack)
     source = source_of(changed, opened, table.posts)
-    digests = {"posts": keys.digest_file(posts), **({"pack": opened.digest()} if opened else {})}
-    return Inputs(approach_name, seed, changed, table, opened, source, digests, images)
+    return Inputs(approach_name, seed, changed, table, opened, source, digests_of(posts, opened), images)
+
+
+def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
+    """What a run remembers of its data: sha256 of posts.parquet, and of the pack that its setting reads, if any."""
+    return {"posts": keys.digest_file(posts), **({"pack": pack.digest()} if pack else {})}
 
 
 def _build(inputs: Inputs) -> Tagger:

@@ -50,6 +50,16 @@ def test_a_run_is_fresh_until_settings_change(trained):
     assert not trained.is_fresh(trained.run("own", "bert-crf", 0), "own", "bert-crf", 0)
 
 
+def test_a_run_is_not_fresh_for_features_that_are_not_there_or_others(trained, tmp_path):
+    run = trained.run("own", "fmit", 0)
+    assert not trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "none")
+    shutil.copytree(trained.pack("own"), tmp_path / "pack")
+    assert trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "pack")
+    meta = json.loads((tmp_path / "pack" / "meta.json").read_text())
+    (tmp_path / "pack" / "meta.json").write_text(json.dumps({**meta, "toy": not meta["toy"]}))
+    assert not trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "pack")
+
+
 def test_the_summary_has_a_row_a_scored_split(trained):
     (row,) = pages.summary(trained)
     assert (row["run"], row["split"], row["ceiling"]) == ("own-fmit-0", "dev", None)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from commands.grounding import drawn_boxes
-from commands.study.steps import Say, pack_of, score, train
+from commands.study.steps import Say, boxes_of, pack_of, score, train
 from commands.study.study import Study, Unit
 from schema.records import Box, Grounded, Phrase, Post, PostPhrases, Span
 
@@ -54,7 +54,8 @@ def prepare_pair(study: Study, dataset: str, pair: Pair) -> Path:
 
     folder = folder_of(study, dataset, pair)
     phrases = _phrases(study, dataset, pair, folder / "phrases.parquet")
-    grounded = _ground(study, dataset, phrases, "random" if pair.boxes == "random" else None, folder)
+    grounded = folder / "boxes.parquet"
+    boxes_of(study, dataset, phrases, grounded, at_random=pair.boxes == "random")
     if pair.boxes == "gold":
         found, meta = tables.read_boxes(grounded)
         posts = {post.id: post for post in tables.read_posts(study.out(dataset, "posts.parquet")).posts}
@@ -126,20 +127,6 @@ def _phrases(study: Study, dataset: str, pair: Pair, out: Path) -> Path:
 
 def _spans(post: GoldPost) -> list[Span]:
     return sorted({one.phrase for one in (*post.names, *post.others) if one.phrase})
-
-
-def _ground(study: Study, dataset: str, phrases: Path, grounder: str | None, folder: Path) -> Path:
-    """boxes.parquet of these phrases by the dataset's grounder, or by another one without weights."""
-    from pipeline.grounding.config import PRESETS, GroundConfig
-    from pipeline.stages import ground
-
-    section: dict[str, Any] = dict(study.params.dataset(dataset).ground)
-    if grounder:
-        section |= {"grounder": grounder, "weights": "", "digest": "", "revision": ""}
-    config = GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
-    out = folder / "boxes.parquet"
-    ground.run(config, study.out(dataset, "posts.parquet"), phrases, study.images(dataset), out, study.store)
-    return out
 
 
 def _gold(study: Study, dataset: str) -> Mapping[str, GoldPost]:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from commands.study.study import RANDOM_BOXES, Study, Unit
 from schema.errors import PackError, RunError
+
+if TYPE_CHECKING:
+    from pipeline.engine import Tally
 
 Say = Callable[[str], None]
 
@@ -30,26 +33,26 @@ def prepare(study: Study, dataset: str, say: Say) -> None:
     say(prepare_random(study, dataset).line(f"{dataset}, random boxes"))
 
 
-def prepare_random(study: Study, dataset: str) -> Any:
+def prepare_random(study: Study, dataset: str) -> Tally:
     """The pack of the control: the same phrases, each with a box drawn at random."""
-    from pipeline.grounding.config import PRESETS, GroundConfig
-    from pipeline.stages import ground
-
-    section = {
-        **study.params.dataset(dataset).ground,
-        "grounder": "random",
-        "weights": "",
-        "digest": "",
-        "revision": "",
-    }
-    config = GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
     boxes = study.out(dataset, RANDOM_BOXES) / "boxes.parquet"
-    posts, phrases = study.out(dataset, "posts.parquet"), study.out(dataset, "phrases.parquet")
-    tally = ground.run(config, posts, phrases, study.images(dataset), boxes, study.store)
+    tally = boxes_of(study, dataset, study.out(dataset, "phrases.parquet"), boxes, at_random=True)
     return tally + pack_of(study, dataset, boxes, study.variant(dataset, RANDOM_BOXES))
 
 
-def pack_of(study: Study, dataset: str, boxes: Path, out: Path) -> Any:
+def boxes_of(study: Study, dataset: str, phrases: Path, out: Path, *, at_random: bool = False) -> Tally:
+    """boxes.parquet of these phrases, by the dataset's grounder or drawn at random."""
+    from pipeline.grounding.config import PRESETS, GroundConfig
+    from pipeline.stages import ground
+
+    section = study.params.dataset(dataset).ground
+    if at_random:
+        section = {**section, "grounder": "random", "weights": "", "digest": "", "revision": ""}
+    config = GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
+    return ground.run(config, study.out(dataset, "posts.parquet"), phrases, study.images(dataset), out, study.store)
+
+
+def pack_of(study: Study, dataset: str, boxes: Path, out: Path) -> Tally:
     """A pack of other boxes, without a grid."""
     from pipeline.regions.config import PRESETS, RegionsConfig
     from pipeline.stages import regions
@@ -86,7 +89,7 @@ def score(
     run, pack = folder or study.run(*unit), pack or study.pack_for(on, unit.approach)
     out = scored_in(run, unit.dataset, on)
     splits = labelled(study, on)
-    stamp = {"pack": study.digests(on, pack, study.config(on, unit.approach).objects == "grid").get("pack", "")}
+    stamp = {"pack": study.digests(on, study.config(on, unit.approach), pack).get("pack", "")}
     if is_scored(study, run, out, on, splits, stamp):
         return False
     evaluate.run(run, study.out(on, "posts.parquet"), pack, splits, out, images=study.images(on), device=device)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field as Limits
 
-from project import Project, run_config
+from project import Project
 from schema.config import Config
 from schema.errors import ConfigError
 from schema.params import EvaluatedSplit, Name, Params, Section, Seed, read_values
@@ -71,14 +71,14 @@ class Study(Project):
 
     home: Project
     asked: StudyParams
-    _digests: dict[tuple[str, str, bool], dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
+    _digests: dict[tuple[str, str, str], dict[str, str]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Study:
         """The study of a params file; raises ConfigError."""
         from model.approaches import approach
 
-        asked = StudyParams.checked(read_values(path), "")
+        asked = StudyParams.checked(read_values(path), "", file=str(path))
         root = path.resolve().parent
         home = Project.open(root / asked.project)
         for name in asked.approaches:
@@ -133,14 +133,6 @@ class Study(Project):
         asked = self.asked
         return [Unit(d, a, s) for d in asked.datasets for a in asked.approaches for s in asked.seeds]
 
-    def config(self, dataset: str, approach: str) -> TrainConfig:
-        """The settings of an approach on a dataset; raises ConfigError for an approach that there is not."""
-        from model.approaches import approach as named
-        from model.config import PRESETS, TrainConfig
-
-        section = self.params.dataset(dataset).train
-        return named(approach).configure(TrainConfig.from_section(section, f"data.{dataset}.train", PRESETS))
-
     def twin(self, unit: Unit, among: Sequence[str]) -> Unit:
         """The first approach of `among` that is trained just as this one (FMIT with l = 3 where l is 3), or itself."""
         from model.approaches import approach as named
@@ -156,36 +148,22 @@ class Study(Project):
         return next((one for one in (unit, self.twin(unit, among)) if self.fresh(one)), None)
 
     def fresh(self, unit: Unit, folder: Path | None = None, pack: Path | None = None) -> bool:
-        """Whether the unit's run is there (or in `folder`), trained with today's settings on today's posts and pack."""
-        folder, pack = folder or self.run(*unit), pack or self.pack_for(unit.dataset, unit.approach)
-        if not (folder / "model" / "config.json").is_file():
-            return False
-        then, config = run_config(folder), self.config(unit.dataset, unit.approach)
-        now = self.digests(unit.dataset, pack, config.objects == "grid")
-        same = {name: then["inputs"].get(name) for name in now} == now
-        return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == unit.seed
+        """`is_fresh` of the unit's run, or of one in another folder or of another pack."""
+        return self.is_fresh(folder or self.run(*unit), *unit, pack=pack or self.pack_for(unit.dataset, unit.approach))
 
-    def digests(self, dataset: str, pack: Path, is_grid: bool) -> dict[str, str]:
-        """Digests of posts and pack as a run's config.json names them; computed once in a process."""
-        from cache import keys
-        from cache.packs import Pack
-
-        place = (dataset, str(pack), is_grid)
+    def digests(self, dataset: str, config: TrainConfig, pack: Path) -> dict[str, str]:
+        """Those of the project, computed once in a process."""
+        place = (dataset, config.objects, str(pack))
         if place not in self._digests:
-            opened = Pack.open(pack)
-            read = opened.grid if is_grid else opened
-            posts = keys.digest_file(self.out(dataset, "posts.parquet"))
-            self._digests[place] = {"posts": posts, **({"pack": read.digest()} if read else {})}
+            self._digests[place] = super().digests(dataset, config, pack)
         return self._digests[place]
 
-    def field(self, among: Sequence[str] | None = None, failed: Mapping[tuple[str, str], str] | None = None) -> Field:
-        """The runs that are there and fresh, for the tables. `among` are the approaches that twins are looked for in;
-        `failed` says why some runs could not be."""
+    def field(self, failed: Mapping[tuple[str, str], str] | None = None) -> Field:
+        """The runs that are there and fresh, for the tables; `failed` says why some could not be."""
         from report.field import Field
 
-        names = among if among is not None else self.asked.approaches
         ready = [name for name in self.asked.datasets if self.out(name, "posts.parquet").is_file()]
-        found = {unit: self.found(unit, names) for unit in self.units() if unit.dataset in ready}
+        found = {unit: self.found(unit, self.asked.approaches) for unit in self.units() if unit.dataset in ready}
         missing = {(unit.dataset, unit.approach): "no fresh run" for unit, there in found.items() if there is None}
         return Field(
             {name: self.out(name, "posts.parquet") for name in ready},

@@ -76,7 +76,7 @@ def test_unknown_keys_and_datasets_of_the_params_file(tmp_path, study):
     path = tmp_path / "params.yaml"
     values = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**values, "seedz": [0]}))
-    with pytest.raises(ConfigError, match="seedz: unknown key, did you mean seeds"):
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))} seedz: unknown key, did you mean seeds"):
         Study.read(path)
     path.write_text(yaml.safe_dump({**values, "datasets": ["none"]}))
     with pytest.raises(ConfigError, match="no dataset 'none'"):
