@@ -102,5 +102,6 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     runs["stage"] = partial(run_stage, parser, config, posts), len(posts)
     plain = posts[: options.plain]
     runs["plain loop"] = partial(run_plain_loop, parser, plain), len(plain)
-    flops = timing.count_flops(partial(run_bare, bare, made)) / len(posts)
+    with torch.backends.mkldnn.flags(enabled=False):  # torch's counter knows nothing of oneDNN's own products
+        flops = timing.count_flops(partial(run_bare, bare, made)) / len(posts)
     return timing.summary(timing.in_turn(runs, options.runs), flops, timing.peak_flops("cpu", "float32"))

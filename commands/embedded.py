@@ -38,14 +38,22 @@ def train_parser(treebank: Path, out: Path | None) -> None:
 
 @embedded.command("score-parser", cls=Examples, example="fmit embedded score-parser gum.ptb")
 @treebank_argument
+@click.option("--held-out", is_flag=True, help="Only the blocks of the file that `train-parser` does not train on.")
 @json_option
-def score_parser(treebank: Path, as_json: bool) -> None:
+def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
     """Noun-phrase P, R, F1 of the embedded parser on Penn-style trees (micro, all sentences, gold words)."""
     from embedded.parser_score import score
     from pipeline.phrases.config import PhrasesConfig
     from pipeline.phrases.registry import build_parser
 
-    found = score(treebank, build_parser(PhrasesConfig()))
+    parser = build_parser(PhrasesConfig())
+    if held_out:
+        from embedded.parser import held_out as split
+        from embedded.treebank import read
+
+        found = score(split(read(treebank))[1], parser)
+    else:
+        found = score(treebank, parser)
     if as_json:
         print_json({"precision": found.precision, "recall": found.recall, "f1": found.f1})
         return
