@@ -4,11 +4,15 @@ Letters: B posts, N words, M objects, D width. Nodes are words and grounded obje
 words, no whole image); within a modality all are neighbours, across modalities a word and the objects that stand at it.
 
 Where the public code differs, the paper is followed: a phrase's object touches its own words only (the code has no noun
-phrases), [CLS] and [SEP] are no nodes, two layers (the code: six), a feed-forward network behind self-attention too
-(Figure 2), no norm right behind the gates, positions added and an MLP with ReLU on both sides, and the CRF reads the
-nodes alone (the code joins BERT's vectors). Ours, where the paper is silent: MLPs of two linear layers; feed-forward
-networks D / 2 wide, as in the code, unless `ffn_dim` says else; residual and norm around Eq. 7-8, which the text leaves
-out "for simplicity". Its "trade-off parameter" has no second loss to weigh.
+phrases, and every object touches every word, [CLS], [SEP] and all pieces), two layers (the code: six), a feed-forward
+network behind self-attention too (Figure 2), no norm right behind the gates, positions added and an MLP with ReLU on
+both sides (the code: one linear layer for words, no positions), the same attention for objects as for words (the code's
+has no W_v and W_o there), gates without biases, and the CRF reads the nodes alone (the code joins BERT's vectors).
+Ours, where the paper is silent: MLPs of two linear layers; 8 heads and feed-forward networks D / 2 wide, as in the
+code, unless the configuration says else; residual and norm around Eq. 7-8, which the text leaves out "for simplicity";
+dropout is the configuration's (the code: 0.4). Its "trade-off parameter" has no second loss to weigh. What is said of
+the code was read in it; the paper's text was not at hand for a second look, so a name of an equation or figure may be
+off.
 """
 
 from __future__ import annotations

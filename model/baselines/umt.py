@@ -4,10 +4,14 @@ Letters: B posts, T text cells, N = T - 2 words, M regions (49 of the 7x7 grid),
 tags. As in the paper D, the heads m and the feed-forward width are the encoder's (768, 12, 3072 in BERT-base), and each
 stack is one layer.
 
-Where the public code differs, the paper is followed: one projection W_u of the regions (the code has two), a visual
-gate without bias, emissions of both tasks summed (the code takes half of each). Ours, where the paper is silent: labels
-are on words, so neither CRF sees [CLS] or [SEP]; the conversion matrix, initialised as the paper says, stays as it is
-(in the code too); a post without a picture has no regions, and attention to nothing adds nothing.
+Where the public code differs, the paper is followed: one projection W_u of the regions (the code has two, with biases),
+attention and visual gate without biases, ReLU as in Vaswani et al. (the code: BERT's own activation, GELU), emissions
+of both tasks summed (the code takes half of each). Both have one layer a stack, a Transformer layer of its own for each
+task over the dropped-out encoder, lambda 0.5, and H without dropout. Ours, where the paper is silent: labels are on
+words, so neither CRF sees [CLS] or [SEP] (the code tags both, and X for pieces that begin no word); the conversion
+matrix, initialised as the paper says, stays as it is (in the code too); no dropout on attention's shares (the code:
+0.1); a post without a picture has no regions, and attention to nothing adds nothing. What is said of the code was read
+in it; the paper's text was not at hand for a second look.
 """
 
 from __future__ import annotations

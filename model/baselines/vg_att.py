@@ -24,6 +24,9 @@ from model.vocabulary import Vocabulary
 class VgAtt(HBiLSTMCRF):
     """HBiLSTM-CRF whose words are tuned by what the post's text makes out in its picture.
 
+    There is no public code, and the equations here were not held against the paper's text again: take their form, the
+    attention's above all, as our reading of it.
+
     Attention: A = tanh(W_v V (+) (W_t Q + b)), E = softmax(W_a A), v_c = sum_i E_i v_i over the grid's cells v_i, with
     Q the sentence: both ends of a BiLSTM of its own over the same word vectors (which network makes Q, and its size,
     are ours).
