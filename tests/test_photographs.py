@@ -175,9 +175,20 @@ def on_screen(browser: chromium.Browser, root: Path, card: int, index: int) -> t
     for drawn in ("false", f'rect.matches(\'[data-box="{index}"], [data-halo="{index}"]\')'):
         script = f"for (const rect of {find}.querySelectorAll('rect')) rect.style.display = {drawn} ? '' : 'none'"
         browser.run(script)
-        browser.shot(root / "shot.png")
-        pictures.append(np.asarray(PIL.Image.open(root / "shot.png").convert("RGB")).astype(int))
+        pictures.append(settled(browser, root / "shot.png"))
     rows, columns = np.nonzero(np.abs(pictures[1] - pictures[0]).max(axis=2) > 8)
     browser.run(f"for (const rect of {find}.querySelectorAll('rect')) rect.style.display = ''")
     frame = browser.run(f"{find}.querySelector('.frame').getBoundingClientRect().toJSON()")
     return frame, np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def settled(browser: chromium.Browser, path: Path) -> np.ndarray:
+    """The screen once it stays as it is: a photograph that just came into view is drawn roughly first."""
+    seen = np.zeros(0)
+    for _ in range(20):
+        browser.shot(path)
+        now = np.asarray(PIL.Image.open(path).convert("RGB")).astype(int)
+        if np.array_equal(seen, now):
+            return now
+        seen = now
+    raise AssertionError("the screen does not come to rest")
