@@ -41,4 +41,4 @@ def run(
     counts = {"n_cut": n_cut, "n_too_long": sum(row.text in too_long for row in rows)}
     meta = {**before, "ground": note(config, grounder.identity, toy=grounder.toy), **counts}
     tables.write_boxes(out, rows, meta)
-    return replace(tally, **counts)
+    return replace(tally, n_cut=n_cut, n_too_long=counts["n_too_long"])
