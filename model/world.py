@@ -1,8 +1,8 @@
 """Processes that train one model together (`accelerate launch` or torchrun), and the one process that trains alone.
 
 Parameters decide a run's numbers, not how many processes there are: each batch of the sampler is dealt out, gradients
-are summed before they are clipped, so a step is the step of one process to the rounding of sums. Only dropout is drawn
-per process. Without a launcher nothing here calls accelerate, and nothing is summed.
+are summed before they are clipped, so a step is the step of one process to the rounding of sums. Only dropout and
+the like are drawn per process. Without a launcher nothing here calls accelerate, and nothing is summed.
 """
 
 from __future__ import annotations

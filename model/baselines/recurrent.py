@@ -1,5 +1,9 @@
 """What the BiLSTM taggers share: a word's vector beside its spelling's, and a BiLSTM over them.
 
+Tags are BIO as in every approach; Ma and Hovy and Lample et al. tag by IOBES, which the latter found to bring little.
+All four taggers' words have one key for a number's digits, links and users (`model.vectors`), Ma and Hovy's too, who
+leave words as they are.
+
 Letters: B posts, N words, U distinct spellings of a batch, C characters of one, E floats of a word's vector, H hidden
 units a direction.
 """
