@@ -96,9 +96,14 @@ def run_bare(forward: Callable[[Tensor], Tensor], batches: list[Tensor], name: s
             forward(batch.contiguous(memory_format=torch.channels_last) if last else batch)
 
 
-def run_stage(work: Work) -> None:
+def no_pass(work: Work) -> Callable[[Tensor], Tensor]:
+    """Zeros in place of features: what is left of the stage is decoding, cutting, moving and storing."""
+    return lambda crops: torch.zeros(len(crops), work.net.dim)
+
+
+def run_stage(work: Work, forward: Callable[[Tensor], Tensor]) -> None:
     """What the stage does between its tables: rows into an empty store."""
-    compute = partial(compute_rows, forward=work.net.forward, net=work.net, config=work.config, folder=work.folder)
+    compute = partial(compute_rows, forward=forward, net=work.net, config=work.config, folder=work.folder)
     with tempfile.TemporaryDirectory() as folder, Store.open(folder) as store:
         engine.stream(store, work.wanted, compute, stage="regions")
 
@@ -137,7 +142,8 @@ def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:
         f"bare: {name}": (partial(run_bare, forms[name], batches, name), len(batches) * size)
         for name in timing.choose(trials, clock, size)
     }
-    runs["stage"] = partial(run_stage, work), len(work.crops)
+    runs["stage"] = partial(run_stage, work, work.net.forward), len(work.crops)
+    runs["stage without its passes"] = partial(run_stage, work, no_pass(work)), len(work.crops)
     runs["plain loop"] = partial(run_plain_loop, work, forms["eager"], options.plain), options.plain
     flops = timing.count_flops(partial(run_bare, forms["eager"], batches[:1], "eager")) / size
     peak = timing.peak_flops(str(work.net.device), options.dtype)

@@ -75,7 +75,11 @@ def summary(seconds: Seconds, n_flops: float, peak: float) -> dict[str, object]:
         "stage_over_plain_loop_wall": ratio(seconds["plain loop"], seconds["stage"], 0),
         "flops_an_item": n_flops,
         "peak_flops_per_s": peak,
-        "share_of_peak": {name: rate["per_s"] * n_flops / peak for name, rate in rates.items() if name != "plain loop"},
+        "share_of_peak": {
+            name: rate["per_s"] * n_flops / peak
+            for name, rate in rates.items()
+            if name == "stage" or name.startswith("bare")
+        },
     }
 
 

@@ -37,7 +37,10 @@ def measured(tmp_path: Path, *arguments: object) -> dict:
 )
 def test_pictures(arguments: tuple, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(timing.PEAK_SIDE, "cpu", 128)
-    check(measured(tmp_path, *arguments, "--photos", photos))
+    found = measured(tmp_path, *arguments, "--photos", photos)
+    check(found)
+    assert ("stage without its passes" in found["rates"]) is (arguments[0] == "regions")
+    assert "stage without its passes" not in found["share_of_peak"]
 
 
 def test_phrases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
