@@ -52,6 +52,9 @@ def by_equations(net: CoAttention, words: list[Tensor], cells: list[Tensor]) -> 
 def test_co_attention_by_the_equations() -> None:
     torch.manual_seed(0)
     net = CoAttention(6, 4, 0.5).double()
+    for one in net.parameters():
+        if one.dim() == 1:  # a bias of zero would hide
+            nn.init.normal_(one)
     words, cells = torch.randn(3, 5, 6).double(), torch.randn(3, 4, 4).double()
     n_words, n_cells = (5, 2, 3), (4, 2, 0)
     mask = torch.arange(5) < torch.tensor(n_words)[:, None]
