@@ -36,20 +36,33 @@ class Objects:
     regions: tuple[Region, ...]
 
 
-class StoredObjects(Objects):
-    """Objects in a bucket file: features are a view of it, regions are made when first asked for."""
+Place = tuple[np.ndarray, tuple["Bucket", int, int]]  # of a post: its features' view; bucket, first and last row
 
-    def __init__(self, bucket: Bucket, start: int, end: int) -> None:
-        self.__dict__["features"] = bucket.features[start:end]
-        self.__dict__["_place"] = (bucket, start, end)
+
+class StoredObjects(Objects):
+    """Objects in a bucket file: features are a view of it, regions are made when first asked for.
+
+    One is made for each post that training reads, thousands a second: slots, set past the base's ban on setting, make
+    that half as long.
+    """
+
+    __slots__ = ("_rows", "features")
+    _rows: tuple[Bucket, int, int]
+
+    def __init__(self, features: np.ndarray, rows: tuple[Bucket, int, int]) -> None:
+        _set_features(self, features)
+        _set_rows(self, rows)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:  # type: ignore[override]
-        bucket, start, end = self.__dict__["_place"]
+        bucket, start, end = self._rows
         return tuple(bucket.region(row) for row in range(start, end))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Objects, (np.array(self.features), self.regions)
+
+
+_set_features, _set_rows = (vars(StoredObjects)[name].__set__ for name in ("features", "_rows"))
 
 
 class Bucket:
@@ -73,10 +86,11 @@ class Bucket:
                 f"no readable bucket: {error}", where=str(path), todo="pull the pack, or run the regions stage again"
             ) from None
 
-    def range_of(self, post_id: str) -> tuple[int, int]:
-        """The bucket's objects that are a post's; KeyError when it is not here."""
+    def place_of(self, post_id: str) -> Place:
+        """Where a post's objects are; KeyError when it is not here."""
         row = self.rows[post_id]
-        return self._first[row], self._first[row + 1]
+        start, end = self._first[row], self._first[row + 1]
+        return self.features[start:end], (self, start, end)
 
     def region(self, row: int) -> Region:
         """The region of one object of the bucket."""

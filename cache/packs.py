@@ -23,6 +23,7 @@ from cache import atomic, keys
 from cache.buckets import (
     Bucket,
     Objects,
+    Place,
     StoredObjects,
     bucket_bytes,
     bucket_name,
@@ -114,7 +115,7 @@ class Pack:
         self.folder = Path(folder)
         self.meta = _read_meta(self.folder)
         self._buckets: dict[int, Bucket] = {}
-        self._places: dict[str, tuple[Bucket, int, int]] = {}  # of the posts read so far
+        self._places: dict[str, Place] = {}  # of the posts read so far
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -167,13 +168,13 @@ class Pack:
             digest.update(keys.canonical(post_id).encode() + posts[post_id])
         return digest.hexdigest()
 
-    def _place(self, post_id: str) -> tuple[Bucket, int, int]:
+    def _place(self, post_id: str) -> Place:
         bucket = self._bucket(post_id)
         if post_id not in bucket.rows:
             raise PackError(
                 f"no post {post_id!r} in the pack", where=str(self.folder), todo="run the regions stage again"
             )
-        place = self._places[post_id] = (bucket, *bucket.range_of(post_id))
+        place = self._places[post_id] = bucket.place_of(post_id)
         return place
 
     def _bucket(self, post_id: str) -> Bucket:

@@ -66,7 +66,11 @@ def test_a_bucket_file_is_read_by_itself(tmp_path: Path) -> None:
     verify_bucket(path)
     bucket = Bucket(path, 2, 5, ("float32", 4))
     assert list(bucket.rows) == ["a", "b", "c"]
-    assert StoredObjects(bucket, *bucket.range_of("c")).regions == (REGION,)
+    stored = StoredObjects(*bucket.place_of("c"))
+    assert stored.regions == (REGION,)
+    assert stored.regions is stored.regions, "made once"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        stored.features = OBJECTS.features
     assert bucket.digests() == {post_id: post_digest(post_id, objects) for post_id, objects in posts}
     assert path.read_bytes().startswith(b"fmit pack bucket\nsha256 of what follows byte 512: ")
     assert path.read_bytes()[HEAD_BYTES:].startswith(b"\x89HDF")
