@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
@@ -104,6 +105,17 @@ LAUNCHERS = {
 }
 
 
+def launched(root: Path, launcher: str, name: str) -> subprocess.CompletedProcess[str]:
+    """`fmit train` of an approach by two processes."""
+    module = ("-m", "cli") if launcher == "torchrun" else ("--module", "cli")
+    train = ("train", "--dataset", "own", "--approach", name, "--device", "cpu")
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], *module, *train]
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent), "OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    return told
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_trains_one_model(
@@ -118,17 +130,40 @@ def test_a_launcher_trains_one_model(
     (tmp_path / "still" / "config.json").write_text(json.dumps(config))
     write_params(root, tmp_path / "still", batch=4, dropout=0.0, epochs=2)
     assert call(root, monkeypatch, "train", "--dataset", "own", "--out", "runs/alone").exit_code == 0
-    module = ("-m", "cli") if launcher == "torchrun" else ("--module", "cli")
-    command = [sys.executable, "-m", *LAUNCHERS[launcher], *module, "train", "--dataset", "own", "--device", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent), "OMP_NUM_THREADS": "1"}
-    told = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
+    told = launched(root, launcher, "fmit")
     assert (told.stdout.count("done, see"), told.stderr.count("epoch 2:")) == (1, 1), "one process speaks"
     alone, together = (
         json.loads((root / "runs" / name / "curves.json").read_text()) for name in ("alone", "own-fmit-0")
     )
     assert [row["train_loss"] for row in together] == pytest.approx([row["train_loss"] for row in alone], rel=1e-4)
     assert not list((root / ".fmit").glob("resume/*"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["vg-att", "ada-co-att"])
+def test_a_launcher_standardises_by_all_posts(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Means and deviations are those of one process; losses are not, as words to forget are drawn per process."""
+    root = tmp_path / "project"
+    shutil.copytree(drawn, root, ignore=shutil.ignore_patterns("runs"))
+    assert (
+        call(root, monkeypatch, "train", "--dataset", "own", "--approach", name, "--out", "runs/alone").exit_code == 0
+    )
+    launched(root, "torchrun", name)
+    alone, together = (
+        {
+            key: value
+            for key, value in load_file(root / "runs" / run / "model" / "weights.safetensors").items()
+            if key.endswith(("total", "squares", "count"))
+        }
+        for run in ("alone", f"own-{name}-0")
+    )
+    assert alone
+    assert alone.keys() == together.keys()
+    for key, value in alone.items():
+        assert value.abs().sum() > 0
+        assert torch.equal(value, together[key]), key
 
 
 def test_pack_commands_know_the_grid(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
