@@ -132,7 +132,8 @@ class Project:
         from model.config import PRESETS, TrainConfig
 
         out = out or self.run(dataset, approach, seed)
-        refuse_unwritable(out)
+        for folder in (out, out / "model"):
+            refuse_unwritable(folder)
         config = TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
         return train.run(
             config,
@@ -223,13 +224,15 @@ class Project:
         return named(approach).configure(TrainConfig.from_section(section, f"data.{dataset}.train", PRESETS))
 
     def is_fresh(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
-        """Whether a run is there, trained with today's settings on today's posts and pack (the dataset's own)."""
-        if not (run / "model" / "config.json").is_file():
+        """Whether a whole run is there, trained with today's settings on today's posts and pack (the dataset's own)."""
+        from model.checkpoint import is_whole
+
+        config = self.config(dataset, approach)
+        if not is_whole(run / "model"):  # damaged, or of an earlier layout: training makes it anew
             return False
-        then, config = run_config(run), self.config(dataset, approach)
         try:
-            now = self.digests(dataset, config, pack or self.pack(dataset))
-        except PackError:  # what the setting reads is not there: training says what is amiss
+            then, now = run_config(run), self.digests(dataset, config, pack or self.pack(dataset))
+        except (RunError, PackError):  # no run's configuration, or what the setting reads is not there: training says
             return False
         same = {name: then["inputs"].get(name) for name in now} == now
         return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed

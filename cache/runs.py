@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,18 @@ def refuse_unwritable(folder: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         found = f"{there} is {'read-only' if there.is_dir() else 'no folder'}"
         raise RunError("cannot be written", where=str(folder), found=found, todo="name another folder")
+
+
+def refuse_strange(folder: Path, ours: str) -> None:
+    """Raise RunError for a folder that holds names which `ours`, a regular expression, does not know.
+
+    What is published as a whole folder takes its place, and they would be gone.
+    """
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    strange = [name for name in names if name != ".DS_Store" and not re.fullmatch(ours, name)]
+    if strange:
+        found = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+        todo = "name a new folder, or move them"
+        raise RunError(
+            "this folder would be replaced, other files in it included", where=str(folder), found=found, todo=todo
+        )

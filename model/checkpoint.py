@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -144,6 +144,16 @@ def save_run(folder: Path, info: RunInfo, tagger: Tagger) -> None:
         tagger.save_assets(new / "encoder")
         atomic.write_json(new / "config.json", info.to_json())
         (new / "card.md").write_text(card(info), encoding="utf-8")
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `folder` holds a run of today's layout whose weights have all their bytes; reads no tensor."""
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with safe_open(folder / "weights.safetensors", framework="pt") as weights:
+            return bool(weights.keys()) and isinstance(values, dict) and values.get("schema_version") == SCHEMA_VERSION
+    except (OSError, ValueError, SafetensorError):
+        return False
 
 
 def load_run(folder: Path) -> tuple[RunInfo, Tagger]:

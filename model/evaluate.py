@@ -75,11 +75,14 @@ def weights_digest(folder: Path) -> str:
 
 
 def earlier(out: Path, identity: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Metrics by split that lie in `out` and are of the same weights and posts."""
+    """Metrics by split that lie in `out` and are of the same weights and posts; damaged ones do not count."""
     found = {}
     for path in sorted((out / "scores").glob("metrics-*.json")):
-        one = json.loads(path.read_text(encoding="utf-8"))
-        if all(one.get(name) == value for name, value in identity.items()):
+        try:
+            one = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        if isinstance(one, dict) and all(one.get(name) == value for name, value in identity.items()):
             found[str(one["split"])] = one
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from cache import atomic
+from cache.runs import refuse_strange
 from report.breakdown import breakdown, calibration
 from report.cases import Case, choose, figure3
 from report.corrections import LISTED, N_LISTED, TEXT_ONLY, all_changes, counted, figure4
@@ -27,6 +27,7 @@ from report.thumbnails import Album, Loader
 
 PAGE = "index.html"
 TOGETHER = "tables.md"
+WRITTEN = r"index\.html|tables\.md|(table\d|figure\d|calibration|breakdown|grounding).*\.csv"  # names in its folder
 BARS = ("corrected", "broken")
 TINY = (
     "TINY SETTINGS: few drawn posts, few epochs, one seed. The figures prove that they can be made, and nothing else."
@@ -108,7 +109,11 @@ def compile_book(
 
 
 def publish(book: Book, out: Path) -> list[Path]:
-    """Write `tables.md`, a CSV of each table, lists and `index.html` into the folder `out`, replacing it as a whole."""
+    """Write `tables.md`, a CSV of each table, lists and `index.html` into the folder `out`, replacing it as a whole.
+
+    Raises RunError, and leaves it as it is, where it holds anything else.
+    """
+    refuse_strange(out, WRITTEN)
     texts = [f"# Tables and figures\n\nThe paper's: {book.source}.\n"]
     if book.tiny:
         texts.insert(0, f"**{TINY}**\n")
@@ -155,10 +160,3 @@ def _corrections(part: Section, field: Field, paper: Published, dataset: str, re
     part.plots.append(Plot(f"{dataset}: entities against bert-crf", paired_bars(f"entities, {dataset}", means, BARS)))
     rows = [one.to_row() for one in found[:N_LISTED]]
     return {f"figure4-{dataset}-entities.csv": csv_text(LISTED, rows)}
-
-
-def read_fusion(path: Path) -> dict[str, Any] | None:
-    """What bench.fusion wrote; None where it was not run."""
-    if not path.is_file():
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))

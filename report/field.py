@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cache.tables import Posts, read_posts
-from report.runs import Line, read_predictions
+from report.runs import Line, read_metrics, read_predictions
 from schema.errors import RunError
 from schema.labels import entities
 from schema.records import Split
@@ -71,7 +70,7 @@ class Field:
         for seed, run in self.of(dataset, approach).items():
             path = scored_in(run, dataset, where) / "scores" / f"metrics-{self.split(where)}.json"
             if path.is_file():
-                found[seed] = json.loads(path.read_text(encoding="utf-8"))
+                found[seed] = read_metrics(path)
         return found
 
     def lines(self, dataset: str, approach: str, seed: int) -> list[Line]:
@@ -80,7 +79,7 @@ class Field:
         path = run / "scores" / f"predictions-{self.split(dataset)}.jsonl"
         if path not in self._read:
             if not path.is_file():
-                raise RunError("not scored", where=str(path), todo="run `fmit tables` again")
+                raise RunError("not scored", where=str(path), todo="run `fmit tables` again, the step train included")
             self._read[path] = [line for line in read_predictions(path) if line.gold is not None]
         return self._read[path]
 
@@ -99,7 +98,8 @@ class Field:
         if n == len(self.seeds) and n:
             return ""
         if n:
-            return f"{n} of {len(self.seeds)} seeds"
+            reason = self.missing.get((dataset, approach))
+            return f"{n} of {len(self.seeds)} seeds" + (f": {reason}" if reason else "")
         default = "not asked for" if dataset in self.posts else f"{dataset} is not among the tables' datasets"
         return f"not run: {self.missing.get((dataset, approach), default)}"
 

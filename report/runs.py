@@ -14,6 +14,7 @@ from schema.errors import DataError, RunError
 from schema.records import SPLITS, Entity, Span
 
 FIGURES = ("precision", "recall", "f1", "n_gold", "n_predicted", "n_correct")  # of a type, or of all
+AGAIN = "remove the run's scores/ and score it again (`fmit evaluate`, `fmit tables`)"
 SPLIT_ORDER = ("test", "dev", "predict", "train")  # what a reader asks for first
 
 
@@ -92,7 +93,9 @@ def read_run(folder: Path) -> Run:
     """Everything that a report shows of `folder`; raises RunError for what is missing or does not keep its contract."""
     config = read_object(folder / "model" / "config.json", "train and evaluate the run")
     curves = _curves(folder / "curves.json") if (folder / "curves.json").exists() else []
-    metrics = {split: _metrics(path) for split in SPLIT_ORDER if (path := _scores(folder, split, "metrics")).exists()}
+    metrics = {
+        split: read_metrics(path) for split in SPLIT_ORDER if (path := _scores(folder, split, "metrics")).exists()
+    }
     lines = {
         split: list(read_predictions(path))
         for split in SPLIT_ORDER
@@ -112,11 +115,10 @@ def read_predictions(path: Path) -> Iterator[Line]:
             try:
                 yield parse_line(json.loads(text))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise RunError(
-                    "not a line of predictions", where=where, found=f"{type(error).__name__} {error}"
-                ) from error
+                found = f"{type(error).__name__} {error}"
+                raise RunError("not a line of predictions", where=where, found=found, todo=AGAIN) from error
             except DataError as error:
-                raise RunError("not a line of predictions", where=where, found=str(error)) from error
+                raise RunError("not a line of predictions", where=where, found=str(error), todo=AGAIN) from error
 
 
 def _scores(folder: Path, split: str, kind: str) -> Path:
@@ -130,9 +132,9 @@ def _curves(path: Path) -> list[Mapping[str, Any]]:
     return value
 
 
-def _metrics(path: Path) -> dict[str, Any]:
-    """Scores of a split; what the page reads of them is there."""
-    value = read_object(path, "evaluate the run again")
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Scores of a split; what pages and tables read of them is there. Raises RunError."""
+    value = read_object(path, AGAIN)
     try:
         readings = [value["strict"], *([value["lenient"]] if value.get("lenient") else [])]
         for scores in [one for reading in readings for one in (reading["micro"], *reading["types"].values())]:
@@ -140,7 +142,7 @@ def _metrics(path: Path) -> dict[str, Any]:
                 float(scores[name])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         found = f"{type(error).__name__} {error}"
-        raise RunError("no scores", where=str(path), found=found, todo="evaluate the run again") from None
+        raise RunError("no scores", where=str(path), found=found, todo=AGAIN) from None
     return value
 
 

@@ -125,6 +125,12 @@ def test_scores_cut_short_are_said(trained, tmp_path, text):
         pages.summary(project)
 
 
+def test_a_file_where_the_model_will_lie_is_told_before_training(trained, tmp_path):
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(RunError, match=r"model: cannot be written \(found .*model is no folder\); name another folder"):
+        trained.train("own", "fmit", 0, out=tmp_path, device="cpu")
+
+
 def test_no_folder_is_made_before_it_is_needed(trained, tmp_path):
     epochs = trained.train("own", "fmit", 0, out=tmp_path / "a" / "run")
     assert list(tmp_path.iterdir()) == []

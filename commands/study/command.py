@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from commands.console import Examples, note
+from commands.console import GOES_ON, Examples, note
+from schema.errors import FmitError, PackError, RunError
 
 if TYPE_CHECKING:
     from commands.study.study import Study, Unit
@@ -36,7 +37,7 @@ class Chosen:
     units: tuple[Unit, ...]
 
 
-@click.command(cls=Examples, example="fmit tables --only 5")
+@click.command(cls=Examples, example="fmit tables --only 5", after=GOES_ON)
 @click.option("--only", type=click.Choice(TABLES), multiple=True, help="Train what these tables need.  [default: all]")
 @click.option("--dataset", "datasets", multiple=True, help="May be repeated.  [default: those of the params]")
 @click.option("--approach", "approaches", multiple=True, help="May be repeated.  [default: those of the params]")
@@ -91,10 +92,15 @@ def choose(
 
 def run_steps(study: Study, chosen: Chosen, steps: Sequence[str], only: Sequence[str], out: Path, device: str) -> None:
     """Carry out the steps; results are printed and published last."""
+    from cache.runs import refuse_strange, refuse_unwritable
     from commands.study import steps as doing
+    from report.book import WRITTEN
     from report.published import published
 
-    failed: dict[tuple[str, str], str] = {}
+    failed: doing.Failed = {}
+    if "publish" in steps:  # before hours of work
+        refuse_unwritable(out)
+        refuse_strange(out, WRITTEN)
     if "prepare" in steps:
         for dataset in chosen.datasets:
             doing.prepare(study, dataset, note)
@@ -102,14 +108,25 @@ def run_steps(study: Study, chosen: Chosen, steps: Sequence[str], only: Sequence
         failed = doing.train_all(study, chosen.units, chosen.approaches, note, device)
     if "cross" in steps and "4" in only:
         rows = published().approaches("table4")
-        doing.cross_all(study, [name for name in chosen.approaches if name in rows], note, device)
+        doing.cross_all(study, [name for name in chosen.approaches if name in rows], note, device, failed)
     if "ground" in steps and set(only) == set(TABLES):
         for dataset in chosen.datasets:
-            ground(study, dataset, device)
+            with doing.telling(failed, (dataset, "pairs"), f"no grounding quality of {dataset}", note):
+                ground(study, dataset, device)
     if "measure" in steps and "3" in only:
-        doing.measure(study.root / "fusion.json", note, *(["--tiny"] if study.asked.tiny else []))
+        with doing.telling(failed, ("", "fusion"), "no Table 3", note):
+            doing.measure(study.root / "fusion.json", note, *(["--tiny"] if study.asked.tiny else []))
     if "publish" in steps:
-        _publish(study, only, failed, out)
+        _publish(study, only, {whose: str(error) for whose, error in failed.items()}, out)
+    refuse_failed(failed)
+
+
+def refuse_failed(failed: Mapping[tuple[str, str], FmitError]) -> None:
+    """Raise RunError where a step failed, now that the others are done; a setting's missing features are no failure."""
+    errors = [error for error in failed.values() if not isinstance(error, PackError)]
+    if errors:
+        todo = "mend it, then give the same command again: what is done stays"
+        raise RunError(f"{len(errors)} part(s) of the tables failed", found=str(errors[0]), todo=todo)
 
 
 def ground(study: Study, dataset: str, device: str) -> None:
@@ -124,7 +141,8 @@ def ground(study: Study, dataset: str, device: str) -> None:
 
 def _publish(study: Study, only: Sequence[str], failed: dict[tuple[str, str], str], out: Path) -> None:
     from commands.study import phrase_boxes
-    from report.book import compile_book, publish, read_fusion
+    from report.book import compile_book, publish
+    from report.fusion import read_fusion
     from report.layout import markdown
     from report.published import published
 

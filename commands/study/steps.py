@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from commands.study.study import RANDOM_BOXES, Study, Unit
-from schema.errors import PackError, RunError
+from schema.errors import FmitError, RunError
 
 if TYPE_CHECKING:
     from pipeline.engine import Tally
 
 Say = Callable[[str], None]
+Failed = dict[tuple[str, str], FmitError]  # why an approach has no figures on a dataset
 
 
 def prepare(study: Study, dataset: str, say: Say) -> None:
@@ -76,7 +79,28 @@ def train(
     for result in study.train(*unit, pack=features, out=run, device=device):
         scores = f"loss {result.train_loss:.3f} dev F1 {result.dev_f1:.4f}"
         say(f"{run.relative_to(study.root)}: epoch {result.epoch} {scores}")
+    forget_scores(run)
     return True
+
+
+def forget_scores(run: Path) -> None:
+    """Remove scores of other weights than the run's: tables would show them as its own until it is scored again."""
+    from model.evaluate import weights_digest
+
+    now = weights_digest(run)
+    if any(read_or_none(path, "weights") != now for path in (run / "scores").glob("metrics-*.json")):
+        shutil.rmtree(run / "scores")
+
+
+def read_or_none(path: Path, *names: str) -> Any:
+    """A JSON file of a run, or what it has under `names`; None where it is missing, damaged or of another kind."""
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        for name in names:
+            value = value[name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value
 
 
 def score(
@@ -111,49 +135,72 @@ def is_scored(study: Study, run: Path, out: Path, on: str, splits: Sequence[str]
     from cache import keys
     from model.evaluate import weights_digest
 
-    try:
-        found = [json.loads((out / "scores" / f"metrics-{name}.json").read_text(encoding="utf-8")) for name in splits]
-        if json.loads((out / "features.json").read_text(encoding="utf-8")) != stamp:
-            return False
-    except (FileNotFoundError, json.JSONDecodeError):
+    if read_or_none(out / "features.json") != stamp:
         return False
     wanted = {"weights": weights_digest(run), "posts": keys.digest_file(study.out(on, "posts.parquet"))}
-    return all({name: one.get(name) for name in wanted} == wanted for one in found)
+    scores = out / "scores"
+    return all(
+        read_or_none(scores / f"metrics-{name}.json", field) == value
+        and (scores / f"predictions-{name}.jsonl").is_file()
+        for name in splits
+        for field, value in wanted.items()
+    )
 
 
-def train_all(
-    study: Study, units: Sequence[Unit], among: Sequence[str], say: Say, device: str = "auto"
-) -> dict[tuple[str, str], str]:
-    """Train and score units, seed by seed; returns why some could not be, by dataset and approach.
+def train_all(study: Study, units: Sequence[Unit], among: Sequence[str], say: Say, device: str = "auto") -> Failed:
+    """Train and score units, seed by seed; what fails is told and left out, and the others go on.
 
     A unit that is another one's twin (`Study.twin`) is not trained twice.
     """
-    failed: dict[tuple[str, str], str] = {}
-    n_trained = n_scored = 0
+    failed: Failed = {}
+    n_trained = n_scored = n_left = 0
     for unit in sorted(units, key=lambda one: study.asked.seeds.index(one.seed)):
         beside = [name for name in among if unit._replace(approach=name) in units]
         if study.twin(unit, beside) != unit:
             continue
-        try:
+        with telling(failed, (unit.dataset, unit.approach), f"not run: {study.run(*unit).name}", say) as left:
             n_trained += train(study, unit, say, device)
             n_scored += score(study, unit, unit.dataset, device)
-        except PackError as error:  # features that this approach reads are not there: its rows say so
-            failed[unit.dataset, unit.approach] = str(error)
-            say(f"not run: {study.run(*unit).name}: {error}")
-    say(f"{n_trained} runs trained, {n_scored} scored, {len(failed)} left out")
+        n_left += bool(left)
+    say(f"{n_trained} runs trained, {n_scored} scored, {n_left} left out")
     return failed
 
 
-def cross_all(study: Study, approaches: Sequence[str], say: Say, device: str = "auto") -> int:
-    """Score the approaches' runs on the other dataset of each crossing; returns how many were scored now."""
+@contextmanager
+def telling(failed: Failed, whose: tuple[str, str], what: str, say: Say) -> Iterator[list[FmitError]]:
+    """Keep and tell an error of the block instead of raising it; yields a list that then holds it."""
+    from torch import OutOfMemoryError
+
+    left: list[FmitError] = []
+    try:
+        yield left
+    except FmitError as error:
+        left.append(error)
+    except OutOfMemoryError as error:
+        found, todo = str(error).split("\n", 1)[0], "lower batch and max_cells in the dataset's train section"
+        left.append(RunError("the device has too little memory", found=found, todo=todo))
+    for one in left:
+        failed.setdefault(whose, one)
+        say(f"{what}: {one}")
+
+
+def cross_all(
+    study: Study, approaches: Sequence[str], say: Say, device: str = "auto", failed: Failed | None = None
+) -> int:
+    """Score the approaches' runs on the other dataset of each crossing; returns how many were scored now.
+
+    What cannot be scored is told and added to `failed`; the others go on.
+    """
     n_scored = 0
     (study.root / "crossed").mkdir(exist_ok=True)  # an out of the DVC stage, however few crossings there are
+    failed = {} if failed is None else failed
     for crossing in study.asked.crossings:
         for approach in approaches:
             for seed in study.asked.seeds:
-                unit = study.found(Unit(crossing.train, approach, seed), study.asked.approaches)
-                if unit is not None:
-                    n_scored += score(study, unit, crossing.score, device)
+                what = f"not scored on {crossing.score}: {crossing.train}-{approach}-{seed}"
+                with telling(failed, (crossing.train, approach), what, say):
+                    unit = study.found(Unit(crossing.train, approach, seed), study.asked.approaches)
+                    n_scored += unit is not None and score(study, unit, crossing.score, device)
     say(f"{n_scored} runs scored on the other dataset of {len(study.asked.crossings)} crossing(s)")
     return n_scored
 

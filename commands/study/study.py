@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
+from pydantic import AfterValidator, ValidationInfo, field_validator
 from pydantic import Field as Limits
 
 from project import Project
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from report.field import Field
 
 RANDOM_BOXES = "random-boxes"
+T = TypeVar("T")
+
+
+def _once(values: tuple[T, ...]) -> tuple[T, ...]:
+    twice = [one for one in dict.fromkeys(values) if values.count(one) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return values
+
+
+Some = Annotated[tuple[T, ...], Limits(min_length=1), AfterValidator(_once)]  # each once, and one at least
 
 
 class Crossing(Config):
@@ -38,14 +50,36 @@ class StudyParams(Config):
     """tables/params.yaml: what the tables hold. Datasets, and how each is prepared and trained, are the project's."""
 
     project: str = "../params.yaml"  # from this file's folder
-    datasets: tuple[Name, ...]
-    approaches: tuple[Name, ...]
-    seeds: tuple[Seed, ...]
-    splits: tuple[EvaluatedSplit, ...] = ("dev", "test")  # scored, where a dataset has them
+    datasets: Some[Name]
+    approaches: Some[Name]
+    seeds: Some[Seed]
+    splits: Some[EvaluatedSplit] = ("dev", "test")  # scored, where a dataset has them
     crossings: tuple[Crossing, ...] = ()
     train: dict[Name, Section] = Limits(default_factory=dict)  # by dataset: keys beside those of its train section
     n_cases: int = Limits(default=8, ge=0)  # posts of Figure 3
     tiny: bool = False  # the figures prove that they can be made, and are marked so
+
+    @field_validator("splits")
+    @classmethod
+    def _shown(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        if not {"dev", "test"} & {*splits}:
+            raise ValueError(f"tables show test or dev, not {', '.join(splits)}")
+        return splits
+
+    @field_validator("crossings")
+    @classmethod
+    def _crossed(cls, crossings: tuple[Crossing, ...], info: ValidationInfo) -> tuple[Crossing, ...]:
+        for one in crossings:
+            if one.train == one.score or not {one.train, one.score} <= {*info.data.get("datasets", ())}:
+                raise ValueError(f"two of datasets make a crossing, not {one.train} and {one.score}")
+        return crossings
+
+    @field_validator("train")
+    @classmethod
+    def _trained(cls, train: dict[str, Section], info: ValidationInfo) -> dict[str, Section]:
+        if strange := [name for name in train if name not in info.data.get("datasets", ())]:
+            raise ValueError(f"{strange[0]!r} is not among datasets")
+        return train
 
 
 class Unit(NamedTuple):
@@ -62,7 +96,22 @@ def pick(what: str, given: Sequence[Any], known: Sequence[Any]) -> list[Any]:
     if strange:
         found, todo = ", ".join(map(str, known)), f"add {strange[0]} to {what} of the tables' params"
         raise ConfigError(f"{strange[0]} is not among the tables' {what}", found=found, todo=todo)
-    return list(given)
+    return list(dict.fromkeys(given))
+
+
+def check_train(home: Project, asked: StudyParams, file: str) -> None:
+    """Raise ConfigError, naming the tables' file, for keys of its `train` that are none or do not fit the dataset's."""
+    from model.config import PRESETS, TrainConfig
+
+    for name, section in asked.train.items():
+        named = section.get("preset", home.params.dataset(name).train.get("preset"))
+        if "preset" in section and (not isinstance(named, str) or named not in PRESETS):
+            where, todo = f"{file} train.{name}", f"use one of {', '.join(sorted(PRESETS))}"
+            raise ConfigError(f"unknown preset {named!r}", where=where, todo=todo)
+        base = {**home.params.dataset(name).train, **({"preset": named} if named else {})}
+        own = TrainConfig.from_section(base, f"data.{name}.train", PRESETS)
+        keys = {key: value for key, value in section.items() if key != "preset"}
+        TrainConfig.checked({**own.model_dump(), **keys}, f"train.{name}", file=file)
 
 
 @dataclass(frozen=True)
@@ -87,6 +136,7 @@ class Study(Project):
             if name not in home.params.data:
                 todo = f"take it out of {path}, or add its block there"
                 raise ConfigError(f"no dataset {name!r} in {asked.project}", where=f"{path} datasets", todo=todo)
+        check_train(home, asked, str(path))
         return cls.over(home, root, asked)
 
     @classmethod

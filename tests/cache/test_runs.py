@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cache.runs import read_json, read_object, refuse_unwritable, run_config
+from cache.runs import read_json, read_object, refuse_strange, refuse_unwritable, run_config
 from schema.errors import RunError
 
 GOOD = {"inputs": {"posts": "1"}, "config": {"width": 8}, "seed": 0, "more": 1}
@@ -67,3 +67,14 @@ def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o555)
     with pytest.raises(RunError, match="is read-only"):
         refuse_unwritable(tmp_path / "run")
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
+    refuse_strange(tmp_path / "none", "a")
+    for name in ("a.csv", ".DS_Store"):
+        (tmp_path / name).touch()
+    refuse_strange(tmp_path, r".*\.csv")
+    (tmp_path / "thesis.txt").touch()
+    told = rf"^{tmp_path}: this folder would be replaced, .*found thesis.txt\); name a new folder, or move them"
+    with pytest.raises(RunError, match=told):
+        refuse_strange(tmp_path, r".*\.csv")

@@ -4,10 +4,12 @@ import re
 
 import pytest
 
-from report.book import TINY, compile_book, publish, read_fusion
+from report.book import TINY, compile_book, publish
+from report.fusion import read_fusion
 from report.layout import Column, Row, Table
 from report.pages import policy
 from report.published import published
+from schema.errors import RunError
 from tests.report.made import Maker
 from tests.report.made_field import make_field
 
@@ -71,12 +73,22 @@ def test_nothing_trained_is_said_and_no_error(tmp_path):
 
 def test_a_second_publication_replaces_the_first(book, tmp_path):
     publish(book, tmp_path / "out")
-    (tmp_path / "out" / "old.csv").write_text("x")
+    (tmp_path / "out" / "figure3-old-1.csv").write_text("x")
     publish(book, tmp_path / "out")
-    assert not (tmp_path / "out" / "old.csv").exists()
+    assert not (tmp_path / "out" / "figure3-old-1.csv").exists()
 
 
 def test_figures_of_the_bench_are_read_where_they_are(tmp_path):
     assert read_fusion(tmp_path / "fusion.json") is None
     (tmp_path / "fusion.json").write_text(json.dumps({"rows": []}))
     assert read_fusion(tmp_path / "fusion.json") == {"rows": []}
+
+
+def test_a_folder_with_other_files_is_left_alone(book, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match=r"mine: this folder would be replaced.*found thesis.txt\); name a new"):
+        publish(book, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    publish(book, tmp_path / "ours")
+    publish(book, tmp_path / "ours")

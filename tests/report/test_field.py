@@ -31,8 +31,12 @@ def test_scores_on_another_dataset_lie_beside_the_runs(tmp_path):
     assert both.metrics("made", "fmit", "other") == {}
     scores = tmp_path / "crossed" / "made-to-other" / "made-fmit-0" / "scores"
     scores.mkdir(parents=True)
-    (scores / "metrics-test.json").write_text(json.dumps({"split": "test", "n_posts": 1}))
-    assert both.metrics("made", "fmit", "other") == {0: {"split": "test", "n_posts": 1}}
+    there = field.metrics("made", "fmit")[0] | {"n_posts": 1}
+    (scores / "metrics-test.json").write_text(json.dumps(there))
+    assert both.metrics("made", "fmit", "other") == {0: there}
+    (scores / "metrics-test.json").write_text("[]")
+    with pytest.raises(RunError, match=r"metrics-test.json: no JSON object .*; remove the run's scores/ and score it"):
+        both.metrics("made", "fmit", "other")
 
 
 def test_known_entities_are_those_of_the_training_posts(tmp_path):

@@ -4,14 +4,15 @@ import json
 import shutil
 
 import pytest
+from torch import OutOfMemoryError
 
 import model.train
 from cache.packs import Pack
 from cache.tables import read_boxes
-from commands.study import steps
+from commands.study import command, steps
 from commands.study.steps import cross_all, is_scored, labelled, measure, prepare, score, train, train_all
 from commands.study.study import Study, Unit
-from schema.errors import RunError
+from schema.errors import PackError, RunError
 from tests.commands.study.made_study import make_study
 
 
@@ -152,3 +153,101 @@ def test_figures_of_the_bench_are_kept_and_a_failure_is_told(tmp_path, monkeypat
     with pytest.raises(RunError, match=r"bench.fusion failed \(found no such shape\); run -m bench.fusion --out"):
         measure(out, calls.append, "--tiny")
     assert calls[-1][1:] == ["-m", "bench.fusion", "--out", str(out), "--tiny"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("model/config.json", b"junk"),
+        ("model/config.json", b"[]"),
+        ("model/config.json", b'{"schema_version": 1}'),
+        ("model/config.json", b'{"schema_version": 0}'),
+        ("model/weights.safetensors", None),
+        ("model/weights.safetensors", b"cut"),
+    ],
+)
+def test_a_damaged_run_is_trained_anew(study, tmp_path, name, text):
+    run, damaged = study.run("tiny", "bert-crf", 0), tmp_path / "tiny-bert-crf-0"
+    shutil.copytree(run, damaged)
+    unit = Unit("tiny", "bert-crf", 0)
+    assert study.fresh(unit, damaged)
+    (damaged / name).unlink()
+    if text is not None:
+        (damaged / name).write_bytes(text)
+    assert not study.fresh(unit, damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("scores/metrics-dev.json", b"junk"),
+        ("scores/metrics-dev.json", b"\xff"),
+        ("scores/metrics-dev.json", b"[]"),
+        ("scores/predictions-test.jsonl", None),
+        ("features.json", b"\xff"),
+        ("features.json", b"[]"),
+    ],
+)
+def test_damaged_scores_are_taken_again(study, tmp_path, name, text):
+    unit, damaged = Unit("tiny", "bert-crf", 0), tmp_path / "tiny-bert-crf-0"
+    shutil.copytree(study.run(*unit), damaged)
+    assert not score(study, unit, "tiny", "cpu", folder=damaged)
+    (damaged / name).unlink()
+    if text is not None:
+        (damaged / name).write_bytes(text)
+    assert score(study, unit, "tiny", "cpu", folder=damaged)
+    for one in sorted((study.run(*unit) / "scores").iterdir()):
+        assert (damaged / "scores" / one.name).read_bytes() == one.read_bytes()
+
+
+def test_scores_of_other_weights_go(study, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(study.run("tiny", "bert-crf", 0), run)
+    steps.forget_scores(run)
+    assert (run / "scores").is_dir()
+    shutil.copy(study.run("tiny", "fmit", 0) / "model" / "weights.safetensors", run / "model")
+    steps.forget_scores(run)
+    assert not (run / "scores").exists()
+
+
+def test_an_approach_that_fails_leaves_the_others_to_go_on(study, monkeypatch):
+    def failing(study, unit, *rest):
+        if unit.approach == "fmit":
+            raise RunError("training diverged", where="epoch 1")
+        if unit.approach == "umt":
+            raise OutOfMemoryError("CUDA out of memory\nmore")
+        return True
+
+    monkeypatch.setattr(steps, "train", failing)
+    monkeypatch.setattr(steps, "score", lambda *rest: True)
+    said: list[str] = []
+    units = [Unit("tiny", name, 0) for name in ("fmit", "umt", "bert-crf")]
+    failed = train_all(study, units, (), said.append)
+    assert {whose: str(error) for whose, error in failed.items()} == {
+        ("tiny", "fmit"): "epoch 1: training diverged",
+        ("tiny", "umt"): "the device has too little memory (found CUDA out of memory); "
+        "lower batch and max_cells in the dataset's train section",
+    }
+    assert said[0] == "not run: tiny-fmit-0: epoch 1: training diverged"
+    assert said[-1] == "1 runs trained, 1 scored, 2 left out"
+
+
+def test_a_run_that_cannot_be_crossed_leaves_the_others_to_go_on(study, monkeypatch):
+    def failing(study, unit, *rest):
+        if unit.dataset == "tiny":
+            raise RunError("no readable run")
+        return True
+
+    monkeypatch.setattr(steps, "score", failing)
+    said: list[str] = []
+    failed: steps.Failed = {}
+    assert cross_all(study, ("fmit",), said.append, "cpu", failed) == 1
+    assert list(failed) == [("tiny", "fmit")]
+    assert said[0] == "not scored on tiny-other: tiny-fmit-0: no readable run"
+
+
+def test_a_failure_is_the_last_word_and_missing_features_are_none():
+    command.refuse_failed({("tiny", "umt"): PackError("no grid")})
+    failed = {("tiny", "umt"): PackError("no grid"), ("tiny", "fmit"): RunError("training diverged")}
+    with pytest.raises(RunError, match=r"1 part\(s\) of the tables failed \(found training diverged\); mend it, then"):
+        command.refuse_failed(failed)

@@ -78,7 +78,7 @@ def test_unknown_keys_and_datasets_of_the_params_file(tmp_path, study):
     path.write_text(yaml.safe_dump({**values, "seedz": [0]}))
     with pytest.raises(ConfigError, match=f"^{re.escape(str(path))} seedz: unknown key, did you mean seeds"):
         Study.read(path)
-    path.write_text(yaml.safe_dump({**values, "datasets": ["none"]}))
+    path.write_text(yaml.safe_dump({**values, "datasets": ["none"], "crossings": []}))
     with pytest.raises(ConfigError, match="no dataset 'none'"):
         Study.read(path)
 
@@ -98,3 +98,40 @@ def test_the_committed_params_hold_every_row_of_the_tables():
     assert study.home.root == ROOT
     assert Path(study.asked.project) == Path("../params.yaml")
     assert StudyParams.model_fields.keys() >= yaml.safe_load((ROOT / "tables" / "params.yaml").read_text()).keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"seeds": [0, 0]}, "seeds: 0 stands there twice"),
+        ({"seeds": []}, "seeds: Tuple should have at least 1 item"),
+        ({"approaches": ["fmit", "bert", "fmit"]}, "approaches: 'fmit' stands there twice"),
+        ({"datasets": []}, "datasets: Tuple should have at least 1 item"),
+        ({"datasets": ["tiny", "tiny", "tiny-other"]}, "datasets: 'tiny' stands there twice"),
+        ({"splits": ["train"]}, "splits: tables show test or dev, not train"),
+        ({"crossings": [{"train": "tiny", "score": "nope"}]}, r"crossings: two of datasets .* not tiny and nope"),
+        ({"crossings": [{"train": "tiny", "score": "tiny"}]}, r"crossings: two of datasets .* not tiny and tiny"),
+        ({"train": {"nope": {}}}, "train: 'nope' is not among datasets"),
+        ({"train": {"tiny": {"epochz": 1}}}, r"train.tiny.epochz: unknown key, did you mean epochs\?"),
+        ({"train": {"tiny": {"epochs": -1}}}, r"train.tiny.epochs: .*greater than or equal to 1 \(found -1\)"),
+        ({"train": {"tiny": {"preset": "huge"}}}, r"train.tiny: unknown preset 'huge'; use one of minilm, paper"),
+    ],
+)
+def test_what_the_tables_file_may_not_say_is_told_with_that_file(study, tmp_path, values, told):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **values}))
+    with pytest.raises(ConfigError, match=told) as caught:
+        Study.read(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_keys_of_the_tables_file_may_name_another_preset(study, tmp_path):
+    path = tmp_path / "params.yaml"
+    train = {"tiny": {"preset": "smoke", "layers": 2}}
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "train": train}))
+    config = Study.read(path).config("tiny", "fmit")
+    assert (config.layers, config.width, config.patience) == (2, 16, 4)  # ours, the project's, the preset's
+
+
+def test_a_name_given_twice_is_one():
+    assert pick("seeds", [1, 0, 1], [0, 1]) == [1, 0]
