@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _TEMPORARY = re.compile(r"\..*\.tmp-(?P<machine>[0-9a-f]{12})-(?P<pid>\d+)-[0-9a-f]{12}")
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 _NO_FOLDER_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # network disks that flush on rename by themselves
 
 
@@ -49,19 +50,26 @@ def folder(path: str | Path) -> Iterator[Path]:
     An old folder at `path` stays readable until the block ends.
     """
     path = Path(path)
-    temporary, old = _temporary(path), _temporary(path)
+    temporary, replaced = _temporary(path), []
     try:
         temporary.mkdir(parents=True)
         yield temporary
         for inner in sorted(temporary.rglob("*"), reverse=True):
             flush_folder(inner) if inner.is_dir() else _flush_file(inner, None)
         flush_folder(temporary)
-        if path.is_dir():
-            path.rename(old)
-        temporary.rename(path)
+        while temporary.is_dir():
+            replaced.append(_temporary(path))
+            with contextlib.suppress(FileNotFoundError):  # another writer took it away just now
+                if path.is_dir():
+                    path.rename(replaced[-1])
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if error.errno not in _TAKEN:  # else another writer published meanwhile: the last one stays
+                    raise
         flush_folder(path.parent)
     finally:
-        for rest in (temporary, old):
+        for rest in (temporary, *replaced):
             shutil.rmtree(rest, ignore_errors=True)
 
 

@@ -82,6 +82,33 @@ def test_a_folder_takes_the_place_of_the_old(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_writers_of_one_folder_both_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, rename, met = tmp_path / "pack", Path.rename, []
+
+    def late(self: Path, other: Path) -> Path:
+        if other == target and not met:  # another writer publishes between this one's two renames
+            met.append(self)
+            with atomic.folder(target) as new:
+                (new / "theirs").write_text("x")
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", late)
+    with atomic.folder(target) as new:
+        (new / "ours").write_text("x")
+    assert met
+    assert [path.name for path in target.iterdir()] == ["ours"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_is_no_folder_to_replace(tmp_path: Path) -> None:
+    target = tmp_path / "pack"
+    target.write_text("mine")
+    with pytest.raises(NotADirectoryError), atomic.folder(target):
+        pass
+    assert target.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_json_is_one_text_for_one_value(tmp_path: Path) -> None:
     atomic.write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": "é"})
     text = (tmp_path / "a.json").read_text()
