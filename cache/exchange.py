@@ -30,6 +30,7 @@ from schema.records import SOURCES, Box, Post, Region, Span
 
 VERSION = 1
 N_BUCKETS = 64
+TODO = "give a Parquet table; `fmit pack import --help` lists its columns, `fmit pack export` writes one to look at"
 CHUNK = 4096  # rows decoded or written together
 _INTS = ("word_start", "word_end", "x0", "y0", "x1", "y1", "image_index")
 _SMALL = pa.schema(
@@ -105,13 +106,13 @@ class Table:
                 small = small.append_column("image_index", pa.nulls(small.num_rows, pa.int32()))
             self._small = small.select(_SMALL.names).cast(_SMALL).combine_chunks()
         except FileNotFoundError:
-            raise DataError("no such table", where=str(path)) from None
+            raise DataError("no such table", where=str(path), todo="give the path of a Parquet file") from None
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"no readable table of features: {error}", where=str(path)) from None
+            raise DataError("no readable table of features", where=str(path), found=str(error), todo=TODO) from None
         self.n_rows = self._small.num_rows
         self.note: dict[str, Any] = json.loads((schema.metadata or {}).get(META, b"{}"))
         if not self.n_rows:
-            raise DataError("the table has no rows", where=str(path))
+            raise DataError("the table has no rows", where=str(path), todo=TODO)
 
     def spool(self, spool: IO[bytes]) -> tuple[int, bool]:
         """Write all features as float32, row by row; their width, and whether float16 would hold every number."""
@@ -196,13 +197,16 @@ class Table:
                     for what, names in (("without", lacking), ("with", unknown))
                     if names
                 ),
+                todo=TODO,
             )
         kind = schema.field("features").type
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise DataError("the column features holds lists of numbers", where=str(self._path), found=str(kind))
+            raise DataError(
+                "the column features holds lists of numbers", where=str(self._path), found=str(kind), todo=TODO
+            )
 
     def _error(self, row: int, what: str, found: str = "") -> DataError:
-        return DataError(what, where=f"{self._path} row {row}", found=found)
+        return DataError(what, where=f"{self._path} row {row}", found=found, todo="mend the row, then import again")
 
 
 def _place(region: Region, image_index: int, words: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -40,6 +40,7 @@ __all__ = ["Objects", "Pack", "PackMeta", "cells_of", "write_pack"]
 VERSION = 1
 META = "meta.json"
 GRID = "grid"  # the folder of a pack's second pack
+FILES = r"meta\.json|grid|bucket-\d+\.h5"  # names in a pack's folder
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -21,6 +22,7 @@ from schema.errors import StoreError
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}  # an upload appears whole or not at all
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "ssh": "ssh", "sftp": "ssh"}
 AGAIN = "check address, rights and network, then run the same command again"
+_ADDRESS = re.compile(r"(?!.*://).+|[a-zA-Z][\w+.-]*://.+")  # a folder, or a URL that names more than a protocol
 _OURS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # this side's disk: no use in trying again
 _FOREIGN = (  # what fsspec's backends raise beside OSError, where they are loaded
     ("botocore.exceptions", "BotoCoreError"),
@@ -63,6 +65,9 @@ class Transport(Protocol):
 def transport_of(url: str | Path) -> Transport:
     """The transport for a folder or a URL; StoreError for a protocol that is unknown or not installed."""
     text = str(url)
+    if not _ADDRESS.fullmatch(text):
+        todo = "give a folder, or a URL with a place in it, such as s3://bucket/store"
+        raise StoreError("no address of a store", found=repr(text), todo=todo)
     protocol = text.partition("://")[0] if "://" in text else "file"
     if protocol == "file":
         return FolderTransport(Path(text.removeprefix("file://")))
@@ -188,6 +193,9 @@ def _reached(work: Callable[[], Result]) -> Result:
         return work()
     except FileNotFoundError:
         raise
+    except NotImplementedError:
+        todo = "this kind of address can only be pulled from: use a folder, s3://, gs:// or ssh://"
+        raise StoreError("nothing can be sent or removed there", todo=todo) from None
     except _failures() as error:
         what = f"{type(error).__name__}: {error}"
         if isinstance(error, OSError) and error.errno in _OURS:

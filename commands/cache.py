@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from commands import tell
 from commands.console import GOES_ON, Examples, json_option, params_option, print_json, print_table
-from commands.tell import UNITS, size, some
+from commands.tell import size, some
+from commands.values import Bytes, Condition, finite
 from schema.errors import StoreError
 
 Command = Callable[..., None]
+DAYS = click.FloatRange(min=0)
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would go.")
 
 
@@ -30,32 +30,6 @@ def on_a_store(command: Command, *, there: bool = True) -> Command:
         help="The store's folder.  [default: $FMIT_STORE, else .fmit/store in the project]",
     )
     return store(params_option(json_option(command)))
-
-
-class Bytes(click.ParamType):
-    """A number of bytes: 20000000, 500M, 2.5G (powers of ten)."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", str(value).strip().upper())
-        if not match:
-            self.fail(f"{value!r} is no number of bytes such as 500M or 2.5G", param, ctx)
-        return round(float(match[1]) * UNITS[match[2]])
-
-
-class Condition(click.ParamType):
-    """`field=value` of a shard's producer."""
-
-    name = "field=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        field, equals, wanted = str(value).partition("=")
-        if not (field and equals and wanted):
-            self.fail(f"{value!r} is no condition such as producer=toy-resnet", param, ctx)
-        return field, wanted
 
 
 @click.group()
@@ -115,7 +89,7 @@ def verify(
 
 
 @cache.command("gc", cls=Examples, example="fmit cache gc --max-age-days 90 --dry-run")
-@click.option("--max-age-days", type=click.FloatRange(min=0), help="Remove what nobody used for so long.")
+@click.option("--max-age-days", type=DAYS, callback=finite, help="Remove what nobody used for so long.")
 @click.option("--max-bytes", type=Bytes(), help="Then remove the longest unused beyond this size, such as 20G.")
 @dry_run_option
 @on_a_store

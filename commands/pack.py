@@ -67,8 +67,11 @@ def import_(
     from dataclasses import asdict
 
     from cache import exchange, tables
+    from cache.packs import FILES
+    from cache.runs import refuse_strange
     from project import Project
 
+    refuse_strange(out, FILES)
     project = Project.open(params_path)
     project.params.dataset(dataset)
     posts = tables.read_posts(project.out(dataset, "posts.parquet"))

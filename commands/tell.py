@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.console import print_json
+from commands.values import UNITS
 from schema.errors import StoreError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from cache.upkeep import Removed, Verified
     from commands.rows import Forgotten
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 N_SHOWN = 10  # names of files, posts or rows in one message
 
 

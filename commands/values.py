@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 class Named(click.ParamType):
@@ -35,6 +38,32 @@ class RunFolder(click.Path):
         runs = sorted(path.parent.parent for path in where(ctx).parent.glob("runs/*/model/config.json"))
         found = [CompletionItem(str(run)) for run in runs if str(run).startswith(incomplete)]
         return found or super().shell_complete(ctx, param, incomplete)
+
+
+class Bytes(click.ParamType):
+    """A number of bytes: 20000000, 500M, 2.5G (powers of ten)."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", str(value).strip().upper())
+        if not match:
+            self.fail(f"{value!r} is no number of bytes such as 500M or 2.5G", param, ctx)
+        return round(float(match[1]) * UNITS[match[2]])
+
+
+class Condition(click.ParamType):
+    """`field=value` of a shard's producer."""
+
+    name = "field=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        field, equals, wanted = str(value).partition("=")
+        if not (field and equals and wanted):
+            self.fail(f"{value!r} is no condition such as producer=toy-resnet", param, ctx)
+        return field, wanted
 
 
 DATASET = Named("data")

@@ -33,6 +33,7 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
     Without OUT into .fmit/models/onestage, where `grounder: onestage` looks. Only tensors are unpickled.
     """
     from cache import hub, weights
+    from cache.runs import refuse_strange
     from pipeline.grounding.onestage_release import convert as run
     from schema.errors import WeightsError
 
@@ -41,5 +42,6 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
         todo = "give --words, or fetch bert-base-uncased from the hub"
         raise WeightsError("the words of the text encoder are not in the file", where=str(file), todo=todo)
     target = out or weights.folder() / "onestage"
+    refuse_strange(target, r"model\.safetensors|config\.json|vocab\.txt|words\.txt")
     made = run(file, target, words=given, trained_on=trained_on or "", size_px=size_px)
     click.echo(f"converted {file.name}: {target} ({made['text']}, anchors of {made['trained_on']})")

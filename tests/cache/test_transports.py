@@ -88,3 +88,16 @@ def test_a_bug_is_no_refusal() -> None:
 
     with pytest.raises(ZeroDivisionError):
         UrlTransport(Broken(), "r", whole=True).read("a")
+
+
+@pytest.mark.parametrize("url", ["", "://", "s3://", "://x", "1x://y"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(StoreError, match=r"no address of a store \(found .*\); give a folder, or a URL with a place"):
+        transport_of(url)
+
+
+def test_what_can_only_be_read_takes_nothing(folder: Path) -> None:
+    (folder / "mine").write_bytes(b"x")
+    remote = transport_of("http://127.0.0.1:9/x")
+    with pytest.raises(StoreError, match=r"nothing can be sent .*; this kind of address can only be pulled from"):
+        remote.remove("a")

@@ -9,7 +9,7 @@ import pytest
 
 from cache import keys, rewrite, upkeep
 from cache.store import Store
-from commands.cache import Bytes
+from commands.values import Bytes
 from tests import own
 from tests.cache.rows import flip
 from tests.commands.stores import STORE, copy, fmit, lines, n_rows, shards, told
@@ -77,6 +77,8 @@ def test_gc_tells_first_and_spares_the_young(home):
     assert (found["paths"], found["dry_run"]) == ([str(old)], False)
     assert found["n_spared"] > 0
     assert shards(home) == others
+    for days in ("nan", "inf"):
+        assert f"{days} is no finite number" in fmit("cache", "gc", "--max-age-days", days, code=2).stderr
     assert "gc needs a limit" in fmit("cache", "gc", code=1).stderr
 
 

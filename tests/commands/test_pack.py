@@ -88,3 +88,23 @@ def test_what_does_not_fit_the_posts_is_refused_by_row(home):
     assert not (home / "packs/mine").exists()
     assert "no dataset 'x'" in fmit("import", "mine.parquet", "--dataset", "x", "--out", "p", code=1).stderr
     assert "no dataset 'x'" in fmit("export", "out/own/pack", "--dataset", "x", "--out", "p", code=1).stderr
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"PAR1junkPAR1"])
+def test_junk_is_no_table_and_the_message_says_where_its_columns_stand(home, junk):
+    (home / "junk.parquet").write_bytes(junk)
+    said = fmit("import", "junk.parquet", "--dataset", "own", "--out", "packs/mine", code=1).stderr
+    assert said.startswith("error: junk.parquet: no readable table of features (found ")
+    assert "; give a Parquet table; `fmit pack import --help` lists its columns" in said
+    assert not (home / "packs").exists()
+
+
+def test_a_folder_that_is_no_pack_is_not_replaced(home):
+    fmit("export", "out/own/pack", "--dataset", "own", "--out", "table.parquet")
+    (home / "mine").mkdir()
+    (home / "mine" / "thesis.txt").write_text("years of work")
+    said = fmit("import", "table.parquet", "--dataset", "own", "--out", "mine", code=1).stderr
+    assert "mine: this folder would be replaced, other files in it included (found thesis.txt)" in said
+    assert (home / "mine" / "thesis.txt").read_text() == "years of work"
+    for _ in range(2):
+        fmit("import", "table.parquet", "--dataset", "own", "--out", "packs/mine")
