@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -225,17 +224,14 @@ class Project:
 
     def is_fresh(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
         """Whether a whole run is there, trained with today's settings on today's posts and pack (the dataset's own)."""
-        from model.checkpoint import is_whole
+        from model.fresh import is_made_of
 
         config = self.config(dataset, approach)
-        if not is_whole(run / "model"):  # damaged, or of an earlier layout: training makes it anew
-            return False
         try:
-            then, now = run_config(run), self.digests(dataset, config, pack or self.pack(dataset))
-        except (RunError, PackError):  # no run's configuration, or what the setting reads is not there: training says
+            now = self.digests(dataset, config, pack or self.pack(dataset))
+        except PackError:  # what the setting reads is not there: training says what is amiss
             return False
-        same = {name: then["inputs"].get(name) for name in now} == now
-        return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
+        return is_made_of(run, config, seed, now)
 
     def digests(self, dataset: str, config: TrainConfig, pack: Path) -> dict[str, str]:
         """Posts and pack as a run with these settings names them; raises PackError for features that are not there."""
