@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def shown(cell: Cell) -> str:
 def markdown(table: Table) -> str:
     """The table under a heading, its notes below; a bar or a line end in a cell cannot break it."""
     remarks = any(row.remark for row in table.rows)
-    head = ["", *(column.title for column in table.columns), *(["remark"] if remarks else [])]
+    head = ["", *(_plain(column.title) for column in table.columns), *(["remark"] if remarks else [])]
     lines = [f"### {_plain(table.title)}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
     group = ""
     for row in table.rows:
@@ -127,7 +128,8 @@ def _names(title: str, spread: set[str]) -> Iterable[str]:
 
 
 def _plain(text: str) -> str:
-    return safe_text(text, None).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Text in which nothing is a link, code, an element, or the end of a cell."""
+    return re.sub(r"([\\|`\[\]])", r"\\\1", safe_text(text, None)).replace("<", "&lt;")
 
 
 def _line(cells: Sequence[str]) -> str:

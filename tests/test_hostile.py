@@ -55,6 +55,10 @@ PARAMS = {
     },
 }
 RUN = "runs/own-fmit-0"
+TABLES = {"project": "../params.yaml", "datasets": ["own"], "approaches": ["fmit", "bert-crf"], "seeds": [0]}
+STEPS = ["tables", "--params", "tables/params.yaml", "--approach", "fmit", "--approach", "bert-crf", "--step"]
+TABLES_PAGE = "tables/results/index.html"
+PAGES = [f"{RUN}/report.html", "sheet.html", "post.html", "compare.html", TABLES_PAGE]
 
 
 def row(at: int) -> dict:
@@ -77,6 +81,14 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
+
+
+def be_right(path) -> None:
+    """Let a run's predictions be the gold entities, so that posts are there on which approaches differ."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in lines:
+        line["entities"] = [one | {"confidence": 0.5} for one in line["gold"]]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +117,12 @@ def project(tmp_path_factory):
         patch.chdir(root)
         patch.delenv("FMIT_STORE", raising=False)
         printed = {tuple(call): CliRunner().invoke(cli.main, call) for call in calls}
+        (root / "tables").mkdir()
+        (root / "tables/params.yaml").write_text(json.dumps(TABLES))
+        printed["tables", "train"] = CliRunner().invoke(cli.main, [*STEPS, "prepare", "--step", "train"])
+        assert printed["tables", "train"].exit_code == 0, printed["tables", "train"].output
+        be_right(root / "tables/runs/own-fmit-0/scores/predictions-test.jsonl")
+        printed["tables", "publish"] = CliRunner().invoke(cli.main, [*STEPS, "publish"])
     for call, result in printed.items():
         assert result.exit_code == 0, (call, result.output[-2000:])
     return root, printed
@@ -121,7 +139,9 @@ def test_no_command_prints_what_controls_a_terminal(project):
 
 def test_no_cell_of_any_csv_is_a_formula(project):
     files = sorted(project[0].rglob("*.csv"))
-    assert [path.name for path in files] == ["entities.csv", "confusion.csv", "confusion-dev.csv", "confusion-test.csv"]
+    ours = [path.name for path in files if "tables" not in path.parts]
+    assert ours == ["entities.csv", "confusion.csv", "confusion-dev.csv", "confusion-test.csv"]
+    assert {"figure3-own-1.csv", "figure4-own-entities.csv"} <= {path.name for path in files}
     for path in files:
         rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
         assert len(rows) > 1, path
@@ -129,15 +149,19 @@ def test_no_cell_of_any_csv_is_a_formula(project):
         for cell in (cell for one in rows for cell in one):
             assert inert(cell)
             assert not re.match(r"\s*[=+\-@|%＝＋－＠]", cell), (path, cell)
-        assert "'=cmd()" in {cell for one in rows for cell in one}
+        if "tables" not in path.parts or path.name == "figure4-own-entities.csv":
+            assert "'=cmd()" in {cell for one in rows for cell in one}
 
 
-@pytest.mark.parametrize("name", [f"{RUN}/report.html", "sheet.html", "post.html", "compare.html"])
+@pytest.mark.parametrize("name", PAGES)
 def test_pages_hold_only_our_elements(project, name):
     tags = Tags()
     tags.feed((project[0] / name).read_text(encoding="utf-8"))
     assert sum(tag == "script" for tag, _ in tags.found) <= 2
-    assert not [tag for tag, _ in tags.found if tag in ("img", "iframe", "object", "b>", "i")]
+    assert not [tag for tag, _ in tags.found if tag in ("iframe", "object", "b>", "i")]
+    pictures = [attributes["src"] for tag, attributes in tags.found if tag == "img"]
+    assert all(one.startswith("data:image/") for one in pictures)
+    assert bool(pictures) == (name == TABLES_PAGE)  # the other pages' scripts place theirs
     assert any("Content-Security-Policy" in str(attributes.get("http-equiv")) for _, attributes in tags.found)
     for tag, attributes in tags.found:
         assert not [key for key in attributes if key.startswith("on")], (tag, attributes)
@@ -149,7 +173,7 @@ def test_pages_hold_only_our_elements(project, name):
 @pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_pages_run_nothing_and_ask_nobody(project):
     with chromium.Browser() as browser:
-        for name in (f"{RUN}/report.html", "sheet.html", "post.html", "compare.html"):
+        for name in PAGES:
             browser.size(1280, 900)
             path = project[0] / name
             browser.open(path)
@@ -177,3 +201,13 @@ def test_the_card_is_text_alone(project):
     assert inert(card)
     assert "alert(10)" in card
     assert not re.search(r"(?<!\\)<(script|b)>", card)
+
+
+def test_the_tables_are_text_alone(project):
+    text = (project[0] / "tables/results/tables.md").read_text(encoding="utf-8")
+    assert inert(text)
+    assert "alert(1)" in text  # a post of Figure 3
+    assert not re.search(r"(?<!\\)<(script|b|img)\b", text)
+    assert not re.search(r"(?<!\\)\[x(?<!\\)\]\(", text)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table

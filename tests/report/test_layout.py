@@ -55,3 +55,12 @@ def test_csv_has_the_deviations_in_columns_of_their_own_and_no_formula():
     assert float(rows[0]["ours F1 sd"]) == 0.5
     assert (rows[1]["row"], rows[1]["remark"], rows[1]["ours F1"]) == ("'=c", "not run: gone", "x")
     assert rows[2]["paper F1"] == ""
+
+
+def test_nothing_in_markdown_is_a_link_code_or_an_element():
+    hostile = r"[x](javascript:1) `a`|b <b> \\"
+    told = r"\[x\](javascript:1) \`a\`\|b &lt;b> \\\\"
+    table = Table("t", hostile, (Column(hostile),), (Row(hostile, (hostile,), hostile, hostile),), (hostile,))
+    text = markdown(table)
+    assert text.count(told.rstrip()) == 7
+    assert hostile not in text
