@@ -46,7 +46,7 @@ class TrainConfig(Config):
     relative: bool = True  # False: w/o Rel of Table 5
     objects: Objects = "all"
     control: Control = "none"
-    max_objects: Annotated[int, Field(ge=0)] = 64  # of a post; what the cap cuts is counted
+    max_objects: Annotated[int, Field(ge=0)] = 64  # of a post, of each picture for a grid; what the cap cuts is counted
 
     # Pictures
     vision: VisionConfig = VisionConfig()

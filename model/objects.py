@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def plans(
     for row, post in enumerate(posts):
         own = [regions[row][i] for i in wanted[row]]
         kept = [i for i, region in enumerate(own) if region.span is None or region.span.start < n_words[row]]
-        kept = kept[: config.max_objects]
+        kept = capped(kept, own, config)
         spans = [object_span(own[i].span, post.n_words) for i in kept]
         lent, owner = wanted[lender[row]], lender[row]
         places = exchanged(own, [regions[owner][i] for i in lent]) if owner != row else list(range(len(own)))
@@ -140,6 +141,21 @@ def plans(
                 n_cut=len(own) - len(kept),
             )
         )
+    return found
+
+
+def capped(kept: Sequence[int], own: Sequence[Region], config: TrainConfig) -> list[int]:
+    """The first `max_objects` of a post, or of each of its pictures where they are cells of the grid."""
+    if config.objects != "grid":
+        return list(kept[: config.max_objects])
+    count: Counter[int] = Counter()
+    found = []
+    for i in kept:
+        box = own[i].box
+        picture = box.image_index if box else 0
+        if count[picture] < config.max_objects:
+            found.append(i)
+        count[picture] += 1
     return found
 
 

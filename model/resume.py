@@ -22,6 +22,7 @@ from schema.errors import RunError
 
 SAVE_EVERY_S = 60.0  # seconds between two saves: a kill costs at most so much work
 SCALER = "scaler/"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)  # torch: tensors of other shapes
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -44,9 +45,10 @@ class FileKeeper:
             put_tensors(trainer, load_file(states[-1] / "tensors.safetensors"))
             if trainer.position.best_epoch:
                 trainer.best = load_file(self._best(trainer.position.best_epoch))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            todo = "remove this folder: training begins anew"
-            raise RunError("damaged resume state", where=str(self.folder), found=str(error), todo=todo) from None
+        except DAMAGE as error:
+            found = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+            what, todo = "damaged resume state, or of other code", "remove this folder: training begins anew"
+            raise RunError(what, where=str(self.folder), found=found, todo=todo) from None
         self._saved_best = trainer.position.best_epoch
 
     def offer(self, trainer: Trainer) -> None:

@@ -53,6 +53,17 @@ def test_the_cap_counts_what_it_cuts() -> None:
     assert (found.indices, found.n_cut) == ((0, 1, 2), 2)
 
 
+def test_the_cap_is_of_each_picture_where_cells_of_the_grid_are_read() -> None:
+    cells = [replace(region("image"), box=Box(0, 0, 2, 2, index)) for index in (0, 1) for _ in range(49)]
+    two = Given({POST.id: Objects(np.zeros((98, 1), np.float32), tuple(cells))})
+    whole, cut = (
+        plans([POST], two, [5], tiny_config(Path("none"), objects="grid", **changes), 0)[0]
+        for changes in ({}, {"max_objects": 3})
+    )
+    assert (whole.indices, whole.n_cut) == (tuple(range(98)), 0)
+    assert (cut.indices, cut.n_cut) == ((0, 1, 2, 49, 50, 51), 92)
+
+
 def test_truncated_words_take_their_objects_with_them() -> None:
     assert plan(n_words=3).spans == ((1, 3), (1, 3), (1, 3), (1, 2), (3, 3))
     two = plan(n_words=2)

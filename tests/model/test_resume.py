@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from model.fit import Trainer
 from model.resume import FileKeeper, put_tensors, tensors_of
+from schema.errors import RunError
 from tests.model.test_fit import make, results, weights
 
 
@@ -98,3 +100,30 @@ def test_saves_no_more_often_than_asked(encoder: Path, tmp_path: Path) -> None:
     keeper = FileKeeper(tmp_path, every_s=3600)
     keeper.offer(trainer)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("state.json", b"junk"),
+        ("state.json", b"\xff"),
+        ("state.json", b"[]"),
+        ("state.json", b'{"epoch": 0, "later": 1, "history": []}'),
+        ("state.json", None),
+        ("tensors.safetensors", b"junk"),
+        ("tensors.safetensors", None),
+        ("tensors.safetensors", save({"loss_sum": torch.zeros(())})),
+    ],
+)
+def test_a_state_that_cannot_be_read_is_told_with_what_to_do(
+    encoder: Path, tmp_path: Path, name: str, data: bytes | None
+) -> None:
+    with pytest.raises(Killed):
+        list(make(encoder, name="fmit", **CHANGES).epochs(Killer(tmp_path, 1, True)))
+    (path,) = tmp_path.glob(f"step-*/{name}")
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+    told = rf"^{tmp_path}: damaged resume state, or of other code \(found .+\); remove this folder: training begins"
+    with pytest.raises(RunError, match=told):
+        next(make(encoder, name="fmit", **CHANGES).epochs(FileKeeper(tmp_path)))
