@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ UNREADABLE = (
     TypeError,
     AttributeError,
     IndexError,
+    struct.error,
 )
 
 

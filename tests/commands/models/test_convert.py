@@ -1,5 +1,6 @@
 """Converting released weights from the command line."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ from commands.models.state import look
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import build_grounder
 from tests.pipeline.grounding import released
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path.touch, (Path("went-off"),)
 
 
 def fmit(*arguments: object):
@@ -60,3 +66,24 @@ def test_errors_are_one_message(tmp_path: Path) -> None:
     assert "refused: not tensors alone, or damaged" in result.stderr
     assert "Traceback" not in result.output
     assert not (tmp_path / ".fmit").exists()
+
+
+def test_a_folder_that_holds_other_files_is_not_replaced(tmp_path: Path) -> None:
+    file, words = released.write(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    result = fmit(file, "mine", "--words", words, "--size-px", 64)
+    assert result.exit_code == 1
+    assert "mine: this folder would be replaced, other files in it included (found thesis.txt)" in result.stderr
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", pickle.dumps(Bomb())])
+def test_nothing_of_a_file_that_is_no_checkpoint_is_run(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "flickr.pth.tar").write_bytes(data)
+    (tmp_path / "w.txt").write_text("a")
+    result = fmit(tmp_path / "flickr.pth.tar", "mine", "--words", tmp_path / "w.txt")
+    assert result.exit_code == 1
+    assert "take the publisher's file again" in result.stderr
+    assert not (tmp_path / "went-off").exists()
+    assert not (tmp_path / "mine").exists()
