@@ -61,6 +61,12 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_ours(self) -> bool:
+        """Whether any figure is there that the paper does not bring along."""
+        ours = [index for index, column in enumerate(self.columns) if column.group != "paper"]
+        return any(row.cells[index] is not None for row in self.rows for index in ours)
+
     def heads(self) -> list[tuple[str, int]]:
         """Groups of columns with their widths, in order."""
         found: list[tuple[str, int]] = []

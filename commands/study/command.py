@@ -160,7 +160,7 @@ def _publish(study: Study, only: Sequence[str], failed: dict[tuple[str, str], st
     written = publish(book, out)
     for part in book.sections:
         for table in part.tables if part.name in [f"table{name}" for name in only] else ():
-            if any(not row.remark for row in table.rows):
+            if table.has_ours:
                 click.echo(markdown(table))
     for path in written:
         click.echo(f"open {path}")

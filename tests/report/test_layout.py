@@ -32,6 +32,13 @@ def test_columns_of_one_group_stand_under_one_head():
     assert TABLE.heads() == [("paper", 1), ("ours", 2)]
 
 
+def test_a_table_without_a_figure_of_ours_is_known():
+    columns = (Column("F1", "paper"), Column("F1", "ours"))
+    none, partly = Row("a", (Number(1.0), None), remark="not run"), Row("b", (None, Number(2.0)), remark="1 of 3 seeds")
+    assert not Table("t", "T", columns, (none,)).has_ours
+    assert Table("t", "T", columns, (none, partly)).has_ours
+
+
 def test_markdown_line_by_line():
     assert markdown(TABLE).splitlines() == [
         "### Scores \\| of &lt;b>",
