@@ -85,6 +85,7 @@ class CoAttention(nn.Module):
         self.reserved = nn.Linear(width, width)
         self.joined = nn.Linear(2 * width, width, bias=False)
         draw_glorot(self)
+        self.cells.reset_parameters()  # torch's own: standardised features by Glorot's would saturate the tanh
 
     def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
         """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""

@@ -15,6 +15,13 @@ from tests.model.baselines.rival import LearnsAll, batch_of, built, posts_of, se
 NAME = "ada-co-att"
 
 
+def test_cells_begin_where_the_tanh_is_not_flat():
+    torch.manual_seed(0)
+    net = CoAttention(8, 2048, 0.5)
+    before = net.cells(torch.randn(100, 2048))
+    assert before.std() < 0.8, "Glorot's weights make it 1.4"
+
+
 def through(layer: nn.Linear, value: Tensor) -> Tensor:
     return layer.weight @ value + layer.bias
 
