@@ -150,7 +150,8 @@ def _remark(field: Field, trained_on: str, scored_on: str, approach: str, n_scor
 def _notes(field: Field, paper: Published, table: str, dataset: str, printed: bool) -> Iterable[str]:
     if dataset in field.posts:
         seeds = ", ".join(map(str, field.seeds))
-        yield f"Ours: strict entities; mean ± standard deviation over {len(field.seeds)} seeds ({seeds})."
+        several = f"mean ± standard deviation over {len(field.seeds)} seeds ({seeds})"
+        yield f"Ours: strict entities; {several if len(field.seeds) > 1 else f'one seed ({seeds})'}."
     if field.tiny and dataset in field.posts:
         yield "TINY SETTINGS: these figures prove that the tables can be made, and nothing else."
     if printed and table in paper.notes:
