@@ -192,15 +192,22 @@ def _cluster(ray: Any) -> Iterator[None]:
         return
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises the bare class where a node does not start in time
-        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | ValueError):
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _no_cluster(error) from error
+    except Exception as error:
+        if type(error) is not Exception:  # Ray raises the bare class, and no other, where a node starts too slowly
             raise
-        todo = "see RAY_ADDRESS (ray status), or unset it to use this machine alone; try again on a less busy machine"
-        raise WorkerError("no Ray cluster", found=str(error).strip().splitlines()[0], todo=todo) from None
+        raise _no_cluster(error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _no_cluster(error: Exception) -> WorkerError:
+    todo = "see RAY_ADDRESS (ray status), or unset it to use this machine alone; try again on a less busy machine"
+    found = str(error).strip() or type(error).__name__
+    return WorkerError("no Ray cluster", found=found.splitlines()[0], todo=todo)
 
 
 def _reason(error: Exception) -> str:

@@ -98,6 +98,18 @@ def test_a_cluster_that_does_not_start_is_named(error: Exception) -> None:
         pass
 
 
+def test_an_error_without_words_is_named_by_its_kind() -> None:
+    def init(**_: Any) -> None:
+        raise ConnectionError
+
+    with (
+        pytest.raises(WorkerError, match=r"no Ray cluster.*ConnectionError") as raised,
+        _cluster(SimpleNamespace(is_initialized=lambda: False, init=init)),
+    ):
+        pass
+    assert isinstance(raised.value.__cause__, ConnectionError), "the traceback is there for who wants it"
+
+
 def test_a_fault_in_ray_itself_is_not_hidden() -> None:
     def init(**_: Any) -> None:
         raise AttributeError("a fault")
