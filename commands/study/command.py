@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.console import GOES_ON, Examples, note
+from commands.console import GOES_ON, Examples, note, params_option_of
 from schema.errors import FmitError, PackError, RunError
 
 if TYPE_CHECKING:
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 TABLES = ("1", "2", "3", "4", "5")
 STEPS = ("prepare", "train", "cross", "measure", "ground", "publish")
 TINY_ROOT = Path("tables/tiny")
-params_option = click.option(
-    "--params",
-    "params_path",
-    type=click.Path(path_type=Path),
-    default=Path("tables/params.yaml"),
-    show_default=True,
-    help="What the tables hold.",
-)
+params_option = params_option_of("tables/params.yaml", "What the tables hold.")
 
 
 @dataclass(frozen=True)
