@@ -46,6 +46,8 @@ class FileKeeper:
             if trainer.position.best_epoch:
                 trainer.best = load_file(self._best(trainer.position.best_epoch))
         except DAMAGE as error:
+            if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+                raise  # the device's fault (no memory, lost), not the state's: nobody is told to remove it
             found = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
             what, todo = "damaged resume state, or of other code", "remove this folder: training begins anew"
             raise RunError(what, where=str(self.folder), found=found, todo=todo) from None

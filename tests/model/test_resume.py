@@ -127,3 +127,16 @@ def test_a_state_that_cannot_be_read_is_told_with_what_to_do(
     told = rf"^{tmp_path}: damaged resume state, or of other code \(found .+\); remove this folder: training begins"
     with pytest.raises(RunError, match=told):
         next(make(encoder, name="fmit", **CHANGES).epochs(FileKeeper(tmp_path)))
+
+
+def test_a_device_without_memory_is_no_damaged_state(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory left")
+
+    with pytest.raises(Killed):
+        list(make(encoder, name="fmit", **CHANGES).epochs(Killer(tmp_path, 1, True)))
+    monkeypatch.setattr("model.resume.put_tensors", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        next(make(encoder, name="fmit", **CHANGES).epochs(FileKeeper(tmp_path)))
