@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from cache import atomic, keys
+from cache.alone import alone
 from cache.packs import Pack
 from cache.tables import Posts, read_posts
 from model.approaches import approach
@@ -72,7 +74,8 @@ def run(
     pictures, which `vision.finetune` reads. Started by a launcher, all processes train one model, and the first one
     publishes. What an interrupted call goes on from lies in
     `resume_root/<digest of configuration and inputs>` and is removed after publication. Nothing happens until the
-    iterator is asked, and nothing is published unless it is exhausted.
+    iterator is asked, and nothing is published unless it is exhausted. Raises RunError where another process trains the
+    very same run at this moment.
     """
     inputs = read_inputs(config, approach_name, seed, posts, pack, images)
     world = join(pick_device(device))
@@ -90,10 +93,11 @@ def run(
         inputs=inputs.digests,
         start=start,
     )
-    yield from trainer.epochs(FileKeeper(resume, save_every_s), progress)
-    if world.first:
-        _publish(inputs, trainer, start, out)
-        shutil.rmtree(resume, ignore_errors=True)
+    with alone(resume, "trains this very run") if world.first else nullcontext():
+        yield from trainer.epochs(FileKeeper(resume, save_every_s), progress)
+        if world.first:
+            _publish(inputs, trainer, start, out)
+            shutil.rmtree(resume, ignore_errors=True)
     world.wait()
 
 

@@ -16,7 +16,7 @@ from cache.packs import Pack
 from cache.tables import read_posts, write_posts
 from model import train
 from model.fit import EpochResult
-from schema.errors import ConfigError, DataError, PackError
+from schema.errors import ConfigError, DataError, PackError, RunError
 from tests.model.tiny import LABELS, tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,20 @@ def test_an_interrupted_call_goes_on(
     assert len(list(resume.iterdir())) == 1
     assert [one.epoch for one in go(encoder, dataset, out)] == [1, 2, 3, 4, 5, 6]
     assert contents(out) == contents(run_folder)
+
+
+def test_the_same_training_twice_at_once_is_refused_and_the_first_one_unharmed(
+    encoder: Path, dataset: tuple[Path, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    out, resume = tmp_path / "run", tmp_path / "resume"
+    first = train.run(tiny_config(encoder, epochs=6), "fmit", 0, *dataset, out, resume, device="cpu", save_every_s=0)
+    next(first)
+    told = rf"^{resume}/[\w-]+: another process trains this very run \(found process {os.getpid()} on "
+    with pytest.raises(RunError, match=told):
+        go(encoder, dataset, tmp_path / "beside")
+    assert len(list(first)) == 5
+    assert contents(out) == contents(run_folder)
+    assert not list(resume.iterdir())
 
 
 @pytest.mark.long

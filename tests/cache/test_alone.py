@@ -1,0 +1,59 @@
+"""Two processes at one folder: the second is told who holds it; a dead one holds nothing."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cache.alone import alone
+from schema.errors import RunError
+from tests.imports import ROOT
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cache.alone import alone
+with alone(Path(sys.argv[1]), "waits"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_second_one_is_told_which_process_holds_it_and_a_killed_one_lets_go(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        told = rf"^{re.escape(str(tmp_path))}: another process waits \(found process {other.pid} on .+\); let it finish"
+        with pytest.raises(RunError, match=told), alone(tmp_path, "waits"):
+            pass
+        other.send_signal(signal.SIGKILL)
+    with alone(tmp_path, "waits"):
+        pass
+
+
+def test_the_name_in_it_is_the_holder_s_and_goes_with_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / "lock").write_text("an older and much longer name " * 5)
+    with alone(folder, "waits"):
+        assert (folder / "lock").read_text().startswith(f"process {os.getpid()} on ")
+    with alone(folder, "waits"):  # let go at the end of the block
+        pass
+
+
+def test_a_disk_without_locks_holds_nobody_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with alone(tmp_path, "waits"), alone(tmp_path, "waits"):
+        pass
