@@ -55,7 +55,7 @@ def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
     else:
         found = score(treebank, parser)
     if as_json:
-        print_json({"precision": found.precision, "recall": found.recall, "f1": found.f1})
+        print_json({**found.to_json(), "n_sentences": found.n_sentences})
         return
     click.echo(f"noun phrases: P {found.precision:.4f} R {found.recall:.4f} F1 {found.f1:.4f}, on edited text")
 

@@ -12,7 +12,6 @@ TOKEN = re.compile(r"[()]|[^\s()]+")
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}
 ROOTS = ("", "ROOT", "TOP", "S1")  # what release formats call the node above the sentence
 TRACE = "-NONE-"  # tag of an empty element, which is no word
-FUNCTION = re.compile(r"[-=|].*")  # NP-SBJ, NP=2: what follows the category; -LRB- itself has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +34,42 @@ class Tree:
 
 
 def category(label: str) -> str:
-    """The label up to its first `-` (or `=`): `NP-SBJ` is an NP."""
-    return label if label.startswith("-") else FUNCTION.sub("", label)
+    """The label up to its first `-`: `NP-SBJ` is an NP. The tag `-LRB-` is itself."""
+    return label if label.startswith("-") else label.split("-", 1)[0]
 
 
 def read(path: Path) -> list[Tree]:
-    """The trees of a bracketed file, in order; raises DataError with file:line for brackets that do not fit."""
-    text = path.read_text(encoding="utf-8")
+    """The trees of a bracketed file, in order; raises DataError with file:line for brackets that do not fit.
+
+    Trees of no word (empty ones, traces alone) are left out.
+    """
+    text = _text(path)
     trees: list[Tree] = []
-    builder = _Builder()
+    builder, began = _Builder(), 0
     for match in TOKEN.finditer(text):
-        problem = builder.take(match.group())
-        if problem:
-            line = text.count("\n", 0, match.start()) + 1
-            raise DataError(problem, where=f"{path}:{line}", found=repr(match.group()))
+        if not builder.open:
+            began = match.start()
+        if problem := builder.take(match.group()):
+            raise DataError(problem, where=f"{path}:{_line(text, match.start())}", found=repr(match.group()))
         if builder.closed:
             if builder.words:
                 trees.append(builder.tree())
             builder = _Builder()
     if builder.open:
-        raise DataError("the last tree is not closed", where=str(path), todo="is the file cut off?")
+        todo = "is a bracket missing, or the file cut off?"
+        raise DataError("the tree that begins here is not closed", where=f"{path}:{_line(text, began)}", todo=todo)
     return trees
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("not a text in UTF-8", where=str(path), todo="save it as UTF-8") from error
+
+
+def _line(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
 
 
 class _Builder:
@@ -88,6 +102,8 @@ class _Builder:
         self.closed = not self.open
         if inner and len(parts) > 1:
             return "words and nodes beside each other in one node"
+        if self.closed and not inner and len(parts) < 2:
+            return ""  # an empty tree
         if not inner and len(parts) != 2:
             return "a leaf needs a tag and a word"
         if inner:

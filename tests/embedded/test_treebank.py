@@ -37,6 +37,25 @@ def test_several_trees_and_none(tmp_path: Path) -> None:
     assert [tree.words for tree in read(tmp_path, "(ROOT (X (A b)))(ROOT (X (A c)))\n")] == [("b",), ("c",)]
     assert read(tmp_path, " \n") == []
     assert read(tmp_path, "(ROOT (NP (-NONE- *)))") == []  # traces alone are no sentence
+    assert read(tmp_path, "(ROOT )\n( )\n()(ROOT)") == []
+
+
+def test_a_label_is_cut_at_its_first_hyphen_and_nowhere_else(tmp_path: Path) -> None:
+    [tree] = read(tmp_path, "(NP-SBJ-1 (NP=2 (NN a)) (NP|X (NN b)) (NP-TMP=3 (NN c)) (NPX (NN d)))")
+    assert tree.labelled("NP") == {(0, 4), (2, 3)}
+
+
+def test_line_ends_and_marks_of_other_systems_change_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "trees.ptb"
+    path.write_bytes(b"\xef\xbb\xbf(ROOT\r\n  (NP (NN a)))\r\n(NP (NN b))\r\n")
+    assert [tree.words for tree in treebank.read(path)] == [("a",), ("b",)]
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "trees.ptb"
+    path.write_bytes("(NP (NN caf\xe9))".encode("latin-1"))
+    with pytest.raises(DataError, match=r"trees\.ptb: not a text in UTF-8; save it as UTF-8"):
+        treebank.read(path)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +65,8 @@ def test_several_trees_and_none(tmp_path: Path) -> None:
         ("(ROOT (NN a)))", r"trees\.ptb:1: a tree begins with \("),
         ("(ROOT (NP (NN a) b))", r"words and nodes beside each other"),
         ("(ROOT\n (NN a b))", r"trees\.ptb:2: a leaf needs a tag and a word"),
-        ("(ROOT (NN a)", r"the last tree is not closed"),
+        ("(NN x)\n(ROOT (NN a)\n(NN b)", r"trees\.ptb:2: the tree that begins here is not closed"),
+        ("(ROOT (S ))", r"a leaf needs a tag and a word"),
     ],
 )
 def test_brackets_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
