@@ -8,7 +8,7 @@ for prediction in model.predict(["Ann in Rome"]):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from project import Project
 
 if TYPE_CHECKING:
     from model.predict import Prediction, Run
-    from pipeline.chain import Chain, GridChain
+    from pipeline.chain import BoxChain, GridChain
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress
     from schema.records import Post
@@ -36,14 +36,19 @@ class Model:
         self.run, self.allow_toy = run, allow_toy
 
     @cached_property
-    def chain(self) -> Chain | GridChain | None:
-        """Parser, grounder and network of the run's pack, the network alone for a grid; None for text alone."""
-        from pipeline.chain import build_chain, build_grid_chain
+    def chain(self) -> BoxChain | GridChain | None:
+        """Parser, grounder and network of the run's pack, the network alone for a grid; None for text alone.
+
+        A run that reads crops has a network of its own: parser and grounder are enough.
+        """
+        from pipeline.chain import build_box_chain, build_chain, build_grid_chain
 
         info = self.run.info
         if info.pack is None or info.config.objects == "none":
             return None
-        build = build_grid_chain if info.config.objects == "grid" else build_chain
+        build: Callable[..., BoxChain | GridChain] = build_box_chain if info.config.reads_crops else build_chain
+        if info.config.objects == "grid":
+            build = build_grid_chain
         return build(info.pack.provenance, allow_toy=self.allow_toy, batch=CHUNK_CROPS)
 
     def predict(

@@ -18,34 +18,56 @@ from pipeline.phrases.extract import find_phrases
 from pipeline.phrases.parser import Parser
 from pipeline.phrases.registry import build_parser
 from pipeline.regions.config import RegionsConfig, build_net
-from pipeline.regions.extract import extract_objects
+from pipeline.regions.extract import bare_objects, extract_objects
 from pipeline.regions.grid import DTYPE, extract_grids
 from schema.errors import PackError, WeightsError
 from schema.labels import LabelSet
-from schema.records import Post
+from schema.records import Grounded, Post, PostPhrases
 from vision.resnet import FeatureNet
 
 STAGES = ("phrases", "ground", "regions")
 
 
 @dataclass(frozen=True)
-class Chain:
-    """Parser, grounder and network as they were when a pack was made; `objects` runs them over posts in memory."""
+class BoxChain:
+    """Parser and grounder as they were when a pack was made; `objects` runs them over posts in memory.
+
+    Its objects have no features: for runs that compute those of crops, by a network of their own.
+    """
 
     phrases: PhrasesConfig
     ground: GroundConfig
     regions: RegionsConfig
     parser: Parser
     grounder: Grounder
-    net: FeatureNet
 
     def objects(
         self, posts: Sequence[Post], labels: LabelSet, images: Path, stores: Mapping[str, Rows] | None = None
     ) -> list[Objects]:
         """The objects of each post, in order. `stores`, by stage, remember rows; none: nothing is kept."""
-        rows = stores or {}
+        parsed, boxes = self._grounded(posts, labels, images, stores or {})
+        return bare_objects(posts, boxes, labels, self.regions, phrases=parsed)
+
+    def _grounded(
+        self, posts: Sequence[Post], labels: LabelSet, images: Path, rows: Mapping[str, Rows]
+    ) -> tuple[Sequence[PostPhrases], Sequence[Grounded]]:
         parsed, _ = find_phrases(posts, self.phrases, self.parser, rows.get("phrases"))
         boxes, _ = ground_posts(posts, parsed, labels, self.ground, self.grounder, images, rows.get("ground"))
+        return parsed, boxes
+
+
+@dataclass(frozen=True)
+class Chain(BoxChain):
+    """Parser, grounder and network as they were when a pack was made; `objects` runs them over posts in memory."""
+
+    net: FeatureNet
+
+    def objects(
+        self, posts: Sequence[Post], labels: LabelSet, images: Path, stores: Mapping[str, Rows] | None = None
+    ) -> list[Objects]:
+        """As BoxChain's, with features."""
+        rows = stores or {}
+        parsed, boxes = self._grounded(posts, labels, images, rows)
         found, _ = extract_objects(
             posts, boxes, labels, self.regions, self.net, images, rows.get("regions"), phrases=parsed
         )
@@ -76,11 +98,10 @@ def build_grid_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, 
     return GridChain(regions, net)
 
 
-def build_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> Chain:
-    """The parts that a pack's provenance names.
+def build_box_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> BoxChain:
+    """Parser and grounder that a pack's provenance names; arguments and errors as of `build_chain`.
 
-    `batch`: crops of a forward pass. Raises PackError where a stage is not named (features made elsewhere),
-    WeightsError where a part is not there or is not the one that made the pack.
+    The network's weights need not be here.
     """
     lost = [name for name in STAGES if name not in provenance]
     if lost:
@@ -89,11 +110,22 @@ def build_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch
     phrases = PhrasesConfig.checked(provenance["phrases"]["config"], "phrases")
     ground = GroundConfig.checked({**provenance["ground"]["config"], "allow_toy": allow_toy}, "ground")
     regions = _regions(provenance, allow_toy, batch)
-    chain = Chain(phrases, ground, regions, build_parser(phrases), build_grounder(ground), build_net(regions))
-    identities = (chain.parser.identity, chain.grounder.identity, chain.net.identity)
-    for name, found in zip(STAGES, identities, strict=True):
-        _check(name, found, provenance)
+    chain = BoxChain(phrases, ground, regions, build_parser(phrases), build_grounder(ground))
+    _check("phrases", chain.parser.identity, provenance)
+    _check("ground", chain.grounder.identity, provenance)
     return chain
+
+
+def build_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> Chain:
+    """The parts that a pack's provenance names.
+
+    `batch`: crops of a forward pass. Raises PackError where a stage is not named (features made elsewhere),
+    WeightsError where a part is not there or is not the one that made the pack.
+    """
+    boxes = build_box_chain(provenance, allow_toy=allow_toy, batch=batch)
+    net = build_net(boxes.regions)
+    _check("regions", net.identity, provenance)
+    return Chain(boxes.phrases, boxes.ground, boxes.regions, boxes.parser, boxes.grounder, net)
 
 
 def _regions(provenance: Mapping[str, Any], allow_toy: bool, batch: int | None) -> RegionsConfig:

@@ -28,7 +28,7 @@ from schema.labels import LabelSet
 from schema.records import Box, Grounded, Image, Post, PostPhrases, Region
 from vision import images
 from vision.crops import crop_tensor
-from vision.resnet import FeatureNet
+from vision.resnet import TOY, FeatureNet
 
 VERSION = "1"  # of what a stored row means
 EMPTY_BOX = Box(0, 0, *images.EMPTY.size)
@@ -88,6 +88,26 @@ def extract_objects(
     fill = partial(engine.stream, rows, wanted, compute, stage="regions", progress=progress)
     tally = replace(fill(), n_cut=n_cut)
     return _objects(plans, partial(engine.read, rows, again=fill)), tally
+
+
+def bare_objects(
+    posts: Sequence[Post],
+    boxes: Sequence[Grounded],
+    labels: LabelSet,
+    config: RegionsConfig,
+    *,
+    phrases: Sequence[PostPhrases] = (),
+) -> list[Objects]:
+    """The posts' objects, in order, with boxes, spans and texts as `extract_objects` has them, and features [M, 0].
+
+    Of no width rather than zeros: nothing can take them for features. Raises ToyError as `extract_objects` does.
+    """
+    if config.net == TOY and not config.allow_toy:
+        refuse_undrawn(posts, config.net)
+    return [
+        Objects(np.zeros((len(regions), 0), np.float32), regions)
+        for _, regions in _regions(posts, boxes, labels, config, phrases)
+    ]
 
 
 def net_key(net: FeatureNet) -> str:

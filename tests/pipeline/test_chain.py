@@ -5,7 +5,9 @@ import pytest
 
 from cache import tables
 from cache.packs import Pack
-from pipeline.chain import build_chain, build_grid_chain
+from pipeline.chain import build_box_chain, build_chain, build_grid_chain
+from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.registry import build_grounder
 from schema.errors import PackError, ToyError, WeightsError
 
 
@@ -21,6 +23,26 @@ def test_the_rebuilt_chain_makes_the_packs_objects(trained, pack):
         stored = pack.read(post.id)
         assert objects.regions == stored.regions
         np.testing.assert_allclose(objects.features, stored.features, atol=1e-4)
+
+
+def test_boxes_alone_are_the_packs_objects_and_need_no_network(trained, pack, monkeypatch):
+    from dataclasses import replace
+
+    provenance = copy.deepcopy(pack.meta.provenance)
+    provenance["regions"]["identity"]["weights"] = "0" * 64  # of a network that is not here
+    monkeypatch.setattr("pipeline.chain.build_net", lambda config: pytest.fail("a network was built"))
+    table = tables.read_posts(trained.out("own", "posts.parquet"))
+    chain = build_box_chain(provenance)
+    for post, objects in zip(table.posts, chain.objects(table.posts, table.labels, trained.images("own")), strict=True):
+        assert objects.regions == pack.read(post.id).regions
+        assert objects.features.shape == (len(objects.regions), 0)
+    foreign = replace(table.posts[0], images=tuple(replace(image, drawn=False) for image in table.posts[0].images))
+    provenance["ground"]["config"]["grounder"] = "whole-image"
+    provenance["ground"]["identity"] = build_grounder(GroundConfig(grounder="whole-image")).identity
+    with pytest.raises(ToyError, match="toy-resnet was trained on drawings"):
+        build_box_chain(provenance).objects([foreign], table.labels, trained.images("own"))
+    with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
+        build_box_chain({"kind": "imported"})
 
 
 def test_features_from_elsewhere_have_no_chain():
