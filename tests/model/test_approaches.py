@@ -65,7 +65,8 @@ def test_changes_the_section(name: str, changes: dict[str, object]) -> None:
         ("ada-co-att", {"lr_head": 7e-3}, {**ADA_CO_ATT, "objects": "grid", "lr_head": 7e-3}),
         ("cnn-bilstm-crf", {"epochs": 3, "objects": "all"}, {**BILSTM, "objects": "none", "epochs": 3}),
         ("umt", {"dropout": 0.2}, {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.2, "epochs": 12}),
-        ("umgf", {"layers": 4, "objects": "image"}, {"objects": "grounded", "layers": 4}),
+        ("umgf", {"layers": 4, "objects": "image"}, {"objects": "grounded", "layers": 2}),
+        ("umgf", {"heads": 2, "ffn_dim": 32}, {"objects": "grounded", "layers": 2, "heads": 2, "ffn_dim": 32}),
         ("fmit-l6", {"layers": 4}, {"layers": 6}),
     ],
 )
