@@ -30,7 +30,7 @@ from torch import Tensor
 
 from bench.ordinary import Ordinary, UniqueTuples
 from cache import atomic
-from model.gemm import HAS_ONEDNN, linear
+from kernels.gemm import HAS_ONEDNN, linear
 from model.interaction import FlatInteraction, Projection
 
 DIM, HEADS, TEXT_DIM, OBJECT_DIM, N_OBJECTS = 512, 8, 768, 2048, 8  # the paper's sizes: BERT-base, ResNet-152
@@ -46,7 +46,7 @@ def libraries(device: str) -> list[str]:
 
 @contextlib.contextmanager
 def library(name: str) -> Iterator[None]:
-    """All products of `model.gemm.linear` by this library; batched ones are torch's own on every side."""
+    """All products of `kernels.gemm.linear` by this library; batched ones are torch's own on every side."""
     if name == "cublas":
         yield
     else:

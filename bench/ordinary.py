@@ -5,7 +5,7 @@ that [B, L, L, 4D] tensor, W_kR on its [B, L, L, D] result in every layer. `Uniq
 2020): W_r acts on the distinct 4-tuples of distances of the batch only, and R is gathered from there. `PairGate`: the
 gate of `model.baselines.umgf` as its public code computes it.
 
-B posts, L = T + M cells, H heads, D width, C = D / H. Both use `model.gemm.linear`, so any comparison can give all
+B posts, L = T + M cells, H heads, D width, C = D / H. Both use `kernels.gemm.linear`, so any comparison can give all
 sides the same matrix library.
 """
 
@@ -16,8 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from kernels.gemm import linear
 from model.baselines.umgf import Gate
-from model.gemm import linear
 from model.interaction import Attention, FlatInteraction, Layer
 from model.lattice import distances
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import gemm
+from kernels import gemm
 
 N_CHOOSING = 3  # short trials of each bare form, the quickest counts, before the best forms run in full
 N_BEST = 2  # bare forms that run in full

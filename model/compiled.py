@@ -2,10 +2,10 @@
 
 Off by default, for these reasons. On a CPU it loses: forward and backward of MiniLM over 16 posts of 16 words took 250
 ms of processor time compiled and 186 ms eager (22 words: 331 and 244; one thread), since eager code has the faster
-matrix library (`model.gemm`), and compiling took 26 s. On a GPU it was not measured. What is compiled is the pretrained
-encoder, most of a step's operations; the interaction has a backward pass of its own and the CRF a loop, which a
-compiler would only unroll. Batches differ in length, so shapes are dynamic, and no CUDA graph is captured: a graph
-holds one shape, and one for every shape that posts come in would be kept in memory.
+matrix library (`kernels.gemm`), and compiling took 26 s. On a GPU it was not measured. What is compiled is the
+pretrained encoder, most of a step's operations; the interaction has a backward pass of its own and the CRF a loop,
+which a compiler would only unroll. Batches differ in length, so shapes are dynamic, and no CUDA graph is captured: a
+graph holds one shape, and one for every shape that posts come in would be kept in memory.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from kernels.gemm import linear
 from model.attention import Inputs, attend
-from model.gemm import linear
 from model.position import Place, Shape
 from model.relative import Relative, Sinusoids, Tables, relative_rows, tables_of
 from schema.errors import DataError

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.gemm import per_head
+from kernels.gemm import per_head
 from model.relative import Relative
 
 

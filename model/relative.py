@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from model.gemm import linear
+from kernels.gemm import linear
 from model.lattice import distances, position_table
 
 CHUNK_ROWS = 2048  # rows looked up at once on CPU: 4 MB at D = 512, so the sums run in the cache

@@ -13,10 +13,10 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from kernels.linear import quicken
 from model.config import TrainConfig
 from model.encoders import EncoderFiles, find_encoder, load_encoder, save_tokenizer
 from model.pieces import Pieces
-from model.speed import quicken
 from schema.errors import ConfigError
 
 # Their first two positions are padding's.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "embedded", "commands")
+ROOMS = ("schema", "cache", "kernels", "vision", "pipeline", "model", "report", "embedded", "commands")
 TOP = ("fmit", "project", "pages", "cli")
 
 ENTRIES = {  # stage of dvc.yaml -> the module whose imports are the stage's code

@@ -10,11 +10,12 @@ from tests.imports import ROOMS, ROOT, imported
 ALLOWED = {
     "schema": set(),
     "cache": {"schema"},
+    "kernels": set(),
     "vision": {"schema", "cache"},
-    "pipeline": {"schema", "cache", "vision"},
-    "model": {"schema", "cache", "vision"},
+    "pipeline": {"schema", "cache", "kernels", "vision"},
+    "model": {"schema", "cache", "kernels", "vision"},
     "report": {"schema", "cache"},
-    "embedded": {"schema", "cache", "vision", "pipeline", "model"},
+    "embedded": {"schema", "cache", "kernels", "vision", "pipeline", "model"},
     "commands": {*ROOMS, "fmit", "project", "pages"},
 }
 NO_TORCH = ("schema", "cache", "report")

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.gemm import linear
+from kernels.linear import linear
 from schema.errors import DataError
 
 
 def apply(module: nn.Linear, cells: Tensor, relu: bool = False) -> Tensor:
-    """A linear map over the last axis by this room's products, then ReLU if asked."""
-    rows = linear(cells.reshape(-1, cells.shape[-1]), module.weight, module.bias, relu)
-    return rows.view(*cells.shape[:-1], module.out_features)
+    """A linear map over the last axis by our products, then ReLU if asked."""
+    return linear(cells, module.weight, module.bias, relu)
 
 
 class MultiHead(nn.Module):

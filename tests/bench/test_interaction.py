@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench import interaction
-from model.gemm import uses_onednn
+from kernels.gemm import uses_onednn
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import gemm
+from kernels import gemm
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32")
 

@@ -1,0 +1,1 @@
+"""Matrix products that pipeline and model share."""
