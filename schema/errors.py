@@ -19,9 +19,8 @@ class FmitError(Exception):
         message = _short(f"{where}: {what}" if where else what)
         if found:
             message += f" (found {_short(found)})"
-        if todo:
-            message += f"; {todo}"
-        super().__init__(message)
+        self.fact = message  # all but what to do
+        super().__init__(f"{message}; {todo}" if todo else message)
 
     def __str__(self) -> str:  # KeyError, a parent of MissingKeys, would print a repr
         return str(self.args[0])

@@ -61,8 +61,7 @@ class LabelSet:
         if tag == "O" or (prefix in "BIES" and len(prefix) == 1 and known in self.words):
             return tag if tag == "O" else f"{prefix}-{known}"
         raise DataError(
-            f"unknown label {tag!r}",
-            found=f"types {', '.join(self.types)}",
+            f"unknown label {tag!r}, the types are {', '.join(self.types)}",
             todo="add the type to source.labels or source.aliases",
         )
 

@@ -57,14 +57,14 @@ def dataset(project: Project, name: str, progress: Progress) -> Iterator[Finding
         if name in project.params.draw and not project.data(name).exists():
             yield note(topic, "not drawn yet", f"fmit draw {name} (dvc repro does it)")
         else:
-            yield problem(topic, str(error), error.todo or "mend params.yaml")
+            yield problem(topic, error.fact, error.todo or "mend params.yaml")
         return
     seen, ids = Seen(), Ids()
     try:
         posts = (seen.add(post) for post in _read(config, files, folder, ids, progress))
         found = count(posts)
     except FmitError as error:
-        yield problem(topic, str(error), error.todo or "mend this line")
+        yield problem(topic, error.fact, error.todo or "mend this line")
         yield from unknown_labels(topic, config, files)
         return
     told = variant(topic, {split: keys.digest_file(path) for split, path in files.items()}, folder.name)

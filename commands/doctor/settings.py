@@ -17,7 +17,7 @@ def opened(params_path: Path) -> tuple[Project | None, Finding]:
     try:
         project = Project.open(params_path)
     except ConfigError as error:
-        return None, problem("settings", str(error), error.todo or "mend this key")
+        return None, problem("settings", error.fact, error.todo or "mend this key")
     params = project.params
     prepared, trained = ", ".join(params.datasets) or "none", ", ".join(params.train_on) or "none"
     return project, ok("settings", f"datasets {prepared}; trained on {trained}: {', '.join(params.approaches) or '-'}")
@@ -40,7 +40,7 @@ def names(project: Project) -> Iterator[Finding]:
             try:
                 approach(name)
             except ConfigError as error:
-                yield problem("settings", str(error), error.todo)
+                yield problem("settings", error.fact, error.todo)
 
 
 def _engines(project: Project) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def models(project: Project) -> Iterator[Finding]:
         try:
             named |= dict.fromkeys(of_dataset(project, dataset))
         except ConfigError as error:
-            yield problem("settings", str(error), error.todo or "mend this key")
+            yield problem("settings", error.fact, error.todo or "mend this key")
         except (ImportError, RuntimeError) as error:  # torch and torchvision do not fit: said above
             yield note("models", f"not looked at for {dataset}: {' '.join(str(error).split())[:120]}")
     for model in named:

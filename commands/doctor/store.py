@@ -39,7 +39,7 @@ def _shelves(folder: Path) -> Iterator[Finding]:
     try:
         shelves = upkeep.stats(folder)
     except StoreError as error:
-        yield problem("store", str(error), error.todo or "mend the folder's rights")
+        yield problem("store", error.fact, error.todo or "mend the folder's rights")
         return
     rows = sum(sum(one.rows.values()) for one in shelves)
     n_shards, n_bytes = sum(one.n_shards for one in shelves), sum(one.n_bytes for one in shelves)

@@ -4,6 +4,7 @@ from schema.errors import DataError, FmitError, ImageError, MissingKeys
 def test_a_message_says_what_where_what_was_found_and_what_to_do():
     error = DataError("a label is missing", where="train.txt:3", found="'Rome'", todo="add a tab and a label")
     assert str(error) == "train.txt:3: a label is missing (found 'Rome'); add a tab and a label"
+    assert error.fact == "train.txt:3: a label is missing (found 'Rome')"
 
 
 def test_missing_keys_is_a_key_error_with_a_readable_message():

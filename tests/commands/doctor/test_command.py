@@ -79,7 +79,8 @@ def test_one_model_damaged(project, name):
 def test_one_line_damaged(project):
     (project / "data/own/dev.jsonl").write_text('{"id": "1", "tokens": ["Ann"], "labels": ["B-WHO"]}\n')
     first, every = problems(doctor("--json"))
-    assert "dev.jsonl:1: unknown label 'B-WHO'" in first["what"]
+    assert first["what"].endswith("dev.jsonl:1: unknown label 'B-WHO', the types are PER, LOC, ORG, MISC")
+    assert first["todo"] == "add the type to source.labels or source.aliases", "said once"
     assert every["what"] == "types that source.labels does not know: WHO (1)"
     assert every["todo"].startswith("add them to source.labels (TYPE: general word)")
 
