@@ -8,37 +8,24 @@ numbers, one width for all rows), `image_index` (may be absent: 0). Rows come in
 from __future__ import annotations
 
 import itertools
-import json
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cache import atomic, keys
 from cache.buckets import Objects
+from cache.feature_table import CHUNK, TABLE, Table
 from cache.packs import Pack, PackMeta, write_pack
 from cache.tables import META, Posts
-from schema.errors import DataError
-from schema.records import SOURCES, Box, Post, Region, Span
 
 VERSION = 1
 N_BUCKETS = 64
-TODO = "give a Parquet table; `fmit pack import --help` lists its columns, `fmit pack export` writes one to look at"
-CHUNK = 4096  # rows decoded or written together
-_INTS = ("word_start", "word_end", "x0", "y0", "x1", "y1", "image_index")
-_SMALL = pa.schema(
-    [("post_id", pa.string()), ("source", pa.string()), ("text", pa.string())]
-    + [(name, pa.int32()) for name in _INTS]
-    + [("score", pa.float64())]
-)
-TABLE = pa.schema([*_SMALL, pa.field("features", pa.list_(pa.float32()))])
 
 
 @dataclass(frozen=True)
@@ -90,131 +77,6 @@ def export_features(pack: Pack, posts: Posts, out: str | Path) -> int:
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
             n_rows += len(chunk)
     return n_rows
-
-
-class Table:
-    """A table of features that is being read; every error names the file and, where it is one row's, the row."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file = pq.ParquetFile(path)
-            schema = self._file.schema_arrow
-            self._check_columns(schema)
-            small = self._file.read(columns=[name for name in schema.names if name != "features"])
-            if "image_index" not in small.column_names:
-                small = small.append_column("image_index", pa.nulls(small.num_rows, pa.int32()))
-            self._small = small.select(_SMALL.names).cast(_SMALL).combine_chunks()
-        except FileNotFoundError:
-            raise DataError("no such table", where=str(path), todo="give the path of a Parquet file") from None
-        except (OSError, pa.ArrowException) as error:
-            raise DataError("no readable table of features", where=str(path), found=str(error), todo=TODO) from None
-        self.n_rows = self._small.num_rows
-        self.note: dict[str, Any] = json.loads((schema.metadata or {}).get(META, b"{}"))
-        if not self.n_rows:
-            raise DataError("the table has no rows", where=str(path), todo=TODO)
-
-    def spool(self, spool: IO[bytes]) -> tuple[int, bool]:
-        """Write all features as float32, row by row; their width, and whether float16 would hold every number."""
-        dim, at, halves = -1, 0, True
-        for batch in self._file.iter_batches(CHUNK, columns=["features"]):
-            column = batch.column(0)
-            lengths = np.asarray(pc.list_value_length(column).fill_null(-1))
-            dim = int(lengths[0]) if dim < 0 else dim
-            if dim < 1 or (lengths != dim).any():
-                row = int(np.argmax(lengths != dim))
-                raise self._error(at + row, "features of another width than in the first row", str(lengths[row]))
-            given = np.asarray(column.flatten(), dtype=np.float64).reshape(-1, dim)
-            values = given.astype(np.float32)
-            if not np.isfinite(values).all():
-                raise self._error(
-                    at + int(np.argmin(np.isfinite(values).all(1))), "features that are no finite numbers"
-                )
-            with np.errstate(over="ignore"):
-                halves = halves and bool((values.astype(np.float16) == values).all())
-            spool.write(values.tobytes())
-            at += len(values)
-        spool.flush()
-        return dim, halves
-
-    def by_post(self, posts: Sequence[Post]) -> dict[str, list[int]]:
-        """Row numbers by post id; DataError for a post that the dataset lacks."""
-        known, rows = {post.id for post in posts}, defaultdict(list)
-        for row, post_id in enumerate(self._small.column("post_id").to_pylist()):
-            if post_id not in known:
-                raise self._error(row, "a post that the dataset does not have", repr(post_id))
-            rows[post_id].append(row)
-        return dict(rows)
-
-    def objects(
-        self, post: Post, words: Sequence[str], rows: Sequence[int], features: np.ndarray, dtype: str
-    ) -> Objects:
-        """A post's objects in the lattice's order: whole image and general words of each image, then phrases."""
-        found: dict[Any, tuple[int, Region]] = {}
-        for row, values in zip(rows, self._small.take(pa.array(rows, pa.int64())).to_pylist(), strict=True):
-            region, image_index = self._region(row, values, post, words)
-            place = _place(region, image_index, words)
-            if place in found:
-                raise self._error(row, f"an object that row {found[place][0]} has already", f"{region}")
-            found[place] = (row, region)
-        ordered = [found[place] for place in sorted(found)]
-        chosen = features[[row for row, _ in ordered]] if ordered else features[:0]
-        return Objects(chosen.astype(dtype), tuple(region for _, region in ordered))
-
-    def _region(self, row: int, values: Mapping[str, Any], post: Post, words: Sequence[str]) -> tuple[Region, int]:
-        source, text, image_index = values["source"], values["text"] or "", values["image_index"] or 0
-        if source not in SOURCES:
-            raise self._error(row, f"a source is one of {', '.join(SOURCES)}", repr(source))
-        if source == "general" and text not in words:
-            raise self._error(row, f"a general word is one of {', '.join(words)}", repr(text))
-        if (values["word_start"] is None) == (source == "phrase") or values["score"] is None:
-            raise self._error(row, "a phrase has word_start and word_end, other objects have none; all have a score")
-        if image_index and image_index >= len(post.images):
-            raise self._error(row, f"post {post.id} has {len(post.images)} image(s)", f"image_index {image_index}")
-        try:
-            span = Span(values["word_start"], values["word_end"]) if source == "phrase" else None
-            x0, y0, x1, y1 = corners = [values[name] for name in ("x0", "y0", "x1", "y1")]
-            box = None if corners == [None] * 4 else Box(x0, y0, x1, y1, image_index)
-        except (DataError, TypeError) as error:
-            raise self._error(row, f"no span or box: {error}") from None
-        if span and span.end > post.n_words:
-            raise self._error(row, f"post {post.id} has {post.n_words} words", f"word_end {span.end}")
-        if box and post.images and post.images[image_index].ok:
-            image = post.images[image_index]
-            if box.x1 > image.width or box.y1 > image.height:
-                raise self._error(row, f"the picture is {image.width} x {image.height}", f"a box {box.xyxy}")
-        return Region(source, text, span, box, values["score"]), image_index
-
-    def _check_columns(self, schema: pa.Schema) -> None:
-        lacking = set(TABLE.names) - set(schema.names) - {"image_index"}
-        unknown = set(schema.names) - set(TABLE.names)
-        if lacking or unknown:
-            raise DataError(
-                f"a table of features has the columns {', '.join(TABLE.names)}",
-                where=str(self._path),
-                found="; ".join(
-                    f"{what} {', '.join(sorted(names))}"
-                    for what, names in (("without", lacking), ("with", unknown))
-                    if names
-                ),
-                todo=TODO,
-            )
-        kind = schema.field("features").type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise DataError(
-                "the column features holds lists of numbers", where=str(self._path), found=str(kind), todo=TODO
-            )
-
-    def _error(self, row: int, what: str, found: str = "") -> DataError:
-        return DataError(what, where=f"{self._path} row {row}", found=found, todo="mend the row, then import again")
-
-
-def _place(region: Region, image_index: int, words: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sorts objects as the lattice wants them; equal for two that are the same object."""
-    box = region.box.xyxy if region.box else ()
-    if region.span:
-        return (1, region.span.start, region.span.end), box
-    return (0, image_index, 1 + words.index(region.text) if region.source == "general" else 0), box
 
 
 def _rows(post_id: str, objects: Objects) -> Iterator[dict[str, Any]]:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cache.exchange import TABLE, Imported, export_features, import_features
+from cache.exchange import Imported, export_features, import_features
+from cache.feature_table import TABLE
 from cache.packs import Objects, Pack, PackMeta, write_pack
 from cache.tables import Posts
-from schema.errors import DataError
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Image, Post, Region, Span, joined
 
@@ -104,54 +104,3 @@ def test_any_object_may_be_missing(tmp_path: Path) -> None:
     assert pack.read("p0").regions == (Region("image", "", None, None, 0.5),)
     assert pack.read("p1").features.shape == (0, 2)
     assert pack.read("p2").features.tolist() == [[1, 2]]
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        (row(post_id="p9"), r"row 1: a post that the dataset does not have \(found 'p9'\)"),
-        (row(source="box"), r"row 1: a source is one of image, general, phrase \(found 'box'\)"),
-        (row(**(IMAGE | {"source": "general", "text": "dog"})), r"row 1: a general word is one of person, .*'dog'"),
-        (row(source="image"), "row 1: a phrase has word_start and word_end, other objects have none"),
-        (row(word_start=None), "row 1: a phrase has word_start and word_end"),
-        (row(score=None), "row 1: a phrase .* all have a score"),
-        (row(word_start=3, word_end=3), r"row 1: no span or box: a span needs 0 <= start < end"),
-        (row(word_end=5), r"row 1: post p2 has 4 words \(found word_end 5\)"),
-        (row(x1=0), "row 1: no span or box: a box needs"),
-        (row(x1=None), "row 1: no span or box"),
-        (row(x1=101), r"row 1: the picture is 100 x 80 \(found a box \(0, 1, 101, 40\)\)"),
-        (row(x1=60, image_index=1), r"row 1: the picture is 50 x 50"),
-        (row(image_index=2), r"row 1: post p2 has 2 image\(s\) \(found image_index 2\)"),
-        (row(features=[1.0]), r"row 1: features of another width than in the first row \(found 1\)"),
-        (row(features=None), r"row 1: features of another width"),
-        (row(features=[1.0, float("nan")]), "row 1: features that are no finite numbers"),
-        (row(features=[1.0, None]), "row 1: features that are no finite numbers"),
-        (row(word_start=0), "row 1: an object that row 0 has already"),
-    ],
-)
-def test_a_bad_row_is_named(tmp_path: Path, bad: dict[str, Any], message: str) -> None:
-    path = write_rows(tmp_path / "t.parquet", [row(word_start=0), bad])
-    with pytest.raises(DataError, match=rf"t\.parquet {message}"):
-        import_features(path, make_dataset(), tmp_path / "pack")
-    assert not (tmp_path / "pack").exists()
-
-
-def test_a_bad_table_is_told(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "t.parquet", [row()], ("score", "text"))
-    with pytest.raises(DataError, match=r"has the columns post_id.*\(found without score, text\)"):
-        import_features(path, make_dataset(), tmp_path / "pack")
-    table = pa.Table.from_pylist([row()], schema=TABLE)
-    pq.write_table(table.append_column("imageindex", pa.array([1])), path)
-    with pytest.raises(DataError, match="found with imageindex"):
-        import_features(path, make_dataset(), tmp_path / "pack")
-    at = TABLE.get_field_index("features")
-    pq.write_table(table.set_column(at, "features", pa.array([1.0])), path)
-    with pytest.raises(DataError, match=r"features holds lists of numbers \(found double\)"):
-        import_features(path, make_dataset(), tmp_path / "pack")
-    with pytest.raises(DataError, match="the table has no rows"):
-        import_features(write_rows(path, []), make_dataset(), tmp_path / "pack")
-    path.write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="no readable table of features"):
-        import_features(path, make_dataset(), tmp_path / "pack")
-    with pytest.raises(DataError, match="no such table"):
-        import_features(tmp_path / "none", make_dataset(), tmp_path / "pack")
