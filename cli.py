@@ -74,4 +74,4 @@ for modules in SECTIONS.values():
             main.add_command(command)
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="fmit")

@@ -11,6 +11,7 @@ from project import Project
 from schema.errors import RunError
 
 if TYPE_CHECKING:
+    from cache.tables import Posts
     from report.show import Shown
     from report.thumbnails import Loader
 
@@ -36,7 +37,7 @@ def shown(project: Project, dataset: str, post_id: str) -> Shown:
     from report.show import Shown
     from schema.errors import DataError
 
-    table = tables.read_posts(project.out(dataset, "posts.parquet"))
+    table = _posts(project, dataset)
     post = next((one for one in table.posts if one.id == post_id), None)
     if post is None:
         ids = [one.id for one in table.posts]
@@ -63,7 +64,7 @@ def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bo
     from cache import tables
     from report import sheet
 
-    table = tables.read_posts(project.out(dataset, "posts.parquet"))
+    table = _posts(project, dataset)
     boxes, meta = tables.read_boxes(project.out(dataset, "boxes.parquet"))
     sheet.write_html(
         table.posts,
@@ -76,6 +77,15 @@ def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bo
         redact=redact,
         n=n_posts,
     )
+
+
+def _posts(project: Project, dataset: str) -> Posts:
+    from cache import tables
+
+    path = project.out(dataset, "posts.parquet")
+    if not path.is_file():
+        project.params.dataset(dataset)  # a name that no dataset has is said first
+    return tables.read_posts(path)
 
 
 def loader(folder: Path) -> Loader:

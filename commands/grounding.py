@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from report.runs import Line
 
 folder = click.Path(path_type=Path, file_okay=False)
+existing = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @click.command(cls=Examples, example="fmit grounding --run runs/smoke-fmit-0 --gold gmner/xml")
 @click.option("--run", "run", type=folder, required=True, help="A run's folder.")
-@click.option("--gold", type=folder, required=True, help="Folder of XML files, or of a dataset drawn by fmit draw.")
+@click.option("--gold", type=existing, required=True, help="Folder of XML files, or of a dataset drawn by fmit draw.")
 @click.option("--split", help="Scored posts to look at.  [default: the first of test, dev, train that are there]")
 @click.option("--min-score", type=float, callback=finite, help="Boxes that the grounder gives less count as none.")
 @json_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from commands.console import Examples, params_option, redact_option
-from commands.values import RunFolder
+from commands.values import RunFolder, TableFile
 
 page_option = click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
 
@@ -43,7 +43,9 @@ def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_pat
 @click.command(cls=Examples, example="fmit sheet smoke --out sheet.html")
 @click.argument("dataset")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The page to write.")
-@click.option("--posts", "n_posts", default=240, show_default=True, help="At most so many posts.")
+@click.option(
+    "--posts", "n_posts", type=click.IntRange(1), default=240, show_default=True, help="At most so many posts."
+)
 @redact_option
 @params_option
 def sheet(dataset: str, out: Path, n_posts: int, redact: bool, params_path: Path) -> None:
@@ -57,7 +59,7 @@ def sheet(dataset: str, out: Path, n_posts: int, redact: bool, params_path: Path
 
 @click.command(cls=Examples, example="fmit export --run runs/smoke-fmit-0 --out entities.csv")
 @click.option("--run", "run", type=RunFolder(), required=True, help="A run's folder.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .csv or .json file.")
+@click.option("--out", type=TableFile(), required=True, help="A .csv or .json file.")
 @redact_option
 def export(run: Path, out: Path, redact: bool) -> None:
     """Write a run's gold and predicted entities as a table.

@@ -40,6 +40,21 @@ class RunFolder(click.Path):
         return found or super().shell_complete(ctx, param, incomplete)
 
 
+class TableFile(click.Path):
+    """A file whose name says what is written into it."""
+
+    SUFFIXES = (".csv", ".json")
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        if Path(str(path)).suffix not in self.SUFFIXES:
+            self.fail(f"{str(path)!r} ends in none of {', '.join(self.SUFFIXES)}", param, ctx)
+        return path
+
+
 class Bytes(click.ParamType):
     """A number of bytes: 20000000, 500M, 2.5G (powers of ten)."""
 

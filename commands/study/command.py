@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 TABLES = ("1", "2", "3", "4", "5")
 STEPS = ("prepare", "train", "cross", "measure", "ground", "publish")
+ONLY_HELP = """The paper's tables to make: 1 the data, 2 all approaches, 3 speed and size, 4 other data, 5 ablations;
+may be repeated.  [default: all]"""
+STEPS_HELP = """Do these alone: features, trainings, scores on other data, Table 3, phrases against boxes, the results;
+may be repeated.  [default: all steps]"""
 TINY_ROOT = Path("tables/tiny")
 params_option = params_option_of("tables/params.yaml", "What the tables hold.")
 
@@ -31,11 +35,11 @@ class Chosen:
 
 
 @click.command(cls=Examples, example="fmit tables --only 5", after=GOES_ON)
-@click.option("--only", type=click.Choice(TABLES), multiple=True, help="Train what these tables need.  [default: all]")
+@click.option("--only", type=click.Choice(TABLES), multiple=True, help=ONLY_HELP)
 @click.option("--dataset", "datasets", multiple=True, help="May be repeated.  [default: those of the params]")
 @click.option("--approach", "approaches", multiple=True, help="May be repeated.  [default: those of the params]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="May be repeated.  [default: those of the params]")
-@click.option("--step", "steps", type=click.Choice(STEPS), multiple=True, help="[default: all steps]")
+@click.option("--step", "steps", type=click.Choice(STEPS), multiple=True, help=STEPS_HELP)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="[default: results beside the params]")
 @click.option("--tiny", is_flag=True, help="All tables from a few drawn posts, in minutes: proves the machinery.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")

@@ -37,6 +37,8 @@ def test_what_is_not_there(fmit, trained, tmp_path):
     assert (result.exit_code, "not scored on train" in result.stderr) == (1, True)
     result = fmit("grounding", "--run", run, "--gold", tmp_path)
     assert (result.exit_code, "no gold boxes of these posts" in result.stderr) == (1, True)
+    result = fmit("grounding", "--run", run, "--gold", tmp_path / "nowhere")
+    assert (result.exit_code, "nowhere' does not exist" in result.stderr) == (2, True)
     (tmp_path / "gold.jsonl").write_text("")
     result = fmit("grounding", "--run", run, "--gold", tmp_path)
     assert result.exit_code == 1

@@ -38,3 +38,18 @@ def test_redaction_is_for_pages(fmit):
     result = fmit("show", "test-00000", "--dataset", "own", "--redact")
     assert result.exit_code == 2
     assert "--redact is for pages: give --html FILE too" in result.stderr
+
+
+def test_a_tables_suffix_says_what_is_written(fmit, trained, tmp_path):
+    result = fmit("export", "--run", trained.run("own", "fmit", 0), "--out", tmp_path / "entities.xlsx")
+    assert result.exit_code == 2
+    assert "entities.xlsx' ends in none of .csv, .json" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_that_nobody_named(fmit, tmp_path):
+    for call in (("show", "x", "--dataset", "onw"), ("sheet", "onw", "--out", tmp_path / "sheet.html")):
+        result = fmit(*call)
+        assert result.exit_code == 1
+        assert "no dataset 'onw'" in result.stderr
+    assert fmit("sheet", "own", "--out", tmp_path / "sheet.html", "--posts", 0).exit_code == 2
