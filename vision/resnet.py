@@ -6,7 +6,6 @@ N crops, C side of a crop in pixels, D floats of a feature, R side of the last c
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ from schema.errors import ConfigError, WeightsError
 from vision import images
 from vision.crops import Transform
 from vision.fused import fastest, fold_batch_norm
+from vision.unpickle import load_tensors
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["v1", "v2"]
@@ -135,7 +135,8 @@ def load_torchvision(name: str, weights: Path) -> ResNet:
     network.fc = nn.Identity()  # type: ignore[assignment]
     state = {key: value for key, value in read_state(weights).items() if not key.startswith("fc.")}
     wanted = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}  # old files lack these
-    lost, strange = sorted(wanted - state.keys()), sorted(state.keys() - network.state_dict().keys())
+    odd = {key for key, value in state.items() if value.is_complex() or value.layout != torch.strided}
+    lost, strange = sorted(wanted - state.keys()), sorted(odd | (state.keys() - network.state_dict().keys()))
     if lost or strange:
         raise WeightsError(
             f"no weights of torchvision's {name}: {len(lost)} tensor(s) missing, {len(strange)} unknown",
@@ -154,21 +155,10 @@ def load_torchvision(name: str, weights: Path) -> ResNet:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.pth` state dict (unpickled as tensors only) or a safetensors file."""
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"cannot read weights: {error.strerror or error}", where=str(path)) from None
-    except (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise WeightsError(
-            "no readable weights; only tensors are unpickled",
-            where=str(path),
-            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
-            todo="fetch the file again, or convert it to safetensors",
-        ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    state = _safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
+    if not isinstance(state, dict) or not all(
+        isinstance(one, Tensor) and type(key) is str for key, one in state.items()
+    ):
         raise WeightsError(
             "no state dict of tensors",
             where=str(path),
@@ -176,6 +166,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
             todo="save the network's state_dict() alone",
         )
     return state
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        todo = "fetch the file again, or convert it to safetensors"
+        raise WeightsError("no safetensors file, or damaged", where=str(path), found=str(error), todo=todo) from None
 
 
 def _toy(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype, device: str) -> FeatureNet:

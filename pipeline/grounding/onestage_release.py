@@ -7,10 +7,7 @@ unpickled as tensors only; what else such a file holds (a score, as a number of 
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from pipeline.grounding.onestage_names import ANCHORS, UNUSED, renamed, settings
 from pipeline.grounding.onestage_paper import FILES, build
 from pipeline.grounding.onestage_text import Corpus
 from schema.errors import WeightsError
+from vision.unpickle import load_tensors
 
 SIZE_PX = 256  # of the toolkit's square input
 PREFIX = "module."  # of torch's DataParallel
@@ -30,17 +28,6 @@ PREFIX = "module."  # of torch's DataParallel
 # classes in a word list. None of them is called: what stands in for them takes everything and does nothing.
 NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode")
 LISTS = ("utils.word_utils.Corpus", "utils.word_utils.Dictionary")
-UNREADABLE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    struct.error,
-)
 
 
 class _Dropped:
@@ -90,7 +77,7 @@ def convert(file: Path, out: Path, *, words: Path, trained_on: str = "", size_px
 
 def read_state(file: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint's `state_dict`, by their names without `module.`."""
-    found = _unpickled(file, [(_Dropped, name) for name in NUMBERS])
+    found = load_tensors(file, [(_Dropped, name) for name in NUMBERS])
     state = found.get("state_dict", found) if isinstance(found, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(one, Tensor) for one in state.values()):
         kind = f"keys {', '.join(map(str, list(found)[:4]))}" if isinstance(found, dict) else type(found).__name__
@@ -105,24 +92,11 @@ def read_words(file: Path) -> list[str]:
             return file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise WeightsError(f"cannot read the words: {error}", where=str(file)) from None
-    corpus = _unpickled(file, [(_Words, name) for name in LISTS])
+    corpus = load_tensors(file, [(_Words, name) for name in LISTS])
     listed = getattr(getattr(corpus, "dictionary", None), "idx2word", None)
     if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
         raise WeightsError("no word list of the toolkit", where=str(file), found=type(corpus).__name__)
     return listed
-
-
-def _unpickled(file: Path, allowed: Sequence[tuple[type, str]]) -> Any:
-    try:
-        with torch.serialization.safe_globals(list(allowed)):  # type: ignore[arg-type]
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(file)) from None
-    except UNREADABLE as error:
-        lines = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
-        found = (lines or str(error).splitlines() or [type(error).__name__])[0][:200]
-        todo = "take the publisher's file again; a pickle that holds more than tensors is not opened"
-        raise WeightsError("refused: not tensors alone, or damaged", where=str(file), found=found, todo=todo) from None
 
 
 def _named(file: Path) -> str:

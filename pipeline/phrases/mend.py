@@ -12,7 +12,6 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from unittest import mock
 
@@ -21,7 +20,9 @@ import transformers
 from benepar import nkutil, parse_chart, retokenization
 
 from schema.errors import WeightsError
+from vision.unpickle import load_tensors
 
+REFUSED = "no benepar model that can be loaded"
 OBSOLETE = (".position_ids", ".EncDecAttention.relative_attention_bias.weight")
 
 
@@ -35,18 +36,21 @@ def load_chart_parser(path: Path) -> parse_chart.ChartParser:
         with _tokenizers_mended():
             parser = parse_chart.ChartParser(**config)
         parser.load_state_dict(_kept(state, parser.state_dict()))
-    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError, UnpicklingError) as error:
-        raise WeightsError("no benepar model that can be loaded", where=str(path), found=str(error)) from None
+    except WeightsError as error:
+        found = f"{error.what}: {error.found}" if error.found else error.what
+        raise WeightsError(REFUSED, where=str(path), found=found, todo=error.todo) from None
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsError(REFUSED, where=str(path), found=str(error)) from None
     return parser.eval()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
     if path.is_dir():
         config = dict(transformers.AutoConfig.from_pretrained(path).benepar)
-        state = torch.load(path / "benepar_model.bin", map_location="cpu", weights_only=True)
+        state = load_tensors(path / "benepar_model.bin")
         config["pretrained_model_path"] = str(path)
     else:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        data = load_tensors(path)
         config, state = dict(data["config"]), data["state_dict"]
     hparams = {"force_root_constituent": True, **config["hparams"]}  # older models do not say it
     return {**config, "hparams": nkutil.HParams(**hparams)}, state

@@ -155,17 +155,23 @@ class Evil:
         ("other-network", r"no weights of torchvision's resnet34: \d+ tensor\(s\) missing, 0 unknown \(found no layer"),
         ("prefixed", r"218 tensor\(s\) missing, 218 unknown|tensor\(s\) missing.*module\.bn1"),
         ("shape", r"no weights of torchvision's resnet34 \(found size mismatch for conv1\.weight"),
-        ("pickle", r"no readable weights; only tensors are unpickled .*; fetch the file again, or convert"),
+        (
+            "pickle",
+            r"pickle: refused: not tensors alone, or damaged \(found .*GLOBAL .*print.*; take the publisher's file",
+        ),
+        ("sparse", r"0 tensor\(s\) missing, 1 unknown \(found conv1\.weight\)"),
+        ("complex", r"0 tensor\(s\) missing, 1 unknown \(found conv1\.weight\)"),
+        ("numbered", r"no state dict of tensors \(found keys 0\)"),
         (
             "nested",
             r"no state dict of tensors \(found keys epoch, state_dict\); save the network's state_dict\(\) alone",
         ),
         ("list", r"no state dict of tensors \(found list\)"),
-        ("truncated", r"no readable weights"),
-        ("empty", r"no readable weights"),
-        ("page", r"no readable weights"),
-        ("damaged.safetensors", r"no readable weights"),
-        ("absent", r"cannot read weights: No such file"),
+        ("truncated", r"refused: not tensors alone, or damaged \(found .*central directory"),
+        ("empty", r"refused: not tensors alone, or damaged \(found EOFError\)"),
+        ("page", r"refused: not tensors alone, or damaged \(found a web page\)"),
+        ("damaged.safetensors", r"no safetensors file, or damaged \(found .*; fetch the file again"),
+        ("absent", r"cannot be read: No such file"),
     ],
 )
 def test_weights_that_are_none(content, message, weights, tmp_path, capsys):
@@ -178,6 +184,12 @@ def test_weights_that_are_none(content, message, weights, tmp_path, capsys):
         torch.save(torchvision_state("resnet34") | {"conv1.weight": torch.zeros(64, 3, 3, 3)}, path)
     elif content == "pickle":
         path.write_bytes(pickle.dumps({"conv1.weight": Evil()}, protocol=2))
+    elif content in ("sparse", "complex"):
+        bad = torchvision_state("resnet34")
+        one = bad["conv1.weight"]
+        torch.save(bad | {"conv1.weight": one.to_sparse() if content == "sparse" else torch.complex(one, one)}, path)
+    elif content == "numbered":
+        torch.save({0: torch.zeros(1)}, path)
     elif content == "nested":
         torch.save({"epoch": 3, "state_dict": state}, path)
     elif content == "list":
