@@ -47,22 +47,34 @@ def weights_file(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
 
 
+def parts(folder: Path) -> list[Path]:
+    """The files that hold a model's weights, one or several; WeightsError where there is none or no readable index."""
+    file = weights_file(folder)
+    if file is None:
+        raise WeightsError("no weights in the model's folder", where=str(folder), todo="fetch the model again")
+    if file.suffix != ".json":
+        return [file]
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()
+        return [folder / name for name in sorted(set(names))]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        todo = "fetch the model again"
+        raise WeightsError("the model's weights cannot be read", where=str(file), found=str(error), todo=todo) from None
+
+
 def digest(folder: Path) -> str:
     """One sha256 for a model's weights: of the file, or of the names and digests of several.
 
     Raises WeightsError where there are none, or not all.
     """
-    file = weights_file(folder)
-    if file is None:
-        raise WeightsError("no weights in the model's folder", where=str(folder), todo="fetch the model again")
+    files = parts(folder)
     try:
-        if file.suffix != ".json":
-            return keys.digest_file(file)
-        parts = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
-        return keys.key("model-folder", files={name: keys.digest_file(folder / name) for name in parts})
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        todo = "fetch the model again"
-        raise WeightsError("the model's weights cannot be read", where=str(file), found=str(error), todo=todo) from None
+        digests = {file.relative_to(folder).as_posix(): keys.digest_file(file) for file in files}
+    except OSError as error:
+        where, todo = str(error.filename), "fetch the model again"
+        raise WeightsError("the model's weights cannot be read", where=where, found=str(error), todo=todo) from None
+    named = weights_file(folder) == files[0]
+    return digests[files[0].name] if named else keys.key("model-folder", files=digests)
 
 
 def damage(folder: Path) -> str:

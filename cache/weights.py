@@ -17,6 +17,7 @@ from schema.errors import WeightsError
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
 SUFFIX = ".safetensors"
+PICKLED = b"\x80\x02"  # how files of torch before 1.6 begin; later ones are zips
 _CODES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
 _IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth?$")  # torchvision's files end in the first digits of their sha256
 _IN_CARD = re.compile(r"^\| these weights \| ([0-9a-f]{64}) \|$", re.M)
@@ -80,21 +81,22 @@ def pin(path: Path) -> str:
 
 
 def damage(path: Path, sha256: str = "") -> str:
-    """What is wrong with a weights file, "" for nothing: cut short, or not the bytes of `sha256` (or its first digits).
+    """What is wrong with a weights file, "" for nothing: not the bytes of `sha256` (or its first digits).
 
-    Without a digest only the file's frame is looked at.
+    Without a digest only the file's frame is looked at: whether it is a file of weights at all, and was cut short.
     """
     try:
-        found = keys.digest_file(path) if sha256 else ""
-        if not found.startswith(sha256):
-            return f"sha256 {found}, expected {sha256}"
+        if sha256:
+            found = keys.digest_file(path)
+            return "" if found.startswith(sha256) else f"sha256 {found}, expected {sha256}"
         if path.suffix == SUFFIX:
             with safe_open(path, framework="numpy"):
                 return ""
-        # files of torch before 1.6 are no zip; what cuts a zip short cuts off its end, where its table is
         with path.open("rb") as file:
-            cut = file.read(2) == b"PK" and not zipfile.is_zipfile(path)
-        return "the file ends too early" if cut else ""
+            head = file.read(len(PICKLED))
+        if head.startswith(b"PK"):  # what cuts a zip short cuts off its end, where its table is
+            return "" if zipfile.is_zipfile(path) else "the file ends too early"
+        return "" if head == PICKLED else "it is no weights file" if head else "it is empty"
     except (OSError, SafetensorError) as error:
         return f"it cannot be read: {error}"
 

@@ -58,8 +58,9 @@ def import_(
     """Make a pack of your own features: a Parquet table, one row an object, checked against the dataset's posts.
 
     Columns: post_id, source (image, general or phrase), text (the phrase or general word), word_start, word_end (null
-    but for phrases), x0, y0, x1, y1 (pixels), score, features (list of numbers, any one width); image_index may be
-    there for posts with several pictures. Rows come in any order, any object may be missing.
+    but for phrases), x0, y0, x1, y1 (pixels; null for a post without a picture), score, features (list of numbers, any
+    one width); image_index may be there for posts with several pictures. Rows come in any order, any object may be
+    missing.
 
     Train on it with `fmit train --dataset DATASET --pack FOLDER` (and score with `fmit evaluate --pack FOLDER`). With
     `data.DATASET.pack: FOLDER` in params.yaml every command does, but DVC does not watch that folder.

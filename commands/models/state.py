@@ -129,13 +129,12 @@ def _weights(folder: Path, wanted: str) -> tuple[str, str]:
     if why := hub.damage(folder):
         return why, ""
     try:
-        digest = hub.digest(folder)
+        digest, parts = hub.digest(folder), hub.parts(folder)
     except WeightsError as error:
-        return error.what, ""
-    if wanted and digest != wanted:
-        return f"sha256 {digest}, expected {wanted}", digest
-    file = hub.weights_file(folder)
-    return weights.damage(file) if file and file.suffix != ".json" else "", digest
+        return f"{error.what}: {error.found}" if error.found else error.what, ""
+    if wanted:
+        return ("" if digest == wanted else f"sha256 {digest}, expected {wanted}"), digest
+    return next((f"{part.name}: {why}" for part in parts if (why := weights.damage(part))), ""), digest
 
 
 def _converted(model: Model) -> Found:

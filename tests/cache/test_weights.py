@@ -116,3 +116,17 @@ def test_a_pickle_cut_short_is_seen(tmp_path):
     assert weights.damage(path) == ""
     path.write_bytes(path.read_bytes()[:500])
     assert weights.damage(path) == "the file ends too early"
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html>404</html>", "it is no weights file"),
+        (bytes(100), "it is no weights file"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", ""),
+    ],
+)
+def test_what_never_was_a_pickle_is_seen_without_a_digest(tmp_path, content, damage):
+    (tmp_path / "a.pth").write_bytes(content)
+    assert weights.damage(tmp_path / "a.pth") == damage

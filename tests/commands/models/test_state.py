@@ -56,10 +56,23 @@ def test_several_files_of_weights_have_one_digest(tmp_path):
     wanted = keys.key("model-folder", files={name: keys.digest_file(tmp_path / name) for name in names})
     found = look(Model(str(tmp_path), "grounder", "hub", (), wanted))
     assert (found.state, found.digest, found.pinned) == ("present", wanted, True)
+    (tmp_path / names[1]).write_bytes((8).to_bytes(8, "little") + b"{}")
+    unpinned = look(Model(str(tmp_path), "grounder", "hub", ()))
+    assert unpinned.state == "damaged"
+    assert unpinned.why.startswith(f"{names[1]}: it cannot be read: ")
     (tmp_path / names[1]).write_bytes(b"other")
     assert look(Model(str(tmp_path), "grounder", "hub", (), wanted)).why.endswith(f"expected {wanted}")
     (tmp_path / names[1]).unlink()
-    assert look(Model(str(tmp_path), "grounder", "hub", ())).why == "the model's weights cannot be read"
+    assert look(Model(str(tmp_path), "grounder", "hub", ())).why.startswith("the model's weights cannot be read: ")
+
+
+def test_an_index_that_lists_what_is_not_there_is_told(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "lost.safetensors"}}))
+    found = look(Model(str(tmp_path), "grounder", "hub", ()))
+    assert (found.state, "lost.safetensors" in found.why) == ("damaged", True)
+    (tmp_path / "model.safetensors.index.json").write_text("[]")
+    assert look(Model(str(tmp_path), "grounder", "hub", ())).state == "damaged"
 
 
 def test_converted_weights_are_a_folder(tmp_path, monkeypatch):
