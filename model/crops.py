@@ -18,7 +18,7 @@ from torch import Tensor
 from cache import weights
 from cache.packs import PackMeta
 from model.config import TrainConfig
-from schema.errors import ConfigError, PackError
+from schema.errors import ConfigError, PackError, WeightsError
 from schema.records import Box, Image, Post, Region
 from vision import images
 from vision.crop_net import CropNet, build_crop_net
@@ -113,7 +113,13 @@ def _file(config: TrainConfig, identity: dict[str, str], settings: dict[str, str
     if config.vision.weights:
         return weights.find(config.vision.weights)
     name = settings.get("weights", EMBEDDED)
-    return weights.find(identity["name"] if name == EMBEDDED else name, identity["weights"])
+    name = identity["name"] if name == EMBEDDED else name
+    try:
+        return weights.find(name, identity["weights"])
+    except WeightsError as error:  # a pack names a file without the folder that it lay in
+        todo = f"set train.vision.weights to the path of {name}, or put it into {weights.folder()}"
+        what = "vision.finetune starts from the weights that made the pack"
+        raise WeightsError(what, where=error.where, found=f"{error.what}: {error.found}", todo=todo) from None
 
 
 def reader_of(tagger: Tagger, folder: Path | None) -> CropReader | None:

@@ -165,7 +165,8 @@ def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkey
     with pytest.raises(PackError, match=r"starts from the network that made the pack \(found none named\)"):
         attach(Tagger(), config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
-    with pytest.raises(WeightsError, match=r"no weights 'toy-pictured\.safetensors'"):
+    todo = rf"set train\.vision\.weights to the path of toy-pictured\.safetensors, or put it into {tmp_path}"
+    with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'toy-pict.*; {todo}"):
         attach(Tagger(), config, meta, trained=False)
     (tmp_path / "toy-pictured.safetensors").write_bytes(b"other")
     with pytest.raises(WeightsError, match="not the expected weights"):
