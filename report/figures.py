@@ -14,6 +14,8 @@ from report.safe import safe_text
 
 WIDTH, HEIGHT = 460, 280  # user units of a chart; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 44, 16, 18, 40  # margins around the plotted area
+KEPT = 30  # user units of the word over the chosen epoch, about
+AROUND = 0.1  # shown on either side of a score that never moved
 
 
 class Axes:
@@ -79,7 +81,8 @@ def learning_curve(
     if chosen is not None and chosen in places:
         (x, low), (_, high) = axes.at(chosen, y_ticks[0]), axes.at(chosen, y_ticks[-1])
         add(axes.svg, "line", "chosen", x1=x, x2=x, y1=low, y2=high)
-        add(axes.svg, "text", "tick middle", text="kept", x=x, y=TOP - 3)
+        beside = x < LEFT + KEPT / 2  # in the middle it would stand on the axis' topmost number
+        add(axes.svg, "text", "tick" if beside else "tick middle", text="kept", x=x, y=TOP - 3)
     for index, (name, points) in enumerate(lines.items()):
         axes.line(points, f"s{index}", columns[name])
     return axes.markup()
@@ -131,7 +134,10 @@ def _points(curves: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float,
 
 
 def _range(values: Sequence[float], *, is_score: bool) -> tuple[float, float]:
-    return (min(values), min(1.0, max(values))) if is_score else (0.0, max(values))
+    low, high = min(values), max(values)
+    if not is_score:
+        return 0.0, high
+    return (low, high) if low < high else (max(0.0, low - AROUND), min(1.0, low + AROUND))
 
 
 def _epochs(places: Sequence[float]) -> list[float]:

@@ -80,3 +80,11 @@ def test_text_is_escaped_and_made_safe():
     assert "<b>" not in drawing
     assert "\u202e" not in drawing
     parsed(drawing)
+
+
+@pytest.mark.parametrize(("score", "ends"), [(1.0, ("0.9", "1")), (0.0, ("0", "0.1")), (0.5, ("0.4", "0.6"))])
+def test_a_score_that_never_moves_stays_within_0_and_1(score, ends):
+    curve = learning_curve([{"epoch": 1, "f1": score}, {"epoch": 2, "f1": score}], {"f1": "F1"}, "dev score", 1)
+    texts = re.findall(r'class="tick end"[^>]*>([^<]*)<', str(curve))
+    assert (texts[0], texts[-1]) == ends
+    assert re.search(r'class="tick" [^>]*>kept<', str(curve)), "beside the axis' topmost number, not on it"
