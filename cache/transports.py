@@ -72,7 +72,10 @@ def transport_of(url: str | Path) -> Transport:
     if protocol == "file":
         return FolderTransport(Path(text.removeprefix("file://")))
     try:
-        system, root = fsspec.core.url_to_fs(text, skip_instance_cache=True, use_listings_cache=False)
+        # some connect when they are made
+        system, root = _reached(
+            lambda: fsspec.core.url_to_fs(text, skip_instance_cache=True, use_listings_cache=False), text
+        )
     except (ImportError, ValueError) as error:
         extra = EXTRAS.get(protocol)
         todo = f"pip install 'fmit[{extra}]'" if extra else "use a folder, s3://, gs:// or ssh://"
@@ -187,7 +190,7 @@ class UrlTransport:
         return f"{self._root}/{target}"
 
 
-def _reached(work: Callable[[], Result]) -> Result:
+def _reached(work: Callable[[], Result], where: str = "") -> Result:
     """Do the work; Unreachable for whatever the network or the service says no with."""
     try:
         return work()
@@ -202,7 +205,7 @@ def _reached(work: Callable[[], Result]) -> Result:
             raise StoreError(
                 what, todo="free space or mend the folder's rights, then run the same command again"
             ) from None
-        raise Unreachable(what, todo=AGAIN) from None
+        raise Unreachable(what, where=where, todo=AGAIN) from None
 
 
 def _failures() -> tuple[type[Exception], ...]:

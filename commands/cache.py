@@ -170,7 +170,7 @@ def pull(url: str, whose: str | None, folder: Path | None, params_path: Path, as
     from project import Project
 
     root = root_of(folder, params_path)
-    if whose:
+    if whose is not None:
         steps, moved = pulled_for(Project.open(params_path), root, url, whose)
     else:
         steps, moved = [], remotes.pull(root, url)

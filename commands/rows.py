@@ -129,7 +129,8 @@ def pulled_for(project: Project, root: Path, url: str, whose: str) -> tuple[list
         for step in wanted(made, stores):
             one = remotes.pull(root, url, step.unique)
             damaged = tuple(dict.fromkeys((*moved.damaged, *one.damaged)))
-            moved = Moved(moved.n_shards + one.n_shards, moved.n_bytes + one.n_bytes, one.n_present, damaged)
+            n_before = one.n_present - moved.n_shards  # those of an earlier step are there by now
+            moved = Moved(moved.n_shards + one.n_shards, moved.n_bytes + one.n_bytes, n_before, damaged)
             n_absent = len(stores[step.store].missing(step.unique))
             steps.append({"stage": step.stage, "n_rows": len(step.unique), "n_here": len(step.unique) - n_absent})
     return steps, moved

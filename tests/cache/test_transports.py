@@ -81,6 +81,12 @@ def test_refusals_become_errors(folder: Path, error: Exception, kind: type, mess
             work()
 
 
+def test_a_host_that_refuses_at_once_is_named() -> None:
+    """Some file systems connect when they are made, before anything is asked of them."""
+    with pytest.raises(Unreachable, match=r"ftp://127\.0\.0\.1:1/x: .*refused; check address, rights and network"):
+        transport_of("ftp://127.0.0.1:1/x")
+
+
 def test_a_bug_is_no_refusal() -> None:
     class Broken:
         def __getattr__(self, name: str) -> Any:

@@ -147,11 +147,13 @@ def test_some_posts_pull_only_shards_that_they_need(home):
     assert found["wanted"][0] == {"stage": "phrases", "n_rows": 2, "n_here": 2}
     assert all(one["n_here"] == one["n_rows"] for one in found["wanted"])
     assert found["n_shards"] == 3 < len(shards(home, "", "team"))
+    assert found["n_present"] == 0, "what one step fetched was not there already for the next"
     found = told("cache", "pull", "team", "--for", "own:1")
     assert found["wanted"][0]["n_rows"] == 3  # the first of each split
     assert found["n_shards"] == 6
     assert "no such part of a dataset (found 'x')" in fmit("cache", "pull", "team", "--for", "own:x", code=1).stderr
     assert "no post in this part" in fmit("cache", "pull", "team", "--for", "own:predict", code=1).stderr
+    assert "no dataset ''" in fmit("cache", "pull", "team", "--for", "", code=1).stderr, "a variable that is not set"
 
 
 def test_nothing_at_an_address_is_no_success(home):
