@@ -49,7 +49,7 @@ def test_learns_from_a_batch(encoder: Path, name: str) -> None:
         ("fmit-shuffled", {"control": "shuffled"}),
         ("bert-crf", {"objects": "none"}),
         ("bert", {"objects": "none"}),
-        ("umt", {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.5, "epochs": 12}),
+        ("umt", {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.5, "epochs": 12, "patience": 12}),
         ("umgf", {"objects": "grounded", "layers": 2}),
         ("vg-att", {**BILSTM, "objects": "grid"}),
     ],
@@ -64,7 +64,7 @@ def test_changes_the_section(name: str, changes: dict[str, object]) -> None:
     [
         ("ada-co-att", {"lr_head": 7e-3}, {**ADA_CO_ATT, "objects": "grid", "lr_head": 7e-3}),
         ("cnn-bilstm-crf", {"epochs": 3, "objects": "all"}, {**BILSTM, "objects": "none", "epochs": 3}),
-        ("umt", {"dropout": 0.2}, {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.2, "epochs": 12}),
+        ("umt", {"dropout": 0.2}, {"objects": "grid", "ebd_weight": 0.5, "dropout": 0.2, "epochs": 12, "patience": 12}),
         ("umgf", {"layers": 4, "objects": "image"}, {"objects": "grounded", "layers": 2}),
         ("umgf", {"heads": 2, "ffn_dim": 32}, {"objects": "grounded", "layers": 2, "heads": 2, "ffn_dim": 32}),
         ("fmit-l6", {"layers": 4}, {"layers": 6}),
