@@ -120,6 +120,15 @@ def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dic
     return table.to_pylist(), note["meta"]
 
 
+def _note(schema: pa.Schema) -> dict[str, Any]:
+    """What `write` noted; {} for a table of other makers."""
+    try:
+        note = json.loads((schema.metadata or {}).get(META, b"{}"))
+    except ValueError:
+        return {}
+    return note if isinstance(note, dict) and isinstance(note.get("meta"), dict) else {}
+
+
 def write_posts(path: str | Path, posts: Iterable[Post], labels: LabelSet, meta: Mapping[str, Any]) -> None:
     """Publish `posts.parquet`."""
     write(path, (_post_row(post) for post in posts), POSTS, {"labels": _ordered(labels), "note": dict(meta)})

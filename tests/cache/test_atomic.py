@@ -1,5 +1,6 @@
 """Publication by rename: whole or not at all, whatever happens to the writer."""
 
+import errno
 import json
 import os
 import signal
@@ -37,6 +38,29 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
         broken()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_disk_refuses_names_the_file_and_not_its_temporary(tmp_path: Path) -> None:
+    """Arrow's errors bear no file name; those of Python the temporary's."""
+
+    def arrows() -> None:
+        with atomic.file(tmp_path / "a.parquet") as temporary:
+            raise PermissionError(errno.EACCES, f"Failed to open local file '{temporary}'. Detail: [errno 13]")
+
+    def pythons() -> None:
+        with atomic.file(tmp_path / "a.parquet") as temporary:
+            raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
+
+    def of_another_file() -> None:
+        with atomic.file(tmp_path / "a.parquet"):
+            (tmp_path / "source").read_bytes()
+
+    with pytest.raises(PermissionError, match=rf"^\[Errno 13\] Permission denied: '{tmp_path}/a\.parquet'$"):
+        arrows()
+    with pytest.raises(OSError, match=rf"^\[Errno 28\] No space left on device: '{tmp_path}/a\.parquet'$"):
+        pythons()
+    with pytest.raises(FileNotFoundError, match="source"):
+        of_another_file()
 
 
 def test_everything_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,10 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(tmp_path / "p").replace_schema_metadata(None), tmp_path / "q")
     with pytest.raises(DataError, match="found version None"):
         tables.read_phrases(tmp_path / "q")
+    for junk in (b"{", b"[]", b'{"schema_version": 1}'):
+        pq.write_table(pq.read_table(tmp_path / "p").replace_schema_metadata({tables.META: junk}), tmp_path / "q")
+        with pytest.raises(DataError, match="a table of another layout"):
+            tables.read_phrases(tmp_path / "q")
     with pytest.raises(DataError, match="no such table; run the stage that writes it"):
         tables.read_phrases(tmp_path / "none")
     with pytest.raises(DataError, match=r"boxes\.parquet: no such table; `fmit ground` writes it"):
