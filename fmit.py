@@ -85,7 +85,8 @@ class Model:
 
         source = self._source(format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll"))
         images = _folder(images)
-        posts, total, done = read_posts_file(path, source, "predict", Gallery(images)), count_posts(path, source), 0
+        total = count_posts(path, source) if path.is_file() else 0  # what comes by a pipe can be read only once
+        posts, done = read_posts_file(path, source, "predict", Gallery(images)), 0
         while chunk := list(islice(posts, CHUNK_POSTS)):
             yield from self._predict(chunk, images)
             done += len(chunk)

@@ -1,6 +1,8 @@
 """The public API: what a run predicts from raw posts is what it predicted from the pack."""
 
 import json
+import os
+import threading
 
 import pytest
 
@@ -28,6 +30,15 @@ def test_raw_posts_give_what_the_pack_gave(trained, model):
         ]
         confidences = [e["confidence"] for e in got["entities"]]
         assert confidences == pytest.approx([e["confidence"] for e in old["entities"]], abs=1e-4)
+
+
+def test_a_pipe_is_read_once(trained, model, tmp_path):
+    file, pipe = trained.data("own") / "dev.jsonl", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()), daemon=True)
+    writer.start()
+    found = [one.post.id for one in model.predict_file(pipe, format="jsonl")]
+    assert found == [one.post.id for one in model.predict_file(file)] != []
 
 
 def test_texts_rows_and_records_mix(trained, model):

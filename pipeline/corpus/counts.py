@@ -71,12 +71,14 @@ def count(posts: Iterable[Post]) -> Counts:
     splits: dict[str, SplitCounts] = {}
     examples: dict[str, list[str]] = {state: [] for state in STATES[1:]}
     seen: dict[str, bool] = {}
+    told: set[str] = set()  # a picture is named once, however many posts have it
     for post in posts:
         splits.setdefault(post.split, SplitCounts()).add(post)
         for image in post.images:
             if image.ok:
                 seen[image.name] = image.drawn
-            elif len(examples[image.state]) < N_EXAMPLES:
+            elif len(examples[image.state]) < N_EXAMPLES and image.name not in told:
+                told.add(image.name)
                 examples[image.state].append(f"{image.name}: {image.reason}")
     return Counts({name: splits[name] for name in SPLITS if name in splits}, examples, len(seen), sum(seen.values()))
 

@@ -46,7 +46,7 @@ class IngestReport:
             if examples:
                 number = self.counts.images(state)
                 lines.append(
-                    f"{number} picture(s) {state}: {'; '.join(examples)}{'; ...' if number > counts.N_EXAMPLES else ''}"
+                    f"{number} picture(s) {state}: {'; '.join(examples)}{'; ...' if len(examples) == counts.N_EXAMPLES < number else ''}"
                 )
         return lines
 

@@ -33,6 +33,12 @@ def test_every_figure_is_counted_by_hand():
     assert found.examples == {"missing": ["b: gone"], "broken": ["c: torn"], "refused": []}
 
 
+def test_a_picture_of_many_posts_is_named_once():
+    many = [post(str(i), "dev", "O", Image("x", state="missing", reason="gone")) for i in range(9)]
+    found = count([*many, post("9", "dev", "O", Image("y", state="missing", reason="gone"))])
+    assert (found.images("missing"), found.examples["missing"]) == (10, ["x: gone", "y: gone"])
+
+
 def test_one_picture_that_nobody_drew_makes_the_data_real():
     assert not count([*POSTS, post("5", "dev", "O", Image("d"))]).drawn
     assert not count([post("5", "dev", "O")]).drawn
