@@ -30,7 +30,8 @@ _NO_FOLDER_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # network disks t
 def file(path: str | Path, *, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary path to write to; published as `path` when the block ends well, removed otherwise.
 
-    `mode` sets permission bits, else the process's umask decides. OSError (disk full, read-only) passes to the caller.
+    `mode` sets permission bits, else the process's umask decides. OSError (disk full, read-only) passes to the caller
+    and names `path`.
     """
     path = Path(path)
     temporary = _temporary(path)
@@ -39,6 +40,10 @@ def file(path: str | Path, *, mode: int | None = None) -> Iterator[Path]:
         _flush_file(temporary, mode)
         temporary.replace(path)
         flush_folder(path.parent)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary), temporary):  # Arrow's say it in words of their own
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

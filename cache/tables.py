@@ -109,7 +109,7 @@ def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dic
         raise DataError("no such table", where=str(path), todo=todo) from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"no readable table: {error}", where=str(path), todo="run its stage again") from None
-    note = json.loads((table.schema.metadata or {}).get(META, b"{}"))
+    note = _note(table.schema)
     if note.get("schema_version") != SCHEMA_VERSION or not table.schema.equals(schema, check_metadata=False):
         raise DataError(
             f"a table of another layout: version {SCHEMA_VERSION} with {', '.join(schema.names)} is needed",
