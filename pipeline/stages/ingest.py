@@ -45,9 +45,8 @@ class IngestReport:
         for state, examples in self.counts.examples.items():
             if examples:
                 number = self.counts.images(state)
-                lines.append(
-                    f"{number} picture(s) {state}: {'; '.join(examples)}{'; ...' if len(examples) == counts.N_EXAMPLES < number else ''}"
-                )
+                more = "; ..." if len(examples) == counts.N_EXAMPLES < number else ""
+                lines.append(f"{number} picture(s) {state}: {'; '.join(examples)}{more}")
         return lines
 
     def line(self, dataset: str) -> str:
