@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from bench.interaction import interleaved, libraries, machine
+from bench.libraries import interleaved, libraries, machine
 from bench.ordinary import Ordinary, PairGate
 from cache import atomic
 from model.baselines import umgf, umt
@@ -146,7 +146,7 @@ def measure(
     library, contestants = libraries(device)[-1], sides(shape, device)
     jobs = {name: (library, calls(side.call, n_calls)) for name, side in contestants.items()}
     with torch.no_grad(), autocast(device, dtype):
-        times = interleaved(jobs, rounds, device)
+        times = interleaved(jobs, rounds)
     wall, cpu = (
         {name: statistics.median(one[which] for one in own) / n_calls for name, own in times.items()}
         for which in (0, 1)

@@ -14,12 +14,9 @@ import contextlib
 import functools
 import itertools
 import json
-import platform
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +25,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from bench.libraries import Timing, interleaved, libraries, machine, medians
 from bench.ordinary import Ordinary, UniqueTuples
 from cache import atomic
-from kernels.gemm import HAS_ONEDNN, linear
+from kernels.gemm import linear
 from model.interaction import FlatInteraction, Projection
 
 DIM, HEADS, TEXT_DIM, OBJECT_DIM, N_OBJECTS = 512, 8, 768, 2048, 8  # the paper's sizes: BERT-base, ResNet-152
 SIDES: dict[str, type[FlatInteraction]] = {"ours": FlatInteraction, "ordinary": Ordinary, "tuples": UniqueTuples}
 GFLOP = {(3, 32): 14.2, (3, 128): 52.4}  # (layers, text cells): what l = 3 at batch 16 needs, Eq. 1-2 included
 GEMM_SHAPES = ((640, 512, 512), (2176, 512, 2048), (2048, 2048, 2048))  # rows, in, out
-Timing = tuple[float, float]  # seconds: wall, processor
-
-
-def libraries(device: str) -> list[str]:
-    return ["cublas"] if device == "cuda" else ["blas", "onednn"] if HAS_ONEDNN else ["blas"]
-
-
-@contextlib.contextmanager
-def library(name: str) -> Iterator[None]:
-    """All products of `kernels.gemm.linear` by this library; batched ones are torch's own on every side."""
-    if name == "cublas":
-        yield
-    else:
-        with torch.backends.mkldnn.flags(enabled=name == "onednn"):
-            yield
 
 
 def batch_of(n_text: int, n_posts: int, device: str) -> tuple[Tensor, ...]:
@@ -90,30 +73,6 @@ def job_of(projection: Projection, model: FlatInteraction, batch: tuple[Tensor, 
     return infer if task == "inference" else train
 
 
-def timed(job: Callable[[], object], device: str) -> Timing:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    wall, processor = time.perf_counter(), time.process_time()
-    job()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
-def interleaved(
-    jobs: Mapping[Any, tuple[str, Callable[[], object]]], rounds: int, device: str
-) -> dict[Any, list[Timing]]:
-    """One run of every job, then the next round; the first round, which warms up, is not counted."""
-    times: dict[Any, list[Timing]] = {key: [] for key in jobs}
-    for number in range(rounds + 1):
-        for key, (name, job) in jobs.items():
-            with library(name):
-                timing = timed(job, device)
-            if number:
-                times[key].append(timing)
-    return times
-
-
 def gemm_rates(rounds: int, device: str) -> dict[tuple[str, tuple[int, int, int]], list[Timing]]:
     """Seconds of one product for each library and shape."""
     jobs: dict[Any, tuple[str, Callable[[], None]]] = {}
@@ -121,7 +80,7 @@ def gemm_rates(rounds: int, device: str) -> dict[tuple[str, tuple[int, int, int]
         x, weight = torch.randn(shape[0], shape[1], device=device), torch.randn(shape[2], shape[1], device=device)
         for name in libraries(device):
             jobs[name, shape] = name, functools.partial(product, x, weight)
-    return interleaved(jobs, rounds, device)
+    return interleaved(jobs, rounds)
 
 
 def product(x: Tensor, weight: Tensor) -> None:
@@ -135,14 +94,9 @@ def run_case(args: argparse.Namespace, layers: int, n_text: int, task: str) -> l
         job = job_of(*side_of(side, layers, args.device), batch, task)
         jobs.update({(name, side): (name, job) for name in libraries(args.device)})
     with autocast(args):
-        times = interleaved(jobs, args.rounds, args.device)
+        times = interleaved(jobs, args.rounds)
     case = {"layers": layers, "text": n_text, "batch": args.batch, "task": task, "dtype": args.dtype}
     return [{**case, "library": name, "side": side, **medians(own)} for (name, side), own in times.items()]
-
-
-def medians(times: list[Timing]) -> dict[str, float]:
-    wall, processor = zip(*times, strict=True)
-    return {"wall_s": statistics.median(wall), "cpu_s": statistics.median(processor)}
 
 
 def autocast(args: argparse.Namespace) -> contextlib.AbstractContextManager[Any]:
@@ -247,17 +201,6 @@ def begun(args: argparse.Namespace) -> dict[str, Any]:
 def save(result: dict[str, Any], out: Path | None) -> None:
     if out:
         atomic.write_json(out, result)
-
-
-def machine(device: str) -> dict[str, str]:
-    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-    return {"device": name, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

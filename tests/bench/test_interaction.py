@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from bench import interaction
-from kernels.gemm import uses_onednn
+from bench.libraries import libraries
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32")
 
@@ -35,24 +34,9 @@ def test_the_command_writes_every_side(
     assert json.loads(out.read_text())["records"] == result["records"]
     found = {(record["library"], record["side"], record["task"]) for record in result["records"]}
     tasks = ("inference", "training")
-    assert found == {(n, side, t) for n in interaction.libraries("cpu") for side in interaction.SIDES for t in tasks}
+    assert found == {(n, side, t) for n in libraries("cpu") for side in interaction.SIDES for t in tasks}
     assert all(record["wall_s"] > 0 for record in result["records"])
     assert "best fp32 GEMM" in capsys.readouterr().out
-
-
-def test_a_library_is_what_its_name_says() -> None:
-    x = torch.zeros(1, 1)
-    for name in interaction.libraries("cpu"):
-        with interaction.library(name):
-            assert uses_onednn(x) == (name == "onednn")
-
-
-def test_the_first_round_is_not_counted() -> None:
-    calls: list[str] = []
-    jobs = {name: (interaction.libraries("cpu")[0], functools.partial(calls.append, name)) for name in "ab"}
-    times = interaction.interleaved(jobs, 3, "cpu")
-    assert calls == list("ab" * 4)
-    assert [len(own) for own in times.values()] == [3, 3]
 
 
 def test_memory_is_that_of_one_inference() -> None:
