@@ -51,6 +51,18 @@ def wait_for(process: subprocess.Popen, folder, pattern: str) -> None:
         time.sleep(0.02)
 
 
+def test_the_exit_code_is_130_wherever_it_was_interrupted(tmp_path):
+    (tmp_path / "within.py").write_text(
+        "import click\nfrom commands.console import Examples\n"
+        "@click.command(cls=Examples, example='')\ndef within() -> None:\n    exec('raise KeyboardInterrupt')\n"
+        "within()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, tmp_path / "within.py"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, ANEW)
+
+
 def test_drawing_leaves_no_folder(tmp_path):
     text = own.PARAMS.replace("draw: {}", "draw: {many: {n_train: 4000, n_dev: 80, n_test: 80}}")
     (tmp_path / "params.yaml").write_text(text)
