@@ -62,8 +62,8 @@ class Examples(click.Command):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # Interrupted in code that came as a string (each dataclass is made of some), Python notes that nobody caught
-            # it and ends as if killed, whatever exit code it is given; the next such code takes the note back.
+            # Interrupted in code that is a string (each dataclass is made of some), Python notes that nobody caught it
+            # and ends as if killed, whatever exit code it is given; the next such code takes the note back.
             exec("")
             start = "\n" if sys.stderr.isatty() else ""  # the terminal shows ^C
             click.echo(f"{start}stopped; {self.after}", err=True)
