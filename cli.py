@@ -29,15 +29,21 @@ class Group(click.Group):
                 rows = [(f"{one.name:<{COLUMN}}", one.get_short_help_str(formatter.width)) for one in found]
                 formatter.write_dl(rows)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()  # what is still buffered meets its reader here, and not when Python has ended
+            return found
+        except BrokenPipeError:  # the reader (head, less) has gone: no message, the shell's usual code
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
         except FmitError as error:
             click.echo(f"error: {shown(str(error))}", err=True)
             sys.exit(1)
-        except BrokenPipeError:  # the reader (head, less) has gone: no message, the shell's usual code
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
         except OSError as error:  # a folder that cannot be written, a full disk: nothing was published
             click.echo(f"error: {shown(str(error.filename or 'a file'))}: {error.strerror or error}", err=True)
             sys.exit(1)

@@ -58,9 +58,26 @@ def test_the_exit_code_is_130_wherever_it_was_interrupted(tmp_path):
         "within()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, tmp_path / "within.py"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "within"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, ANEW)
+
+
+@pytest.mark.parametrize("n_written", [1, 100_000])
+def test_a_reader_that_has_gone_is_told_by_the_exit_code_alone(tmp_path, n_written):
+    (tmp_path / "many.py").write_text(
+        "import click, cli\nfrom commands.console import Examples\n"
+        "@click.command(cls=Examples, example='')\ndef many() -> None:\n"
+        f"    for _ in range({n_written}):\n        print('a line of text')\n"
+        "cli.main.add_command(many)\ncli.main(['many'])\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, tmp_path / "many.py"]
+    done = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_drawing_leaves_no_folder(tmp_path):
