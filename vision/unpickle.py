@@ -45,13 +45,13 @@ def load_tensors(path: Path, allowed: Sequence[tuple[type, str]] = ()) -> Any:
     except OSError as error:
         raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
     except DAMAGED as error:
-        found = "a web page" if path.read_bytes()[:64].lstrip()[:1] == b"<" else _reason(error)
+        found = "a web page" if path.read_bytes()[:64].lstrip()[:1] == b"<" else reason(error)
         todo = "take the publisher's file again; a pickle that holds more than tensors is not opened"
         raise WeightsError("refused: not tensors alone, or damaged", where=str(path), found=found, todo=todo) from None
 
 
-def _reason(error: Exception) -> str:
-    """What torch says was wrong, without its advice to unpickle everything."""
+def reason(error: Exception) -> str:
+    """What a loader says was wrong, in one line, without torch's advice to unpickle everything."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = next((line for line in lines if any(reason in line for reason in REASONS)), "")
     text = told or next(iter(lines), "") or type(error).__name__

@@ -126,7 +126,7 @@ def _hub(model: Model) -> Found:
 
 def _weights(folder: Path, wanted: str) -> tuple[str, str]:
     """What is wrong with a model's folder ("" for nothing), and the digest of its weights."""
-    if why := hub.damage(folder):
+    if why := hub.damage(folder) or hub.bad_json(folder):
         return why, ""
     try:
         digest, parts = hub.digest(folder), hub.parts(folder)

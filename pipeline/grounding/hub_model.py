@@ -15,11 +15,15 @@ from transformers.utils import logging as chatter
 from cache import hub, keys
 from pipeline.grounding.config import GroundConfig, Processor
 from schema.errors import WeightsError
+from vision.unpickle import DAMAGED, reason
 
 SUFFIXES = (".json", ".txt", ".model")  # of the files beside the weights that change numbers: settings, vocabularies
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # one at least: a tokenizer without one reads nothing
 MAX_SCALE = 4  # of a picture's longer side over the network's, before its processor takes it; see bounded
 GPU_BATCH = 8  # pictures of a pass on a GPU where the parameters say nothing
+
+
+UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries answer a model's damaged files with
 
 
 def find_folder(config: GroundConfig) -> Path:
@@ -39,7 +43,7 @@ def find_folder(config: GroundConfig) -> Path:
     lost += [] if any((folder / file).is_file() for file in VOCABULARIES) else ["tokenizer"]
     wrong = f"no {' and no '.join(lost)}" if lost else hub.bad_json(folder)
     if wrong:
-        raise WeightsError("no whole model", where=str(folder), found=wrong, todo=f"fmit models fetch {name}")
+        raise WeightsError("no whole model", where=str(folder), found=wrong, todo=_todo(config))
     return folder
 
 
@@ -67,10 +71,9 @@ def load_model(kind: type, folder: Path, config: GroundConfig) -> Any:
         if settings.model_type != wanted:
             raise WeightsError(f"no {wanted} model", where=str(folder), found=settings.model_type)
         model, report = _quietly(kind, folder, getattr(torch, config.dtype))
-    except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        todo = f"fmit models fetch {config.source()}"
-        raise WeightsError(f"cannot load the {wanted} model", where=str(folder), found=first, todo=todo) from None
+    except UNLOADABLE as error:
+        what = f"cannot load the {wanted} model"
+        raise WeightsError(what, where=str(folder), found=reason(error), todo=_todo(config)) from None
     lost = sorted(report["missing_keys"]) + [str(one[0]) for one in report["mismatched_keys"]]
     if lost:
         found = f"{len(lost)} tensor(s) missing or of another shape, {lost[0]} among them"
@@ -102,12 +105,23 @@ def image_processor(name: str, folder: Path, processor: Processor) -> Any:
     if kind is None:
         todo = "set ground.processor: pil, or install a newer transformers"
         raise WeightsError(f"transformers {transformers.__version__} has no {wanted}", todo=todo)
-    return kind.from_pretrained(folder, local_files_only=True)
+    try:
+        return kind.from_pretrained(folder, local_files_only=True)
+    except UNLOADABLE as error:
+        raise WeightsError("cannot load the image processor", where=str(folder), found=reason(error)) from None
 
 
 def tokenizer(folder: Path) -> Any:
     """The folder's tokenizer."""
-    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UNLOADABLE as error:
+        raise WeightsError("cannot load the tokenizer", where=str(folder), found=reason(error)) from None
+
+
+def _todo(config: GroundConfig) -> str:
+    name = config.source()
+    return "give the folder of a whole model" if Path(name).expanduser().is_dir() else f"fmit models fetch {name}"
 
 
 def n_batch(config: GroundConfig) -> int:

@@ -22,7 +22,7 @@ from cache import hub
 from cache.keys import digest_file, key
 from model import encoders as module
 from model.config import TrainConfig
-from model.encoders import as_pretrained, embedded_folder, find_encoder
+from model.encoders import as_pretrained, embedded_folder, find_encoder, load_encoder
 from model.words import WordEncoder, build_words
 from schema.errors import ConfigError, WeightsError
 from tests.model import encoder_formats as formats
@@ -260,6 +260,31 @@ def test_weights_with_a_hole_are_refused(tmp_path: Path) -> None:
     without_pooler = {name: value for name, value in state.items() if "pooler" not in name}
     save_file(without_pooler, folder / "model.safetensors")
     assert build_words(config(folder)).dim == 32
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
+def test_a_folder_without_its_tokenizer_is_refused(encoder: Path, tmp_path: Path, kept: tuple[str, ...]) -> None:
+    """Transformers makes one of special tokens alone, to which every word is unknown."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder, folder)
+    for file in folder.iterdir():
+        if file.name not in ("config.json", "model.safetensors", *kept):
+            file.unlink()
+    with pytest.raises(WeightsError, match=r"no vocabulary: the tokenizer's files are lacking"):
+        load_encoder(folder, "mine", pretrained=True)
+    with pytest.raises(WeightsError, match=r"no vocabulary"):
+        load_encoder(folder, "mine", pretrained=False)
+
+
+def test_a_tokenizer_of_another_model_is_refused(encoder: Path, tmp_path: Path) -> None:
+    """Its ids would lie beyond the model's: an index error deep inside, on whatever post has one."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoder, folder)
+    model = AutoModel.from_pretrained(folder)
+    model.resize_token_embeddings(7)
+    model.save_pretrained(folder)
+    with pytest.raises(WeightsError, match=r"a tokenizer of \d+ pieces, a model of 7"):
+        load_encoder(folder, "mine", pretrained=True)
 
 
 def test_a_folder_without_weights(tmp_path: Path) -> None:

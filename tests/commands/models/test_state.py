@@ -46,6 +46,15 @@ def test_a_folder_of_ones_own_is_an_encoder(tmp_path):
     assert "cannot be read" in found.why
 
 
+def test_settings_that_are_cut_short_are_damage(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
+    (tmp_path / "tokenizer.json").write_text('{"model": {"voc')
+    found = look(Model(str(tmp_path), "encoder", "hub", ()))
+    assert found.state == "damaged"
+    assert found.why.startswith("tokenizer.json: ")
+
+
 def test_several_files_of_weights_have_one_digest(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]

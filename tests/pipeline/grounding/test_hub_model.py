@@ -70,7 +70,7 @@ def test_a_pinned_digest_is_checked(owl: Path) -> None:
 def test_a_folder_that_lacks_a_file(owl: Path, tmp_path: Path, file: str, lost: str) -> None:
     folder = copied(owl, tmp_path / "m")
     (folder / file).unlink()
-    with pytest.raises(WeightsError, match=rf"no whole model \(found no {lost}\); fmit models fetch"):
+    with pytest.raises(WeightsError, match=rf"no whole model \(found no {lost}\); give the folder of a whole model"):
         build_grounder(config(folder))
 
 
@@ -78,7 +78,7 @@ def test_a_folder_that_lacks_a_file(owl: Path, tmp_path: Path, file: str, lost: 
 def test_a_file_of_settings_that_is_cut_short(owl: Path, tmp_path: Path, file: str) -> None:
     folder = copied(owl, tmp_path / "m")
     (folder / file).write_bytes((owl / file).read_bytes()[:30])
-    with pytest.raises(WeightsError, match=rf"no whole model \(found {file}: .*\); fmit models fetch"):
+    with pytest.raises(WeightsError, match=rf"no whole model \(found {file}: .*\); give the folder"):
         build_grounder(config(folder))
 
 
@@ -96,6 +96,32 @@ def test_weights_that_are_damaged_or_lack_tensors(owl: Path, tmp_path: Path) -> 
     (folder / "model.safetensors").write_bytes((owl / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(WeightsError, match="cannot load the owlv2 model"):
         build_grounder(config(folder))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}"])
+def test_a_tokenizer_that_is_json_and_no_tokenizer(owl: Path, tmp_path: Path, content: str) -> None:
+    folder = copied(owl, tmp_path / "m")
+    (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(WeightsError, match="cannot load the tokenizer"):
+        build_grounder(config(folder))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_that_are_a_pickle_of_code_are_refused(owl: Path, tmp_path: Path, zipped: bool) -> None:
+    folder, mark = copied(owl, tmp_path / "m"), tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (mark,)
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"x": Hostile()}, folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match=r"cannot load the owlv2 model \(found .*GLOBAL.*give the folder"):
+        build_grounder(config(folder))
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x02")
+    with pytest.raises(WeightsError, match="cannot load the owlv2 model"):
+        build_grounder(config(folder))
+    assert not mark.exists()
 
 
 def test_another_model_and_code_of_a_folder_are_refused(owl: Path, dino: Path, tmp_path: Path) -> None:
