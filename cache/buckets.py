@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,8 +83,9 @@ class Bucket:
             self._first = self._array("first").tolist()
             self.rows = {one: row for row, one in enumerate(self._texts("ids", "id_ends"))}
         except (OSError, ValueError, KeyError) as error:
+            told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
             raise PackError(
-                f"no readable bucket: {error}", where=str(path), todo="pull the pack, or run the regions stage again"
+                f"no readable bucket: {told}", where=str(path), todo="pull the pack, or run the regions stage again"
             ) from None
 
     def place_of(self, post_id: str) -> Place:

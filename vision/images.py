@@ -55,6 +55,7 @@ _FOREIGN = (
     (b"<?xml", "XML or SVG"),
     (b"\0\0\x01\0", "ICO"),
 )
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the formats that are read
 _UPRIGHT = {  # EXIF orientation -> what turns the picture upright
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
@@ -113,6 +114,8 @@ def decode(data: bytes, where: str) -> PIL.Image.Image:
     except _BOMBS as error:
         raise _refused("decompression bomb", where, str(error)) from None
     except PIL.UnidentifiedImageError:
+        if data.startswith(_BEGINNINGS):
+            raise _broken("damaged picture: its header is not whole", where) from None
         raise _broken("not recognised as JPEG, PNG, GIF, WebP or BMP", where, _first_bytes(data)) from None
     except _DAMAGE as error:
         raise _broken("damaged picture", where, f"{type(error).__name__}: {error}"[:200]) from None

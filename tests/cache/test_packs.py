@@ -179,6 +179,13 @@ def test_a_truncated_bucket_is_an_error(pack: Pack, keep: int) -> None:
         Pack.open(pack.folder).read("post 3é")
 
 
+def test_a_bucket_that_has_gone_is_told_in_few_words(pack: Pack) -> None:
+    path = pack.folder / bucket_name(bucket_of("post 3é", 16))
+    path.unlink()
+    with pytest.raises(PackError, match=rf"{path.name}: no readable bucket: No such file or directory; pull the pack"):
+        Pack.open(pack.folder).read("post 3é")
+
+
 def test_errors_say_what(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(PackError, match="no post 'x' in the pack"):
         pack.read("x")

@@ -122,7 +122,7 @@ def files() -> dict[str, tuple[bytes, tuple[str, str]]]:
         "truncated.jpg": (jpeg[: len(jpeg) * 2 // 3], ("broken", "damaged picture")),
         "truncated.png": (png[: len(png) // 2], ("broken", "damaged picture")),
         "truncated.webp": (encoded(sample(), "WEBP")[:-30], ("broken", "damaged picture|not recognised")),
-        "header.jpg": (jpeg[:20], ("broken", "damaged picture|not recognised")),
+        "header.jpg": (jpeg[:20], ("broken", "damaged picture: its header is not whole")),
         "empty.jpg": (b"", ("broken", "empty file")),
         "noise.jpg": (bytes(range(256)) * 9, ("broken", "not recognised as JPEG")),
         "page.jpg": (b"\n<!DOCTYPE html><html>404</html>", ("broken", "an HTML page")),
