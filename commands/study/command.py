@@ -21,6 +21,8 @@ ONLY_HELP = """The paper's tables to make: 1 the data, 2 all approaches, 3 speed
 may be repeated.  [default: all]"""
 STEPS_HELP = """Do these alone: features, trainings, scores on other data, Table 3, phrases against boxes, the results;
 may be repeated.  [default: all steps]"""
+TINY_HELP = """All tables from a few drawn posts, in minutes: proves the machinery. Its runs are in tables/tiny, or, with
+--out OUT, in OUT-study."""
 TINY_ROOT = Path("tables/tiny")
 params_option = params_option_of("tables/params.yaml", "What the tables hold.")
 
@@ -41,7 +43,7 @@ class Chosen:
 @click.option("--seed", "seeds", type=int, multiple=True, help="May be repeated.  [default: those of the params]")
 @click.option("--step", "steps", type=click.Choice(STEPS), multiple=True, help=STEPS_HELP)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="[default: results beside the params]")
-@click.option("--tiny", is_flag=True, help="All tables from a few drawn posts, in minutes: proves the machinery.")
+@click.option("--tiny", is_flag=True, help=TINY_HELP)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @params_option
 def tables(
