@@ -21,8 +21,8 @@ ONLY_HELP = """The paper's tables to make: 1 the data, 2 all approaches, 3 speed
 may be repeated.  [default: all]"""
 STEPS_HELP = """Do these alone: features, trainings, scores on other data, Table 3, phrases against boxes, the results;
 may be repeated.  [default: all steps]"""
-TINY_HELP = """All tables from a few drawn posts, in minutes: proves the machinery. Its runs are in tables/tiny, or, with
---out OUT, in OUT-study."""
+TINY_HELP = """All tables from a few drawn posts, in minutes: proves the machinery. Its runs are in tables/tiny, or in
+OUT-study where --out is given."""
 TINY_ROOT = Path("tables/tiny")
 params_option = params_option_of("tables/params.yaml", "What the tables hold.")
 
