@@ -182,7 +182,7 @@ def _many(model: Model, path: Path, source: str, licence: str, *, recursive: boo
     except OSError as error:
         return Found(model, "damaged", source, licence, where=str(path), why=f"it cannot be read: {error.strerror}")
     wrong = bool(model.digest) and digest != model.digest
-    why = "" if files else "an empty folder"
+    why = _frames(path, files) if files else "an empty folder"
     why = f"sha256 {digest}, expected {model.digest}" if wrong else why
     size = sum(one.stat().st_size for one in files)
     return Found(
@@ -196,6 +196,14 @@ def _many(model: Model, path: Path, source: str, licence: str, *, recursive: boo
         bool(model.digest),
         why=why,
     )
+
+
+def _frames(path: Path, files: list[Path]) -> str:
+    """What is wrong with the settings and weights among a model's files, as far as that shows without a digest."""
+    if path.is_dir() and (wrong := hub.bad_json(path)):
+        return wrong
+    tensors = [file for file in files if file.name == "benepar_model.bin" or file.suffix in (".pt", weights.SUFFIX)]
+    return next((f"{file.name}: {why}" for file in tensors if (why := weights.damage(file))), "")
 
 
 def _parser_digest(path: Path, files: list[Path]) -> str:

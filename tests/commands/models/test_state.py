@@ -9,16 +9,35 @@ from commands.models.fetching import fetch
 from commands.models.named import Model
 from commands.models.state import look
 
+EMPTY = (8).to_bytes(8, "little") + b"{}      "  # a safetensors file of no tensor
+
 
 def test_the_digest_of_a_folder_is_the_one_that_the_parsers_name(tmp_path):
     benepar = pytest.importorskip("pipeline.phrases.benepar")
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"w")
+    (tmp_path / "model.safetensors").write_bytes(EMPTY)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "more").write_text("x")
     assert look(Model(str(tmp_path), "parser", "benepar", ())).digest == benepar.digest(tmp_path)
     file = tmp_path / "model.safetensors"
     assert look(Model(str(file), "parser", "benepar", ())).digest == keys.digest_file(file)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("benepar_model.bin", b"PK\x03\x04 cut", "benepar_model.bin: the file ends too early"),
+        ("benepar_model.bin", b"<html>404</html>", "benepar_model.bin: it is no weights file"),
+        ("config.json", b"{", "config.json: Expecting"),
+    ],
+)
+def test_a_parser_that_is_damaged_shows_it_without_a_digest(tmp_path, file, content, why):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "benepar_model.bin").write_bytes(b"\x80\x02")
+    assert look(Model(str(tmp_path), "parser", "benepar", ())).state == "present"
+    (tmp_path / file).write_bytes(content)
+    found = look(Model(str(tmp_path), "parser", "benepar", ()))
+    assert (found.state, found.why[: len(why)]) == ("damaged", why)
 
 
 def test_a_spacy_pipeline_is_found_and_pinned_without_being_loaded(tmp_path):
@@ -91,7 +110,7 @@ def test_converted_weights_are_a_folder(tmp_path, monkeypatch):
     assert "fmit models convert onestage" in missing.fetched_by
     offer = tmp_path / "offer" / "onestage"
     offer.mkdir(parents=True)
-    (offer / "model.safetensors").write_bytes(b"w")
+    (offer / "model.safetensors").write_bytes(EMPTY)
     fetch(missing, tmp_path / "offer")
     found = look(Model("onestage", "grounder", "converted", ()))
     assert (found.state, found.where) == ("present", str(tmp_path / "models" / "onestage"))

@@ -51,6 +51,11 @@ def test_the_setting_loads_a_model_that_answers_as_the_library_does(model: Path)
     assert all("::" not in label for answer in answers for _, _, label in answer.spans)
 
 
+@pytest.mark.filterwarnings("error:.*arg_constraints")
+def test_nothing_that_a_user_cannot_mend_is_said(model: Path) -> None:
+    of_setting(model).parse(SENTENCES[:2])
+
+
 def test_neighbours_and_order_change_nothing(model: Path) -> None:
     parser = of_setting(model)
     alone = [parser.parse([words])[0] for words in SENTENCES]
