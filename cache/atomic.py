@@ -41,18 +41,19 @@ def file(path: str | Path, *, mode: int | None = None) -> Iterator[Path]:
         temporary.replace(path)
         flush_folder(path.parent)
     except OSError as error:
-        if error.errno and error.filename in (None, str(temporary), temporary):  # Arrow's say it in words of their own
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        if _is_of(error, temporary):
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses this too, and has been told of
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; when the block ends well it takes the place of `path`, else it is removed.
 
-    An old folder at `path` stays readable until the block ends.
+    An old folder at `path` stays readable until the block ends. OSError passes to the caller and names `path`.
     """
     path = Path(path)
     temporary, replaced = _temporary(path), []
@@ -73,6 +74,10 @@ def folder(path: str | Path) -> Iterator[Path]:
                 if error.errno not in _TAKEN:  # else another writer published meanwhile: the last one stays
                     raise
         flush_folder(path.parent)
+    except OSError as error:
+        if _is_of(error, temporary):
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
+        raise
     finally:
         for rest in (temporary, *replaced):
             shutil.rmtree(rest, ignore_errors=True)
@@ -125,6 +130,11 @@ def _sweep(paths: Iterable[Path]) -> list[Path]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed.append(path)
     return removed
+
+
+def _is_of(error: OSError, temporary: Path) -> bool:
+    """Whether an error is of the temporary; Arrow's name no file, and say it in words of their own."""
+    return bool(error.errno) and error.filename in (None, str(temporary), temporary)
 
 
 def _temporary(path: Path) -> Path:

@@ -63,6 +63,23 @@ def test_what_the_disk_refuses_names_the_file_and_not_its_temporary(tmp_path: Pa
         of_another_file()
 
 
+def test_a_read_only_disk_that_refuses_the_clean_up_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(OSError, match="Read-only") as caught, atomic.file(tmp_path / "a.txt") as temporary:
+        raise OSError(errno.EROFS, "Read-only file system", str(temporary))
+    assert caught.value.filename == str(tmp_path / "a.txt")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 240)  # its temporary's name is longer than disks take
+    with pytest.raises(OSError, match="File name too long") as caught, atomic.folder(path):
+        pytest.fail("nothing was made")
+    assert caught.value.filename == str(path)
+
+
 def test_everything_is_flushed_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order that a power cut needs: bytes, then name, then folder."""
     events: list[str] = []
