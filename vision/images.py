@@ -89,7 +89,12 @@ def probe(folder: Path, name: str) -> records.Image:
 
 def load(folder: Path, image: records.Image) -> PIL.Image.Image:
     """The picture of an ok record, RGB and upright; raises ImageError where the file is no longer what ingest saw."""
-    data = _read(folder, image.name)
+    try:
+        data = _read(folder, image.name)
+    except ImageError as error:
+        todo = "put the picture back, or run the ingest stage again"
+        what = f"{error.what}, though ingest saw it"
+        raise ImageError(what, state=error.state, where=image.name, found=error.found, todo=todo) from None
     if hashlib.sha256(data).hexdigest() != image.digest:
         raise ImageError(
             "the picture changed since ingest", state="broken", where=image.name, todo="run the ingest stage again"

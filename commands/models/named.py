@@ -11,6 +11,7 @@ from project import Project
 from schema.config import Config
 
 if TYPE_CHECKING:
+    from model.config import TrainConfig
     from pipeline.grounding.config import GroundConfig
 
 Kind = Literal["embedded", "file", "converted", "hub", "package", "benepar", "spacy", "server"]
@@ -51,7 +52,9 @@ def of_dataset(project: Project, dataset: str) -> Iterator[Model]:
     yield from grounders(_ground(sections.ground, f"{where}.ground"))
     yield from nets(_regions(sections.regions, f"{where}.regions"))
     if dataset in project.params.train_on:
-        yield from encoders(_train(sections.train, f"{where}.train"))
+        train = _train(sections.train, f"{where}.train")
+        yield from encoders(train)
+        yield from trained_nets(train)
 
 
 def parsers(config: Config) -> Iterator[Model]:
@@ -92,6 +95,12 @@ def encoders(config: Config) -> Iterator[Model]:
     yield minilm("encoder") if name == "embedded" else Model(name, "encoder", "hub", (), digest, revision)
 
 
+def trained_nets(config: TrainConfig) -> Iterator[Model]:
+    """The network from which `vision.finetune` starts, where it is another than the one that makes the pack."""
+    if config.reads_crops and config.vision.weights:
+        yield Model(config.vision.weights, "region net", "file", ())
+
+
 def minilm(part: str) -> Model:
     """The package with the embedded encoder, on which the embedded parser stands too."""
     return Model(known.MINILM, part, "package", (), known.MINILM_SHA256)
@@ -120,7 +129,7 @@ def _regions(section: dict, where: str) -> Config:
     return RegionsConfig.from_section(section, where, PRESETS)
 
 
-def _train(section: dict, where: str) -> Config:
+def _train(section: dict, where: str) -> TrainConfig:
     from model.config import PRESETS, TrainConfig
 
     return TrainConfig.from_section(section, where, PRESETS)

@@ -48,6 +48,15 @@ def test_models_of_all_prepared_datasets_each_once(tmp_path):
     assert found["resnet152-394f9c45.pth", "region net"].digest == "abc"
 
 
+def test_the_network_that_training_starts_from_is_named_where_it_is_trained(tmp_path):
+    params = PARAMS.format(phrases="{preset: embedded}")
+    own = Model("w/own.pth", "region net", "file", ("b",))
+    for vision, expected in (("finetune: true", True), ("finetune: false", False)):
+        b = f"train: {{preset: tiny, vision: {{{vision}, weights: w/own.pth}}}}\n  c:"
+        (tmp_path / "params.yaml").write_text(params.replace("train: {preset: paper}\n  c:", b))
+        assert (own in named(Project.open(tmp_path / "params.yaml"))) == expected
+
+
 @pytest.mark.parametrize(
     ("section", "model"),
     [
