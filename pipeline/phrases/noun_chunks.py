@@ -13,6 +13,7 @@ from cache import keys
 from pipeline.phrases import parts
 from pipeline.phrases.parser import Parsed
 from schema.errors import WeightsError
+from vision.unpickle import DAMAGED, reason
 
 VERSION = "1"
 MOST_WORDS = 1_000  # of one document; spaCy's parser is linear, its memory too
@@ -42,10 +43,10 @@ def load(name: str) -> NounChunkParser:
     """The parser of an installed pipeline or a pipeline's folder; raises WeightsError, for one without a parser too."""
     try:
         pipeline = spacy.load(name)
-    except OSError as error:
+    except (*DAMAGED, OSError, ImportError) as error:
         raise WeightsError(
-            f"no spaCy pipeline {name!r}",
-            found=str(error).splitlines()[0],
+            f"no spaCy pipeline {name!r} that can be loaded",
+            found=" ".join(reason(error).split()),
             todo=f"give its folder as model, or install it: python -m spacy download {name}",
         ) from None
     if "parser" not in pipeline.pipe_names:
@@ -53,6 +54,11 @@ def load(name: str) -> NounChunkParser:
             f"the spaCy pipeline {name!r} has no dependency parser",
             found=", ".join(pipeline.pipe_names) or "no components",
             todo="name one that has, such as en_core_web_sm",
+        )
+    if pipeline.vocab.get_noun_chunks is None:
+        todo = "name one of a language that has, or use parser: benepar"
+        raise WeightsError(
+            "spaCy knows no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo
         )
     return NounChunkParser(pipeline, _digest(pipeline))
 

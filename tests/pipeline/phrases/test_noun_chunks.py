@@ -1,5 +1,7 @@
 """A pipeline made here: every word's head is the first one, so its chunks are known."""
 
+import shutil
+
 import pytest
 import spacy
 
@@ -51,3 +53,33 @@ def test_a_pipeline_without_a_parser_is_refused(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(WeightsError, match="has no dependency parser"):
         noun_chunks.load(str(tmp_path / "blank"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("meta.json", b"{"),
+        ("config.cfg", b"{}"),
+        ("config.cfg", b""),
+        ("parser/model", b"junk"),
+        ("parser/cfg", b""),
+        ("vocab/strings.json", b"["),
+        ("tokenizer", b""),
+    ],
+)
+def test_a_damaged_pipeline_is_one_error(folder, tmp_path, file, content):
+    shutil.copytree(folder, tmp_path / "pipe")
+    (tmp_path / "pipe" / file).write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=r"no spaCy pipeline '.*pipe' that can be loaded \(found .+\); give its folder"
+    ):
+        noun_chunks.load(str(tmp_path / "pipe"))
+
+
+def test_a_language_without_noun_chunks_is_told_before_the_first_post(tmp_path):
+    nlp = spacy.blank("xx")
+    nlp.add_pipe("parser").add_label("ROOT")
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "pipe")
+    with pytest.raises(WeightsError, match=r"spaCy knows no noun chunks in this language \(found xx\)"):
+        noun_chunks.load(str(tmp_path / "pipe"))
