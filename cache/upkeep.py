@@ -27,12 +27,16 @@ TEMPORARY_DAYS = 1.0  # a temporary this old has no writer any more, on whatever
 
 @dataclass(frozen=True)
 class ShelfStats:
-    """One shelf in figures; `rows` counts them by producer name. A key in two shards is two rows."""
+    """One shelf in figures; `rows` counts them by producer name. A key in two shards is two rows.
+
+    `n_newer`: shards that a later version of this program wrote, whose rows are not read here.
+    """
 
     shelf: str
     n_shards: int
     n_bytes: int
     n_quarantined: int
+    n_newer: int
     rows: Mapping[str, int]
 
 
@@ -46,10 +50,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` read, and what is wrong with it."""
+    """What `verify` read, and what is wrong with it; `n_newer` as of ShelfStats."""
 
     n_shards: int
     n_bytes: int
+    n_newer: int
     problems: tuple[Problem, ...]
 
     @property
@@ -73,23 +78,27 @@ def stats(folder: str | Path) -> list[ShelfStats]:
     folder, found = Path(folder), []
     for shelf in shelves(folder):
         rows: Counter[str] = Counter()
+        n_newer = 0
         sizes = shelf.names()
         for name in sizes:
             try:
                 with open_shard(shelf, name) as reader:
                     rows[name_of(producer_of(reader.note))] += reader.n_rows
-            except (FileNotFoundError, Damaged, Newer):
+            except (FileNotFoundError, Damaged):
                 continue
+            except Newer:
+                n_newer += 1
         quarantined = len(list(shelf.quarantine.glob(f"*{shelf.suffix}")))
         label = str(shelf.folder.relative_to(folder))
-        found.append(ShelfStats(label, len(sizes), sum(sizes.values()), quarantined, dict(sorted(rows.items()))))
+        counted = dict(sorted(rows.items()))
+        found.append(ShelfStats(label, len(sizes), sum(sizes.values()), quarantined, n_newer, counted))
     return found
 
 
 def verify(folder: str | Path) -> Verified:
     """Read every byte of every shard and index; set damaged shards aside, drop damaged indexes, and report both."""
     problems: list[Problem] = []
-    n_shards = n_bytes = 0
+    n_shards = n_bytes = n_newer = 0
     for shelf in shelves(Path(folder)):
         atomic.sweep(shelf.shards)
         atomic.sweep(shelf.index)
@@ -101,14 +110,14 @@ def verify(folder: str | Path) -> Verified:
             except FileNotFoundError:
                 continue
             except Newer:  # its bytes match its name; more is for the version that wrote it
-                pass
+                n_newer += 1
             except Damaged as error:
                 shelf.set_aside(name, error.what)
                 problems.append(Problem(shelf.path(name), error.what))
             n_shards, n_bytes = n_shards + 1, n_bytes + size
         problems += _check_indexes(shelf)
         problems += [Problem(path, "not of the store") for path in shelf.strays() if not atomic.is_temporary(path)]
-    return Verified(n_shards, n_bytes, tuple(problems))
+    return Verified(n_shards, n_bytes, n_newer, tuple(problems))
 
 
 def gc(

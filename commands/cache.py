@@ -49,11 +49,13 @@ def stats(folder: Path | None, params_path: Path, as_json: bool) -> None:
         print_json({"store": str(root), "shelves": [asdict(one) for one in found]})
         return
     rows = [
-        (one.shelf, producer, n_rows, one.n_shards, size(one.n_bytes), one.n_quarantined)
+        (one.shelf, producer, n_rows, one.n_shards, size(one.n_bytes), one.n_quarantined, one.n_newer)
         for one in found
         for producer, n_rows in (one.rows or {"-": 0}).items()
     ]
-    print_table(f"store {root}", ("shelf", "producer", "rows", "shards", "shelf's bytes", "quarantined"), rows)
+    print_table(
+        f"store {root}", ("shelf", "producer", "rows", "shards", "shelf's bytes", "quarantined", "later version"), rows
+    )
 
 
 @cache.command("verify", cls=Examples, example="fmit cache verify --recompute 8")

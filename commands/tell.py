@@ -37,6 +37,11 @@ def verified(found: Verified, again: Mapping[str, Mapping[str, Any]]) -> None:
         click.echo(f"{one.path}: {one.what}")
     state = "clean" if found.clean else f"{len(found.problems)} problem(s)"
     click.echo(f"verify: {found.n_shards} shards, {size(found.n_bytes)}, {state}")
+    if found.n_newer:
+        click.echo(
+            f"{found.n_newer} of them are whole and of a later version of fmit: their rows count as missing here; "
+            "use the version that the others use"
+        )
     for name, each in again.items():
         click.echo(f"recompute {name}: {each['n_rows']} rows, {len(each['moved'])} moved")
         for line in each["moved"][:N_SHOWN]:

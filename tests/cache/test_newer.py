@@ -47,8 +47,9 @@ def test_a_later_versions_shard_is_left_alone(
         store.put({key: value(key) for key in absent})
         store.flush()
         assert all(same(*pair) for pair in zip(store.get(absent), map(value, absent), strict=True))
-    assert verify(folder).clean
-    assert stats(folder)[0].rows == {"test": 10, "unnamed": 10}
+    found = verify(folder)
+    assert (found.clean, found.n_shards, found.n_newer) == (True, 3, 1)
+    assert (stats(folder)[0].rows, stats(folder)[0].n_newer) == ({"test": 10, "unnamed": 10}, 1)
     assert drop(folder, {"producer": "test"}, dry_run=True).n_kept == 1
     assert compact(folder).n_after == 3
     assert theirs.read_bytes() == content

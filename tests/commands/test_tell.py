@@ -1,6 +1,7 @@
 import pytest
 
 from cache.remotes import Moved
+from cache.upkeep import Verified
 from commands import tell
 from schema.errors import StoreError
 
@@ -21,3 +22,10 @@ def test_damaged_shards_are_an_error():
     tell.refuse_damaged("refused", Moved(1, 2, 3), "nothing")
     with pytest.raises(StoreError, match=r"1 damaged shard\(s\) refused \(found abc\); push again"):
         tell.refuse_damaged("refused", Moved(1, 2, 3, ("abc",)), "push again")
+
+
+def test_shards_of_a_later_version_are_told(capsys):
+    tell.verified(Verified(3, 10, 0, ()), {})
+    assert capsys.readouterr().out == "verify: 3 shards, 10 B, clean\n"
+    tell.verified(Verified(3, 10, 1, ()), {})
+    assert "\n1 of them are whole and of a later version of fmit: their rows count as" in capsys.readouterr().out
