@@ -25,11 +25,7 @@ DAMAGED = (  # what torch raises on junk, on other pickles, and on files cut sho
     IndexError,
     struct.error,
 )
-REASONS = (
-    "GLOBAL",
-    "Unsupported",
-    "magic number",
-)  # lines of torch's message that say what was met, not what to switch
+REASONS = ("GLOBAL", "Unsupported", "magic number")  # in lines of torch's message that say what was met
 
 
 def load_tensors(path: Path, allowed: Sequence[tuple[type, str]] = ()) -> Any:
