@@ -171,15 +171,21 @@ def on_screen(browser: chromium.Browser, root: Path, card: int, index: int) -> t
     """The picture's place, and x0, y0, x1, y1 of what the screen shows only when box `index` is drawn."""
     find = f"document.querySelectorAll('.card')[{card}]"
     browser.run(f"{find}.querySelector('.frame').scrollIntoView({{block: 'center'}})")
-    pictures = []
-    for drawn in ("false", f'rect.matches(\'[data-box="{index}"], [data-halo="{index}"]\')'):
-        script = f"for (const rect of {find}.querySelectorAll('rect')) rect.style.display = {drawn} ? '' : 'none'"
-        browser.run(script)
-        pictures.append(settled(browser, root / "shot.png"))
-    rows, columns = np.nonzero(np.abs(pictures[1] - pictures[0]).max(axis=2) > 8)
+    box = f'rect.matches(\'[data-box="{index}"], [data-halo="{index}"]\')'
+    for _ in range(10):
+        bare, drawn, again = (drawing(browser, root / "shot.png", find, which) for which in ("false", box, "false"))
+        if np.array_equal(bare, again):  # else the photograph itself was drawn more finely meanwhile
+            break
+    rows, columns = np.nonzero(np.abs(drawn - bare).max(axis=2) > 8)
     browser.run(f"for (const rect of {find}.querySelectorAll('rect')) rect.style.display = ''")
     frame = browser.run(f"{find}.querySelector('.frame').getBoundingClientRect().toJSON()")
     return frame, np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+
+
+def drawing(browser: chromium.Browser, path: Path, card: str, which: str) -> np.ndarray:
+    """The screen with those of a card's boxes for which the condition `which` holds."""
+    browser.run(f"for (const rect of {card}.querySelectorAll('rect')) rect.style.display = {which} ? '' : 'none'")
+    return settled(browser, path)
 
 
 def settled(browser: chromium.Browser, path: Path) -> np.ndarray:
