@@ -134,5 +134,4 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     n_plain = min(options.plain, len(found))
     runs["plain loop"] = partial(run_plain_loop, grounder, options.photos, found, n_plain), n_plain
     flops = timing.count_flops(partial(run_bare, bare, made[:1])) / size
-    peak = timing.peak_flops(str(grounder._model.device), options.dtype)
-    return timing.summary(timing.in_turn(runs, options.runs), flops, peak)
+    return timing.compare(runs, options.runs, flops, str(grounder._model.device), options.dtype)

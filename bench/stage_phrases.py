@@ -104,4 +104,4 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     runs["plain loop"] = partial(run_plain_loop, parser, plain), len(plain)
     with torch.backends.mkldnn.flags(enabled=False):  # torch's counter knows nothing of oneDNN's own products
         flops = timing.count_flops(partial(run_bare, bare, made)) / len(posts)
-    return timing.summary(timing.in_turn(runs, options.runs), flops, timing.peak_flops("cpu", "float32"))
+    return timing.compare(runs, options.runs, flops, "cpu", "float32")

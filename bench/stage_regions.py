@@ -146,5 +146,4 @@ def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:
     runs["stage without its passes"] = partial(run_stage, work, no_pass(work)), len(work.crops)
     runs["plain loop"] = partial(run_plain_loop, work, forms["eager"], options.plain), options.plain
     flops = timing.count_flops(partial(run_bare, forms["eager"], batches[:1], "eager")) / size
-    peak = timing.peak_flops(str(work.net.device), options.dtype)
-    return timing.summary(timing.in_turn(runs, options.runs), flops, peak)
+    return timing.compare(runs, options.runs, flops, str(work.net.device), options.dtype)

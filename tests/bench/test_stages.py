@@ -59,6 +59,13 @@ def check(found: dict) -> None:
     assert found["machine"]["torch"] == torch.__version__
 
 
+def test_the_best_of_all_looks_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([2.0, 8.0, 4.0])
+    monkeypatch.setattr(timing, "peak_flops", lambda *_: next(looks))
+    runs = {name: (lambda: None, 1) for name in ("bare: a", "stage", "plain loop")}
+    assert timing.compare(runs, 3, 1.0, "cpu", "float32")["peak_flops_per_s"] == 8.0
+
+
 def test_the_whole_way(tmp_path: Path) -> None:
     found = measured(tmp_path, "all", "--items", 64)
     for name in ("computed", "from store"):
