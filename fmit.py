@@ -18,10 +18,11 @@ from project import Project
 
 if TYPE_CHECKING:
     from model.predict import Prediction, Run
-    from pipeline.chain import BoxChain, GridChain
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress
+    from pipeline.feature_pipeline import BoxChain, GridChain
     from schema.records import Post
+
 
 __all__ = ["Model", "Project", "load"]
 
@@ -41,7 +42,7 @@ class Model:
 
         A run that reads crops has a network of its own: parser and grounder are enough.
         """
-        from pipeline.chain import build_box_chain, build_chain, build_grid_chain
+        from pipeline.feature_pipeline import build_box_chain, build_chain, build_grid_chain
 
         info = self.run.info
         if info.pack is None or info.config.objects == "none":
@@ -61,7 +62,7 @@ class Model:
         error: its post's record says so (`prediction.post.images[0].state`). Raises DataError, ToyError, WeightsError.
         """
         from pipeline.corpus import jsonl
-        from pipeline.corpus.read import Gallery, Ids, probed
+        from pipeline.corpus.reader import Gallery, Ids, probed
         from schema.records import Post
 
         folder, waiting = _folder(images), iter(posts)
@@ -81,7 +82,7 @@ class Model:
         progress: Progress | None = None,
     ) -> Iterator[Prediction]:
         """Predictions of a JSONL or CoNLL file's posts (`format` None: by suffix), in order and as they are made."""
-        from pipeline.corpus.read import Gallery, count_posts, read_posts_file
+        from pipeline.corpus.reader import Gallery, count_posts, read_posts_file
 
         source = self._source(format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll"))
         images = _folder(images)

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.runs import read_object, run_config
+from cache.run_files import read_object, run_config
 from project import Project
 from schema.errors import RunError
 
@@ -33,7 +33,7 @@ def shown(project: Project, dataset: str, post_id: str) -> Shown:
     """A post with what the stages so far made of it; raises DataError for an id that the dataset lacks."""
     from cache import tables
     from cache.packs import Pack
-    from pipeline.phrases import view
+    from pipeline.phrases import normalize
     from report.show import Shown
     from schema.errors import DataError
 
@@ -51,7 +51,7 @@ def shown(project: Project, dataset: str, post_id: str) -> Shown:
     return Shown(
         post,
         table.labels,
-        tuple(tuple(zip(one.words, one.index, strict=True)) for one in view.sentences(post.words)),
+        tuple(tuple(zip(one.words, one.index, strict=True)) for one in normalize.sentences(post.words)),
         next((one for one in parsed if one.post_id == post_id), None),
         tuple(one for one in grounded if one.post_id == post_id),
         opened.read(post_id).regions if opened and post_id in opened else (),

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache.runs import refuse_unwritable, run_config
+from cache.run_files import refuse_unwritable, run_config
 from schema.errors import PackError, RunError
 from schema.params import Params, known_split, read_params
 
 if TYPE_CHECKING:
-    from embedded.draw import DrawReport
     from model.config import TrainConfig
-    from model.fit import EpochResult
+    from model.trainer import EpochResult
     from pipeline.corpus.config import SourceConfig
+    from pipeline.corpus.stage import IngestReport
     from pipeline.engine import Progress, Tally
-    from pipeline.stages.ingest import IngestReport
+    from synthetic.draw import DrawReport
 
 
 @dataclass(frozen=True)
@@ -70,47 +70,47 @@ class Project:
 
     def draw(self, dataset: str, progress: Progress) -> DrawReport:
         """Draw a dataset of the project's own."""
-        from embedded import draw
+        from synthetic import draw
 
         config = draw.DrawConfig.from_section(self.params.drawing(dataset), f"draw.{dataset}", draw.PRESETS)
         return draw.run(config, self.data(dataset), progress)
 
     def ingest(self, dataset: str, progress: Progress) -> IngestReport:
         """Raw files to posts.parquet."""
-        from pipeline.stages import ingest
+        from pipeline.corpus import stage as ingest_stage
 
-        return ingest.run(self.source(dataset), self.data(dataset), self.out(dataset, "posts.parquet"), progress)
+        return ingest_stage.run(self.source(dataset), self.data(dataset), self.out(dataset, "posts.parquet"), progress)
 
     def phrases(self, dataset: str, progress: Progress) -> Tally:
         """posts.parquet to phrases.parquet."""
+        from pipeline.phrases import stage as phrases_stage
         from pipeline.phrases.config import PRESETS, PhrasesConfig
-        from pipeline.stages import phrases
 
         config = PhrasesConfig.from_section(self.params.dataset(dataset).phrases, f"data.{dataset}.phrases", PRESETS)
         posts, out = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
-        return phrases.run(config, posts, out, self.store, progress)
+        return phrases_stage.run(config, posts, out, self.store, progress)
 
     def ground(self, dataset: str, progress: Progress, *, allow_toy: bool = False) -> Tally:
         """Posts and phrases to boxes.parquet."""
+        from pipeline.grounding import stage as grounding_stage
         from pipeline.grounding.config import PRESETS, GroundConfig
-        from pipeline.stages import ground
 
         section = allowing(self.params.dataset(dataset).ground, allow_toy)
         config = GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
         posts, phrases = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
         out = self.out(dataset, "boxes.parquet")
-        return ground.run(config, posts, phrases, self.images(dataset), out, self.store, progress)
+        return grounding_stage.run(config, posts, phrases, self.images(dataset), out, self.store, progress)
 
     def regions(self, dataset: str, progress: Progress, *, allow_toy: bool = False) -> Tally:
         """Posts and boxes to the pack."""
+        from pipeline.regions import stage as regions_stage
         from pipeline.regions.config import PRESETS, RegionsConfig
-        from pipeline.stages import regions
 
         section = allowing(self.params.dataset(dataset).regions, allow_toy)
         config = RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
         posts, boxes = self.out(dataset, "posts.parquet"), self.out(dataset, "boxes.parquet")
         phrases, out = self.out(dataset, "phrases.parquet"), self.out(dataset, "pack")
-        return regions.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
+        return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
 
     def train(
         self,
@@ -224,7 +224,7 @@ class Project:
 
     def is_fresh(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
         """Whether a whole run is there, trained with today's settings on today's posts and pack (the dataset's own)."""
-        from model.fresh import is_made_of
+        from model.train import is_made_of
 
         config = self.config(dataset, approach)
         try:

@@ -28,7 +28,7 @@ from torch import Tensor
 from bench.libraries import Timing, interleaved, libraries, machine, medians
 from bench.ordinary import Ordinary, UniqueTuples
 from cache import atomic
-from kernels.gemm import linear
+from kernels import linear_2d
 from model.interaction import FlatInteraction, Projection
 
 DIM, HEADS, TEXT_DIM, OBJECT_DIM, N_OBJECTS = 512, 8, 768, 2048, 8  # the paper's sizes: BERT-base, ResNet-152
@@ -84,7 +84,7 @@ def gemm_rates(rounds: int, device: str) -> dict[tuple[str, tuple[int, int, int]
 
 
 def product(x: Tensor, weight: Tensor) -> None:
-    linear(x, weight)
+    linear_2d(x, weight)
 
 
 def run_case(args: argparse.Namespace, layers: int, n_text: int, task: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bench.timing import cpu_name, timed
-from kernels.gemm import HAS_ONEDNN
+from kernels import HAS_ONEDNN
 
 Timing = tuple[float, float]  # seconds: wall, processor
 
@@ -22,7 +22,7 @@ def libraries(device: str) -> list[str]:
 
 @contextlib.contextmanager
 def library(name: str) -> Iterator[None]:
-    """All products of `kernels.gemm.linear` by this library; batched ones are torch's own on every side."""
+    """All products of `kernels.linear` by this library; batched ones are torch's own on every side."""
     if name == "cublas":
         yield
     else:

@@ -5,7 +5,7 @@ that [B, L, L, 4D] tensor, W_kR on its [B, L, L, D] result in every layer. `Uniq
 2020): W_r acts on the distinct 4-tuples of distances of the batch only, and R is gathered from there. `PairGate`: the
 gate of `model.baselines.umgf` as its public code computes it.
 
-B posts, L = T + M cells, H heads, D width, C = D / H. Both use `kernels.gemm.linear`, so any comparison can give all
+B posts, L = T + M cells, H heads, D width, C = D / H. Both use `kernels.linear`, so any comparison can give all
 sides the same matrix library.
 """
 
@@ -16,10 +16,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from kernels.gemm import linear
+from kernels import linear_2d
 from model.baselines.umgf import Gate
-from model.interaction import Attention, FlatInteraction, Layer
-from model.lattice import distances
+from model.interaction import Attention, FlatInteraction, Layer, distances
 
 
 class Ordinary(FlatInteraction):
@@ -82,10 +81,10 @@ class PairGate(Gate):
         shape = (len(own), own.shape[1], others.shape[1], own.shape[2])
         pairs = torch.cat([own[:, :, None].expand(shape), others[:, None].expand(shape)], dim=-1)
         both = torch.cat([self.own.weight, self.other.weight], dim=1)
-        alpha = torch.sigmoid(linear(pairs.flatten(0, 2), both).view(shape))
+        alpha = torch.sigmoid(linear_2d(pairs.flatten(0, 2), both).view(shape))
         return own + (alpha * edges[..., None] * others[:, None]).sum(2)
 
 
 def rows_of(module: nn.Linear, cells: Tensor) -> Tensor:
     """A linear map over the last axis."""
-    return linear(cells.reshape(-1, cells.shape[-1]), module.weight, module.bias).view(*cells.shape[:-1], -1)
+    return linear_2d(cells.reshape(-1, cells.shape[-1]), module.weight, module.bias).view(*cells.shape[:-1], -1)

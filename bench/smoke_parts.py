@@ -8,9 +8,9 @@ import torch
 from cache import tables
 from cache.packs import Pack
 from cache.weights import find
-from embedded.gold import GoldPost, GoldThing, read_gold
 from fmit import Project
 from schema.records import Span
+from synthetic.gold import GoldPost, GoldThing, read_gold
 from vision.boxes import iou
 from vision.toy_resnet import load_toy_resnet
 

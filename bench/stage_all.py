@@ -11,10 +11,10 @@ import yaml
 
 from bench import timing
 from cache.tables import read_posts
-from embedded import draw
-from embedded.posts import BLOCK
 from pipeline.engine import silent
 from project import Project
+from synthetic import draw
+from synthetic.posts import BLOCK
 
 STAGES = ("ingest", "phrases", "ground", "regions")
 

@@ -23,8 +23,8 @@ from bench.stage_regions import random_crops
 from cache.store import Store
 from pipeline import engine
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.extract import STORE_SCHEMA, Query, compute_boxes
 from pipeline.grounding.owlv2 import Owlv2Grounder, load
+from pipeline.grounding.stage import STORE_SCHEMA, Query, compute_boxes
 from schema.records import Image
 from vision import images
 

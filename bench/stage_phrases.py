@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from bench import timing
 from cache.store import Store
-from embedded.posts import draft
 from pipeline.phrases.config import PhrasesConfig
-from pipeline.phrases.embedded import EmbeddedParser, span_indices
-from pipeline.phrases.extract import STORE_SCHEMA, find_phrases
-from pipeline.phrases.network import SpanNet
+from pipeline.phrases.normalize import sentences
 from pipeline.phrases.registry import build_parser
-from pipeline.phrases.view import sentences
+from pipeline.phrases.span_network import SpanNet
+from pipeline.phrases.span_parser import EmbeddedParser, span_indices
+from pipeline.phrases.stage import STORE_SCHEMA, find_phrases
 from schema.records import Post, joined
+from synthetic.posts import draft
 
 Inputs = tuple[Tensor, ...]
 

@@ -20,12 +20,12 @@ from bench import timing
 from cache.store import Store
 from pipeline import engine
 from pipeline.regions.config import RegionsConfig, build_net
-from pipeline.regions.extract import Crop, compute_rows, net_key, row_key
+from pipeline.regions.stage import Crop, compute_rows, net_key, row_key
 from schema.records import Box
 from vision import images
+from vision.backbones import FeatureNet, load_torchvision
 from vision.crops import crop_tensor
-from vision.fused import fold_batch_norm
-from vision.resnet import FeatureNet, load_torchvision
+from vision.fused_resnet import fold_batch_norm
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,12 @@ from transformers import AutoTokenizer, BertConfig
 
 from cache.packs import Objects
 from model.approaches import approach
-from model.batch import Batch
 from model.config import TrainConfig
-from model.data import LengthBatches, PostDataset, collate
+from model.data import Batch, LengthBatches, PostDataset, collate
 from model.encoders import embedded_folder
-from model.fit import Trainer
 from model.objects import Given
 from model.tagger import EncoderTagger, Setting, Tagger
+from model.trainer import Trainer
 from model.words import build_words
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Post, Region, Span, joined

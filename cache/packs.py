@@ -24,6 +24,7 @@ from cache.buckets import (
     Bucket,
     Objects,
     Place,
+    Spool,
     StoredObjects,
     bucket_bytes,
     bucket_name,
@@ -31,7 +32,6 @@ from cache.buckets import (
     bucket_of,
     verify_bucket,
 )
-from cache.spool import Spool
 from schema.errors import PackError
 from schema.records import Post
 

@@ -2,6 +2,11 @@
 
 A remote has a store's own layout, and beside the shards a small file of each one's keys, by which `pull` chooses. Names
 are digests: what both sides have does not travel, two who push at once write the same, and what arrives is checked.
+
+Taking rows back from a remote: what was pushed there and should be nowhere any more.
+
+A shard that holds an unwanted row is fetched, rewritten without it here, sent under its new name, and only then
+removed.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,11 +23,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cache import atomic, keys
-from cache.catalog import Catalog
-from cache.codecs import codec_for, open_shard
+from cache import atomic, keys, maintenance
+from cache.index import Catalog
+from cache.maintenance import Forgotten
+from cache.shard_directory import Shelf, codec_for, file_mode, open_shard, refused, shelves
 from cache.shards import Damaged, Newer, check_name
-from cache.shelf import Shelf, file_mode, refused, shelves
 from cache.transports import AGAIN, Transport, Unreachable, transport_of
 from schema.errors import StoreError
 
@@ -201,3 +207,63 @@ def tried(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
         return work(*arguments)
     except Unreachable as error:
         raise Unreachable(f"cannot {what}: {error.what}", todo=error.todo) from None
+
+
+# Of a team's folder that is store and remote at once: an index names keys, what is set aside holds nobody knows what.
+_BESIDE = re.compile(r"(?:[\w.-]+/)*(?:arrays|rows-[0-9a-f]{12})/(?:index|quarantine)/[^/]+")
+
+
+def forget(url: str | Path, unwanted: Collection[str]) -> Forgotten:
+    """Remove rows by key from a remote; ends with a look at the keys of every shard that is there then.
+
+    A shard's keys are those in the small file beside it; where there is none the shard itself is read. One that lies
+    damaged there goes as a whole. Not to be run while others push: theirs may hold the rows still. StoreError when the
+    remote cannot be reached (the same call goes on from there), Newer where a shard is of a later version.
+    """
+    packed, remote = np.unique(keys.pack_keys(unwanted)), transport_of(url)
+    there = listed(remote, url)
+    n_rows = n_shards = 0
+    for target in sorted(there):
+        removed = _leave_out(remote, target, there, packed)
+        n_rows, n_shards = n_rows + removed, n_shards + (removed > 0)
+    for target in filter(_BESIDE.fullmatch, there):
+        _remove(remote, target)
+    after = listed(remote, url, empty=True)
+    return Forgotten(n_rows, n_shards, sum(_n_held(remote, target, after, packed) for target in after))
+
+
+def _leave_out(remote: Transport, target: str, there: Mapping[str, int], packed: np.ndarray) -> int:
+    """Put a shard without these rows in the place of one with them; returns how many rows went."""
+    match = shard_of(target)
+    if not match or not _may_hold(remote, match, there, packed):
+        return 0
+    base, name, suffix = match.groups()
+    with tempfile.TemporaryDirectory(prefix="fmit-") as folder:
+        shelf, n_rows = Shelf(Path(folder) / base, suffix), 0
+        shelf.make()
+        with contextlib.suppress(Damaged):  # it helps nobody, and what it holds cannot be told
+            tried(f"fetch {target}", fetch, remote, target, shelf.path(name), there[target])
+            n_rows = maintenance.forget(folder, keys.unpack_keys(packed)).n_rows
+        for new in sorted(shelf.names()):
+            send(remote, shelf, new, base, there)
+        if name not in shelf.names():
+            _remove(remote, sidecar(base, name))
+            _remove(remote, target)
+    return n_rows
+
+
+def _n_held(remote: Transport, target: str, there: Mapping[str, int], packed: np.ndarray) -> int:
+    """How many of these rows a shard of the remote holds; shards without a file of keys were read a moment ago."""
+    match = shard_of(target)
+    found = held(remote, sidecar(*match.groups()[:2]), there) if match else None
+    return 0 if found is None else int(np.isin(found, packed).sum())
+
+
+def _may_hold(remote: Transport, match: re.Match[str], there: Mapping[str, int], packed: np.ndarray) -> bool:
+    found = held(remote, sidecar(*match.groups()[:2]), there)
+    return found is None or bool(np.isin(found, packed).any())
+
+
+def _remove(remote: Transport, target: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        tried(f"remove {target}", remote.remove, target)

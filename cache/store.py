@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from cache import keys
-from cache.catalog import Catalog
-from cache.rowshards import RowCodec, RowReader
-from cache.shards import ArrayCodec, ArrayReader, Check, Damaged, Newer
-from cache.shelf import Shelf, note
+from cache.index import Catalog
+from cache.shard_directory import Shelf, note
+from cache.shards import ArrayCodec, ArrayReader, Check, Damaged, Newer, RowCodec, RowReader
 from schema.errors import MissingKeys, StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 log = logging.getLogger(__name__)
 

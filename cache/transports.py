@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import fsspec
 
 from cache import atomic
-from cache.shelf import file_mode, make_folder, refused
+from cache.shard_directory import file_mode, make_folder, refused
 from schema.errors import StoreError
 
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}  # an upload appears whole or not at all

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from cache import atomic, keys
 from schema.errors import WeightsError
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "embedded" / "weights"
+EMBEDDED = Path(__file__).resolve().parent.parent / "weights"
 SUFFIX = ".safetensors"
 PICKLED = b"\x80\x02"  # how files of torch before 1.6 begin; later ones are zips
 _CODES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1"}
@@ -40,7 +40,7 @@ def find(name_or_path: str | Path, digest: str | None = None) -> Path:
     if path is None:
         raise WeightsError(
             f"no weights {str(name_or_path)!r}",
-            found=f"nothing at {given}, in {folder()} or under embedded/weights",
+            found=f"nothing at {given}, in {folder()} or under weights",
             todo=f"get it (fmit models fetch), or give a path or the name of an embedded one: {', '.join(names())}",
         )
     if digest is not None:

@@ -11,9 +11,18 @@ from pathlib import Path
 import click
 
 from commands import tell
-from commands.console import GOES_ON, Examples, json_option, params_option, print_json, print_table
+from commands.console import (
+    GOES_ON,
+    Bytes,
+    Condition,
+    Examples,
+    finite,
+    json_option,
+    params_option,
+    print_json,
+    print_table,
+)
 from commands.tell import size, some
-from commands.values import Bytes, Condition, finite
 from schema.errors import StoreError
 
 Command = Callable[..., None]
@@ -41,10 +50,10 @@ def cache() -> None:
 @on_a_store
 def stats(folder: Path | None, params_path: Path, as_json: bool) -> None:
     """Shards, bytes and rows of the store, by stage and producer."""
-    from cache import upkeep
+    from cache import maintenance
 
     root = root_of(folder, params_path)
-    found = upkeep.stats(root)
+    found = maintenance.stats(root)
     if as_json:
         print_json({"store": str(root), "shelves": [asdict(one) for one in found]})
         return
@@ -70,12 +79,12 @@ def verify(
 
     What is damaged is set aside and computed again when needed. Ends with exit code 1 where something was wrong.
     """
-    from cache import upkeep
+    from cache import maintenance
     from commands.rows import recomputed
     from project import Project
 
     root = root_of(folder, params_path)
-    found = upkeep.verify(root)
+    found = maintenance.verify(root)
     again = recomputed(Project.open(params_path), root, datasets, n_rows, seed) if n_rows else {}
     if as_json:
         problems = [{"path": str(one.path), "what": one.what} for one in found.problems]
@@ -104,10 +113,10 @@ def gc(
     as_json: bool,
 ) -> None:
     """Remove shards by age of last use and by size; try --dry-run first. What is younger than 14 days stays."""
-    from cache import upkeep
+    from cache import maintenance
 
     root = root_of(folder, params_path)
-    removed = upkeep.gc(root, max_age_days=max_age_days, max_bytes=max_bytes, dry_run=dry_run)
+    removed = maintenance.gc(root, max_age_days=max_age_days, max_bytes=max_bytes, dry_run=dry_run)
     tell.removed("gc", removed, dry_run, as_json)
 
 
@@ -115,9 +124,9 @@ def gc(
 @on_a_store
 def compact(folder: Path | None, params_path: Path, as_json: bool) -> None:
     """Join small shards; a row that is there twice is kept once."""
-    from cache import rewrite
+    from cache import maintenance
 
-    found = rewrite.compact(root_of(folder, params_path))
+    found = maintenance.compact(root_of(folder, params_path))
     if as_json:
         print_json(asdict(found))
         return
@@ -134,9 +143,9 @@ def drop(
     conditions: tuple[tuple[str, str], ...], dry_run: bool, folder: Path | None, params_path: Path, as_json: bool
 ) -> None:
     """Remove the shards of a producer (`fmit cache stats` lists them); its other fields, such as version, narrow it."""
-    from cache import upkeep
+    from cache import maintenance
 
-    removed = upkeep.drop(root_of(folder, params_path), dict(conditions), dry_run=dry_run)
+    removed = maintenance.drop(root_of(folder, params_path), dict(conditions), dry_run=dry_run)
     tell.removed("drop", removed, dry_run, as_json)
 
 

@@ -9,7 +9,7 @@ import click
 from commands.console import GOES_ON, Examples, json_option, note, print_json, print_record, progress
 
 treebank_argument = click.argument("treebank", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-out_option = click.option("--out", type=click.Path(path_type=Path), help="[default: embedded/weights]")
+out_option = click.option("--out", type=click.Path(path_type=Path), help="[default: weights]")
 
 
 @click.group()
@@ -28,10 +28,10 @@ def embedded() -> None:
 def train_parser(treebank: Path, out: Path | None) -> None:
     """Train the embedded parser on Penn-style trees; an interrupted training goes on."""
     from cache.weights import EMBEDDED
-    from embedded import parser
+    from synthetic import parser_training
 
     target = out or EMBEDDED / "parser.safetensors"
-    for epoch in parser.train(treebank, target, resume=Path(".fmit/resume/parser")):
+    for epoch in parser_training.train(treebank, target, resume=Path(".fmit/resume/parser")):
         note(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, held-out noun-phrase F1 {epoch.held_out.f1:.4f}")
     click.echo(f"parser: {target}")
 
@@ -42,14 +42,14 @@ def train_parser(treebank: Path, out: Path | None) -> None:
 @json_option
 def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
     """Noun-phrase P, R, F1 of the embedded parser on Penn-style trees (micro, all sentences, gold words)."""
-    from embedded.parser_score import score
     from pipeline.phrases.config import PhrasesConfig
     from pipeline.phrases.registry import build_parser
+    from synthetic.parser_training import score
 
     parser = build_parser(PhrasesConfig())
     if held_out:
-        from embedded.parser import held_out as split
-        from embedded.treebank import read
+        from synthetic.parser_training import held_out as split
+        from synthetic.treebank import read
 
         found = score(split(read(treebank))[1], parser)
     else:
@@ -67,15 +67,20 @@ def train_toys(out: Path | None) -> None:
     import shutil
 
     from cache.weights import EMBEDDED
-    from embedded import toys
+    from synthetic import grounder_training
 
     folder = out or EMBEDDED
-    for name, train in ((toys.RESNET, toys.train_resnet), (toys.GROUNDER, toys.train_grounder)):
+    for name, train in (
+        (grounder_training.RESNET, grounder_training.train_resnet),
+        (grounder_training.GROUNDER, grounder_training.train_grounder),
+    ):
         with progress(f"train {name}") as bar:
             for result in train(folder / f"{name}.safetensors"):
                 bar(result.step, result.n_steps)
         click.echo(f"{name}: {folder / name}.safetensors")
-    shutil.rmtree(toys.WORK, ignore_errors=True)  # the drawn sets: hundreds of megabytes, drawn again when needed
+    shutil.rmtree(
+        grounder_training.WORK, ignore_errors=True
+    )  # the drawn sets: hundreds of megabytes, drawn again when needed
 
 
 @embedded.command("score-toys", cls=Examples, example="fmit embedded score-toys --scenes 100")
@@ -83,9 +88,9 @@ def train_toys(out: Path | None) -> None:
 @json_option
 def score_toys(scenes: int, as_json: bool) -> None:
     """Box accuracy and kind accuracy of the toy parts on scenes that they never saw."""
-    from embedded import toys
+    from synthetic import grounder_training
 
-    found = toys.score(scenes)
+    found = grounder_training.score(scenes)
     if as_json:
         print_json(found)
         return

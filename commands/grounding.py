@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commands.console import Examples, json_option
-from commands.values import finite
+from commands.console import Examples, finite, json_option
 from schema.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from report.grounded import GoldBoxes
+    from report.grounding import GoldBoxes
     from report.runs import Line
+
 
 folder = click.Path(path_type=Path, file_okay=False)
 existing = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -35,7 +35,7 @@ def grounding(run: Path, gold: Path, split: str | None, min_score: float | None,
     choice for the noun phrase around an entity, no evidence that the tagger used it.
     """
     from commands.console import print_json, print_table
-    from report.grounded import SCORES, score
+    from report.grounding import SCORES, score
     from report.runs import read_run
 
     found = read_run(run)
@@ -57,8 +57,8 @@ def grounding(run: Path, gold: Path, split: str | None, min_score: float | None,
 
 def gold_boxes(lines: Sequence[Line], folder: Path) -> tuple[GoldBoxes, str]:
     """Gold boxes of the lines' entities, and a remark; from XML files, or from a drawn dataset's own gold."""
-    from embedded.gold import FILE
-    from report.gold_boxes import match
+    from report.grounding import match
+    from synthetic.gold import FILE
 
     if (folder / FILE).is_file():
         return drawn_boxes(lines, folder), ""
@@ -73,7 +73,7 @@ def drawn_boxes(lines: Sequence[Line], folder: Path) -> GoldBoxes:
 
     Raises DataError where the dataset's gold has none of the lines' posts.
     """
-    from embedded.gold import FILE, read_gold
+    from synthetic.gold import FILE, read_gold
 
     posts, found = read_gold(folder), {}
     if not any(line.id in posts for line in lines):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from commands.console import Examples, params_option, redact_option
-from commands.values import RunFolder, TableFile
+from commands.console import Examples, RunFolder, TableFile, params_option, redact_option
 
 page_option = click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
 

@@ -67,16 +67,16 @@ def import_(
     """
     from dataclasses import asdict
 
-    from cache import exchange, tables
+    from cache import feature_table, tables
     from cache.packs import FILES
-    from cache.runs import refuse_strange
+    from cache.run_files import refuse_strange
     from project import Project
 
     refuse_strange(out, FILES)
     project = Project.open(params_path)
     project.params.dataset(dataset)
     posts = tables.read_posts(project.out(dataset, "posts.parquet"))
-    found = exchange.import_features(file, posts, out, n_buckets=n_buckets, name=name or file.stem)
+    found = feature_table.import_features(file, posts, out, n_buckets=n_buckets, name=name or file.stem)
     if as_json:
         print_json(asdict(found))
         return
@@ -98,7 +98,7 @@ def export(pack: Path, dataset: str, out: Path, params_path: Path, as_json: bool
 
     A grid in the pack stays behind: its cells belong to pictures, the table's rows to posts.
     """
-    from cache import exchange, tables
+    from cache import feature_table, tables
     from cache.packs import Pack
     from project import Project
 
@@ -106,7 +106,7 @@ def export(pack: Path, dataset: str, out: Path, params_path: Path, as_json: bool
     project.params.dataset(dataset)
     posts = tables.read_posts(project.out(dataset, "posts.parquet"))
     opened = Pack.open(pack)
-    n_rows = exchange.export_features(opened, posts, out)
+    n_rows = feature_table.export_features(opened, posts, out)
     if opened.grid is not None:
         note("the pack's grid is not in the table")
     if as_json:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cache import recall, remotes, rewrite, tables
+from cache import maintenance, remotes, tables
 from cache.remotes import Moved
 from project import Project, allowing
 from schema.errors import ConfigError, DataError
@@ -17,8 +17,8 @@ from schema.records import SPLITS, Post
 
 if TYPE_CHECKING:
     from cache.store import Store
-    from pipeline.chain import Chain
-    from pipeline.rows import Made
+    from pipeline.feature_pipeline import Chain
+    from pipeline.store_rows import Made
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def prepared(project: Project) -> list[str]:
 
 def open_made(project: Project, dataset: str) -> Made:
     """A dataset's tables, those that there are, and how its parts are built; DataError where it has no posts."""
-    from pipeline.rows import Made
+    from pipeline.store_rows import Made
 
     images = project.images(dataset)
     phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
@@ -63,7 +63,7 @@ def open_made(project: Project, dataset: str) -> Made:
 
 def build_chain(project: Project, dataset: str) -> Chain:
     """The parts that a dataset's parameters name. Toys are allowed: rows are named and compared, no result is made."""
-    from pipeline.chain import Chain
+    from pipeline.feature_pipeline import Chain
     from pipeline.grounding import config as grounding
     from pipeline.grounding.registry import build_grounder
     from pipeline.phrases import config as parsing
@@ -101,13 +101,13 @@ def recomputed(
     project: Project, root: Path, datasets: Sequence[str], n_rows: int, seed: int | None
 ) -> dict[str, dict[str, Any]]:
     """By dataset (none given: all prepared): how many rows were computed again, and a line for each that moved."""
-    from pipeline import recompute
-    from pipeline.rows import open_stores
+    from pipeline import store_rows
+    from pipeline.store_rows import open_stores
 
     found = {}
     with open_stores(root) as stores:
         for name in datasets or prepared(project):
-            again = recompute.recompute(open_made(project, name), stores, n_rows, random.Random(seed))
+            again = store_rows.recompute(open_made(project, name), stores, n_rows, random.Random(seed))
             moved = [f"{one.stage}, post {one.post_id}, row {one.key}: {one.moved}" for one in again if one.moved]
             found[name] = {"n_rows": len(again), "moved": moved}
     return found
@@ -119,7 +119,7 @@ def pulled_for(project: Project, root: Path, url: str, whose: str) -> tuple[list
     `whose` is DATASET, and after colons what `chosen` takes. Returns the stages' rows, wanted and here, and what
     travelled.
     """
-    from pipeline.rows import open_stores, wanted
+    from pipeline.store_rows import open_stores, wanted
 
     dataset, *parts = whose.split(":")
     made = open_made(project, dataset)
@@ -142,8 +142,8 @@ def forgotten(
     """Remove the rows that only this post of these datasets uses, from remotes first: the store names rows that they
     hold. DataError where one of the datasets has no such post.
     """
-    from pipeline import forget
-    from pipeline.rows import open_stores
+    from pipeline import store_rows
+    from pipeline.store_rows import open_stores
 
     own: set[str] = set()
     posts, others = [], set()
@@ -153,14 +153,14 @@ def forgotten(
             post = next((one for one in made.posts.posts if one.id == post_id), None)
             if post is None:
                 raise DataError(f"no post {post_id!r}", where=f"dataset {name}", todo="ids are in posts.parquet")
-            own |= forget.keys_of(made, post, stores)
-            others |= set(forget.strangers(root, made.build()))
+            own |= store_rows.keys_of(made, post, stores)
+            others |= set(store_rows.strangers(root, made.build()))
             posts.append(post)
         kept_for, used = _used_by_others(project, stores, posts, datasets)
         shared = sorted(own & used)
         n_kept = sum(len(shared) - len(store.missing(shared)) for store in stores.values())
-    away = {url: recall.forget(url, own - used) for url in urls}
-    found = rewrite.forget(root, own - used)
+    away = {url: remotes.forget(url, own - used) for url in urls}
+    found = maintenance.forget(root, own - used)
     n_left = found.n_left + sum(one.n_left for one in away.values())
     recalled = {url: one.n_rows for url, one in away.items()}
     return Forgotten(found.n_rows, found.n_shards, n_left, n_kept, tuple(kept_for), tuple(sorted(others)), recalled)
@@ -170,8 +170,8 @@ def _used_by_others(
     project: Project, stores: Mapping[str, Store], posts: Sequence[Post], datasets: Sequence[str]
 ) -> tuple[list[str], set[str]]:
     """The project's other posts that have a picture or sentence of these, and all keys that they want."""
-    from pipeline import forget
-    from pipeline.rows import wanted
+    from pipeline import store_rows
+    from pipeline.store_rows import wanted
 
     names: list[str] = []
     used: set[str] = set()
@@ -179,7 +179,7 @@ def _used_by_others(
         made = open_made(project, name)
         mine = {post.id for post in posts} if name in datasets else set()
         others = [one for one in made.posts.posts if one.id not in mine]
-        sharers = {one.id: one for post in posts for one in forget.sharing(post, others)}
+        sharers = {one.id: one for post in posts for one in store_rows.sharing(post, others)}
         if sharers:
             names += [f"{one} ({name})" for one in sharers]
             used |= {key for step in wanted(made.only(list(sharers.values())), stores) for key in step.unique}

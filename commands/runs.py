@@ -14,6 +14,7 @@ from commands.console import (
     QUIET,
     Examples,
     Progress,
+    RunFolder,
     allow_toy_option,
     json_option,
     note,
@@ -23,8 +24,7 @@ from commands.console import (
     progress,
     redact_option,
 )
-from commands.sinks import SINKS, opened
-from commands.values import RunFolder
+from model.trackers import SINKS, opened
 from schema.text import inert_json
 
 folder = click.Path(path_type=Path, file_okay=False)

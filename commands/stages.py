@@ -22,7 +22,7 @@ from commands.console import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.stages.ingest import IngestReport
+    from pipeline.corpus.stage import IngestReport
 
 
 def stage(name: str, about: str, *, toys: bool = False, after: str = GOES_ON) -> click.Command:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.console import print_json
-from commands.values import UNITS
+from commands.console import UNITS, print_json
 from schema.errors import StoreError
 
 if TYPE_CHECKING:
+    from cache.maintenance import Removed, Verified
     from cache.remotes import Moved
-    from cache.upkeep import Removed, Verified
     from commands.rows import Forgotten
+
 
 N_SHOWN = 10  # names of files, posts or rows in one message
 

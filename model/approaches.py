@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from model.baselines import ada_co_att, bert, bert_crf, cnn_bilstm_crf, hbilstm_crf, umgf, umt, vg_att
+from model.baselines import ada_co_att, bert, recurrent, umgf, umt, vg_att
 from model.config import TrainConfig
 from model.tagger import Setting, Tagger, build_fmit
 from schema.errors import ConfigError
@@ -70,17 +70,17 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
         "fmit-shuffled": _fmit("control: each post sees another post's pictures", control="shuffled"),
         "fmit-empty": _fmit("control: no post has a picture", control="empty"),
         "fmit-random-boxes": _fmit("control: boxes drawn at random", control="random-boxes"),
-        "bert": Approach(bert.build, "text only: encoder, linear layer, softmax of each word", TEXT),
-        "bert-crf": Approach(bert_crf.build, "text only: encoder, linear layer, CRF", TEXT),
+        "bert": Approach(bert.build_bert, "text only: encoder, linear layer, softmax of each word", TEXT),
+        "bert-crf": Approach(bert.build_bert_crf, "text only: encoder, linear layer, CRF", TEXT),
         "umt": Approach(
             umt.build, "Yu et al. 2020: cross-modal Transformers over the 7x7 grid, span detection", GRID, UMT
         ),
         "umgf": Approach(umgf.build, "Zhang et al. 2021: graph of words and grounded objects", UMGF),
         "cnn-bilstm-crf": Approach(
-            cnn_bilstm_crf.build, "text only: Ma and Hovy 2016, no pretrained encoder", TEXT, BILSTM
+            recurrent.build_cnn_bilstm_crf, "text only: Ma and Hovy 2016, no pretrained encoder", TEXT, BILSTM
         ),
         "hbilstm-crf": Approach(
-            hbilstm_crf.build, "text only: Lample et al. 2016, no pretrained encoder", TEXT, BILSTM
+            recurrent.build_hbilstm_crf, "text only: Lample et al. 2016, no pretrained encoder", TEXT, BILSTM
         ),
         "vg-att": Approach(
             vg_att.build, "Lu et al. 2018: HBiLSTM-CRF, attention over the 7x7 grid, gate", GRID, BILSTM

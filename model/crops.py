@@ -27,6 +27,7 @@ from vision.crops import Transform, crop_tensor
 if TYPE_CHECKING:
     from model.tagger import Tagger
 
+
 EMBEDDED = "embedded"  # regions.weights: the file called as the network
 
 

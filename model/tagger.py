@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.batch import Batch
 from model.config import TrainConfig
 from model.crf import CRF
-from model.data import Featurizer
+from model.data import Batch, Featurizer
 from model.interaction import FlatInteraction, Projection
 from model.words import WordEncoder, build_words
 from schema.labels import EBD_TAGS, LabelSet

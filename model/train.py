@@ -1,33 +1,89 @@
-"""Train an approach on a dataset: posts.parquet and pack in, a run's folder out; an interrupted call goes on."""
+"""Train an approach on a dataset: posts.parquet and pack in, a run's folder out; an interrupted call goes on.
+
+Whether a run is what training would make today: settings, seed, data, and the files that its words start from.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from cache import atomic, keys
-from cache.alone import alone
+from cache.atomic import alone
 from cache.packs import Pack
+from cache.run_files import run_config
 from cache.tables import Posts, read_posts
 from model.approaches import approach
-from model.checkpoint import RunInfo, digest_tensors, save_run, versions
+from model.checkpoint import RunInfo, digest_tensors, is_whole, save_run, versions
 from model.config import TrainConfig
 from model.crops import attach, reader_of
 from model.data import PostDataset
-from model.decode import Progress
-from model.fit import EpochResult, Trainer
+from model.distributed import World, join
+from model.encoders import find_encoder
 from model.objects import ObjectSource, open_pack, source_of
-from model.predict import pick_device
+from model.predict import Progress, pick_device
 from model.resume import SAVE_EVERY_S, FileKeeper
 from model.tagger import Setting, Tagger
-from model.world import World, join
-from schema.errors import DataError, RunError
+from model.trainer import EpochResult, Trainer
+from schema.errors import DataError, RunError, WeightsError
 from schema.records import Post
+
+
+def is_made_of(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:
+    """Whether a whole run is in `run`, trained with `config` and `seed` on data with these `digests`.
+
+    Damaged runs and those of another layout are not: training makes them anew. A file of word vectors or an encoder
+    that is no longer on this machine is not compared.
+    """
+    if not is_whole(run / "model"):
+        return False
+    try:
+        then = run_config(run)
+    except RunError:
+        return False
+    now = {**digests, **_starts(config, then["inputs"])}
+    same = {name: then["inputs"].get(name) for name in now} == now
+    return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
+
+
+def _starts(config: TrainConfig, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Today's digests of the files that a run with these `inputs` started from, of those that are here."""
+    found = {}
+    words, folder = Path(config.words), Path(config.encoder).expanduser()
+    if "words" in inputs and words.is_file():
+        found["words"] = _digest(words, _stamp(words))
+    if "encoder" in inputs and not config.encoder_digest:  # a pinned one is checked where it is read
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        with contextlib.suppress(WeightsError):
+            found["encoder"] = _encoder(config.encoder, config.encoder_revision, tuple(map(_stamp, files)))
+    return found
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What tells that a file was changed, without reading it."""
+    found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns
+
+
+@lru_cache
+def _digest(path: Path, stamp: tuple[str, int, int]) -> str:
+    """Of a file that may have gigabytes: taken once in a process, while its stamp stays."""
+    return keys.digest_file(path)
+
+
+@lru_cache
+def _encoder(name: str, revision: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """Of an encoder's weights, in the same way."""
+    return find_encoder(TrainConfig(encoder=name, encoder_revision=revision)).digest
+
 
 NOTED = ("variant", "warning", "sources")  # by ingest, of the files: a run keeps it
 GPU_WORKERS = 2  # processes that read the pack ahead of a GPU

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.phrases.config import PhrasesConfig
     from pipeline.regions.config import RegionsConfig
 
+
 Compute = Callable[[dict[str, Any]], Iterable[tuple[str, Any]]]
 N_VIEWS = 256  # posts of a task: what a parser gets at once
 N_QUERIES = 128  # of a task: a dozen pictures with what is asked of them
@@ -61,21 +62,21 @@ def of_regions(config: RegionsConfig, images: Path, *, grid: bool = False) -> Re
 
 
 def _phrases(config: PhrasesConfig) -> Built:
-    extract, registry = import_module("pipeline.phrases.extract"), import_module("pipeline.phrases.registry")
+    extract, registry = import_module("pipeline.phrases.stage"), import_module("pipeline.phrases.registry")
     parser = registry.build_parser(config)
     compute = partial(engine.in_batches, compute=partial(extract.parse_views, parser=parser), batch=extract.BATCH)
     return Built(parser.identity, compute)
 
 
 def _boxes(config: GroundConfig, images: Path) -> Built:
-    extract, registry = import_module("pipeline.grounding.extract"), import_module("pipeline.grounding.registry")
+    extract, registry = import_module("pipeline.grounding.stage"), import_module("pipeline.grounding.registry")
     grounder = registry.build_grounder(config)
     compute = partial(extract.compute_boxes, grounder=grounder, folder=images, n_workers=config.workers)
     return Built(grounder.identity, compute)
 
 
 def _regions(config: RegionsConfig, images: Path, grid: bool) -> Built:
-    extract, grids = import_module("pipeline.regions.extract"), import_module("pipeline.regions.grid")
+    extract, grids = import_module("pipeline.regions.stage"), import_module("pipeline.regions.stage")
     net = import_module("pipeline.regions.config").build_net(config)
     net = net.for_grid() if grid else net
     forward = net.grid if grid else net.forward

@@ -11,17 +11,14 @@ from typing import Any
 from markupsafe import Markup
 
 from cache import atomic
-from cache.runs import refuse_strange
+from cache.run_files import refuse_strange
 from report.breakdown import breakdown, calibration
-from report.cases import Case, choose, figure3
-from report.corrections import LISTED, N_LISTED, TEXT_ONLY, all_changes, counted, figure4
+from report.cases import LISTED, N_LISTED, TEXT_ONLY, Case, all_changes, choose, counted, figure3, figure4
 from report.field import Field
-from report.figures import reliability_plot
+from report.figures import paired_bars, reliability_plot
 from report.layout import Table, csv, markdown
 from report.pages import write_page
-from report.plots import paired_bars
-from report.published import Published
-from report.results import table1, table2, table3, table4, table5
+from report.results import Published, table1, table2, table3, table4, table5
 from report.tables import csv_text
 from report.thumbnails import Album, Loader
 

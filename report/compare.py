@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from report.pages import write_page
+from report.pages import redacted, safe_text, write_page
 from report.runs import Line, Run, read_run
-from report.safe import redacted, safe_text
 from schema.errors import RunError
 from schema.records import Entity
 

@@ -11,14 +11,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from report.calibration import expected_error, judged, reliability
+from report.breakdown import expected_error, judged, reliability
 from report.errors import CLASSES, KINDS, MEANINGS, SCHEMES, TITLES, Kind, count
 from report.figures import bar, learning_curve, reliability_plot
-from report.pages import script_json, write_page
-from report.posts import Posts, n_pictures
+from report.pages import safe_text, script_json, write_page
+from report.posts import Chosen, Posts, choose, n_pictures
 from report.runs import Run, label_words, read_run
-from report.safe import safe_text
-from report.selection import Chosen, choose
 from report.tables import ScoreRow, score_rows
 from report.thumbnails import Album, Loader
 

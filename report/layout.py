@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from report.safe import safe_text
+from report.pages import safe_text
 from report.tables import csv_text
 
 NOTHING = "–"

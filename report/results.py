@@ -1,15 +1,104 @@
-"""Tables 1 to 5: the paper's figures beside ours, mean and standard deviation over seeds. Scores are percent."""
+"""Tables 1 to 5: the paper's figures beside ours, mean and standard deviation over seeds. Scores are percent.
+
+What the paper prints, read from `paper.yaml`, to stand beside our figures.
+
+What `bench.fusion` measured, read from the file that it wrote: Table 3's own figures.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from cache.run_files import read_object
 from report.field import Field
 from report.layout import Cell, Column, Number, Row, Table, mean
-from report.published import Published
+from schema.errors import RunError
 from schema.labels import entities
+
+FILE = Path(__file__).with_name("paper.yaml")
+
+
+@dataclass(frozen=True)
+class Published:
+    """Rows of each table by group, names of approaches, and the paper's own figures."""
+
+    source: str
+    types: tuple[str, ...]
+    datasets: Mapping[str, str]
+    names: Mapping[str, str]
+    rows: Mapping[str, Mapping[str, tuple[str, ...]]]
+    notes: Mapping[str, str]
+    table1: Mapping[str, Mapping[str, Mapping[str, int]]]
+    table3: Mapping[str, tuple[float, float]]
+    scores: Mapping[str, Mapping[str, Mapping[str, tuple[float, ...]]]]  # of tables 2, 4 and 5
+
+    def name(self, approach: str) -> str:
+        """How tables call an approach."""
+        return self.names.get(approach, approach)
+
+    def approaches(self, *tables: str) -> list[str]:
+        """Approaches of the rows of some tables, each once."""
+        return list(
+            dict.fromkeys(name for table in tables for some in self.rows[table].values() for name in some),
+        )
+
+
+@functools.cache
+def published() -> Published:
+    """The paper's figures."""
+    raw: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    rows = {table: {name: tuple(some) for name, some in groups.items()} for table, groups in raw["rows"].items()}
+    scores = {
+        table: {
+            data: {name: tuple(map(float, one)) for name, one in figures.items()}
+            for data, figures in raw[table].items()
+        }
+        for table in ("table2", "table4", "table5")
+    }
+    table3 = {name: (float(speed), float(size)) for name, (speed, size) in raw["table3"].items()}
+    return Published(
+        raw["source"],
+        tuple(raw["types"]),
+        raw["datasets"],
+        raw["names"],
+        rows,
+        raw["notes"],
+        raw["table1"],
+        table3,
+        scores,
+    )
+
+
+FIGURES = ("seconds", "speedup", "parameters")
+TODO = "remove the file: `fmit tables --step measure` measures again"
+
+
+def read_fusion(path: Path) -> dict[str, Any] | None:
+    """`rows` and `notes`, what Table 3 shows of them checked; None where it was not measured. Raises RunError."""
+    if not path.exists():
+        return None
+    values = read_object(path, TODO)
+    rows, notes = values.get("rows"), values.get("notes", [])
+    if not isinstance(rows, list) or not isinstance(notes, list) or not all(isinstance(one, str) for one in notes):
+        raise RunError("no figures of bench.fusion", where=str(path), found=", ".join(values) or "{}", todo=TODO)
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping) or not isinstance(row.get("approach"), str):
+            raise RunError("a row names its approach", where=f"{path} rows.{number}", found=repr(row), todo=TODO)
+        padded = {} if row.get("padded_speedup") is None else {"padded_speedup": row["padded_speedup"]}
+        for name, value in {**{name: row.get(name) for name in FIGURES}, **padded}.items():
+            if type(value) not in (int, float) or not math.isfinite(value):
+                where = f"{path} rows.{number}.{name}"
+                raise RunError("no finite number", where=where, found=repr(value), todo=TODO)
+    return values
+
 
 PERCENT = 100.0
 OVERALL = ("precision", "recall", "f1")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.runs import read_json, read_object
+from cache.run_files import read_json, read_object
 from schema.errors import DataError, RunError
 from schema.records import SPLITS, Entity, Span
 

@@ -8,11 +8,9 @@ from pathlib import Path
 import PIL.Image
 import PIL.ImageDraw
 
-from report.pages import script_json, write_page
-from report.posts import Posts, line_of, n_pictures
+from report.pages import safe_text, script_json, write_page
+from report.posts import Posts, drawn, line_of, n_pictures
 from report.runs import Line
-from report.safe import safe_text
-from report.selection import drawn
 from report.thumbnails import Album, Colour, Loader, load_or_none, with_boxes
 from schema.labels import LabelSet
 from schema.records import Grounded, Post

@@ -11,8 +11,8 @@ from typing import Any
 
 from cache import atomic
 from report.errors import outcomes
+from report.pages import redacted
 from report.runs import Line, Run, read_run
-from report.safe import redacted
 from schema.records import Entity
 from schema.text import guarded, safe_text
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("schema", "cache", "kernels", "vision", "pipeline", "model", "report", "embedded", "commands")
-TOP = ("fmit", "project", "pages", "cli")
+ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "commands")
+TOP = ("kernels", "fmit", "project", "pages", "cli")
 
 ENTRIES = {  # stage of dvc.yaml -> the module whose imports are the stage's code
-    "draw": "embedded.draw",
-    "ingest": "pipeline.stages.ingest",
-    "phrases": "pipeline.stages.phrases",
-    "ground": "pipeline.stages.ground",
-    "regions": "pipeline.stages.regions",
+    "draw": "synthetic.draw",
+    "ingest": "pipeline.corpus.stage",
+    "phrases": "pipeline.phrases.stage",
+    "ground": "pipeline.grounding.stage",
+    "regions": "pipeline.regions.stage",
     "train": "model.train",
     "evaluate": "model.evaluate",
     "report": "report.html",

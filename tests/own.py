@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from embedded.posts import Draft, draft
-from embedded.scenes import compose, png_bytes, shard_rng
 from schema.records import Split
+from synthetic.posts import Draft, draft
+from synthetic.scenes import compose, png_bytes, shard_rng
 from tests.imports import ROOMS, ROOT, TOP
 
 SIZES: dict[Split, int] = {"train": 8, "dev": 4, "test": 4}

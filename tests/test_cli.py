@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from cache import exchange, tables
+from cache import feature_table, tables
 from cache.packs import Pack
 from tests import own
 from tests.pipeline.grounding import released
@@ -57,7 +57,7 @@ def home(trained, tmp_path_factory):
     (root / "params.yaml").write_text(text.replace("draw: {}", "draw: {smoke: {n_train: 0, n_dev: 80, n_test: 0}}"))
     shutil.copytree(root / ".fmit/store", root / "team-store")
     posts = tables.read_posts(root / "out/smoke/posts.parquet")
-    exchange.export_features(Pack.open(root / "out/smoke/pack"), posts, root / "features.parquet")
+    feature_table.export_features(Pack.open(root / "out/smoke/pack"), posts, root / "features.parquet")
     study = "project: ../params.yaml\ndatasets: [smoke]\napproaches: [fmit]\nseeds: [0]\nsplits: [dev]\n"
     (root / "tables").mkdir()
     (root / "tables/params.yaml").write_text(study)
@@ -89,15 +89,15 @@ def test_drawing_is_an_example_too(home, monkeypatch, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("name", sorted(LONG))
 def test_each_long_example_runs_with_less_work(name, tmp_path, monkeypatch):
-    from embedded import parser, toys
+    from synthetic import grounder_training, parser_training
 
     monkeypatch.chdir(tmp_path)
     trees = (f"(ROOT (S (NP (DT The) (NN w{k % 40})) (VP (VBZ sits)) (. .)))" for k in range(400))
     (tmp_path / "gum.ptb").write_text("\n".join(trees) + "\n")
-    monkeypatch.setattr(parser, "Recipe", functools.partial(parser.Recipe, epochs=1))
+    monkeypatch.setattr(parser_training, "Recipe", functools.partial(parser_training.Recipe, epochs=1))
     for training in ("train_resnet", "train_grounder"):
-        less = functools.partial(getattr(toys, training), n_scenes=32, n_steps=2)
-        monkeypatch.setattr(toys, training, less)
+        less = functools.partial(getattr(grounder_training, training), n_scenes=32, n_steps=2)
+        monkeypatch.setattr(grounder_training, training, less)
     example = NAMED[name].example.replace("/tmp/toys", str(tmp_path / "toys"))
     result = CliRunner().invoke(cli.main, shlex.split(example)[1:])
     assert result.exit_code == 0, result.output

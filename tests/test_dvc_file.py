@@ -34,7 +34,7 @@ def test_code_dependencies_are_what_the_entry_imports(stage):
 
 
 def test_embedded_weights_are_dependencies_of_the_stage_that_reads_them():
-    weights = {path.name for path in (ROOT / "embedded" / "weights").glob("*.safetensors")}
+    weights = {path.name for path in (ROOT / "weights").glob("*.safetensors")}
     named = {Path(dep).name for stage in STAGES for dep in block(stage)["deps"] if dep.endswith(".safetensors")}
     assert named == weights
 

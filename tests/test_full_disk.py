@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cache import upkeep
+from cache import maintenance
 from cache.keys import digest_file
 from pipeline.engine import silent
 from project import Project
@@ -23,7 +23,7 @@ N_SHARDS = 4  # that fit on the disk
 # a file may have once some shards are there; a file beyond it fails as on a full disk.
 CHILD = f"""
 import resource, sys
-from cache.shelf import Shelf
+from cache.shard_directory import Shelf
 from pipeline import engine
 
 engine.FLUSH_S = 0.0
@@ -75,9 +75,9 @@ def fill_the_disk(trained: Project, folder: Path, store: Path, stage: str, way: 
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
     assert files(folder / "out/own" / STAGES[stage]) == before, "the old out is as it was"
-    assert upkeep.verify(store).clean
+    assert maintenance.verify(store).clean
     assert not [path for path in store.rglob("*") if ".tmp-" in path.name]
-    n_held = sum(sum(shelf.rows.values()) for shelf in upkeep.stats(store))
+    n_held = sum(sum(shelf.rows.values()) for shelf in maintenance.stats(store))
     assert n_held >= N_SHARDS
     if way == "mount":
         subprocess.run(["mount", "-o", "remount,size=64m", store.parent], check=True)

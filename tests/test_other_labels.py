@@ -8,10 +8,10 @@ import fmit
 import pages
 from cache import tables
 from cache.packs import Pack
-from embedded.posts import draft
-from embedded.scenes import compose, png_bytes, shard_rng
 from pipeline.engine import silent
 from project import Project
+from synthetic.posts import draft
+from synthetic.scenes import compose, png_bytes, shard_rng
 
 TYPES = {"person": "person", "place": "place", "firm": "company", "song": "song", "team": "team", "pet": "animal"}
 PARAMS = """

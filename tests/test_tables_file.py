@@ -16,13 +16,13 @@ FOLDER = ROOT / "tables"
 STAGES = yaml.safe_load((FOLDER / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 ENTRIES = {  # the modules whose imports must lie in a stage's folders of code
     "prepare": (
-        "pipeline.stages.ingest",
-        "pipeline.stages.phrases",
-        "pipeline.stages.ground",
-        "pipeline.stages.regions",
+        "pipeline.corpus.stage",
+        "pipeline.phrases.stage",
+        "pipeline.grounding.stage",
+        "pipeline.regions.stage",
     ),
     "train": ("model.train", "model.evaluate"),
-    "ground": ("pipeline.stages.ground", "pipeline.stages.regions", "model.train", "model.evaluate"),
+    "ground": ("pipeline.grounding.stage", "pipeline.regions.stage", "model.train", "model.evaluate"),
 }
 
 

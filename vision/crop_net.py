@@ -16,16 +16,16 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import ResNet
 
 from schema.errors import ConfigError
+from vision.backbones import DIM, TOY, load_torchvision
 from vision.crops import Transform
-from vision.fused import last_maps
-from vision.resnet import DIM, TOY, load_torchvision
+from vision.fused_resnet import last_maps
 from vision.toy_resnet import ToyResNet, load_toy_resnet
 
 Maps = Callable[[nn.Module, Tensor], Tensor]  # network and standardised crops [N, 3, C, C] -> maps [N, D, R, R]
 
 
 class CropNet(nn.Module):
-    """What `vision.resnet.FeatureNet.forward` computes, as a module with gradients; `network` holds the parameters.
+    """What `vision.backbones.FeatureNet.forward` computes, as a module with gradients; `network` holds the parameters.
 
     Batch norm stays in evaluation mode, with the statistics of pretraining: a step has few crops, many of one picture,
     so statistics of its own would be noise, would make a crop's feature depend on its neighbours (a run predicts posts

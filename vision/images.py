@@ -24,7 +24,7 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE_PX = 16_384
 MAX_SCANS = 100  # of a progressive JPEG: thousands of empty ones keep a decoder busy for hours; real ones have ten
 BACKGROUND = (255, 255, 255)  # behind transparent pixels; browsers show posts on white
-DRAWN_KEY = "fmit-drawn"  # text chunk of the PNGs that embedded.scenes draws
+DRAWN_KEY = "fmit-drawn"  # text chunk of the PNGs that synthetic.scenes draws
 EMPTY = PIL.Image.new("RGB", (224, 224), (128, 128, 128))  # what stands for a picture that is not there
 EMPTY_DIGEST = hashlib.sha256(b"fmit empty image 1: 224 x 224 of (128, 128, 128)").hexdigest()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from commands.doctor.findings import Finding
     from project import Project
 
+
 SCHEMA_VERSION = 1  # of --json
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 

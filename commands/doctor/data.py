@@ -15,8 +15,8 @@ from commands.doctor.labels import unknown_labels, variant
 from commands.models.named import of_dataset
 from commands.models.state import look
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.counts import STATES, Counts, count
-from pipeline.corpus.read import SUFFIXES, Gallery, Ids, count_posts, read_posts_file
+from pipeline.corpus.reader import SUFFIXES, Gallery, Ids, count_posts, read_posts_file
+from pipeline.corpus.statistics import STATES, Counts, count
 from pipeline.engine import Progress
 from project import Project
 from schema.errors import ConfigError, FmitError, WeightsError
@@ -24,6 +24,7 @@ from schema.records import Post
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
 
 N_NAMED = 5  # examples in one line
 MAX_WORDS = 200_000  # distinct words that are looked up

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from commands.doctor.findings import Finding, note, ok, problem
-from pipeline.corpus import known
+from pipeline.corpus import variants
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.raw import lines
+from pipeline.corpus.records import lines
 from schema.errors import DataError
 from schema.records import Split
 
@@ -46,10 +46,10 @@ def unknown_labels(topic: str, config: SourceConfig, files: Mapping[Split, Path]
 
 def variant(topic: str, digests: Mapping[Split, str], folder: str) -> Finding | None:
     """Which known corpus the files (split -> sha256) are; a note where they pass for one and are none."""
-    name = known.variant(digests.values())
+    name = variants.variant(digests.values())
     if name:
         return ok(topic, f"the files are the known variant {name}")
-    warning = known.warning(digests, known.corpus("", folder))
+    warning = variants.warning(digests, variants.corpus("", folder))
     return note(topic, warning, "say which label version it is beside every figure") if warning else None
 
 

@@ -34,10 +34,10 @@ def state(folder: Path) -> Iterator[Finding]:
 
 
 def _shelves(folder: Path) -> Iterator[Finding]:
-    from cache import upkeep
+    from cache import maintenance
 
     try:
-        shelves = upkeep.stats(folder)
+        shelves = maintenance.stats(folder)
     except StoreError as error:
         yield problem("store", error.fact, error.todo or "mend the folder's rights")
         return

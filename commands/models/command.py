@@ -15,6 +15,7 @@ from commands.models.convert import convert
 if TYPE_CHECKING:
     from commands.models.state import Found
 
+
 dataset_option = click.option("--dataset", help="Only the models of this one.  [default: all prepared datasets]")
 
 

@@ -32,9 +32,10 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
 
     Without OUT into .fmit/models/onestage, where `grounder: onestage` looks. Only tensors are unpickled.
     """
+    from pipeline.grounding.onestage.network.release import convert as run
+
     from cache import hub, weights
-    from cache.runs import refuse_strange
-    from pipeline.grounding.onestage_release import convert as run
+    from cache.run_files import refuse_strange
     from schema.errors import WeightsError
 
     given = words or hub.snapshot("bert-base-uncased")

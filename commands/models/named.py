@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from model.config import TrainConfig
     from pipeline.grounding.config import GroundConfig
 
+
 Kind = Literal["embedded", "file", "converted", "hub", "package", "benepar", "spacy", "server"]
 
 

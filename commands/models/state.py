@@ -49,7 +49,7 @@ class Found:
 
 
 HOW = {
-    "embedded": "git checkout -- embedded/weights/{name}.safetensors, or fmit models fetch {name} --from FOLDER",
+    "embedded": "git checkout -- weights/{name}.safetensors, or fmit models fetch {name} --from FOLDER",
     "file": "fmit models fetch {name}, or with --from FOLDER where the file is",
     "converted": "convert the released .pth.tar (fmit models convert onestage), or fetch --from FOLDER where that is",
     "hub": "fmit models fetch {name}, or with --from FOLDER where its files are",
@@ -73,7 +73,7 @@ def _own(found: Found) -> dict[str, str]:
 def _file(model: Model) -> Found:
     source, size = "a file of your own", 0
     if model.kind == "embedded":
-        source = "this repository: embedded/weights"
+        source = "this repository: weights"
     elif address := known.torchvision_file(Path(model.name).name):
         source, size = address
     licence = known.licence(model.name) if size == 0 else known.TORCHVISION_LICENCE

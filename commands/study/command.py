@@ -15,6 +15,7 @@ from schema.errors import FmitError, PackError, RunError
 if TYPE_CHECKING:
     from commands.study.study import Study, Unit
 
+
 TABLES = ("1", "2", "3", "4", "5")
 STEPS = ("prepare", "train", "cross", "measure", "ground", "publish")
 ONLY_HELP = """The paper's tables to make: 1 the data, 2 all approaches, 3 speed and size, 4 other data, 5 ablations;
@@ -75,7 +76,7 @@ def choose(
     """The units that tables and options leave; raises ConfigError for names that the params do not hold."""
     from commands.study.study import pick
     from commands.study.tiny import DATASETS
-    from report.published import published
+    from report.results import published
 
     asked = study.asked
     wanted = {name: set(published().approaches(f"table{name}")) for name in ("2", "4", "5")}
@@ -91,10 +92,10 @@ def choose(
 
 def run_steps(study: Study, chosen: Chosen, steps: Sequence[str], only: Sequence[str], out: Path, device: str) -> None:
     """Carry out the steps; results are printed and published last."""
-    from cache.runs import refuse_strange, refuse_unwritable
+    from cache.run_files import refuse_strange, refuse_unwritable
     from commands.study import steps as doing
     from report.book import WRITTEN
-    from report.published import published
+    from report.results import published
 
     failed: doing.Failed = {}
     if "publish" in steps:  # before hours of work
@@ -141,9 +142,8 @@ def ground(study: Study, dataset: str, device: str) -> None:
 def _publish(study: Study, only: Sequence[str], failed: dict[tuple[str, str], str], out: Path) -> None:
     from commands.study import phrase_boxes
     from report.book import compile_book, publish
-    from report.fusion import read_fusion
     from report.layout import markdown
-    from report.published import published
+    from report.results import published, read_fusion
 
     field = study.field(failed=failed)
     drawn = [name for name in field.datasets if phrase_boxes.is_drawn(study, name)]
@@ -167,7 +167,7 @@ def _publish(study: Study, only: Sequence[str], failed: dict[tuple[str, str], st
 
 def _tiny(out: Path | None) -> Study:
     from commands.study.tiny import open_tiny
-    from report.published import published
+    from report.results import published
 
     root = out.with_name(f"{out.name}-study") if out else TINY_ROOT  # a folder of its own: it writes a params.yaml
     return open_tiny(root, published().approaches("table2", "table4", "table5"))

@@ -1,6 +1,6 @@
 """What phrases and boxes are worth on drawn posts: FMIT on {gold, model, no} phrases x {gold, model, random} boxes.
 
-Gold phrases and boxes are those of the drawn pictures (embedded.gold). A general word's gold box is that of the first
+Gold phrases and boxes are those of the drawn pictures (synthetic.gold). A general word's gold box is that of the first
 name of its type, a phrase's that of the thing whose phrase shares most of its words; where there is none, the whole
 picture.
 """
@@ -18,8 +18,9 @@ from commands.study.study import Study, Unit
 from schema.records import Box, Grounded, Phrase, Post, PostPhrases, Span
 
 if TYPE_CHECKING:
-    from embedded.gold import GoldPost, GoldThing
     from report.layout import Table
+    from synthetic.gold import GoldPost, GoldThing
+
 
 PHRASES = ("gold", "model", "no")
 BOXES = ("gold", "model", "random")
@@ -43,7 +44,7 @@ PAIRS = tuple(Pair(phrases, boxes) for phrases in PHRASES for boxes in BOXES)
 
 def is_drawn(study: Study, dataset: str) -> bool:
     """Whether the dataset has gold phrases and boxes."""
-    from embedded.gold import FILE
+    from synthetic.gold import FILE
 
     return (study.data(dataset) / FILE).is_file()
 
@@ -84,8 +85,8 @@ def folder_of(study: Study, dataset: str, pair: Pair) -> Path:
 
 def quality(study: Study, dataset: str, split: str) -> Table:
     """The nine pairs' scores: entities, entities with boxes, and both with types."""
-    from report.grounded import SCORES
-    from report.grounded import score as judge
+    from report.grounding import SCORES
+    from report.grounding import score as judge
     from report.layout import Cell, Column, Number, Row, Table
     from report.runs import read_predictions
 
@@ -130,7 +131,7 @@ def _spans(post: GoldPost) -> list[Span]:
 
 
 def _gold(study: Study, dataset: str) -> Mapping[str, GoldPost]:
-    from embedded.gold import read_gold
+    from synthetic.gold import read_gold
 
     return read_gold(study.data(dataset))
 

@@ -17,6 +17,7 @@ from schema.errors import FmitError, RunError
 if TYPE_CHECKING:
     from pipeline.engine import Tally
 
+
 Say = Callable[[str], None]
 Failed = dict[tuple[str, str], FmitError]  # why an approach has no figures on a dataset
 
@@ -45,25 +46,27 @@ def prepare_random(study: Study, dataset: str) -> Tally:
 
 def boxes_of(study: Study, dataset: str, phrases: Path, out: Path, *, at_random: bool = False) -> Tally:
     """boxes.parquet of these phrases, by the dataset's grounder or drawn at random."""
+    from pipeline.grounding import stage as grounding_stage
     from pipeline.grounding.config import PRESETS, GroundConfig
-    from pipeline.stages import ground
 
     section = study.params.dataset(dataset).ground
     if at_random:
         section = {**section, "grounder": "random", "weights": "", "digest": "", "revision": ""}
     config = GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
-    return ground.run(config, study.out(dataset, "posts.parquet"), phrases, study.images(dataset), out, study.store)
+    return grounding_stage.run(
+        config, study.out(dataset, "posts.parquet"), phrases, study.images(dataset), out, study.store
+    )
 
 
 def pack_of(study: Study, dataset: str, boxes: Path, out: Path) -> Tally:
     """A pack of other boxes, without a grid."""
+    from pipeline.regions import stage as regions_stage
     from pipeline.regions.config import PRESETS, RegionsConfig
-    from pipeline.stages import regions
 
     section = {**study.params.dataset(dataset).regions, "grid": False}
     config = RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
     posts, phrases = study.out(dataset, "posts.parquet"), study.out(dataset, "phrases.parquet")
-    return regions.run(config, posts, boxes, study.images(dataset), out, study.store, phrases=phrases)
+    return regions_stage.run(config, posts, boxes, study.images(dataset), out, study.store, phrases=phrases)
 
 
 def train(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from model.config import TrainConfig
     from report.field import Field
 
+
 RANDOM_BOXES = "random-boxes"
 T = TypeVar("T")
 

@@ -14,11 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.baselines.additive import AdditiveAttention
-from model.baselines.cnn_bilstm_crf import HIDDEN, CnnBiLSTMCRF
-from model.baselines.recurrent import Spelling, WordTable, build_table, draw_glorot, draw_uniform
-from model.baselines.standard import Standard
-from model.batch import Batch
+from model.baselines.layers import AdditiveAttention, Standard
+from model.baselines.recurrent import (
+    CNN_HIDDEN,
+    CnnBiLSTMCRF,
+    Spelling,
+    WordTable,
+    build_table,
+    draw_glorot,
+    draw_uniform,
+)
+from model.data import Batch
 from model.tagger import Setting
 from model.vocabulary import Vocabulary
 
@@ -112,7 +118,7 @@ class AdaCoAtt(CnnBiLSTMCRF):
         n_tags: int,
         dropout: float,
         object_dim: int,
-        hidden: int = HIDDEN,
+        hidden: int = CNN_HIDDEN,
     ) -> None:
         super().__init__(vocabulary, words, n_tags, dropout, hidden, CharWindows(vocabulary.n_characters, dropout))
         self.co_attention = CoAttention(self.context.dim, object_dim, dropout)

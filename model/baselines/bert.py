@@ -1,13 +1,16 @@
-"""BERT (Devlin et al. 2019, Section 5.3): the encoder's word vectors, a linear layer and a softmax for each word."""
+"""BERT (Devlin et al. 2019, Section 5.3): the encoder's word vectors, a linear layer and a softmax for each word.
+
+BERT-CRF: the encoder's word vectors, a linear layer and a CRF; text only, the first rival.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from model.baselines.bert_crf import BertCRF
 from model.crf import CRF, Transitions
-from model.tagger import Setting
+from model.data import Batch
+from model.tagger import EncoderTagger, Setting
 from model.words import WordEncoder, build_words
 
 
@@ -40,6 +43,26 @@ class Softmax(CRF):
         return [tags[:n] for tags, n in zip(emissions.argmax(-1).tolist(), lengths, strict=True)]
 
 
+class BertCRF(EncoderTagger):
+    """Emissions are a linear map of dropped-out word vectors."""
+
+    def __init__(self, words: WordEncoder, n_tags: int, dropout: float) -> None:
+        super().__init__(words)
+        self.dropout = nn.Dropout(dropout)
+        self.tag = nn.Linear(words.dim, n_tags)
+        self.crf = CRF(n_tags)
+
+    def emissions(self, batch: Batch) -> Tensor:
+        """Tag scores [B, N, K]; objects are not read."""
+        return self.tag(self.dropout(self.words(batch.inputs, len(batch))[:, 1:-1]))
+
+
+def build_bert_crf(setting: Setting) -> BertCRF:
+    """The baseline with the setting's encoder."""
+    words = build_words(setting.config, setting.assets)
+    return BertCRF(words, len(setting.labels.tags), setting.config.dropout)
+
+
 class Bert(BertCRF):
     """Emissions as BERT-CRF's; the loss is the words' cross-entropy."""
 
@@ -48,7 +71,7 @@ class Bert(BertCRF):
         self.crf = Softmax(n_tags)
 
 
-def build(setting: Setting) -> Bert:
+def build_bert(setting: Setting) -> Bert:
     """The baseline with the setting's encoder."""
     words = build_words(setting.config, setting.assets)
     return Bert(words, len(setting.labels.tags), setting.config.dropout)

@@ -1,11 +1,20 @@
 """What the BiLSTM taggers share: a word's vector beside its spelling's, and a BiLSTM over them.
 
 Tags are BIO as in every approach; Ma and Hovy and Lample et al. tag by IOBES, which the latter found to bring little.
-All four taggers' words have one key for a number's digits, links and users (`model.vectors`), Ma and Hovy's too, who
+All four taggers' words have one key for a number's digits, links and users (`model.vocabulary`), Ma and Hovy's too, who
 leave words as they are.
 
 Letters: B posts, N words, U distinct spellings of a batch, C characters of one, E floats of a word's vector, H hidden
 units a direction.
+
+HBiLSTM-CRF: Lample et al., Neural Architectures for Named Entity Recognition (NAACL 2016).
+
+"Hierarchical": a BiLSTM over a word's characters below the one over a post's words. U distinct spellings of a batch, C
+characters of one.
+
+CNN-BiLSTM-CRF: Ma and Hovy, End-to-end Sequence Labeling via Bi-directional LSTM-CNNs-CRF (ACL 2016).
+
+U distinct spellings of a batch, C characters of one.
 """
 
 from __future__ import annotations
@@ -17,12 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from cache.keys import digest_file
-from model.batch import Batch
-from model.bilstm import BiLSTM
+from model.baselines.layers import BiLSTM
 from model.crf import CRF
+from model.data import Batch
 from model.tagger import Setting, Tagger
-from model.vectors import WordVectors, read_vectors
-from model.vocabulary import Vocabulary
+from model.vocabulary import Vocabulary, WordVectors, read_vectors
 
 RANDOM = "random"  # TrainConfig.words: vectors of WORD_DIM are drawn
 WORD_DIM = 100  # floats: both papers' width for English, Ma and Hovy's GloVe and Lample et al.'s skip-n-grams
@@ -142,3 +150,106 @@ def draw_uniform(embedding: nn.Embedding) -> None:
     """U(-sqrt(3/E), sqrt(3/E)): Ma and Hovy, Section 3.1; every row, that of padding too, which nothing reads."""
     bound = (3 / embedding.embedding_dim) ** 0.5
     nn.init.uniform_(embedding.weight, -bound, bound)
+
+
+BILSTM_CHAR_DIM, CHAR_HIDDEN, HBILSTM_HIDDEN = 25, 25, 100  # Sections 4.1 and 5.1 of the paper
+
+
+class CharBiLSTM(Spelling):
+    """Section 4.1: both directions' states after their last character."""
+
+    def __init__(self, n_characters: int) -> None:
+        super().__init__()
+        self.characters = nn.Embedding(n_characters, BILSTM_CHAR_DIM)
+        draw_uniform(self.characters)
+        self.lstm = BiLSTM(BILSTM_CHAR_DIM, CHAR_HIDDEN)
+        self.dim = self.lstm.dim
+
+    def forward(self, spellings: Tensor, n_chars: Tensor) -> Tensor:
+        return self.lstm.last(self.characters(spellings), n_chars)
+
+
+class HBiLSTMCRF(RecurrentTagger):
+    """Sections 2 and 4: word and spelling vectors, dropout, BiLSTM, a hidden layer of tanh, the CRF's scores.
+
+    Section 2.1 couples the input and the forget gate and lets gates see the cell. Ours is the usual LSTM, which
+    libraries have fused kernels for. The paper steps by SGD, ours by Adam, and where no file of vectors is given they
+    start at random.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, words: WordTable, n_tags: int, dropout: float, hidden: int = HBILSTM_HIDDEN
+    ) -> None:
+        spelling = CharBiLSTM(vocabulary.n_characters)
+        super().__init__(vocabulary, words, spelling, hidden, n_tags, dropout)
+        self.hidden = nn.Linear(self.context.dim, hidden)
+        self.tag = nn.Linear(hidden, n_tags)
+        draw_glorot(self)
+
+    def emissions(self, batch: Batch) -> Tensor:
+        """Tag scores [B, N, K] (P of Eq. 1): a linear layer over tanh(W c + b) of each word in context c."""
+        return self.tag(self.hidden(self.contexts(batch, self.vectors(batch.inputs))).tanh())
+
+
+def build_hbilstm_crf(setting: Setting) -> HBiLSTMCRF:
+    """The baseline with the paper's sizes; new weights come from torch's global generator."""
+    vocabulary, words = build_table(setting)
+    return HBiLSTMCRF(vocabulary, words, len(setting.labels.tags), setting.config.dropout)
+
+
+CNN_CHAR_DIM, N_FILTERS, WINDOW, CNN_HIDDEN = 30, 30, 3, 200  # Table 1 of the paper: one LSTM's state is 200
+
+
+class CharCNN(Spelling):
+    """Section 2.1: windows of 3 characters, each with padding around the word, and the maximum over all of them.
+
+    A filter's value is tanh(max_i(W c[i-1..i+1] + b)); tanh is ours, the paper names no function. Dropout on the
+    characters' vectors (Section 2.1).
+    """
+
+    def __init__(self, n_characters: int, dropout: float) -> None:
+        super().__init__()
+        self.dim = N_FILTERS
+        self.characters = nn.Embedding(n_characters, CNN_CHAR_DIM)
+        draw_uniform(self.characters)
+        self.filters = nn.Conv1d(CNN_CHAR_DIM, N_FILTERS, WINDOW, padding=WINDOW // 2)
+        nn.init.xavier_uniform_(self.filters.weight)
+        nn.init.zeros_(self.filters.bias)  # type: ignore[arg-type]
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, spellings: Tensor, n_chars: Tensor) -> Tensor:
+        real = torch.arange(spellings.shape[1], device=spellings.device) < n_chars[:, None]  # [U, C]
+        vectors = self.dropout(self.characters(spellings)) * real[..., None]
+        windows = self.filters(vectors.transpose(1, 2))  # [U, N_FILTERS, C]
+        return windows.masked_fill(~real[:, None], -torch.inf).amax(dim=2).tanh()
+
+
+class CnnBiLSTMCRF(RecurrentTagger):
+    """Section 2.4: the BiLSTM's words through a linear layer to the CRF; dropout before and behind the BiLSTM.
+
+    `spelling` takes the place of the paper's character CNN.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        words: WordTable,
+        n_tags: int,
+        dropout: float,
+        hidden: int = CNN_HIDDEN,
+        spelling: Spelling | None = None,
+    ) -> None:
+        spelling = spelling or CharCNN(vocabulary.n_characters, dropout)
+        super().__init__(vocabulary, words, spelling, hidden, n_tags, dropout)
+        self.tag = nn.Linear(self.context.dim, n_tags)
+        draw_glorot(self)
+
+    def emissions(self, batch: Batch) -> Tensor:
+        """Tag scores [B, N, K]; objects are not read."""
+        return self.tag(self.dropout(self.contexts(batch, self.vectors(batch.inputs))))
+
+
+def build_cnn_bilstm_crf(setting: Setting) -> CnnBiLSTMCRF:
+    """The baseline with the paper's sizes; new weights come from torch's global generator."""
+    vocabulary, words = build_table(setting)
+    return CnnBiLSTMCRF(vocabulary, words, len(setting.labels.tags), setting.config.dropout)

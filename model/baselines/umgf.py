@@ -22,10 +22,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.baselines.multihead import FeedForward, TransformerLayer, apply
-from model.batch import Batch
+from model.baselines.layers import FeedForward, TransformerLayer, apply
 from model.crf import CRF
-from model.lattice import sinusoid
+from model.data import Batch
+from model.interaction import sinusoid
 from model.tagger import EncoderTagger, Setting
 from model.words import WordEncoder, build_words
 

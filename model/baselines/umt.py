@@ -21,9 +21,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from model.baselines.multihead import TransformerLayer, apply
-from model.batch import Batch
+from model.baselines.layers import TransformerLayer, apply
 from model.crf import CRF
+from model.data import Batch
 from model.tagger import EncoderTagger, Setting
 from model.words import WordEncoder, build_words
 

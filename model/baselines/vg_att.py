@@ -11,12 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.baselines.additive import AdditiveAttention
-from model.baselines.hbilstm_crf import HIDDEN, HBiLSTMCRF
-from model.baselines.recurrent import WordTable, build_table
-from model.baselines.standard import Standard
-from model.batch import Batch
-from model.bilstm import BiLSTM
+from model.baselines.layers import AdditiveAttention, BiLSTM, Standard
+from model.baselines.recurrent import HBILSTM_HIDDEN, HBiLSTMCRF, WordTable, build_table
+from model.data import Batch
 from model.tagger import Setting
 from model.vocabulary import Vocabulary
 
@@ -42,7 +39,7 @@ class VgAtt(HBiLSTMCRF):
         n_tags: int,
         dropout: float,
         object_dim: int,
-        hidden: int = HIDDEN,
+        hidden: int = HBILSTM_HIDDEN,
     ) -> None:
         super().__init__(vocabulary, words, n_tags, dropout, hidden)
         width = self.context.dim

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.raw import RawPost, TagReader, lines
+from pipeline.corpus.records import RawPost, TagReader, lines
 from schema.errors import DataError
 from schema.records import joined
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.raw import RawPost, TagReader, lines, moved
+from pipeline.corpus.records import RawPost, TagReader, lines, moved
 from schema.errors import DataError
 from schema.labels import to_tags
 from schema.records import Entity, Span, joined

@@ -21,8 +21,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import SPECIAL_T
 
 from pipeline.grounding import hub_model
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found
-from pipeline.grounding.passes import exact, filled
+from pipeline.grounding.grounder import Found, exact, filled
 from schema.errors import WeightsError
 
 VERSION = "1"  # of everything between a picture and its boxes that the identity does not name

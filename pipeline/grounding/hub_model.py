@@ -15,7 +15,7 @@ from transformers.utils import logging as chatter
 from cache import hub, keys
 from pipeline.grounding.config import GroundConfig, Processor
 from schema.errors import WeightsError
-from vision.unpickle import DAMAGED, reason
+from vision.torch_files import DAMAGED, reason
 
 SUFFIXES = (".json", ".txt", ".model")  # of the files beside the weights that change numbers: settings, vocabularies
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # one at least: a tokenizer without one reads nothing

@@ -18,8 +18,7 @@ from transformers import Owlv2ForObjectDetection
 
 from pipeline.grounding import hub_model
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found
-from pipeline.grounding.passes import exact, filled
+from pipeline.grounding.grounder import Found, exact, filled
 
 VERSION = "1"  # of everything between a picture and its boxes that the identity does not name
 N_QUERIES = 16  # matched with a picture at once

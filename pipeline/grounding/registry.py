@@ -33,25 +33,25 @@ def build_grounder(config: GroundConfig) -> Grounder:
 
 
 def _whole_image(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.whole_image import WholeImage
+    from pipeline.grounding.controls import WholeImage
 
     return WholeImage()
 
 
 def _random(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.random_box import RandomBox
+    from pipeline.grounding.controls import RandomBox
 
     return RandomBox()
 
 
 def _toy(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.onestage_grounder import load_onestage
+    from pipeline.grounding.onestage.network.grounder import load_onestage
 
     return load_onestage(weights.find(config.source()), config.grounder, toy=True)
 
 
 def _onestage(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.onestage_paper import load
+    from pipeline.grounding.onestage.network.grounder import load
 
     return load(config)
 

@@ -17,8 +17,8 @@ from benepar import InputSentence
 from benepar.integrations.downloader import locate_model
 
 from cache import keys
-from pipeline.phrases import parts
-from pipeline.phrases.mend import load_chart_parser
+from pipeline.phrases import parser
+from pipeline.phrases.benepar_compat import load_chart_parser
 from pipeline.phrases.parser import Parsed
 from schema.errors import WeightsError
 
@@ -47,10 +47,10 @@ class BeneparParser:
         """One answer a sentence, in order; see `Parser.parse`."""
         most = max(4, self._longest * 15 // 16 - 2)  # words' pieces alone and in a sentence may differ a little
         cleaned = [self._cleaned(words, most) for words in sentences]
-        cuts = [parts.ranges(words, costs, min(most, MOST_WORDS), most) for words, costs in cleaned]
+        cuts = [parser.ranges(words, costs, min(most, MOST_WORDS), most) for words, costs in cleaned]
         jobs = [words[start:end] for (words, _), found in zip(cleaned, cuts, strict=True) for start, end in found]
         answers = iter(self._nodes(jobs))
-        return [parts.joined(found, [next(answers) for _ in found]) for found in cuts]
+        return [parser.joined(found, [next(answers) for _ in found]) for found in cuts]
 
     @property
     def _longest(self) -> int:

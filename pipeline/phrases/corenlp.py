@@ -11,7 +11,7 @@ import requests
 from nltk.parse.corenlp import CoreNLPParser
 from nltk.tree import Tree
 
-from pipeline.phrases import parts
+from pipeline.phrases import parser
 from pipeline.phrases.parser import Parsed
 from schema.errors import FmitError
 
@@ -38,8 +38,8 @@ class CoreNlpParser:
         """One answer a sentence, in order; see `Parser.parse`. Raises ServerError."""
         answers = []
         for words in sentences:
-            found = parts.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
-            answers.append(parts.joined(found, [self._ask(words[start:end]) for start, end in found]))
+            found = parser.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
+            answers.append(parser.joined(found, [self._ask(words[start:end]) for start, end in found]))
         return answers
 
     def _ask(self, words: Sequence[str]) -> list[tuple[int, int, str]]:

@@ -10,10 +10,10 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from cache import keys
-from pipeline.phrases import parts
+from pipeline.phrases import parser
 from pipeline.phrases.parser import Parsed
 from schema.errors import WeightsError
-from vision.unpickle import DAMAGED, reason
+from vision.torch_files import DAMAGED, reason
 
 VERSION = "1"
 MOST_WORDS = 1_000  # of one document; spaCy's parser is linear, its memory too
@@ -30,8 +30,8 @@ class NounChunkParser:
         """One answer a sentence, in order; see `Parser.parse`. One document at a time: neighbours change nothing."""
         answers = []
         for words in sentences:
-            found = parts.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
-            answers.append(parts.joined(found, [self._chunks(words[start:end]) for start, end in found]))
+            found = parser.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
+            answers.append(parser.joined(found, [self._chunks(words[start:end]) for start, end in found]))
         return answers
 
     def _chunks(self, words: Sequence[str]) -> list[tuple[int, int, str]]:

@@ -28,9 +28,9 @@ def build_parser(config: PhrasesConfig) -> Parser:
 
 
 def _embedded(config: PhrasesConfig) -> Parser:
-    from pipeline.phrases import embedded
+    from pipeline.phrases import span_parser
 
-    return embedded.load(weights.find(config.model))
+    return span_parser.load(weights.find(config.model))
 
 
 def _benepar(config: PhrasesConfig) -> Parser:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from cache import weights
 from pipeline.engine import Engine
 from schema.config import Config
-from vision.resnet import DIM, Dtype, FeatureNet, Variant, build_resnet
+from vision.backbones import DIM, Dtype, FeatureNet, Variant, build_resnet
 
 EMBEDDED = "embedded"
 ENUM = "IMAGENET1K_"  # how torchvision's names of weights begin

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.libraries import interleaved, libraries, library, medians
-from kernels.gemm import uses_onednn
+from kernels import uses_onednn
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cache import keys
-from cache.shelf import Shelf, shelves
+from cache.shard_directory import Shelf, shelves
 from cache.store import Store
 
 SCHEMA = pa.schema({"start": pa.int32(), "text": pa.string(), "score": pa.float32()})

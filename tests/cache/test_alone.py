@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from cache.alone import alone
+from cache.atomic import alone
 from schema.errors import RunError
 from tests.imports import ROOT
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cache.alone import alone
+from cache.atomic import alone
 with alone(Path(sys.argv[1]), "waits"):
     print("held", flush=True)
     time.sleep(600)

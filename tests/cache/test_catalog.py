@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from cache.catalog import N_UNINDEXED, Catalog
-from cache.codecs import codec_of
+from cache.index import N_UNINDEXED, Catalog
 from cache.keys import pack_keys
+from cache.shard_directory import codec_of
 from cache.shards import ArrayCodec
 from tests.cache.rows import fill, only_shelf, shard_paths
 
@@ -80,7 +80,7 @@ def test_a_scan_sees_what_came_and_went(folder: Path) -> None:
 
 def test_a_quiet_folder_is_not_scanned_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folder, range(6))
-    monkeypatch.setattr("cache.catalog.RACY_NS", 0)
+    monkeypatch.setattr("cache.index.RACY_NS", 0)
     shelf = only_shelf(folder)
     catalog = Catalog(shelf, ArrayCodec(), "always")
     assert not catalog.changed()

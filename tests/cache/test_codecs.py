@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.codecs import codec_for, codec_of, name_of, open_shard, producer_of
-from cache.rowshards import RowCodec
-from cache.shards import ArrayCodec, Damaged
+from cache.shard_directory import codec_for, codec_of, name_of, open_shard, producer_of
+from cache.shards import ArrayCodec, Damaged, RowCodec
 from tests.cache.rows import SCHEMA, fill, only_shelf
 
 

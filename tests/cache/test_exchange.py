@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cache.exchange import Imported, export_features, import_features
-from cache.feature_table import TABLE
+from cache.feature_table import TABLE, Imported, export_features, import_features
 from cache.packs import Objects, Pack, PackMeta, write_pack
 from cache.tables import Posts
 from schema.labels import DEFAULT_LABELS

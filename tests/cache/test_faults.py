@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cache.maintenance import forget, verify
 from cache.packs import Objects, PackMeta, write_pack
-from cache.rewrite import forget
 from cache.store import Store
-from cache.upkeep import verify
 from schema.errors import MissingKeys
 from schema.records import Region
 from tests.cache.rows import (
@@ -151,7 +150,7 @@ def found_by_verify(path: Path) -> None:
 def test_every_flipped_byte_of_an_index_is_found_and_changes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache.catalog.N_UNINDEXED", 3)
+    monkeypatch.setattr("cache.index.N_UNINDEXED", 3)
     names = fill(folder, range(20), n_flushes=3)
     (path,) = only_shelf(folder).index.glob("*.h5")
     good, rng = path.read_bytes(), np.random.default_rng(2)

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cache.exchange import import_features
-from cache.feature_table import TABLE
+from cache.feature_table import TABLE, import_features
 from cache.tables import META
 from schema.errors import DataError
 from tests.cache.test_exchange import IMAGE, make_dataset, row, write_rows

@@ -7,11 +7,10 @@ import pyarrow as pa
 import pytest
 
 from cache import remotes
+from cache.maintenance import compact, drop, forget, stats, verify
 from cache.remotes import pull, push
-from cache.rewrite import compact, forget
 from cache.shards import FORMAT, Newer
 from cache.store import Store
-from cache.upkeep import drop, stats, verify
 from schema.errors import MissingKeys
 from tests.cache.rows import SCHEMA, array_of, fill, key_of, only_shelf, rows_of, same, shard_paths
 
@@ -60,7 +59,7 @@ def test_a_later_versions_shard_is_left_alone(
 def test_an_index_that_a_later_version_wrote_leads_to_no_row(
     folder: Path, newer: Any, monkeypatch: pytest.MonkeyPatch, schema: pa.Schema | None, value: Any
 ) -> None:
-    monkeypatch.setattr("cache.catalog.N_UNINDEXED", 2)
+    monkeypatch.setattr("cache.index.N_UNINDEXED", 2)
     newer(folder, range(10), schema, n_flushes=2)
     assert list(only_shelf(folder).index.iterdir())
     names = [key_of(index) for index in range(10)]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cache import remotes
+from cache.maintenance import verify
 from cache.remotes import Moved, pull, push
 from cache.store import Store
-from cache.upkeep import verify
 from schema.errors import StoreError
 from tests.cache import remote_faults
 from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, rows_of, same, shard_paths

@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 
 from cache import keys
-from cache.rewrite import Compacted, compact, forget
+from cache.maintenance import Compacted, compact, forget, stats, verify
 from cache.store import Store
-from cache.upkeep import stats, verify
 from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, same, shard_paths
 
 KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])

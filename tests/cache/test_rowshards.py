@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cache import keys
-from cache.rowshards import ROW_GROUP, RowCodec, row_digest
-from cache.shards import Damaged
+from cache.shards import ROW_GROUP, Damaged, RowCodec, rows_digest
 from schema.errors import StoreError
 from tests.cache.rows import SCHEMA, key_of, rows_of
 
@@ -126,9 +125,9 @@ def test_a_digest_covers_key_and_content() -> None:
         rows * 2,
         [{"a": "1", "b": None}],
     ]
-    digests = {row_digest(bytes(32), value) for value in variants} | {row_digest(b"\1" * 32, rows)}
+    digests = {rows_digest(bytes(32), value) for value in variants} | {rows_digest(b"\1" * 32, rows)}
     assert len(digests) == 7
-    assert row_digest(bytes(32), [{"b": None, "a": 1}]) in digests
+    assert rows_digest(bytes(32), [{"b": None, "a": 1}]) in digests
 
 
 def test_what_is_no_row_shard(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cache.runs import read_json, read_object, refuse_strange, refuse_unwritable, run_config
+from cache.run_files import read_json, read_object, refuse_strange, refuse_unwritable, run_config
 from schema.errors import RunError
 
 GOOD = {"inputs": {"posts": "1"}, "config": {"width": 8}, "seed": 0, "more": 1}

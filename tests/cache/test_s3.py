@@ -11,10 +11,10 @@ import fsspec
 import numpy as np
 import pytest
 
-from cache import recall, remotes
+from cache import remotes
+from cache.maintenance import verify
 from cache.remotes import Moved, pull, push
 from cache.store import Store
-from cache.upkeep import verify
 from schema.errors import StoreError
 from tests.cache.rows import array_of, fill, key_of, same
 from tests.cache.test_remotes import assert_holds
@@ -130,7 +130,7 @@ def test_two_people_push_to_a_bucket_at_once(folder: Path, s3: CuttingProxy) -> 
 def test_a_bucket_forgets(folder: Path, s3: CuttingProxy) -> None:
     names = fill(folder / "a" / "s", range(20), n_flushes=2)
     push(folder / "a", s3.url)
-    assert (recall.forget(s3.url, names[:3]).n_rows, recall.forget(s3.url, names[:3]).n_rows) == (3, 0)
+    assert (remotes.forget(s3.url, names[:3]).n_rows, remotes.forget(s3.url, names[:3]).n_rows) == (3, 0)
     pull(folder / "b", s3.url)
     with Store.open(folder / "b" / "s") as store:
         assert store.missing(names) == names[:3]

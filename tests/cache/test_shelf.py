@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cache import keys
-from cache.shelf import Shelf, file_mode, make_folder, note, shelves, unlink
+from cache.shard_directory import Shelf, file_mode, make_folder, note, shelves, unlink
 from schema.errors import StoreError
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache.buckets import Objects
-from cache.spool import Spool
+from cache.buckets import Objects, Spool
 from schema.errors import PackError
 from tests.cache.test_packs import assert_same, make_objects
 

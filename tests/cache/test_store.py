@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cache.maintenance import verify
 from cache.store import Store, root
-from cache.upkeep import verify
 from schema.errors import MissingKeys, StoreError
 from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, same, shard_paths
 

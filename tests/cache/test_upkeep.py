@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from cache import atomic
-from cache.shelf import Shelf
+from cache.maintenance import DAY_S, gc, stats, verify
+from cache.maintenance import drop as drop_rows
+from cache.shard_directory import Shelf
 from cache.store import Store
-from cache.upkeep import DAY_S, gc, stats, verify
-from cache.upkeep import drop as drop_rows
 from schema.errors import StoreError
 from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, shard_paths
 
@@ -68,7 +68,7 @@ def test_gc_asks_the_disk_for_the_time(folder: Path, monkeypatch: pytest.MonkeyP
     old, young = shard_paths(folder)
     age(old, 40)
     now = time.time()
-    monkeypatch.setattr("cache.upkeep.time.time", lambda: now + 365 * DAY_S)
+    monkeypatch.setattr("cache.maintenance.time.time", lambda: now + 365 * DAY_S)
     assert gc(folder, max_age_days=30).paths == (old,)
     assert young.exists()
     assert sorted(path.name for path in folder.iterdir()) == ["arrays"], "no trace of having asked"

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache.maintenance import compact, drop, forget, stats, verify
 from cache.remotes import pull, push
-from cache.rewrite import compact, forget
 from cache.store import Store
-from cache.upkeep import drop, stats, verify
 from schema.errors import MissingKeys, StoreError
 from tests.cache.rows import array_of, fill, flip, in_child, key_of, only_shelf, same, shard_paths, wait
 

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from cache import keys, rewrite, upkeep
+from cache import keys, maintenance
 from cache.store import Store
-from commands.values import Bytes
+from commands.console import Bytes
 from tests import own
 from tests.cache.rows import flip
 from tests.commands.stores import STORE, copy, fmit, lines, n_rows, shards, told
@@ -57,7 +57,7 @@ def test_recomputed_rows_agree_until_one_was_made_otherwise(home):
     with Store.open(home / STORE / "regions") as store:
         names = store.keys()
         values = dict(zip(names, store.get(names), strict=True))
-    rewrite.forget(home / STORE / "regions", names)
+    maintenance.forget(home / STORE / "regions", names)
     with Store.open(home / STORE / "regions", producer={"name": "wrong"}) as store:
         store.put({key: value * np.float32(1.01) for key, value in values.items()})
     result = fmit("cache", "verify", "--recompute", 6, "--dataset", "own", code=1)
@@ -174,7 +174,7 @@ def test_damaged_shards_do_not_travel(home, monkeypatch):
     flip(shards(home, store="team")[0], 700)
     result = fmit("cache", "pull", "team", code=1)
     assert "1 damaged shard(s) refused" in result.stderr
-    assert upkeep.verify(home / STORE).clean
+    assert maintenance.verify(home / STORE).clean
     flip(shards(home, ".parquet")[0], 40)
     for path in shards(home, ".parquet", "team"):
         path.unlink()

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from embedded.draw import DrawConfig
-from embedded.draw import run as draw
+from synthetic.draw import DrawConfig
+from synthetic.draw import run as draw
 from tests.report.test_gold_boxes import xml
 
 

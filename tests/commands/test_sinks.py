@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from commands.sinks import opened
-from model.fit import EpochResult
+from model.trackers import opened
+from model.trainer import EpochResult
 from schema.errors import ConfigError
 
 ROWS = [EpochResult(1, 3, 2.5, 0.5, 0.25, 1 / 3, True, 10.0), EpochResult(2, 6, 1.25, 1.0, 0.5, 2 / 3, True, 20.0)]

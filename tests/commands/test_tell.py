@@ -1,7 +1,7 @@
 import pytest
 
+from cache.maintenance import Verified
 from cache.remotes import Moved
-from cache.upkeep import Verified
 from commands import tell
 from schema.errors import StoreError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import gemm
+import kernels
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32")
 
@@ -29,7 +29,7 @@ def test_linear_and_its_gradients(library: str, n: int, bias: bool, relu: bool) 
     leaves = [torch.randn(n, 7, requires_grad=True), torch.randn(3, 7, requires_grad=True)]
     leaves += [torch.randn(3, requires_grad=True)] if bias else []
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    found = gemm.linear(leaves[0], leaves[1], leaves[2] if bias else None, relu)
+    found = kernels.linear_2d(leaves[0], leaves[1], leaves[2] if bias else None, relu)
     wanted = exact[0] @ exact[1].t() + (exact[2] if bias else 0)
     wanted = wanted.relu() if relu else wanted
     near(found, wanted)
@@ -53,13 +53,13 @@ def test_odd_layouts(library: str) -> None:
         "one row, one column": (torch.randn(1, 1), torch.randn(1, 1)),
     }
     for name, (x, weight) in cases.items():
-        torch.testing.assert_close(gemm.linear(x, weight), x @ weight.t(), atol=1e-5, rtol=1e-5, msg=name)
+        torch.testing.assert_close(kernels.linear_2d(x, weight), x @ weight.t(), atol=1e-5, rtol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("needs", [(True, False), (False, True)])
 def test_only_wanted_gradients_are_made(library: str, needs: tuple[bool, bool]) -> None:
     x, weight = torch.randn(4, 3).requires_grad_(needs[0]), torch.randn(2, 3).requires_grad_(needs[1])
-    gemm.linear(x, weight).sum().backward()
+    kernels.linear_2d(x, weight).sum().backward()
     assert (x.grad is not None, weight.grad is not None) == needs
 
 
@@ -67,19 +67,19 @@ def test_per_head(library: str) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(5, 4 * 3), torch.randn(4, 6, 3)
     wanted = torch.einsum("nhi,hoi->nho", x.view(5, 4, 3).double(), weight.double())
-    near(gemm.per_head(x, weight), wanted)
-    near(gemm.per_head(x, weight.transpose(1, 2).contiguous().transpose(1, 2)), wanted)
-    assert gemm.per_head(x[:0], weight).shape == (0, 4, 6)
+    near(kernels.per_head(x, weight), wanted)
+    near(kernels.per_head(x, weight.transpose(1, 2).contiguous().transpose(1, 2)), wanted)
+    assert kernels.per_head(x[:0], weight).shape == (0, 4, 6)
 
 
 def test_which_library() -> None:
     x = torch.zeros(2, 2)
-    if not gemm.HAS_ONEDNN:
+    if not kernels.HAS_ONEDNN:
         pytest.skip("this torch was built without oneDNN")
-    assert gemm.uses_onednn(x)
-    assert not gemm.uses_onednn(x.double())
+    assert kernels.uses_onednn(x)
+    assert not kernels.uses_onednn(x.double())
     with torch.backends.mkldnn.flags(enabled=False):
-        assert not gemm.uses_onednn(x)
+        assert not kernels.uses_onednn(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not gemm.uses_onednn(x)
-        assert gemm.linear(x, x).dtype == torch.bfloat16
+        assert not kernels.uses_onednn(x)
+        assert kernels.linear_2d(x, x).dtype == torch.bfloat16

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels.linear import Linear, linear, quicken
+from kernels import Linear, linear, use_onednn
 
 
 @pytest.mark.parametrize(("shape", "n_out"), [((2, 3, 5), 4), ((7, 16), 1), ((1, 1, 8), 3), ((6,), 2), ((0, 3, 5), 4)])
@@ -39,7 +39,7 @@ def test_quickened_layers_keep_names_and_numbers() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 4, bias=False)))
     fast = copy.deepcopy(plain)
-    quicken(fast)
+    use_onednn(fast)
     assert isinstance(fast[0], Linear)
     assert list(fast.state_dict()) == list(plain.state_dict())
     inputs = torch.randn(3, 7, 6)
@@ -55,5 +55,5 @@ def test_layers_of_another_kind_are_left_alone() -> None:
         pass
 
     model = nn.Sequential(Special(2, 2))
-    quicken(model)
+    use_onednn(model)
     assert type(model[0]) is Special

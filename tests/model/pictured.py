@@ -15,8 +15,8 @@ from schema.records import Box, Post, Region
 from tests.model.tiny import LABELS, linked
 from tests.vision.weights import save_toy
 from vision import images
+from vision.backbones import FeatureNet, build_resnet
 from vision.crops import crop_tensor
-from vision.resnet import FeatureNet, build_resnet
 
 WEIGHTS = "toy-pictured.safetensors"
 

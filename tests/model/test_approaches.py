@@ -11,8 +11,8 @@ from model.approaches import ADA_CO_ATT, APPROACHES, BILSTM, approach
 from model.config import PRESETS, TrainConfig
 from model.data import PostDataset, collate
 from model.objects import Given
-from model.optimize import build_optimizer
 from model.tagger import Setting
+from model.trainer import build_optimizer
 from schema.errors import ConfigError
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import attention
-from model.attention import Inputs, attend
-from model.position import Shape
+from model import interaction
+from model.interaction import Inputs, Shape, attend
 from tests.model.test_position import DIM, place_of, written_out
 
 SHAPE = Shape(posts=3, text=4, objects=2, heads=2)
@@ -46,7 +45,7 @@ def slowly(shape: Shape, x: Inputs) -> Tensor:
 def test_values_and_gradients(
     monkeypatch: pytest.MonkeyPatch, text_only: bool, position: bool, chunk_rows: int
 ) -> None:
-    monkeypatch.setattr(attention, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(interaction, "CHUNK_ROWS", chunk_rows)
     x = inputs_of(SHAPE, text_only, position)
     leaves = list(x[:3]) + ([x.place.query] if x.place is not None else [])
     for leaf in leaves:

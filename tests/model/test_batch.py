@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.batch import Batch
+from model.data import Batch
 from schema.errors import DataError
 
 

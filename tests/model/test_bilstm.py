@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from model.bilstm import BiLSTM
+from model.baselines.layers import BiLSTM
 
 LENGTHS = torch.tensor([3, 5, 1])
 

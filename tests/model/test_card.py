@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from model.card import card
-from model.checkpoint import load_run
+from model.checkpoint import card, load_run
 from model.config import VisionConfig
 from schema.labels import LabelSet
 

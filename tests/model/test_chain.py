@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from model import chain
-from model.chain import MAX_RANGE, Chain, LogZ, sums
+from model import crf
+from model.crf import MAX_RANGE, Chain, LogZ, sums
 
 
 def chain_of(lengths: list[int], n_tags: int, scale: float = 1.0) -> Chain:
@@ -99,7 +99,7 @@ def test_so_may_transitions(part: str, size: float) -> None:
 
 def test_where_nobody_may_look_wide_transitions_are_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU that trains; without gradient it looks."""
-    monkeypatch.setattr(chain, "_waits", lambda x: True)
+    monkeypatch.setattr(crf, "_waits", lambda x: True)
     wide = chain_of([3, 2], 3)
     wide = wide._replace(step=wide.step * 500)
     torch.testing.assert_close(LogZ.apply(*wide), slow_log_z(wide))

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.compiled import compile_encoder
 from model.data import collate
-from model.fit import Trainer
+from model.trainer import Trainer, compile_encoder
 from tests.model.test_fit import make, results
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from cache.packs import Pack, PackMeta
 from cache.tables import read_posts
 from model import evaluate, train
-from model.batch import Batch
 from model.config import TrainConfig
 from model.crops import Crop, CropReader, attach, crop_of
+from model.data import Batch
 from model.predict import Run
 from model.tagger import Tagger
 from schema.errors import ConfigError, ImageError, PackError, WeightsError

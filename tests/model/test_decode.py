@@ -10,8 +10,8 @@ import torch
 
 from model.approaches import approach
 from model.data import PostDataset, collate
-from model.decode import Decoded, autocast, decode
 from model.objects import Given
+from model.predict import Decoded, autocast, decode
 from model.tagger import Setting, Tagger
 from schema.labels import entities
 from tests.model.tiny import DIM, LABELS, linked, tiny_config

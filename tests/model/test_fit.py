@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from model import chain, fit, interaction, words
+from model import crf, interaction, trainer, words
 from model.approaches import approach
 from model.data import PostDataset, collate
-from model.decode import Decoded
-from model.fit import EpochResult, Position, Trainer, grouped
 from model.objects import Given
-from model.optimize import build_optimizer
+from model.predict import Decoded
 from model.tagger import Setting
+from model.trainer import EpochResult, Position, Trainer, build_optimizer, grouped
 from schema.errors import RunError
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
@@ -60,10 +59,10 @@ def test_a_step_is_adam_on_the_mean_loss(encoder: Path) -> None:
 
 def test_accumulated_batches_are_one_batch(encoder: Path) -> None:
     whole, parts = (make(encoder, dropout=0.0) for _ in range(2))
-    for trainer, pieces in ((whole, [range(20)]), (parts, [range(6), range(6, 20)])):
-        trainer.tagger.eval()
-        group = [collate([trainer.train[row] for row in rows], trainer.tagger.featurizer) for rows in pieces]
-        trainer._step(group, 20, 0.5)
+    for one, pieces in ((whole, [range(20)]), (parts, [range(6), range(6, 20)])):
+        one.tagger.eval()
+        group = [collate([one.train[row] for row in rows], one.tagger.featurizer) for rows in pieces]
+        one._step(group, 20, 0.5)
     torch.testing.assert_close(weights(whole), weights(parts), atol=2e-5, rtol=0)
 
 
@@ -109,7 +108,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, correct: list[int]) -> None:
             for row, post in enumerate(dataset.posts)
         ]
 
-    monkeypatch.setattr(fit, "decode", fake)
+    monkeypatch.setattr(trainer, "decode", fake)
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_it(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +184,7 @@ def test_a_step_never_looks_at_values(encoder: Path, monkeypatch: pytest.MonkeyP
     trainer = make(encoder, name=name)
     batch = collate([trainer.train[row] for row in range(8)], trainer.tagger.featurizer)
     monkeypatch.setattr(interaction, "_may_look", lambda x: False)
-    monkeypatch.setattr(chain, "_waits", lambda x: True)
+    monkeypatch.setattr(crf, "_waits", lambda x: True)
     monkeypatch.setattr(words, "attention_mask", partial(words.attention_mask, ready=True))
     trainer.tagger.train()
     with NoWaiting():

@@ -6,8 +6,7 @@ import pytest
 
 from model import train
 from model.approaches import approach
-from model.fresh import is_made_of
-from model.train import digests_of
+from model.train import digests_of, is_made_of
 from tests.model.tiny import VOCABULARY, tiny_config, write_encoder
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.ordinary import Ordinary, UniqueTuples
-from model import attention, interaction, relative
+from model import interaction
 from model.interaction import FlatInteraction, Projection
 from schema.errors import DataError
 from tests.model import oracle
@@ -188,8 +188,8 @@ def test_equals_the_oracle_anywhere(
     model, batch = model_of(dim, heads, layers), batch_of(*drawn, dim=dim)
     with pytest.MonkeyPatch.context() as patch:
         if chunked:  # as long batches are cut on CPU
-            patch.setattr(attention, "CHUNK_ROWS", 1)
-            patch.setattr(relative, "CHUNK_ROWS", 3)
+            patch.setattr(interaction, "CHUNK_ROWS", 1)
+            patch.setattr(interaction, "CHUNK_ROWS", 3)
         found = outputs_and_gradients(fast(model, text_only), model, batch, text_only)
     assert_close(found, outputs_and_gradients(slow(model, text_only), model, batch, text_only), 1e-9)
 

@@ -19,10 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from model import words
 from model.approaches import APPROACHES
-from model.batch import Batch
-from model.data import collate
-from model.fit import Trainer
-from model.world import World
+from model.data import Batch, collate
+from model.distributed import World
+from model.trainer import Trainer
 from tests.model.test_fit import make
 
 CUDA, META = torch.device("cuda"), torch.device("meta")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from model.approaches import approach
-from model.optimize import build_optimizer, determinism, rate_share
 from model.tagger import Setting
+from model.trainer import build_optimizer, determinism, rate_share
 from tests.model.tiny import DIM, LABELS, tiny_config
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertweetTokenizer, PreTrainedTokenizerBase
 
-from model.pieces import NO_CELL, Pieces, windows
+from model.words import NO_CELL, Pieces, windows
 from schema.errors import WeightsError
 from tests.model.tiny import write_encoder
 

@@ -9,11 +9,11 @@ import torch
 
 from model.approaches import approach
 from model.data import PostDataset
-from model.decode import decode
-from model.fit import Trainer
 from model.metrics import score
 from model.objects import Given
+from model.predict import decode
 from model.tagger import Setting
+from model.trainer import Trainer
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
 CPU = torch.device("cpu")

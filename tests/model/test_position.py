@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.position import Place, PositionGradient, PositionTerm, Shape, shifted
-from model.relative import Relative
+from model.interaction import Place, PositionGradient, PositionTerm, Relative, Shape, shifted
 
 DIM = 8
 

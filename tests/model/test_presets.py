@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import cli
 import fmit
 from model.approaches import APPROACHES
-from pipeline import chain
+from pipeline import feature_pipeline
 from pipeline.engine import silent
 from project import Project
 from tests.model.pictured import first_convolution
@@ -88,11 +88,13 @@ def test_the_network_is_trained_by_parameters_alone(
         assert result.exit_code == 0, result.output
     run = root / "runs" / "own-fmit-0"
     found = load_file(run / "model" / "weights.safetensors")
-    start = load_file(Path(fmit.__file__).parent / "embedded" / "weights" / "toy-resnet.safetensors")
+    start = load_file(Path(fmit.__file__).parent / "weights" / "toy-resnet.safetensors")
     moved = first_convolution(found) - start["stem.0.weight"]
     assert moved.abs().max() == pytest.approx(1e-3, rel=0.1), "Adam's first step is the rate"
     rows = [json.loads(line) for line in (root / "data" / "own" / "dev.jsonl").read_text().splitlines()]
-    monkeypatch.setattr(chain, "build_net", lambda config: pytest.fail("the pack's network is not looked for"))
+    monkeypatch.setattr(
+        feature_pipeline, "build_net", lambda config: pytest.fail("the pack's network is not looked for")
+    )
     predictions = list(fmit.load(run, device="cpu").predict(rows, images=root / "data" / "own" / "images"))
     scored = [json.loads(line) for line in (run / "scores" / "predictions-dev.jsonl").read_text().splitlines()]
     assert [one.to_json()["entities"] for one in predictions] == [one["entities"] for one in scored]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model import relative
-from model.lattice import position_table
-from model.relative import Sinusoids, look_up, relative_rows, tables_of
+from model import interaction
+from model.interaction import Sinusoids, look_up, position_table, relative_rows, tables_of
 from tests.model import oracle
 
 DIM, N_TEXT = 6, 5
@@ -16,7 +15,7 @@ SPANS = torch.tensor([[[1, 3], [2, 2], [0, 4]], [[1, 1], [3, 1], [0, 0]]])
 
 @pytest.fixture(params=[2048, 2])
 def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relative, "CHUNK_ROWS", request.param)
+    monkeypatch.setattr(interaction, "CHUNK_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("_chunks")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from model.fit import Trainer
 from model.resume import FileKeeper, put_tensors, tensors_of
+from model.trainer import Trainer
 from schema.errors import RunError
 from tests.model.test_fit import make, results, weights
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.batch import Batch
 from model.crf import CRF
-from model.data import PostDataset, collate
+from model.data import Batch, PostDataset, collate
 from model.objects import Given
 from model.tagger import FMIT, Setting, Tagger, build_fmit
 from tests.model.tiny import DIM, LABELS, linked, tiny_config

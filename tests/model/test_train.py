@@ -15,7 +15,7 @@ from cache.keys import digest_file
 from cache.packs import Pack
 from cache.tables import read_posts, write_posts
 from model import train
-from model.fit import EpochResult
+from model.trainer import EpochResult
 from schema.errors import ConfigError, DataError, PackError, RunError
 from tests.model.tiny import LABELS, tiny_config
 

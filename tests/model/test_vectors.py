@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.vectors import key_of, read_vectors
+from model.vocabulary import key_of, read_vectors
 from schema.errors import DataError, WeightsError
 
 GLOVE = "the 1 2\n<user> 3 4\nThe 5 6\n. . . 7 8\nrome\x85 9 1\nParis -1 0.5\r\nlast 2 2\n"

@@ -10,8 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from model import words as module
-from model.pieces import NO_CELL
-from model.words import WordEncoder, build_words
+from model.words import NO_CELL, WordEncoder, build_words
 from schema.errors import ConfigError, WeightsError
 from tests.model.tiny import tiny_config, write_encoder
 

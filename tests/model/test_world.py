@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import world
-from model.world import World, join
+from model import distributed
+from model.distributed import World, join
 from tests.model import together
 from tests.model.tiny import VOCABULARY, write_encoder
 
@@ -93,7 +93,7 @@ def test_gradients_are_summed_in_buckets(monkeypatch: pytest.MonkeyPatch) -> Non
         tensor *= 2
 
     monkeypatch.setattr(World, "sum", double)
-    monkeypatch.setattr(world, "BUCKET", 5)
+    monkeypatch.setattr(distributed, "BUCKET", 5)
     parameters = [
         torch.nn.Parameter(torch.zeros(n, dtype=kind)) for n, kind in ((2, torch.float32), (3, torch.float32))
     ]

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from model.approaches import approach
 from model.data import PostDataset
-from model.fit import Trainer
+from model.distributed import join
 from model.objects import Given
 from model.resume import FileKeeper
 from model.tagger import Setting
-from model.world import join
+from model.trainer import Trainer
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
 

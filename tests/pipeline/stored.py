@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.tables import Posts
-from pipeline.chain import Chain
+from pipeline.feature_pipeline import Chain
 from pipeline.grounding.config import GroundConfig
 from pipeline.phrases.config import PhrasesConfig
 from pipeline.phrases.parser import Parsed
 from pipeline.regions.config import RegionsConfig
-from pipeline.rows import Made, open_stores, wanted
+from pipeline.store_rows import Made, open_stores, wanted
 from schema.records import Post
 from tests.pipeline.drawn import LABELS, FakeGrounder, FakeNet, picture, post
 

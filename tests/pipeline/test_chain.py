@@ -5,7 +5,7 @@ import pytest
 
 from cache import tables
 from cache.packs import Pack
-from pipeline.chain import build_box_chain, build_chain, build_grid_chain
+from pipeline.feature_pipeline import build_box_chain, build_chain, build_grid_chain
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import build_grounder
 from schema.errors import PackError, ToyError, WeightsError
@@ -30,7 +30,7 @@ def test_boxes_alone_are_the_packs_objects_and_need_no_network(trained, pack, mo
 
     provenance = copy.deepcopy(pack.meta.provenance)
     provenance["regions"]["identity"]["weights"] = "0" * 64  # of a network that is not here
-    monkeypatch.setattr("pipeline.chain.build_net", lambda config: pytest.fail("a network was built"))
+    monkeypatch.setattr("pipeline.feature_pipeline.build_net", lambda config: pytest.fail("a network was built"))
     table = tables.read_posts(trained.out("own", "posts.parquet"))
     chain = build_box_chain(provenance)
     for post, objects in zip(table.posts, chain.objects(table.posts, table.labels, trained.images("own")), strict=True):
@@ -71,12 +71,12 @@ def test_what_is_allowed_reaches_the_toys(trained, pack, tmp_path):
 
 def with_grid(trained, folder):
     """The grid of the trained project's pictures, and the pack that it lies in."""
+    from pipeline.regions import stage as regions_stage
     from pipeline.regions.config import PRESETS
-    from pipeline.stages import regions
 
     config = PRESETS["embedded"].model_copy(update={"grid": True, "n_buckets": 4})
     inputs = (trained.out("own", name) for name in ("posts.parquet", "boxes.parquet"))
-    regions.run(config, *inputs, trained.images("own"), folder / "pack", folder / "store")
+    regions_stage.run(config, *inputs, trained.images("own"), folder / "pack", folder / "store")
     return Pack.open(folder / "pack")
 
 

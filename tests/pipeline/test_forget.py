@@ -5,13 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cache import keys, rewrite
+from cache import keys, maintenance
 from cache.store import Store
-from pipeline.forget import keys_of, sharing, strangers
 from pipeline.grounding.config import GroundConfig
 from pipeline.phrases.config import PhrasesConfig
-from pipeline.phrases.extract import STORE_SCHEMA
-from pipeline.rows import open_stores, wanted
+from pipeline.phrases.stage import STORE_SCHEMA
+from pipeline.store_rows import keys_of, open_stores, sharing, strangers, wanted
 from tests.pipeline.drawn import FakeNet
 from tests.pipeline.stored import NET, Parts, all_keys, four_posts, made, run_stages
 
@@ -49,7 +48,7 @@ def test_the_empty_image_belongs_to_nobody(one, tmp_path):
 def test_nothing_of_it_is_left_and_nobody_else_computes(one, tmp_path):
     root, before = tmp_path / "store", all_keys(tmp_path / "store")
     own = named(one, "a", root) - used(one, "bcd", root)
-    found = rewrite.forget(root, own)
+    found = maintenance.forget(root, own)
     assert found.n_left == 0
     assert found.n_rows == len(before & own)
     assert all_keys(root) == before - own == used(one, "bcd", root)
@@ -82,7 +81,7 @@ def test_rows_of_other_caps_and_kinds_of_phrases_are_named_too(tmp_path):
 def test_tables_name_boxes_that_the_store_has_lost(one, tmp_path):
     with open_stores(tmp_path / "store") as stores:
         _, ground, regions = wanted(one, stores)
-    rewrite.forget(tmp_path / "store", ground.unique)
+    maintenance.forget(tmp_path / "store", ground.unique)
     assert set(regions.keys["b"]) <= named(one, "b", tmp_path / "store")
     assert not set(regions.keys["b"]) <= named(replace(one, boxes=[]), "b", tmp_path / "store")
 

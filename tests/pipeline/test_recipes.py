@@ -9,15 +9,17 @@ import numpy as np
 
 from pipeline import recipes
 from pipeline.engine import Memory, stream
+from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.extract import Query, ground_posts
 from pipeline.grounding.registry import build_grounder
+from pipeline.grounding.stage import Query, ground_posts
+from pipeline.phrases import stage as phrases_stage
 from pipeline.phrases.config import PhrasesConfig
-from pipeline.phrases.extract import find_phrases
 from pipeline.phrases.registry import build_parser
+from pipeline.phrases.stage import find_phrases
+from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig, build_net
-from pipeline.regions.extract import EMPTY_BOX, Crop, extract_objects
-from pipeline.regions.grid import extract_grids
+from pipeline.regions.stage import EMPTY_BOX, Crop, extract_grids, extract_objects
 from schema.records import Box
 from tests.pipeline.drawn import LABELS, chosen, picture, post
 from tests.vision.weights import save_toy
@@ -57,14 +59,13 @@ def test_phrases() -> None:
     recipe = sent(recipes.of_phrases(config))
     built = recipe.build()
     assert dict(built.identity) == dict(parser.identity)
-    from pipeline.phrases import extract, view
+    from pipeline.phrases import normalize
 
-    views = {extract.row_key(found, parser): found for one in posts if (found := view.sentences(one.words))}
+    views = {phrases_stage.row_key(found, parser): found for one in posts if (found := normalize.sentences(one.words))}
     assert dict(built.compute(views)) == {key: rows.get([key])[0] for key in views}
 
 
 def test_boxes(tmp_path: Path, monkeypatch) -> None:
-    from pipeline.grounding import extract
 
     config, posts, rows = (
         GroundConfig(),
@@ -72,7 +73,7 @@ def test_boxes(tmp_path: Path, monkeypatch) -> None:
         Memory(),
     )
     grounder = build_grounder(config)
-    items = captured(monkeypatch, extract)
+    items = captured(monkeypatch, grounding_stage)
     ground_posts(posts, [], LABELS, config, grounder, tmp_path, rows)
     recipe = recipes.of_boxes(config, tmp_path)
     assert dict(sent(recipe).build().identity) == dict(grounder.identity)
@@ -86,13 +87,12 @@ def test_boxes(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_regions_and_grids(tmp_path: Path, monkeypatch) -> None:
-    from pipeline.regions import extract
 
     config = RegionsConfig(weights=str(save_toy(tmp_path / "toy.safetensors")), batch=4, device="cpu", allow_toy=True)
     posts, net = [post("a", picture(tmp_path, "1.png"))], build_net(config)
     boxes = [chosen("a", word, (1, 1, 9, 9)) for word in LABELS.general_words]
     for grid in (False, True):
-        rows, items = Memory(), captured(monkeypatch, extract)
+        rows, items = Memory(), captured(monkeypatch, regions_stage)
         if grid:
             extract_grids(posts, config, net, tmp_path, rows)
         else:

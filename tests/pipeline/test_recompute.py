@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cache import rewrite
+from cache import maintenance
 from pipeline.grounding.grounder import Found
-from pipeline.recompute import BOX_PX, FEATURES, recompute
-from pipeline.rows import open_stores, wanted
+from pipeline.store_rows import BOX_PX, FEATURES, open_stores, recompute, wanted
 from schema.errors import ImageError
 from tests.pipeline.drawn import FakeGrounder, FakeNet, picture
 from tests.pipeline.stored import FakeParser, Parts, all_keys, four_posts, made, run_stages
@@ -95,7 +94,7 @@ def test_trees_that_move(one, tmp_path):
 def test_posts_that_the_store_holds_in_part_are_not_drawn(one, tmp_path):
     with open_stores(tmp_path / "store") as stores:
         steps = {step.stage: step for step in wanted(one, stores)}
-    rewrite.forget(tmp_path / "store", [steps["ground"].keys["b"][0]])
+    maintenance.forget(tmp_path / "store", [steps["ground"].keys["b"][0]])
     parts = Parts()
     found = again(one, tmp_path / "store", parts)
     assert "b" not in {row.post_id for row in found if row.stage == "ground"}

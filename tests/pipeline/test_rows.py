@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from cache import rewrite
+from cache import maintenance
 from cache.tables import Posts
-from pipeline.grounding.extract import ground_posts
-from pipeline.phrases.extract import find_phrases
-from pipeline.regions.extract import extract_objects
-from pipeline.rows import open_stores, wanted
+from pipeline.grounding.stage import ground_posts
+from pipeline.phrases.stage import find_phrases
+from pipeline.regions.stage import extract_objects
+from pipeline.store_rows import open_stores, wanted
 from schema.labels import LabelSet
 from tests.pipeline.drawn import LABELS
 from tests.pipeline.stored import NET, Parts, all_keys, four_posts, made, run_stages
@@ -87,7 +87,7 @@ def test_rows_that_come_in_between_two_steps_count(bare, parts, tmp_path):
 def test_a_post_is_held_when_all_its_rows_are(bare, parts, tmp_path):
     fill(bare, tmp_path / "store", parts)
     lost = asked(bare, tmp_path / "store")["regions"].keys["b"][-1]
-    rewrite.forget(tmp_path / "store", [lost])
+    maintenance.forget(tmp_path / "store", [lost])
     with open_stores(tmp_path / "store") as stores:
         step = asked(bare, tmp_path / "store")["regions"]
         assert step.held(stores["regions"]) == {"a", "c", "d"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.undrawn import refuse_undrawn
+from pipeline.provenance import refuse_undrawn
 from schema.errors import ToyError
 from schema.records import Image
 from tests.pipeline.drawn import picture, post

@@ -5,10 +5,9 @@ import re
 import pytest
 
 from report.book import TINY, compile_book, publish
-from report.fusion import read_fusion
 from report.layout import Column, Row, Table
 from report.pages import policy
-from report.published import published
+from report.results import published, read_fusion
 from schema.errors import RunError
 from tests.report.made import Maker
 from tests.report.made_field import make_field

@@ -3,7 +3,7 @@
 import pytest
 
 from report.breakdown import breakdown, calibration, classes, f1_by_class
-from report.published import published
+from report.results import published
 from report.runs import parse_line
 from tests.report.made import Maker
 from tests.report.made_field import make_field

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.calibration import expected_error, judged, reliability
+from report.breakdown import expected_error, judged, reliability
 from report.runs import parse_line
 from tests.report.made import Maker
 

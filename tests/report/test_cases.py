@@ -1,7 +1,7 @@
 import pytest
 
 from report.cases import choose, figure3, spoken
-from report.published import published
+from report.results import published
 from tests.report.made_field import make_field
 
 

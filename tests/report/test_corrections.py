@@ -1,8 +1,8 @@
 import csv
 import io
 
-from report.corrections import LISTED, all_changes, changes, counted, figure4
-from report.published import published
+from report.cases import LISTED, all_changes, changes, counted, figure4
+from report.results import published
 from report.tables import csv_text
 from tests.report.made_field import make_field
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.calibration import reliability
+from report.breakdown import reliability
 from report.figures import Axes, bar, learning_curve, reliability_plot, ticks
 
 CURVES = [{"epoch": 1, "train_loss": 8.0, "dev_f1": 0.5}, {"epoch": 2, "train_loss": 4.0, "dev_f1": 0.75}]

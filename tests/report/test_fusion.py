@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from report.fusion import read_fusion
+from report.results import read_fusion
 from schema.errors import RunError
 
 ROW = {"approach": "umgf", "seconds": 0.4, "speedup": 1.0, "parameters": 9e6, "padded_speedup": None}

@@ -1,6 +1,6 @@
 import pytest
 
-from report.gold_boxes import Marked, key_of, match, read_marked
+from report.grounding import Marked, key_of, match, read_marked
 from report.runs import parse_line
 from schema.errors import DataError
 

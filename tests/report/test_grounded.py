@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.grounded import box_of, iou, is_right, score
+from report.grounding import box_of, iou, is_right, score
 from report.runs import parse_line
 from schema.records import Entity, Span
 from vision import boxes

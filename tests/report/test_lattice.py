@@ -3,7 +3,7 @@ from xml.etree import ElementTree as Tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.lattice import NAMES, figure, places
+from report.show import NAMES, figure, places
 from schema.records import Box, Region, Span
 
 WORDS = ("first", "ride", "with", "Dusty")

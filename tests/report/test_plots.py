@@ -1,7 +1,7 @@
 import re
 from xml.etree import ElementTree as Tree
 
-from report.plots import LABELS, paired_bars
+from report.figures import LABELS, paired_bars
 
 
 def test_a_bar_is_as_long_as_its_number():

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from model.approaches import APPROACHES
-from pipeline.corpus.known import PAPER as INGEST
-from pipeline.corpus.known import PAPER_TYPES
-from report.published import published
+from pipeline.corpus.variants import PAPER as INGEST
+from pipeline.corpus.variants import PAPER_TYPES
+from report.results import published
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.md"
 SLIPS = {("table4", "twitter2017 > twitter2015", "umgf")}  # the paper's own: said in the table's note

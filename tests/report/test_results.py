@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from report.layout import Number
-from report.published import published
-from report.results import count_splits, table1, table2, table3, table4, table5
+from report.results import count_splits, published, table1, table2, table3, table4, table5
 from tests.report.made_field import make_field
 
 PAPER = published()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.safe import BLANK, WORD_CHARS, redacted, safe_text, safe_word
+from report.pages import BLANK, WORD_CHARS, redacted, safe_text, safe_word
 
 DANGEROUS = "\x00\x07\x08\x1b\x7f\x85\x9b\u200b\u200e\u200f\u061c\u202a\u202e\u2066\u2069\u2028\u2029\ufeff"
 

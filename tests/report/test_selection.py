@@ -1,5 +1,5 @@
+from report.posts import choose, drawn, is_wrong
 from report.runs import parse_line
-from report.selection import choose, drawn, is_wrong
 from tests.report.made import Maker
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from schema.errors import ConfigError
 from tests.vision.weights import save_toy, torchvision_state
+from vision.backbones import FeatureNet, build_resnet
 from vision.crop_net import CropNet, build_crop_net
 from vision.crops import Transform
-from vision.resnet import FeatureNet, build_resnet
 
 NETS = ("toy-resnet", "resnet18")
 SMALL = {"toy-resnet": None, "resnet18": 48}  # pixels; a net of convolutions takes any size

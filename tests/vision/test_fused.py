@@ -7,8 +7,8 @@ import torch
 import torchvision.models
 from torch import nn
 
-from vision import fused
-from vision.fused import FusedMaps, can_fuse, fastest, fold_batch_norm, last_maps
+from vision import fused_resnet
+from vision.fused_resnet import FusedMaps, can_fuse, fastest, fold_batch_norm, last_maps
 
 
 def calibrated(name, seed=0):
@@ -61,7 +61,7 @@ def test_without_the_operators_layer_by_layer(monkeypatch):
     network = fold_batch_norm(calibrated("resnet18"))
     assert isinstance(fastest(network, fuse=True), FusedMaps) == can_fuse()
     assert not isinstance(fastest(network, fuse=False), FusedMaps)
-    monkeypatch.setattr(fused.torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(fused_resnet.torch.backends.mkldnn, "is_available", lambda: False)
     maps = fastest(network, fuse=True)
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(maps(x), last_maps(network, x))

@@ -15,8 +15,8 @@ from schema.records import Box
 from tests.vision.bad_pictures import sample
 from tests.vision.weights import save_toy, torchvision_state
 from vision import images
+from vision.backbones import DIM, build_resnet, load_torchvision
 from vision.crops import Transform, crop_tensor
-from vision.resnet import DIM, build_resnet, load_torchvision
 
 PHOTOS = Path("../shared/data/photos/images")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from schema.errors import WeightsError
-from vision.unpickle import load_tensors
+from vision.torch_files import load_tensors
 
 REFUSED = "refused: not tensors alone, or damaged"
 

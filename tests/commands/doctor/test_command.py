@@ -73,7 +73,7 @@ def test_one_model_damaged(project, name):
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     (one,) = problems(doctor("--json", "--no-data"))
     assert f"{name}: damaged: sha256" in one["what"]
-    assert one["todo"].startswith(f"git checkout -- embedded/weights/{name}.safetensors")
+    assert one["todo"].startswith(f"git checkout -- weights/{name}.safetensors")
 
 
 def test_one_line_damaged(project):

@@ -7,7 +7,7 @@ import pytest
 from commands.doctor.findings import note, ok
 from commands.doctor.labels import unknown_labels, variant
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.known import VARIANTS
+from pipeline.corpus.variants import VARIANTS
 
 CONLL = "IMGID:1\nAnn\tB-PER\nin\tO\nRome\tB-GPE\nand\tI-GPE\nOslo\tB-CITY\nx\tS-LOC\ny\tPER\nz\tB-OTHER\n"
 

@@ -41,7 +41,7 @@ def test_nothing_there(here):
     assert verified.exit_code == 1
     assert f"missing  region net: {name}: no such file; fmit models fetch {name}" in verified.stdout
     assert f"missing  encoder: {tiny_models.ENCODER}: not in the Hugging Face cache" in verified.stdout
-    assert "git checkout -- embedded/weights/parser.safetensors" in verified.stdout
+    assert "git checkout -- weights/parser.safetensors" in verified.stdout
 
 
 def test_all_there_after_a_fetch_without_a_network(here, tmp_path):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from commands.study.study import Study
 from commands.study.tiny import DATASETS, open_tiny
-from embedded.gold import FILE, gold, lines
-from embedded.posts import draft
-from embedded.scenes import compose, shard_rng
 from schema.records import Split
+from synthetic.gold import FILE, gold, lines
+from synthetic.posts import draft
+from synthetic.scenes import compose, shard_rng
 from tests import own
 from tests.model.tiny import write_encoder
 

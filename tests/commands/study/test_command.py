@@ -10,7 +10,7 @@ import cli
 from commands.study import command, steps, tiny
 from commands.study.command import TABLES, choose
 from commands.study.tiny import DATASETS
-from report.published import published
+from report.results import published
 from tests.commands.study.made_study import make_study
 
 

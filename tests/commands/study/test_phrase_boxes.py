@@ -9,8 +9,8 @@ from cache.tables import read_boxes, read_phrases, read_posts
 from commands.study import phrase_boxes
 from commands.study.phrase_boxes import PAIRS, Pair, folder_of, is_drawn, prepare_pair, quality, train_pairs
 from commands.study.steps import prepare
-from embedded.gold import read_gold
 from schema.records import Box
+from synthetic.gold import read_gold
 from tests.commands.study.made_study import make_study
 
 

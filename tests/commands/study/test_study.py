@@ -90,7 +90,7 @@ def test_nothing_prepared_is_an_empty_field(study):
 
 def test_the_committed_params_hold_every_row_of_the_tables():
     from model.approaches import APPROACHES
-    from report.published import published
+    from report.results import published
 
     study = Study.read(ROOT / "tables" / "params.yaml")
     assert set(published().approaches("table2", "table4", "table5")) == set(study.asked.approaches)

@@ -5,7 +5,7 @@ import yaml
 
 from cache.keys import digest_file
 from commands.study.tiny import DATASETS, SIZES, open_tiny
-from embedded.draw import DrawConfig
+from synthetic.draw import DrawConfig
 from tests.commands.study.made_study import make_study
 
 
@@ -14,10 +14,10 @@ def labels(path):
 
 
 def test_posts_are_drawn_once_and_cut_to_size(tmp_path, monkeypatch):
-    import embedded.draw
+    import synthetic.draw
 
     block = DrawConfig(n_train=80, n_dev=0, n_test=0)
-    monkeypatch.setitem(embedded.draw.PRESETS, "tiny", block)
+    monkeypatch.setitem(synthetic.draw.PRESETS, "tiny", block)
     study = open_tiny(tmp_path, ("fmit",), sizes={"train": 7})
     first, other = (study.data(name) / "train.jsonl" for name in DATASETS)
     assert [len(path.read_text().splitlines()) for path in (first, other)] == [7, 7]

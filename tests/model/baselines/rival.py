@@ -11,10 +11,9 @@ import torch
 
 from cache.packs import Objects, PackMeta
 from model.approaches import approach
-from model.batch import Batch
 from model.checkpoint import RunInfo, save_run
 from model.config import TrainConfig
-from model.data import PostDataset, collate
+from model.data import Batch, PostDataset, collate
 from model.objects import Given
 from model.predict import Prediction, Run
 from model.resume import FileKeeper

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from model.baselines.ada_co_att import AdaCoAtt, CharWindows, CoAttention
-from model.baselines.additive import AdditiveAttention
-from model.baselines.cnn_bilstm_crf import CnnBiLSTMCRF
+from model.baselines.layers import AdditiveAttention
+from model.baselines.recurrent import CnnBiLSTMCRF
 from tests.model.baselines.rival import LearnsAll, batch_of, built, posts_of, setting
 
 NAME = "ada-co-att"

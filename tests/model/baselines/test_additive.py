@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.baselines.additive import AdditiveAttention
+from model.baselines.layers import AdditiveAttention
 
 
 @pytest.fixture

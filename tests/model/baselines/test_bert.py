@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from model.baselines.bert import Softmax
 from model.crf import CRF, Transitions
 from model.data import PostDataset
-from model.decode import decode
 from model.objects import Given
+from model.predict import decode
 from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
 from tests.model.tiny import LABELS
 

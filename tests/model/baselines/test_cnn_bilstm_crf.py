@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.baselines.cnn_bilstm_crf import CharCNN, CnnBiLSTMCRF
+from model.baselines.recurrent import CharCNN, CnnBiLSTMCRF
 from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
 
 NAME = "cnn-bilstm-crf"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.baselines.hbilstm_crf import CharBiLSTM, HBiLSTMCRF
+from model.baselines.recurrent import CharBiLSTM, HBiLSTMCRF
 from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
 
 NAME = "hbilstm-crf"

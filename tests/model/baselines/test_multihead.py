@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.baselines.multihead import FeedForward, MultiHead, TransformerLayer
+from model.baselines.layers import FeedForward, MultiHead, TransformerLayer
 from schema.errors import DataError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.baselines.standard import Standard
+from model.baselines.layers import Standard
 from tests.model.test_fit import make
 
 

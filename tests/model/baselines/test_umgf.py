@@ -11,7 +11,7 @@ import torchcrf
 from torch import Tensor
 
 from model.baselines.umgf import UMGF, Gate, Interaction, Nodes, edges_of
-from model.batch import Batch
+from model.data import Batch
 from tests.model.baselines.rival import LearnsWithoutPictures, batch_of, built, posts_of, setting
 from tests.model.baselines.test_umt import read
 from tests.model.oracle import normed, sinusoid

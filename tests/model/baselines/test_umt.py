@@ -9,9 +9,9 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from model.baselines.multihead import TransformerLayer
+from model.baselines.layers import TransformerLayer
 from model.baselines.umt import UMT, Interaction, conversion, span_ids
-from model.batch import Batch
+from model.data import Batch
 from tests.model.baselines.rival import LearnsWithoutPictures, batch_of, built, posts_of, setting
 from tests.model.baselines.test_multihead import heads_by_loops
 from tests.model.oracle import normed

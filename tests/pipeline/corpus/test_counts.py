@@ -1,4 +1,4 @@
-from pipeline.corpus.counts import count, rows
+from pipeline.corpus.statistics import count, rows
 from schema.labels import DEFAULT_LABELS
 from schema.records import Image, Post, joined
 

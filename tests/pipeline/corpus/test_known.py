@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from pipeline.corpus.known import PAPER, VARIANTS, corpus, variant, warning
+from pipeline.corpus.variants import PAPER, VARIANTS, corpus, variant, warning
 from tests.imports import ROOT
 
 TRAIN, VALID = list(VARIANTS)[:2]

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.corpus.raw import TagReader, lines
+from pipeline.corpus.records import TagReader, lines
 from schema.errors import DataError
 from schema.labels import DEFAULT_LABELS
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.read import CHUNK_POSTS, Gallery, Ids, count_posts, read_posts_file
+from pipeline.corpus.reader import CHUNK_POSTS, Gallery, Ids, count_posts, read_posts_file
 from schema.errors import DataError
 from vision import images
 

@@ -5,10 +5,10 @@ import pytest
 
 from cache.store import Store
 from pipeline.engine import Tally
-from pipeline.grounding import extract
+from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.extract import STORE_SCHEMA, Query, ground_posts, named, row_key
 from pipeline.grounding.grounder import Found
+from pipeline.grounding.stage import STORE_SCHEMA, Query, ground_posts, named, row_key
 from schema.errors import DataError, ImageError, ToyError
 from schema.labels import LabelSet
 from schema.records import Box, Grounded, Image, Span
@@ -80,7 +80,9 @@ def test_nothing_is_grounded_without_a_picture(tmp_path):
 
 def test_each_query_is_asked_once_and_each_picture_decoded_once(tmp_path, monkeypatch):
     loaded, load = [], images.load
-    monkeypatch.setattr(extract.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image))
+    monkeypatch.setattr(
+        grounding_stage.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image)
+    )
     first, second = picture(tmp_path, "1.png", seed=1), picture(tmp_path, "2.png", seed=2)
     posts = [post("a", first), post("b", first, second), post("c", second)]
     parsed = [phrases("a", (0, 3)), phrases("b", (0, 3), (4, 5)), phrases("c")]
@@ -95,12 +97,12 @@ def test_each_query_is_asked_once_and_each_picture_decoded_once(tmp_path, monkey
 
 
 def test_pictures_come_in_bounded_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(extract, "N_IMAGES", 2)
+    monkeypatch.setattr(grounding_stage, "N_IMAGES", 2)
     posts = [post(f"p{seed}", picture(tmp_path, f"{seed}.png", seed=seed)) for seed in range(5)]
     grounder = FakeGrounder()
     found, _ = ground(tmp_path, posts, [], grounder)
     assert [n for n, _ in grounder.calls] == [2, 2, 1]
-    monkeypatch.setattr(extract, "N_IMAGES", 5)
+    monkeypatch.setattr(grounding_stage, "N_IMAGES", 5)
     assert ground(tmp_path, posts, [], FakeGrounder())[0] == found
 
 

@@ -3,9 +3,15 @@
 import math
 
 import torch
+from pipeline.grounding.onestage.network.network import (
+    Head,
+    OneStage,
+    QueryEncoder,
+    Sizes,
+    anchor_grid,
+    coordinate_maps,
+)
 from torch.nn import functional as F
-
-from pipeline.grounding.onestage import Head, OneStage, QueryEncoder, Sizes, anchor_grid, coordinate_maps
 
 TINY = Sizes(
     size_px=64,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pipeline.grounding.onestage.network.grounder import OneStageGrounder, Vocabulary, architecture, load_onestage
+from pipeline.grounding.onestage.network.network import OneStage
 
 from cache.weights import EMBEDDED, load_safetensors, save_safetensors
 from pipeline.grounding.grounder import ground_images
-from pipeline.grounding.onestage import OneStage
-from pipeline.grounding.onestage_grounder import OneStageGrounder, Vocabulary, architecture, load_onestage
 from schema.errors import WeightsError
 from tests.pipeline.grounding.test_onestage import TINY
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from pipeline.grounding.onestage.network.grounder import build
+from pipeline.grounding.onestage.network.release import ANCHORS, COORDINATES, UNUSED, anchors, renamed, settings_of
 
-from pipeline.grounding.onestage_names import ANCHORS, COORDINATES, UNUSED, anchors, renamed, settings_of
-from pipeline.grounding.onestage_paper import build
 from tests.pipeline.grounding import released
 
 

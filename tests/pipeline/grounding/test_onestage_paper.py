@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pipeline.grounding.onestage.network.grounder import PAPER_VERSION, build, digest
+from pipeline.grounding.onestage.network.release import anchors
 
 from cache.weights import load_safetensors, save_safetensors
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import ground_images
-from pipeline.grounding.onestage_names import anchors
-from pipeline.grounding.onestage_paper import VERSION, build, digest
 from pipeline.grounding.registry import build_grounder
 from schema.errors import WeightsError
 from tests.pipeline.grounding.checkpoints import noise
@@ -56,7 +56,7 @@ def test_rows_have_equal_bits_in_any_grouping_and_order(released: Path) -> None:
 
 def test_identity_is_the_folder_s(released: Path, tmp_path: Path) -> None:
     identity = build_grounder(at(released)).identity
-    assert identity == {"name": "onestage", "version": VERSION, "weights": digest(released)}
+    assert identity == {"name": "onestage", "version": PAPER_VERSION, "weights": digest(released)}
     copy = shutil.copytree(released, tmp_path / "copy")
     assert build_grounder(at(copy, digest=identity["weights"])).identity == identity
     settings = json.loads((copy / "config.json").read_text())

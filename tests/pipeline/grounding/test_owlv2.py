@@ -12,15 +12,14 @@ from transformers import AutoTokenizer, Owlv2ForObjectDetection, Owlv2ImageProce
 from transformers.models.owlv2.processing_owlv2 import Owlv2Processor
 
 from cache import tables
-from cache.codecs import open_shard, producer_of
 from cache.keys import digest_file
-from cache.shelf import shelves
+from cache.shard_directory import open_shard, producer_of, shelves
 from pipeline.engine import Tally
+from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found, ground_images
 from pipeline.grounding.owlv2 import N_QUERIES, Owlv2Grounder
 from pipeline.grounding.registry import build_grounder
-from pipeline.stages import ground
 from tests.pipeline.drawn import LABELS, phrases, picture, post
 from tests.pipeline.grounding.checkpoints import noise, owlv2
 from vision.boxes import clip
@@ -169,7 +168,7 @@ def test_through_the_stage_every_box_says_where_it_comes_from(owl: Path, tmp_pat
 
     def run() -> Tally:
         files = [tmp_path / name for name in ("posts.parquet", "phrases.parquet", "images", "boxes.parquet", "store")]
-        return ground.run(config, *files)
+        return grounding_stage.run(config, *files)
 
     assert run() == Tally("ground", 3, 3)
     found, meta = tables.read_boxes(tmp_path / "boxes.parquet")

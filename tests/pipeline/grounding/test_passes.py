@@ -1,6 +1,6 @@
 import torch
 
-from pipeline.grounding.passes import exact, filled
+from pipeline.grounding.grounder import exact, filled
 
 
 def test_passes_are_filled_by_their_first_row() -> None:

@@ -4,8 +4,8 @@ from collections import Counter
 
 from PIL import Image
 
+from pipeline.grounding.controls import RandomBox
 from pipeline.grounding.grounder import Found, ground_images
-from pipeline.grounding.random_box import RandomBox
 from tests.pipeline.grounding.checkpoints import noise
 
 

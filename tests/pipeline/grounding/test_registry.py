@@ -2,14 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pipeline.grounding.onestage.network.grounder import OneStageGrounder
 
 from cache.keys import digest_file
 from cache.weights import EMBEDDED, save_safetensors
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.onestage_grounder import OneStageGrounder
-from pipeline.grounding.random_box import RandomBox
+from pipeline.grounding.controls import RandomBox, WholeImage
 from pipeline.grounding.registry import build_grounder
-from pipeline.grounding.whole_image import WholeImage
 from schema.errors import ConfigError, WeightsError
 
 

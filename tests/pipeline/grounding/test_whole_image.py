@@ -1,7 +1,7 @@
 from PIL import Image
 
+from pipeline.grounding.controls import WholeImage
 from pipeline.grounding.grounder import Found, ground_images
-from pipeline.grounding.whole_image import WholeImage
 
 
 def test_every_query_gets_the_whole_picture_with_score_nought() -> None:

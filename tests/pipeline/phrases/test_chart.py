@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pipeline.phrases import chart
+from pipeline.phrases import span_parser
 
 Tree = tuple[tuple[int, int], ...]
 
@@ -33,15 +33,15 @@ def total(gains: np.ndarray, tree: Tree) -> float:
 @pytest.mark.parametrize("n_words", range(1, 8))
 def test_no_binary_tree_scores_more(seed: int, n_words: int) -> None:
     gains = np.random.default_rng(seed).exponential(size=(n_words + 1, n_words + 1)).astype(np.float32)
-    [found] = chart.best_trees(gains[None], [n_words])
+    [found] = span_parser.best_trees(gains[None], [n_words])
     assert sorted(found) in [sorted(tree) for tree in binary_trees(0, n_words)]
     assert total(gains, tuple(found)) == pytest.approx(max(total(gains, tree) for tree in binary_trees(0, n_words)))
 
 
 def test_sentences_of_different_lengths_share_a_chart() -> None:
     gains = np.random.default_rng(0).exponential(size=(3, 9, 9)).astype(np.float32)
-    together = chart.best_trees(gains, [8, 3, 1])
-    alone = [chart.best_trees(gains[row : row + 1, : n + 1, : n + 1], [n])[0] for row, n in enumerate((8, 3, 1))]
+    together = span_parser.best_trees(gains, [8, 3, 1])
+    alone = [span_parser.best_trees(gains[row : row + 1, : n + 1, : n + 1], [n])[0] for row, n in enumerate((8, 3, 1))]
     assert together == alone
 
 
@@ -50,5 +50,5 @@ def test_what_lies_beyond_the_words_is_not_read() -> None:
     gains[0, 1, 3] = 5
     noisy = gains.copy()
     noisy[0, :, 4:] = 1000
-    assert chart.best_trees(noisy, [3]) == chart.best_trees(gains, [3])
-    assert chart.best_trees(gains, [3])[0] == [(0, 3), (0, 1), (1, 3), (1, 2), (2, 3)]  # preorder
+    assert span_parser.best_trees(noisy, [3]) == span_parser.best_trees(gains, [3])
+    assert span_parser.best_trees(gains, [3])[0] == [(0, 3), (0, 1), (1, 3), (1, 2), (2, 3)]  # preorder

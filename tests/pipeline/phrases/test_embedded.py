@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cache import weights
-from pipeline.phrases import embedded
+from pipeline.phrases import span_parser
 from schema.errors import WeightsError
 
 SENTENCES = [
@@ -20,7 +20,7 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def parser():
-    return embedded.load(weights.find("parser"))
+    return span_parser.load(weights.find("parser"))
 
 
 def noun_phrases(parser, text: str) -> set[str]:
@@ -44,8 +44,8 @@ def test_reference_trees(parser):
     assert tree.spans == (
         (0, 8, "S"), (0, 1, "NP"), (1, 8, "VP"), (2, 6, "PP"), (2, 4, "NP"), (4, 6, "PP"), (5, 6, "NP"),
     )  # fmt: skip
-    pieces = parser._pieces(words, embedded.MOST_WORD_PIECES)
-    scores = parser._scores([words] * 4, [pieces] * 4, embedded.bucket(sum(map(len, pieces)) + 2))[0]
+    pieces = parser._pieces(words, span_parser.MOST_WORD_PIECES)
+    scores = parser._scores([words] * 4, [pieces] * 4, span_parser.bucket(sum(map(len, pieces)) + 2))[0]
     assert np.allclose(scores[0, 2, :4], (0, -13.349361, -12.163199, -11.465838), rtol=1e-3)
 
 
@@ -57,10 +57,10 @@ def test_answers_do_not_depend_on_neighbours_or_order(parser):
 
 def test_scores_have_the_same_bits_in_any_company(parser):
     words = SENTENCES[0]
-    pieces = parser._pieces(words, embedded.MOST_WORD_PIECES)
-    size = embedded.bucket(sum(map(len, pieces)) + 2)
+    pieces = parser._pieces(words, span_parser.MOST_WORD_PIECES)
+    size = span_parser.bucket(sum(map(len, pieces)) + 2)
     other = SENTENCES[2]
-    others = parser._pieces(other, embedded.MOST_WORD_PIECES)
+    others = parser._pieces(other, span_parser.MOST_WORD_PIECES)
     first = parser._scores([words] * 4, [pieces] * 4, size)[0]
     second = parser._scores([other, words, other, words], [others, pieces, others, pieces], size)[1]
     assert np.array_equal(first, second)
@@ -78,11 +78,11 @@ def test_weights_of_something_else_are_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     weights.save_safetensors(path, {"a": np.zeros(3, np.float32)}, {"size": json.dumps({})})
     with pytest.raises(WeightsError, match="no weights of the embedded parser"):
-        embedded.load(path)
+        span_parser.load(path)
 
 
 def test_saved_weights_answer_alike(parser, tmp_path):
     tensors, meta = weights.load_safetensors(weights.find("parser"))
     weights.save_safetensors(tmp_path / "copy.safetensors", tensors, meta)
-    again = embedded.load(tmp_path / "copy.safetensors")
+    again = span_parser.load(tmp_path / "copy.safetensors")
     assert again.parse(SENTENCES) == parser.parse(SENTENCES)

@@ -4,8 +4,8 @@ import pytest
 
 from pipeline.engine import Memory
 from pipeline.phrases.config import PhrasesConfig
-from pipeline.phrases.extract import find_phrases
 from pipeline.phrases.parser import Parsed
+from pipeline.phrases.stage import find_phrases
 from schema.records import Post, Span, joined
 
 

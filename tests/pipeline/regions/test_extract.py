@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from cache.maintenance import verify
 from cache.store import Store
-from cache.upkeep import verify
 from pipeline.engine import Memory, Tally
-from pipeline.regions import extract
+from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig
-from pipeline.regions.extract import EMPTY_BOX, Crop, extract_objects, net_key, row_key
+from pipeline.regions.stage import EMPTY_BOX, Crop, extract_objects, net_key, row_key
 from schema.errors import ImageError, ToyError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image
@@ -120,7 +120,9 @@ def test_a_new_word_computes_its_regions_only(data):
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_every_picture_is_decoded_once_and_batches_have_one_shape(data, workers, monkeypatch):
     loaded, load = [], images.load
-    monkeypatch.setattr(extract.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image))
+    monkeypatch.setattr(
+        regions_stage.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image)
+    )
     net = FakeNet()
     run(data, net, config=RegionsConfig(batch=3, workers=workers))
     assert sorted(loaded) == ["1.png", "2.png"]

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.engine import Memory, Tally
 from pipeline.regions.config import RegionsConfig
-from pipeline.regions.grid import cell_boxes, extract_grids
+from pipeline.regions.stage import cell_boxes, extract_grids
 from schema.records import Box, Image
 from tests.pipeline.drawn import FakeNet, picture, post
 from vision.crops import Transform

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.regions.config import RegionsConfig
-from pipeline.regions.objects import kept_spans, post_regions
+from pipeline.regions.stage import kept_spans, post_regions
 from schema.errors import DataError
 from schema.records import Box, Image, Region, Span
 from tests.pipeline.drawn import LABELS, chosen, phrases, post

@@ -13,8 +13,8 @@ from cache.buckets import bucket_name, bucket_of
 from cache.keys import digest_file
 from cache.store import Store
 from pipeline.engine import Tally
+from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig, build_net
-from pipeline.stages import regions
 from schema.records import Box, Grounded, Image, Post, Span, joined
 from tests.pipeline.drawn import LABELS
 from tests.vision.weights import torchvision_state
@@ -76,7 +76,7 @@ class Dataset:
         tables.write_boxes(self.folder / "boxes.parquet", [one for _, boxes in made for one in boxes], {})
         inputs = [self.folder / name for name in ("posts.parquet", "boxes.parquet", "images", "pack", "store")]
         start = time.process_time()
-        tally = regions.run(self.config, *inputs)
+        tally = regions_stage.run(self.config, *inputs)
         return tally, time.process_time() - start
 
     def change(self, number: int) -> None:

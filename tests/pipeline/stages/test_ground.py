@@ -4,8 +4,8 @@ import pytest
 
 from cache import tables
 from pipeline.engine import Tally
+from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
-from pipeline.stages import ground
 from schema.errors import ToyError
 from tests.pipeline.drawn import LABELS, FakeGrounder, phrases, picture, post
 
@@ -13,7 +13,7 @@ from tests.pipeline.drawn import LABELS, FakeGrounder, phrases, picture, post
 @pytest.fixture
 def grounder(monkeypatch):
     made = FakeGrounder()
-    monkeypatch.setattr(ground, "build_grounder", lambda config: made)
+    monkeypatch.setattr(grounding_stage, "build_grounder", lambda config: made)
     return made
 
 
@@ -21,7 +21,7 @@ def run(folder, posts, parsed, config=GroundConfig()):  # noqa: B008 - frozen
     tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
     tables.write_phrases(folder / "phrases.parquet", parsed, {"phrases": {"config": {"kind": "all"}, "toy": False}})
     inputs = folder / "posts.parquet", folder / "phrases.parquet", folder / "images"
-    return ground.run(config, *inputs, folder / "boxes.parquet", folder / "store")
+    return grounding_stage.run(config, *inputs, folder / "boxes.parquet", folder / "store")
 
 
 def test_published_with_its_provenance_and_resumed_from_the_store(tmp_path, grounder):

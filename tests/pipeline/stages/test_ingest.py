@@ -5,8 +5,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from cache.tables import read_posts
+from pipeline.corpus import stage as ingest_stage
 from pipeline.corpus.config import PRESETS, SourceConfig
-from pipeline.stages import ingest
 from schema.errors import ConfigError, DataError
 from tests.imports import ROOT
 
@@ -36,7 +36,7 @@ CONLL = source(files={"train": "train.txt", "dev": "valid.txt"})
 
 
 def test_posts_labels_and_figures_are_written(folder):
-    report = ingest.run(CONLL, folder, folder / "out/posts.parquet")
+    report = ingest_stage.run(CONLL, folder, folder / "out/posts.parquet")
     found = read_posts(folder / "out/posts.parquet")
     assert [(post.id, post.split, post.tags) for post in found.posts] == [
         ("1", "train", ("B-LOC",)),
@@ -58,21 +58,21 @@ def test_posts_labels_and_figures_are_written(folder):
 def test_the_same_folder_elsewhere_gives_the_same_bytes(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other") / "copy"
     folder.rename(other)
-    ingest.run(CONLL, other, other / "a.parquet")
+    ingest_stage.run(CONLL, other, other / "a.parquet")
     first = (other / "a.parquet").read_bytes()
     other.rename(folder)
-    ingest.run(CONLL, folder, folder / "b.parquet")
+    ingest_stage.run(CONLL, folder, folder / "b.parquet")
     assert (folder / "b.parquet").read_bytes() == first
 
 
 def test_a_shard_is_the_first_posts_of_each_file(folder):
     """Nothing behind them is read: a bad line, a picture that nobody of them has."""
-    ingest.run(CONLL, folder, folder / "all.parquet")
+    ingest_stage.run(CONLL, folder, folder / "all.parquet")
     whole = read_posts(folder / "all.parquet").posts
     (folder / "train.txt").write_text((folder / "train.txt").read_text() + "\nIMGID:7\nbad line\n")
     seen = []
     shard = source(files=CONLL.files, first=2)
-    report = ingest.run(shard, folder, folder / "shard.parquet", lambda done, total: seen.append((done, total)))
+    report = ingest_stage.run(shard, folder, folder / "shard.parquet", lambda done, total: seen.append((done, total)))
     found = read_posts(folder / "shard.parquet").posts
     assert [(one.split, one.words, one.images) for one in found] == [
         (one.split, one.words, one.images) for one in (*whole[:2], whole[3])
@@ -85,13 +85,13 @@ def test_a_shard_is_the_first_posts_of_each_file(folder):
 
 @needs_corpora
 def test_a_shard_of_a_known_corpus_is_not_that_corpus(tmp_path):
-    report = ingest.run(source(files={"train": "train.txt"}, first=5), SHARED / "twitter2017", tmp_path / "o")
+    report = ingest_stage.run(source(files={"train": "train.txt"}, first=5), SHARED / "twitter2017", tmp_path / "o")
     assert (report.counts.total("n_posts"), report.variant, report.corpus) == (5, "", "")
 
 
 def test_progress_reaches_the_number_of_posts(folder):
     seen = []
-    ingest.run(CONLL, folder, folder / "o", lambda done, total: seen.append((done, total)))
+    ingest_stage.run(CONLL, folder, folder / "o", lambda done, total: seen.append((done, total)))
     assert seen[0] == (1, 4)
     assert seen[-1] == (4, 4)
 
@@ -99,13 +99,13 @@ def test_progress_reaches_the_number_of_posts(folder):
 def test_nothing_is_written_for_bad_data(folder):
     (folder / "valid.txt").write_text("IMGID:9\nHi\tB-GPE\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"valid\.txt:2: unknown label 'B-GPE'"):
-        ingest.run(CONLL, folder, folder / "o")
+        ingest_stage.run(CONLL, folder, folder / "o")
     (folder / "valid.txt").write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"valid\.txt: no post in this file; or leave dev out of source\.files"):
-        ingest.run(CONLL, folder, folder / "o")
+        ingest_stage.run(CONLL, folder, folder / "o")
     (folder / "valid.txt").unlink()
     with pytest.raises(ConfigError, match=r"valid\.txt: no dev file"):
-        ingest.run(CONLL, folder, folder / "o")
+        ingest_stage.run(CONLL, folder, folder / "o")
     assert not (folder / "o").exists()
 
 
@@ -113,7 +113,7 @@ def test_drawn_pictures_make_drawn_data(folder):
     chunk = PngInfo()
     chunk.add_text("fmit-drawn", "1")
     Image.new("RGB", (5, 3)).save(folder / "images/1.jpg", "PNG", pnginfo=chunk)
-    ingest.run(CONLL, folder, folder / "o")
+    ingest_stage.run(CONLL, folder, folder / "o")
     assert read_posts(folder / "o").meta["drawn"] is True
 
 
@@ -123,7 +123,7 @@ def test_six_types_as_raw_text_go_through_by_params_alone(tmp_path):
     entities = [{"start": 9, "end": 13, "type": "LOC"}, {"start": 23, "end": 28, "type": "PROD"}]
     (tmp_path / "all.jsonl").write_text(json.dumps({"id": "a", "text": text, "entities": entities}), encoding="utf-8")
     config = source(preset="jsonl", files={"train": "all.jsonl"}, labels=labels, aliases={"LOC": "GPE"})
-    report = ingest.run(config, tmp_path, tmp_path / "o")
+    report = ingest_stage.run(config, tmp_path, tmp_path / "o")
     found = read_posts(tmp_path / "o")
     assert found.labels.types == tuple(labels)  # in the order of params
     assert found.posts[0].tags == ("O", "O", "B-GPE", "O", "O", "B-PROD")
@@ -141,7 +141,7 @@ def test_six_types_as_raw_text_go_through_by_params_alone(tmp_path):
 )
 def test_the_corpora_have_their_known_figures(tmp_path, name, files, n_posts, n_entities, n_orphans):
     config = source(preset="conll", **({"files": files} if files else {}))
-    report = ingest.run(config, SHARED / name, tmp_path / "o")
+    report = ingest_stage.run(config, SHARED / name, tmp_path / "o")
     splits = report.counts.splits.values()
     assert tuple(split.n_posts for split in splits) == n_posts
     assert tuple(split.entities.total() for split in splits) == n_entities
@@ -155,7 +155,7 @@ def test_the_corpora_have_their_known_figures(tmp_path, name, files, n_posts, n_
 
 @needs_corpora
 def test_photographs_are_found(tmp_path):
-    report = ingest.run(source(files={"test": "test.txt"}), SHARED / "photos", tmp_path / "o")
+    report = ingest_stage.run(source(files={"test": "test.txt"}), SHARED / "photos", tmp_path / "o")
     assert report.line("photos") == "ingest photos: 23 rows; pictures: 23 ok, 0 missing, 0 broken, 0 refused"
 
 
@@ -163,7 +163,7 @@ def test_another_variant_of_a_known_corpus_is_remarked(folder):
     named = folder / "twitter2015"
     named.mkdir()
     (folder / "train.txt").rename(named / "train.txt")
-    report = ingest.run(source(files={"train": "train.txt"}), named, folder / "o")
+    report = ingest_stage.run(source(files={"train": "train.txt"}), named, folder / "o")
     (remark,) = (one for one in report.remarks() if one.startswith("warning"))
     assert "no known variant of twitter2015 has these files: train (known variants: twitter2015-umt, tw" in remark
     assert remark == f"warning: {read_posts(folder / 'o').meta['warning']}"

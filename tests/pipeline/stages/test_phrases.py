@@ -4,10 +4,10 @@ import pytest
 
 from cache import tables
 from pipeline.engine import Tally
+from pipeline.phrases import stage as phrases_stage
 from pipeline.phrases.config import PhrasesConfig
-from pipeline.phrases.extract import find_phrases
 from pipeline.phrases.parser import Parsed
-from pipeline.stages import phrases
+from pipeline.phrases.stage import find_phrases
 from tests.pipeline.drawn import LABELS, post
 
 CONFIG = PhrasesConfig()
@@ -29,13 +29,13 @@ class FakeParser:
 @pytest.fixture
 def parser(monkeypatch):
     made = FakeParser()
-    monkeypatch.setattr(phrases, "build_parser", lambda config: made)
+    monkeypatch.setattr(phrases_stage, "build_parser", lambda config: made)
     return made
 
 
 def run(folder, posts, config=CONFIG):
     tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
-    return phrases.run(config, folder / "posts.parquet", folder / "phrases.parquet", folder / "store")
+    return phrases_stage.run(config, folder / "posts.parquet", folder / "phrases.parquet", folder / "store")
 
 
 def test_published_with_its_provenance_and_resumed_from_the_store(tmp_path, parser):

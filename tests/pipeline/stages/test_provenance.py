@@ -2,8 +2,8 @@
 
 from pipeline.grounding.config import GroundConfig
 from pipeline.phrases.config import PhrasesConfig
+from pipeline.provenance import SILENT, note, portable
 from pipeline.regions.config import RegionsConfig
-from pipeline.stages.provenance import SILENT, note, portable
 
 
 def test_the_configuration_can_be_built_again_without_machine_and_paths(tmp_path):

@@ -16,14 +16,14 @@ import pytest
 from cache import tables
 from cache.packs import Pack
 from pipeline.engine import Tally
+from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig
-from pipeline.stages import regions
 from schema.errors import ConfigError
 from tests.pipeline.drawn import LABELS, chosen, phrases, picture, post
 from tests.vision.bad_pictures import write as write_bad
 from tests.vision.weights import save_toy
 from vision import images
-from vision.resnet import build_resnet
+from vision.backbones import build_resnet
 
 ROOT = Path(__file__).parents[3]
 BEFORE = {"phrases": {"config": {}, "identity": {"name": "p"}, "toy": False}, "n_cut": 0}
@@ -54,7 +54,7 @@ def config(folder, **more):
 
 def run(folder, settings, out="pack", **more):
     inputs = folder / "posts.parquet", folder / "boxes.parquet", folder / "images"
-    return regions.run(settings, *inputs, folder / out, folder / "store", **more)
+    return regions_stage.run(settings, *inputs, folder / out, folder / "store", **more)
 
 
 def contents(pack):
@@ -161,7 +161,7 @@ from pathlib import Path
 from pipeline import engine
 from pipeline.stages import regions
 from pipeline.regions.config import RegionsConfig
-from vision.resnet import FeatureNet
+from vision.backbones import FeatureNet
 engine.FLUSH_S, forward = 0.0, FeatureNet.forward
 def slow(self, crops):
     time.sleep(0.15)

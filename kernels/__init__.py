@@ -1,1 +1,0 @@
-"""Matrix products that pipeline and model share."""

@@ -1,0 +1,198 @@
+"""A bidirectional LSTM over padded sequences that never looks at a length on the host.
+
+B sequences, N steps (padding behind the real ones), D inputs, H hidden units a direction. The backward direction is a
+plain LSTM over the turned-round sequence: padding stays behind, so nothing is packed, a GPU's queue never waits for
+lengths, and a CPU takes its fused kernels (twice the speed of packed sequences at these sizes, measured).
+
+Additive attention: a small network scores each pair of query and key, which dot products cannot replace.
+
+B posts, Q queries, K keys, D widths of each, A units of the network.
+
+Multi-head attention and the post-norm Transformer layer (Vaswani et al. 2017), queries apart from keys: for rivals.
+
+Letters: B posts, Q query cells, K key cells, D width, H heads, C = D / H. Masks are True where something is real.
+
+Features of a pack at mean 0 and deviation 1, so that layers behind them see what differs between cells.
+
+B posts, M objects, D the pack's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kernels import linear
+from schema.errors import DataError
+
+
+class BiLSTM(nn.Module):
+    """One layer each way; weights by Glorot's uniform, biases 0 but the forget gate's, which is 1."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.dim = 2 * hidden
+        self.forward_lstm = _lstm(dim, hidden)
+        self.backward_lstm = _lstm(dim, hidden)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """States [B, N, 2H] of inputs [B, N, D] with int64 lengths [B] of at least 1; anything at padding."""
+        ahead, behind, turned = self._run(inputs, lengths)
+        return torch.cat([ahead, _gather(behind, turned)], dim=2)
+
+    def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Both directions' states after their last step, [B, 2H]."""
+        ahead, behind, _ = self._run(inputs, lengths)
+        ends = (lengths - 1)[:, None]
+        return torch.cat([_gather(ahead, ends)[:, 0], _gather(behind, ends)[:, 0]], dim=1)
+
+    def _run(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        order = torch.arange(inputs.shape[1], device=inputs.device)
+        turned = (lengths[:, None] - 1 - order).clamp(min=0)  # [B, N]
+        return self.forward_lstm(inputs)[0], self.backward_lstm(_gather(inputs, turned))[0], turned
+
+
+def _gather(values: Tensor, steps: Tensor) -> Tensor:
+    return values.gather(1, steps[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _lstm(dim: int, hidden: int) -> nn.LSTM:
+    lstm = nn.LSTM(dim, hidden, batch_first=True)
+    for name, parameter in lstm.named_parameters():
+        if "weight" in name:
+            for gate in parameter.chunk(4):
+                nn.init.xavier_uniform_(gate)
+        else:
+            nn.init.zeros_(parameter)
+    with torch.no_grad():
+        # torch's order: input, forget, cell, output
+        dict(lstm.named_parameters())["bias_ih_l0"][hidden : 2 * hidden] = 1.0
+    return lstm
+
+
+class AdditiveAttention(nn.Module):
+    """softmax over keys of w . tanh(W_k k (+) (W_q q + b)), where (+) adds the query's vector to that of each key.
+
+    A concatenation in place of the sum, or a tanh on each part before it, would make a score a sum of one term of the
+    query and one of the key; the softmax takes the first away, and every query would attend alike.
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, units: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(query_dim, units)
+        self.key = nn.Linear(key_dim, units, bias=False)
+        self.score = nn.Linear(units, 1, bias=False)  # a bias here would leave the softmax as it is
+
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Shares [B, Q, K] of each key, for queries [B, Q, D], keys [B, K, D] and mask bool [B, K] (True = real).
+
+        A row sums to 1, or is all zeros where the post has no real key.
+        """
+        pairs = (self.query(queries)[:, :, None] + self.key(keys)[:, None]).tanh()  # [B, Q, K, A]
+        scores = self.score(pairs)[..., 0].masked_fill(~mask[:, None], torch.finfo(pairs.dtype).min)
+        return scores.softmax(dim=2) * mask[:, None]
+
+
+def apply(module: nn.Linear, cells: Tensor, relu: bool = False) -> Tensor:
+    """A linear map over the last axis by our products, then ReLU if asked."""
+    return linear(cells, module.weight, module.bias, relu)
+
+
+class MultiHead(nn.Module):
+    """softmax((W_q Q)^T (W_k K) / sqrt(C)) (W_v K)^T for each head, joined by W_o; no bias, as written."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise DataError("dim must be a multiple of heads", found=f"dim {dim}, heads {heads}")
+        self.heads = heads
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)  # W_k above W_v: one product
+        self.output = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
+        """queries [B, Q, D], keys [B, K, D] (K may be 0), key_mask bool [B, K] -> [B, Q, D].
+
+        A post without a real key gets zeros.
+        """
+        if not keys.shape[1]:
+            return torch.zeros_like(queries)
+        query = self._split(apply(self.query, queries))
+        key, value = (self._split(part) for part in apply(self.key_value, keys).chunk(2, dim=-1))
+        bias = torch.zeros(key_mask.shape, dtype=query.dtype, device=query.device)
+        bias = bias.masked_fill_(~key_mask, torch.finfo(query.dtype).min / 2)[:, None, None]
+        mixed = F.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2).flatten(2)
+        return apply(self.output, mixed * key_mask.any(1)[:, None, None])
+
+    def _split(self, cells: Tensor) -> Tensor:
+        return cells.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, cells, C]
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, linear, cell by cell."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(in_dim, hidden_dim), nn.Linear(hidden_dim, out_dim)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        """[..., in_dim] -> [..., out_dim]."""
+        return apply(self.last, apply(self.first, cells, relu=True))
+
+
+class TransformerLayer(nn.Module):
+    """LN(Z + FFN(Z)) of Z = LN(Q + MultiHead(Q, K, K)); with keys = queries the plain self-attention layer."""
+
+    def __init__(self, dim: int, heads: int, ffn_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = MultiHead(dim, heads)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-5)
+        self.ffn = FeedForward(dim, ffn_dim, dim)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-5)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
+        """As MultiHead.forward; padded queries come back finite, without meaning."""
+        cells = self.norm1(queries + self.dropout(self.attention(queries, keys, key_mask)))
+        return self.norm2(cells + self.dropout(self.ffn(cells)))
+
+
+class Standard(nn.Module):
+    """Standardises by the mean and deviation of all features of the training posts, dimension by dimension.
+
+    The sums are part of the run's weights. Before `learn` features pass as they are.
+    """
+
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("total", torch.zeros(dim, dtype=torch.float64))
+        self.register_buffer("squares", torch.zeros(dim, dtype=torch.float64))
+
+    def learn(self, posts: Iterable[np.ndarray]) -> None:
+        """Replace the sums by those of the posts' features, each [M, D]: the same in every process that trains."""
+        count, total, squares = 0, np.zeros(len(self.total)), np.zeros(len(self.total))
+        for features in posts:
+            full = features.astype(np.float64)
+            count += len(full)
+            total += full.sum(0)
+            squares += np.square(full).sum(0)
+        self.count.fill_(count)
+        self.total.copy_(torch.from_numpy(total))
+        self.squares.copy_(torch.from_numpy(squares))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, M, D], standardised; anything at padding."""
+        seen = self.count.clamp(min=1)
+        mean = self.total / seen
+        spread = (self.squares / seen - mean.square()).clamp(min=0).sqrt()
+        spread = torch.where(spread > 1e-6, spread, 1.0)  # a dimension that never varies, or nothing seen yet
+        return (features - mean.to(features.dtype)) / spread.to(features.dtype)

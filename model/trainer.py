@@ -1,0 +1,308 @@
+"""Optimiser, learning-rate schedule and the deterministic mode.
+
+The encoder compiled (`train.compile`), with an eager fallback that says so.
+
+Off by default, for these reasons. On a CPU it loses: forward and backward of MiniLM over 16 posts of 16 words took 250
+ms of processor time compiled and 186 ms eager (22 words: 331 and 244; one thread), since eager code has the faster
+matrix library (`kernels`), and compiling took 26 s. On a GPU it was not measured. What is compiled is the
+pretrained encoder, most of a step's operations; the interaction has a backward pass of its own and the CRF a loop,
+which a compiler would only unroll. Batches differ in length, so shapes are dynamic, and no CUDA graph is captured: a
+graph holds one shape, and one for every shape that posts come in would be kept in memory.
+
+The training loop, one for CPU and GPU: yields an EpochResult an epoch; the caller prints, saves and logs.
+
+Every random number of a step is drawn from (seed, step) alone, and the order of posts from (seed, epoch), so a run that
+goes on from any saved step ends with the weights of one that was never stopped. Several processes take a share of each
+batch and sum gradients and losses; the first one alone saves and scores.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+
+from model.config import TrainConfig
+from model.crf import CRF
+from model.data import Batch, LengthBatches, PostDataset, collate, loader, seed_of
+from model.distributed import World
+from model.metrics import score
+from model.predict import Progress, autocast, decode
+from model.tagger import EncoderTagger, Tagger
+from schema.errors import RunError
+from schema.scores import Counts
+
+
+def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimizer:
+    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `vision.lr` for the
+    network over crops, `lr_head` for the rest.
+
+    Each group's "rate" is its full rate; the fused form updates all parameters in one pass and never waits for a GPU.
+    """
+    rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
+    crfs = [module for module in tagger.modules() if isinstance(module, CRF)]
+    rates.update({id(parameter): config.lr_crf for crf in crfs for parameter in crf.parameters()})
+    if tagger.pictures is not None:
+        rates.update({id(parameter): config.vision.lr for parameter in tagger.pictures.parameters()})
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for parameter in tagger.parameters():
+        rate = rates.get(id(parameter), config.lr_head)
+        decay = config.weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    settings: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+    return torch.optim.AdamW(settings, fused=True)
+
+
+def rate_share(config: TrainConfig, done: float) -> float:
+    """The share of the full rate after `done` (0..1) of the planned training: linear warm-up, then the schedule."""
+    if done < config.warmup:
+        return done / config.warmup
+    left = (1 - done) / (1 - config.warmup) if config.warmup < 1 else 0.0
+    if config.schedule == "linear":
+        return left
+    return 0.5 - 0.5 * math.cos(math.pi * left) if config.schedule == "cosine" else 1.0
+
+
+@contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """While it lasts, operations that may differ between two runs on a GPU raise; CPU runs repeat anyway."""
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
+    """Let the encoder's forward and backward pass run compiled, tried on `batch`; False, with a warning, where it does
+    not work here (no C++ compiler, an encoder that cannot be traced): then it runs as before."""
+    if not isinstance(tagger, EncoderTagger):
+        warnings.warn("train.compile: this approach has no pretrained encoder; it runs eagerly", stacklevel=2)
+        return False
+    encoder = tagger.words.model
+    encoder.forward = torch.compile(encoder.forward, dynamic=True)  # type: ignore[method-assign]
+    try:
+        tagger.words(batch.inputs, len(batch)).sum().backward()
+    except (TorchDynamoException, RuntimeError) as error:  # the backward pass may be compiled late
+        del encoder.forward
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        warnings.warn(f"train.compile: the encoder runs eagerly, it could not be compiled: {reason}", stacklevel=2)
+        return False
+    finally:
+        tagger.zero_grad(set_to_none=True)
+    return True
+
+
+T = TypeVar("T")
+RANK_STRIDE = 2**40  # beyond any step count: processes that train together draw dropout of their own
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch (from 1) brought; dev scores are strict and micro-averaged; `posts_per_s` is this machine's."""
+
+    epoch: int
+    step: int
+    train_loss: float  # Eq. 15, mean over posts
+    dev_precision: float
+    dev_recall: float
+    dev_f1: float
+    best: bool
+    posts_per_s: float
+
+    def curve(self) -> dict[str, float | int]:
+        """A row of curves.json: what the same run brings again."""
+        return {name: value for name, value in asdict(self).items() if name not in ("best", "posts_per_s")}
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far training is: full epochs, batches and posts of the one under way, steps in all, epochs so far."""
+
+    epoch: int = 0
+    n_batches: int = 0
+    n_posts: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    history: tuple[EpochResult, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Position:
+        """The value whose `asdict` this is."""
+        return cls(**{**values, "history": tuple(EpochResult(**row) for row in values["history"])})
+
+
+class Keeper(Protocol):
+    """Saves a trainer's state now and then, and brings the last one back; `model.resume` has the one with files."""
+
+    def restore(self, trainer: Trainer) -> None:
+        """Called once, before the first step."""
+
+    def offer(self, trainer: Trainer) -> None:
+        """Called after each step and each epoch."""
+
+
+class Trainer:
+    """A tagger, its data and its optimiser; when `epochs` ends, the tagger holds the best epoch's weights.
+
+    `world`: the processes that train it together; None: this one alone, on `device`.
+    """
+
+    def __init__(
+        self,
+        tagger: Tagger,
+        train: PostDataset,
+        dev: PostDataset,
+        config: TrainConfig,
+        seed: int,
+        device: torch.device,
+        workers: int = 0,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World(device)
+        self.tagger: Tagger = tagger.to(device)
+        self.train, self.dev, self.config = train, dev, config
+        self.seed, self.device, self.workers = seed, device, workers
+        self.optimizer = build_optimizer(tagger, config)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
+        self.scaler.scale(torch.zeros((), device=device))  # makes its tensor, though the first step may bring no post
+        self.position = Position()
+        self.best: dict[str, Tensor] = {}
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+
+    def epochs(self, keeper: Keeper | None = None, progress: Progress | None = None) -> Iterator[EpochResult]:
+        """Train to the last epoch, or until `patience` epochs brought no better dev F1. Restored epochs come again."""
+        self._restore(keeper)
+        if not self.position.step:
+            self.tagger.prepare(self.train.features())
+        yield from self.position.history
+        batches = LengthBatches(self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.world)
+        source = loader(self.train, batches, self.tagger.featurizer, self.device, self.workers)
+        with determinism(self.config.deterministic):
+            if self.config.compile and not self.finished:
+                with autocast(self.device, self.config.amp):
+                    compile_encoder(self.tagger, collate([self.train[0]], self.tagger.featurizer).to(self.device))
+            while not self.finished:
+                batches.epoch, batches.skip = self.position.epoch, self.position.n_batches
+                yield self._epoch(batches, iter(source), keeper, progress)
+                self._offer(keeper)
+        self.tagger.load_state_dict(self.best)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch is left to train."""
+        done, best = self.position.epoch, self.position.best_epoch
+        return done >= self.config.epochs or (done > 0 and done - best >= self.config.patience)
+
+    def _restore(self, keeper: Keeper | None) -> None:
+        if keeper:
+            keeper.restore(self)
+        place = self.position.epoch, self.position.step
+        if self.world.from_first(lambda: place) != place:
+            todo = "let all processes see the same project folder, .fmit included"
+            raise RunError("processes go on from different states", where=f"process {self.world.rank}", todo=todo)
+
+    def _offer(self, keeper: Keeper | None) -> None:
+        if keeper and self.world.first:
+            keeper.offer(self)
+
+    def _epoch(
+        self, batches: LengthBatches, mine: Iterator[Batch], keeper: Keeper | None, progress: Progress | None
+    ) -> EpochResult:
+        """`batches` are all rows of the epoch, `mine` this process's shares of those that have one for it."""
+        self.tagger.train()
+        started, before = time.perf_counter(), self.position.n_posts
+        total = self.config.epochs * len(self.train)
+        for group in grouped(batches.left(), self.config.accumulate):
+            n_posts = sum(len(rows) for rows in group)
+            seen = self.position.epoch * len(self.train) + self.position.n_posts + n_posts
+            self._step([next(mine) for rows in group if self.world.share(rows)], n_posts, seen / total)
+            self.position = replace(
+                self.position,
+                n_batches=self.position.n_batches + len(group),
+                n_posts=self.position.n_posts + n_posts,
+                step=self.position.step + 1,
+            )
+            if progress:
+                progress(seen, total)
+            self._offer(keeper)
+        loss = self.loss_sum.item() / len(self.train)  # the epoch's only wait for the device
+        speed = (self.position.n_posts - before) / max(time.perf_counter() - started, 1e-9)
+        return self._close(loss, speed)
+
+    def _step(self, group: Sequence[Batch], n_posts: int, done: float) -> None:
+        """One optimiser step on the mean loss of `n_posts` posts, of which the group holds those of this process.
+
+        `done` is the share of training after it.
+        """
+        torch.manual_seed(seed_of(self.seed, self.position.step + self.world.rank * RANK_STRIDE))
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = settings["rate"] * rate_share(self.config, done)
+        total = torch.zeros_like(self.loss_sum)
+        for batch in group:
+            with autocast(self.device, self.config.amp):
+                losses = self.tagger.losses(self.tagger.with_features(batch.to(self.device)))
+            self.scaler.scale(losses.sum() / n_posts).backward()
+            total += losses.detach().sum()
+        self.world.sum(total)
+        self.world.sum_gradients(self.tagger.parameters())
+        self.loss_sum += total
+        if self.config.clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.tagger.parameters(), self.config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _close(self, loss: float, speed: float) -> EpochResult:
+        """Score dev, keep the weights if they are the best so far, and move on to the next epoch."""
+        epoch = self.position.epoch + 1
+        if not math.isfinite(loss):
+            raise RunError("training diverged: the loss is no number", where=f"epoch {epoch}", todo="lower the rates")
+        micro = self.world.from_first(self._dev_score)
+        best = micro.f1 > max((past.dev_f1 for past in self.position.history), default=-1.0)
+        if best:
+            self.best = {name: value.detach().to("cpu", copy=True) for name, value in self.tagger.state_dict().items()}
+        result = EpochResult(epoch, self.position.step, loss, micro.precision, micro.recall, micro.f1, best, speed)
+        self.loss_sum.zero_()
+        self.position = Position(
+            epoch=epoch,
+            step=self.position.step,
+            best_epoch=epoch if best else self.position.best_epoch,
+            history=(*self.position.history, result),
+        )
+        return result
+
+    def _dev_score(self) -> Counts:
+        decoded = decode(self.tagger, self.dev, self.config, self.device)
+        gold = [post.tags or () for post in self.dev.posts]
+        return score(gold, [one.tags for one in decoded], self.dev.labels.types).micro
+
+
+def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` batches in their order; the last may be shorter."""
+    group: list[T] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,271 @@
+"""Darknet-53 with YOLOv3's way back up (Redmon and Farhadi, 2018): the eye of Yang et al.'s one-stage grounder.
+
+Each of three scales goes through four convolutions whose result is the scale's map; a fifth hands on to the next finer
+scale, where it is laid beside that scale's own map. Layers are numbered in Darknet's way: see `layers`.
+
+One-stage visual grounding (Yang et al., ICCV 2019): the network, with its sizes as arguments.
+
+Darknet-like backbone, its last maps brought to a common width from the top down; at every cell the visual vector, the
+query vector (both L2-normalised) and eight coordinates pass through 1x1, 3x3 and 1x1 convolutions; each cell answers
+for some anchors; the best box is the arg-max over all scales, cells and anchors.
+
+Shapes: N images, Q queries, W words a query, D width, A anchors a cell, S scales, C cells of all scales, K = C * A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BLOCKS = (1, 2, 8, 8, 4)  # residual blocks of each halving: 2 * 23 + 5 + 1 convolutions, and one of its classifier
+N_SCALES = 3
+
+
+class Darknet(nn.Module):
+    """Maps of three scales, each brought to the common width by a 1x1 convolution and a ReLU."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        channels = [sizes.stem, *(n for n, _ in sizes.stages)]
+        self.stem = conv(3, sizes.stem, 3, sizes.stem_stride)
+        self.stages = nn.ModuleList(
+            nn.Sequential(conv(n_in, n_out, 3, 2), *(Residual(n_out) for _ in range(n_blocks)))
+            for n_in, (n_out, n_blocks) in zip(channels, sizes.stages, strict=False)
+        )
+        scales = channels[: -N_SCALES - 1 : -1]  # channels, coarsest first
+        came = [0, *(n // 4 for n in scales[:-1])]  # laid beside a scale's own, from the coarser one
+        self.necks = nn.ModuleList(
+            nn.Sequential(conv(n + more, n // 2, 1), conv(n // 2, n, 3), conv(n, n // 2, 1), conv(n // 2, n, 3))
+            for n, more in zip(scales, came, strict=True)
+        )
+        self.handed = nn.ModuleList(nn.Sequential(conv(n, n // 2, 1), conv(n // 2, n // 4, 1)) for n in scales[:-1])
+        self.mapped = nn.ModuleList(conv(n, sizes.width, 1, slope=0.0) for n in scales)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[N, 3, size, size] -> one [N, D, rows, columns] a scale, finest first."""
+        x, kept = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            kept.append(x)
+        maps: list[Tensor] = []
+        for i, own in enumerate(kept[: -N_SCALES - 1 : -1]):
+            if i:
+                own = torch.cat([F.interpolate(self.handed[i - 1](x), scale_factor=2.0), own], dim=1)
+            x = self.necks[i](own)
+            maps.append(self.mapped[i](x))
+        return maps[::-1]
+
+
+def layers(blocks: tuple[int, ...] = BLOCKS) -> Iterator[tuple[str, int]]:
+    """Each convolution of `Darknet` but `mapped`, and its number in Darknet's own list of layers.
+
+    That list counts what has no weights too: a sum after each residual block; after a scale's four convolutions and the
+    fifth, two for its boxes, the boxes, a way back; after the handing on an enlargement and a laying beside.
+    """
+    yield "stem", 0
+    at = 1
+    for stage, n_blocks in enumerate(blocks):
+        yield f"stages.{stage}.0", at
+        at += 1
+        for block in range(n_blocks):
+            yield f"stages.{stage}.{1 + block}.body.0", at
+            yield f"stages.{stage}.{1 + block}.body.1", at + 1
+            at += 3
+    for scale in range(N_SCALES):
+        for j in range(4):
+            yield f"necks.{scale}.{j}", at + j
+        if scale < N_SCALES - 1:
+            yield f"handed.{scale}.0", at + 4
+            yield f"handed.{scale}.1", at + 9
+        at += 12
+
+
+N_COORDINATES = 8  # left, top, right, bottom, centre x, centre y, 1 / columns, 1 / rows of a cell
+N_OUTPUTS = 5  # of an anchor: offsets x and y, log sizes w and h, confidence
+SLOPE = 0.1  # of Darknet's leaky ReLU
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a OneStage is built from. The paper's: size 256, stem 32 of stride 1, Darknet-53's stages, width 512.
+
+    `stages`: (channels, residual blocks) of each halving of the map; one map for each entry of `anchors`, finest
+    first, comes from the last stages. `anchors`: per scale the (width, height) pairs, pixels of the network's input.
+    """
+
+    size_px: int
+    stem: int
+    stem_stride: int
+    stages: tuple[tuple[int, int], ...]
+    width: int
+    anchors: tuple[tuple[tuple[float, float], ...], ...]
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels a cell, one a scale."""
+        n_stages = len(self.stages)
+        return tuple(self.stem_stride * 2 ** (n_stages - i) for i in reversed(range(len(self.anchors))))
+
+
+def sizes_of(plain: Mapping[str, Any]) -> Sizes:
+    """Sizes from their JSON form."""
+
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return Sizes(**{key: tuples(value) for key, value in plain.items()})
+
+
+def conv(n_in: int, n_out: int, kernel: int, stride: int = 1, slope: float = SLOPE) -> nn.Sequential:
+    """Convolution, batch norm, and a ReLU of this slope below 0."""
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(n_out), nn.LeakyReLU(slope)
+    )
+
+
+class Residual(nn.Module):
+    """Darknet's block: halve the channels, come back by 3x3, add."""
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(n_channels, n_channels // 2, 1), conv(n_channels // 2, n_channels, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Backbone(nn.Module):
+    """Maps of the last stages, brought to one width: a coarse map is added, upsampled, to the finer one."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.stem = conv(3, sizes.stem, 3, sizes.stem_stride)
+        channels = [sizes.stem, *(n for n, _ in sizes.stages)]
+        self.stages = nn.ModuleList(
+            nn.Sequential(conv(n_in, n_out, 3, 2), *(Residual(n_out) for _ in range(n_blocks)))
+            for n_in, (n_out, n_blocks) in zip(channels, sizes.stages, strict=False)
+        )
+        self.lateral = nn.ModuleList(conv(n, sizes.width, 1) for n in channels[-len(sizes.anchors) :])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[N, 3, size, size] -> one [N, D, rows, columns] a scale, finest first."""
+        x, kept = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            kept.append(x)
+        merged: list[Tensor] = []
+        for lateral, kept_map in zip(reversed(list(self.lateral)), reversed(kept), strict=False):
+            side = lateral(kept_map)
+            merged.append(side + F.interpolate(merged[-1], scale_factor=2.0) if merged else side)
+        return merged[::-1]
+
+
+class QueryEncoder(nn.Module):
+    """Mean of the words' vectors, through two layers."""
+
+    def __init__(self, n_words: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(n_words, width, padding_idx=0)
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+
+    def forward(self, words: Tensor) -> Tensor:
+        """int64 [Q, W], 0 pads -> [Q, D]."""
+        real = (words > 0).unsqueeze(-1)
+        mean = (self.embedding(words) * real).sum(1) / real.sum(1).clamp(min=1)
+        return self.layers(mean)
+
+
+class Head(nn.Module):
+    """Fusion and answer at one scale.
+
+    The first 1x1 convolution acts on a concatenation, so it is three smaller ones whose results are added; the
+    visual one then serves all queries of an image.
+    """
+
+    def __init__(self, width: int, n_anchors: int) -> None:
+        super().__init__()
+        self.visual = nn.Conv2d(width, width, 1, bias=False)
+        self.query = nn.Linear(width, width, bias=False)
+        self.coordinates = nn.Conv2d(N_COORDINATES, width, 1, bias=False)
+        self.mixed = nn.Sequential(nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE), conv(width, width, 3))
+        self.answer = nn.Conv2d(width, n_anchors * N_OUTPUTS, 1)
+
+    def see(self, features: Tensor) -> Tensor:
+        """[N, D, rows, columns] -> the share of image and coordinates in the fusion, same shape."""
+        return self.visual(F.normalize(features, dim=1)) + self.coordinates(coordinate_maps(features))
+
+    def forward(self, seen: Tensor, query: Tensor) -> Tensor:
+        """[Q, D, rows, columns] and [Q, D] -> [Q, rows * columns * A, 5]."""
+        fused = self.mixed(seen + self.query(F.normalize(query, dim=1))[:, :, None, None])
+        return self.answer(fused).permute(0, 2, 3, 1).reshape(len(query), -1, N_OUTPUTS)
+
+
+class OneStage(nn.Module):
+    """The whole network. `see` runs once an image, `read` once a text, `answer` once a query."""
+
+    grid: Tensor  # [K, 5], see anchor_grid
+    max_log = 3.0  # at most, of a side over its anchor
+
+    def __init__(self, sizes: Sizes, n_words: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.backbone = Backbone(sizes)
+        self.encoder = QueryEncoder(n_words, sizes.width)
+        self.heads = nn.ModuleList(Head(sizes.width, len(pairs)) for pairs in sizes.anchors)
+        self.register_buffer("grid", anchor_grid(sizes), persistent=False)
+
+    def see(self, images: Tensor) -> list[Tensor]:
+        """float32 [N, 3, size, size], standardised -> one [N, D, rows, columns] a scale."""
+        return [cast(Head, head).see(x) for head, x in zip(self.heads, self.backbone(images), strict=True)]
+
+    def read(self, words: Tensor) -> Tensor:
+        """int64 [Q, W], 0 pads -> queries [Q, D]."""
+        return self.encoder(words)
+
+    def answer(self, seen: Sequence[Tensor], queries: Tensor) -> Tensor:
+        """Maps of `see` (row q: the image that query q is asked of) and queries [Q, D] -> raw answers [Q, K, 5]."""
+        return torch.cat([head(x, queries) for head, x in zip(self.heads, seen, strict=True)], dim=1)
+
+    def forward(self, seen: Sequence[Tensor], words: Tensor) -> Tensor:
+        """`answer` to what `read` makes of the words."""
+        return self.answer(seen, self.read(words))
+
+    def boxes(self, answers: Tensor) -> Tensor:
+        """Raw answers [Q, K, 5] -> x0, y0, x1, y1 in pixels of the input, [Q, K, 4].
+
+        The centre lies in the anchor's own cell (sigmoid); width and height are the anchor's times an exponential.
+        """
+        corner, stride, anchor = self.grid[:, 0:2], self.grid[:, 2:3], self.grid[:, 3:5]
+        centre = corner + torch.sigmoid(answers[..., 0:2]) * stride
+        half = anchor * torch.exp(answers[..., 2:4].clamp(max=self.max_log)) / 2
+        return torch.cat([centre - half, centre + half], dim=-1)
+
+
+def coordinate_maps(features: Tensor) -> Tensor:
+    """Eight numbers a cell, the first six in [-1, 1]: [N, *, rows, columns] -> [N, 8, rows, columns]."""
+    n, _, rows, columns = features.shape
+    x = torch.arange(columns, dtype=features.dtype, device=features.device).expand(rows, columns) / columns
+    y = torch.arange(rows, dtype=features.dtype, device=features.device)[:, None].expand(rows, columns) / rows
+    dx, dy = 1 / columns, 1 / rows
+    scaled = [2 * edge - 1 for edge in (x, y, x + dx, y + dy, x + dx / 2, y + dy / 2)]
+    sizes = [torch.full_like(x, dx), torch.full_like(x, dy)]
+    return torch.stack([*scaled, *sizes]).expand(n, -1, -1, -1)
+
+
+def anchor_grid(sizes: Sizes) -> Tensor:
+    """Corner x and y of the cell, its side, anchor width and height, all in input pixels: float32 [K, 5].
+
+    Order: scale, row, column, anchor, as `Head.forward` answers.
+    """
+    rows = []
+    for stride, pairs in zip(sizes.strides, sizes.anchors, strict=True):
+        n_cells = sizes.size_px // stride
+        for index in range(n_cells * n_cells):
+            y, x = divmod(index, n_cells)
+            rows += [(x * stride, y * stride, stride, *pair) for pair in pairs]
+    return torch.tensor(rows, dtype=torch.float32)

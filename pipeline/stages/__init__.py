@@ -1,1 +1,0 @@
-"""One module per stage: files in, files out, around the pure functions."""

@@ -1,0 +1,108 @@
+"""Stage draw: a smoke shard of the project's own, as somebody else's dataset would lie in `data/<name>/`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from cache import atomic
+from pipeline.engine import Progress, silent
+from schema.config import Config
+from schema.records import Split
+from synthetic.gold import FILE as GOLD_FILE
+from synthetic.gold import Ceilings, GoldPost, ceilings, gold, lines
+from synthetic.posts import BLOCK, Draft, draft
+from synthetic.scenes import compose, png_bytes, shard_rng
+
+CEILINGS_FILE = "ceilings.json"
+BROKEN_BYTES = 400  # what is left of a broken picture: its header and a little more
+N_THREADS = min(4, os.cpu_count() or 1)  # Pillow draws and packs outside Python's lock
+
+
+class DrawConfig(Config):
+    """How many posts a drawn dataset has; whole blocks only, or names and templates would not be balanced."""
+
+    n_train: int = Field(default=480, ge=0)
+    n_dev: int = Field(default=160, ge=0)
+    n_test: int = Field(default=240, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("n_train", "n_dev", "n_test")
+    @classmethod
+    def _whole_blocks(cls, n_posts: int) -> int:
+        if n_posts % BLOCK:
+            raise ValueError(f"posts come in blocks of {BLOCK}, use {round(n_posts / BLOCK) * BLOCK or BLOCK}")
+        return n_posts
+
+    @property
+    def sizes(self) -> dict[Split, int]:
+        named: dict[Split, int] = {"train": self.n_train, "dev": self.n_dev, "test": self.n_test}
+        return {split: size for split, size in named.items() if size}
+
+
+PRESETS: dict[str, DrawConfig] = {
+    "smoke": DrawConfig(),
+    "tiny": DrawConfig(n_train=160, n_dev=80, n_test=80),
+}
+
+
+@dataclass(frozen=True)
+class DrawReport:
+    """Posts and ceilings of each split."""
+
+    sizes: dict[Split, int]
+    ceilings: dict[Split, Ceilings]
+
+    def line(self, dataset: str) -> str:
+        split: Split = "test" if "test" in self.ceilings else next(iter(self.ceilings))
+        best = self.ceilings[split]
+        return (
+            f"draw {dataset}: {sum(self.sizes.values())} posts; highest F1 that can be expected on {split}: "
+            f"{best.text:.4f} by text alone, {best.pictures:.4f} with pictures"
+        )
+
+
+def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawReport:
+    """Publish a drawn dataset as the folder `out`, in place of an older one; the same config gives the same bytes.
+
+    `<split>.jsonl` and `images/` are what ingest reads; `gold.jsonl` (synthetic.gold) and `ceilings.json` are for
+    measuring.
+    """
+    drafts = {split: [draft(config.seed, split, k) for k in range(size)] for split, size in config.sizes.items()}
+    listed = [one for some in drafts.values() for one in some]
+    best = {split: ceilings(some) for split, some in drafts.items()}
+    with atomic.folder(out) as folder:
+        (folder / "images").mkdir()
+        for split, some in drafts.items():
+            (folder / f"{split}.jsonl").write_text(_rows(some), encoding="utf-8")
+        found = []
+        with ThreadPoolExecutor(N_THREADS) as pool:
+            for one in pool.map(lambda post: _draw(config.seed, post, folder / "images"), listed):
+                found.append(one)
+                progress(len(found), len(listed))
+        (folder / GOLD_FILE).write_text(lines(found), encoding="utf-8")
+        report = {"schema_version": 1} | {split: asdict(value) for split, value in best.items()}
+        (folder / CEILINGS_FILE).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return DrawReport(config.sizes, best)
+
+
+def _rows(drafts: Iterable[Draft]) -> str:
+    rows = [
+        {"id": one.id, "tokens": list(one.words), "labels": one.tags, "images": [f"{one.id}.png"]} for one in drafts
+    ]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _draw(seed: int, post: Draft, folder: Path) -> GoldPost:
+    """Write a post's picture, if it is to have one."""
+    scene = compose(shard_rng(seed, post.number), post.wanted)
+    if post.picture != "missing":
+        data = png_bytes(scene)
+        (folder / f"{post.id}.png").write_bytes(data if post.picture == "ok" else data[:BROKEN_BYTES])
+    return gold(post, scene)

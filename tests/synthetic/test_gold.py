@@ -1,0 +1,45 @@
+import pytest
+
+from schema.errors import DataError
+from synthetic.gold import FILE, gold, lines, read_gold
+from synthetic.posts import BLOCK, draft
+from synthetic.scenes import compose, shard_rng
+
+
+def drawn(k):
+    post = draft(0, "test", k)
+    scene = compose(shard_rng(0, post.number), post.wanted)
+    return post, scene
+
+
+def test_gold_says_what_the_scene_shows():
+    spoken = 0
+    for k in range(12):
+        post, scene = drawn(k)
+        found = gold(post, scene)
+        assert [thing.box for thing in (*found.names, *found.others)] == [thing.box for thing in scene.things]
+        assert [(n.kind, n.cue, n.span, n.type) for n in found.names] == [
+            (m.kind, m.cue, m.span, m.type) for m in post.mentions
+        ]
+        assert [thing.phrase for thing in found.others if thing.phrase] == [post.thing_span] * bool(post.thing_span)
+        assert all(thing.type == "" and thing.span is None for thing in found.others)
+        spoken += post.thing_span is not None
+    assert spoken
+
+
+def test_gold_is_read_as_it_was_written(tmp_path):
+    found = [gold(*drawn(k)) for k in range(BLOCK // 8)]
+    (tmp_path / FILE).write_text(lines(found), encoding="utf-8")
+    assert read_gold(tmp_path) == {post.id: post for post in found}
+
+
+def test_only_drawn_data_have_gold(tmp_path):
+    with pytest.raises(DataError, match=r"gold\.jsonl: no gold; only drawn datasets have it"):
+        read_gold(tmp_path)
+
+
+@pytest.mark.parametrize("line", ['{"x', "[]", '{"id": "1"}', '{"id": "1", "names": [{"box": 3}], "others": []}'])
+def test_a_damaged_line_is_named(tmp_path, line):
+    (tmp_path / FILE).write_text(lines([gold(*drawn(0))]) + line + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"gold\.jsonl:2: no line of gold .*; draw it again: fmit draw"):
+        read_gold(tmp_path)

@@ -1,0 +1,100 @@
+"""Scenes depend on their generator alone, boxes bound what is drawn, and toys never see a shard's pictures."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from synthetic.scenes import (
+    DRAWN_KEY,
+    HEIGHT_PX,
+    KINDS,
+    TOY_TEST_SEED,
+    TOY_TRAIN_SEED,
+    WIDTH_PX,
+    Scene,
+    Wanted,
+    compose,
+    png_bytes,
+    random_scene,
+    render,
+    save_png,
+    shard_rng,
+)
+
+
+def _digest(scene: Scene) -> str:
+    return hashlib.sha256(render(scene).tobytes()).hexdigest()
+
+
+def test_a_scene_depends_on_seed_and_k_alone() -> None:
+    alone = random_scene(TOY_TEST_SEED, 7)
+    among = [random_scene(TOY_TEST_SEED, k) for k in range(9)][7]
+    assert alone == among
+    assert png_bytes(alone) == png_bytes(among)
+    assert random_scene(TOY_TEST_SEED, 8) != alone
+
+
+def test_picture_digests_of_training_testing_and_shards_are_disjoint() -> None:
+    wanted = [Wanted("star", "left"), Wanted("cup")]
+    digests = [
+        {_digest(random_scene(TOY_TRAIN_SEED, k)) for k in range(25)},
+        {_digest(random_scene(TOY_TEST_SEED, k)) for k in range(25)},
+        *({_digest(compose(shard_rng(seed, k), wanted)) for k in range(25)} for seed in (0, 1, 2)),
+    ]
+    assert [len(group) for group in digests] == [25] * 5
+    assert len(set.union(*digests)) == 125
+
+
+def test_generators_of_toys_and_shards_never_meet_at_the_same_numbers() -> None:
+    for seed in (0, TOY_TRAIN_SEED, TOY_TEST_SEED):
+        wanted = [Wanted("star", "left")]
+        toy = compose(np.random.default_rng([7001, seed, 3]), wanted)
+        assert _digest(toy) != _digest(compose(shard_rng(seed, 3), wanted))
+
+
+def test_thing_i_fulfils_wanted_i() -> None:
+    wanted = [Wanted("fish", "huge"), Wanted("star", "upper"), Wanted("key"), Wanted("cup", "tiny")]
+    scene = compose(np.random.default_rng(0), wanted)
+    assert [(thing.kind, thing.cue) for thing in scene.things] == [(want.kind, want.cue) for want in wanted]
+    assert compose(np.random.default_rng(0), []).things == ()
+
+
+def test_a_box_bounds_exactly_what_is_drawn_of_its_thing() -> None:
+    for k in range(12):
+        scene = random_scene(TOY_TEST_SEED, k)
+        bare = np.asarray(render(dataclasses.replace(scene, things=()))).astype(int)
+        for thing in scene.things:
+            only = np.asarray(render(dataclasses.replace(scene, things=(thing,)))).astype(int)
+            changed = np.abs(only - bare).sum(axis=2) > 12
+            rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+            found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+            assert np.abs(found - np.array(thing.box.xyxy)).max() <= 2, thing
+
+
+def test_things_stand_out_from_the_background() -> None:
+    contrasts = []
+    for k in range(40):
+        scene = random_scene(TOY_TEST_SEED, k)
+        behind = (np.array(scene.background.first) + scene.background.second) / 2
+        contrasts += [np.linalg.norm(np.array(thing.look.fill) - behind) for thing in scene.things]
+    assert min(contrasts) > 70
+
+
+def test_every_kind_and_cue_occurs_among_the_random_scenes() -> None:
+    things = [thing for k in range(120) for thing in random_scene(TOY_TRAIN_SEED, k).things]
+    assert {thing.kind for thing in things} == set(KINDS)
+    assert {thing.cue for thing in things} >= {"left", "right", "upper", "lower", "tiny", "huge", None}
+
+
+def test_a_saved_scene_says_that_it_was_drawn_and_keeps_its_pixels(tmp_path: Path) -> None:
+    scene = random_scene(TOY_TEST_SEED, 0)
+    save_png(scene, tmp_path / "a.png")
+    save_png(render(scene), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.info[DRAWN_KEY] == "1"
+        assert picture.size == (WIDTH_PX, HEIGHT_PX)
+        assert np.array_equal(np.asarray(picture), np.asarray(render(scene)))

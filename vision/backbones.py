@@ -1,0 +1,211 @@
+"""Region features: torchvision's ResNets from weights files in its format, and the embedded `toy-resnet`.
+
+N crops, C side of a crop in pixels, D floats of a feature, R side of the last convolution's map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+import torch
+import torchvision.models
+from torch import Tensor, nn
+from torchvision.models import ResNet
+
+from schema.errors import ConfigError, WeightsError
+from vision import images
+from vision.crops import Transform
+from vision.fused_resnet import fastest, fold_batch_norm
+from vision.torch_files import load_tensors
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Variant = Literal["v1", "v2"]
+
+VERSION = "1"  # of the way from crop to feature; a test pins rows of it
+TOY = "toy-resnet"
+DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # floats a feature
+WITHOUT_V2 = ("resnet18", "resnet34")
+CROP_PX = 224  # torchvision's presets for both variants
+RESIZE_PX = {"v1": 256, "v2": 232}  # torchvision's presets: IMAGENET1K_V1 and IMAGENET1K_V2
+
+
+class FeatureNet:
+    """A frozen network that turns crops into features.
+
+    `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `toy`: trained on drawings
+    only; `transform`: how a crop becomes its input. A row's last bits follow the batch's shape (not what else is in the
+    batch): whoever stores rows keeps to one shape.
+    """
+
+    def __init__(
+        self,
+        maps: Callable[[Tensor], Tensor],
+        transform: Transform,
+        dim: int,
+        identity: dict[str, str],
+        *,
+        toy: bool,
+        dtype: torch.dtype,
+        device: torch.device,
+        grid_transform: Transform | None = None,
+    ) -> None:
+        self._maps, self._dtype = maps, dtype
+        self.transform, self.dim, self.identity, self.toy, self.device = transform, dim, identity, toy, device
+        self._grid_transform = grid_transform
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """uint8 [N, 3, C, C] of any device -> float32 [N, D] on the network's: the last maps' means."""
+        return self._last(crops).mean((2, 3))
+
+    def grid(self, crops: Tensor) -> Tensor:
+        """uint8 [N, 3, C, C] -> float32 [N, R * R, D]: the last maps, cells row by row."""
+        return self._last(crops).flatten(2).transpose(1, 2)
+
+    def for_grid(self) -> FeatureNet:
+        """This network as pictures' grids are computed: itself, or one of another input side and identity."""
+        if self._grid_transform is None:
+            return self
+        identity = {**self.identity, "transform": self._grid_transform.identity}
+        return FeatureNet(
+            self._maps,
+            self._grid_transform,
+            self.dim,
+            identity,
+            toy=self.toy,
+            dtype=self._dtype,
+            device=self.device,
+        )
+
+    @torch.inference_mode()
+    def _last(self, crops: Tensor) -> Tensor:
+        pixels = crops.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+        x = self.transform.standardise(pixels).to(self._dtype)
+        if self.device.type != "cuda":
+            return self._maps(x).float()
+        # TF32 off: a feature must not depend on the card's generation; no timing of kernels: nor on the day
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            return self._maps(x).float()
+
+
+def build_resnet(
+    name: str,
+    weights: Path,
+    *,
+    variant: Variant = "v1",
+    crop_px: int | None = None,
+    resize_px: int | None = None,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+) -> FeatureNet:
+    """A network of DIM, or `toy-resnet`, from its weights file (`.pth` or safetensors).
+
+    `crop_px`, `resize_px`: other sizes than those that the weights' variant was evaluated with. Raises WeightsError
+    where the file is not of this network, ConfigError for a name or variant that does not exist.
+    """
+    if name == TOY:
+        return _toy(weights, crop_px, resize_px, dtype, device)
+    if name not in DIM:
+        raise ConfigError(f"unknown network {name!r}", todo=f"use one of {', '.join((*DIM, TOY))}")
+    if variant == "v2" and name in WITHOUT_V2:
+        raise ConfigError(f"torchvision has no v2 weights of {name}", todo="set weights_variant: v1")
+    transform = Transform(crop_px or CROP_PX, resize_px or RESIZE_PX[variant])
+    network = fold_batch_norm(load_torchvision(name, weights)).to(
+        device=device, dtype=getattr(torch, dtype), memory_format=torch.channels_last
+    )
+    maps = fastest(network, fuse=dtype == "float32" and torch.device(device).type == "cpu")
+    return FeatureNet(
+        maps,
+        transform,
+        DIM[name],
+        _identity(name, weights, transform, dtype),
+        toy=False,
+        dtype=getattr(torch, dtype),
+        device=torch.device(device),
+    )
+
+
+def load_torchvision(name: str, weights: Path) -> ResNet:
+    """A torchvision ResNet in evaluation mode with a file's weights; all its keys but the classifier's, no other."""
+    with torch.device("meta"):
+        network: ResNet = getattr(torchvision.models, name)(weights=None)
+    network.fc = nn.Identity()  # type: ignore[assignment]
+    state = {key: value for key, value in read_state(weights).items() if not key.startswith("fc.")}
+    wanted = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}  # old files lack these
+    odd = {key for key, value in state.items() if value.is_complex() or value.layout != torch.strided}
+    lost, strange = sorted(wanted - state.keys()), sorted(odd | (state.keys() - network.state_dict().keys()))
+    if lost or strange:
+        raise WeightsError(
+            f"no weights of torchvision's {name}: {len(lost)} tensor(s) missing, {len(strange)} unknown",
+            where=str(weights),
+            found=", ".join([f"no {key}" for key in lost[:2]] + strange[:2]),
+            todo="use a state dict of torchvision's own keys, without a prefix",
+        )
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"no weights of torchvision's {name}", where=str(weights), found=str(error).splitlines()[1].strip()
+        ) from None
+    return network.float().eval().requires_grad_(False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.pth` state dict (unpickled as tensors only) or a safetensors file."""
+    state = _safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
+    if not isinstance(state, dict) or not all(
+        isinstance(one, Tensor) and type(key) is str for key, one in state.items()
+    ):
+        raise WeightsError(
+            "no state dict of tensors",
+            where=str(path),
+            found=f"keys {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state).__name__,
+            todo="save the network's state_dict() alone",
+        )
+    return state
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        todo = "fetch the file again, or convert it to safetensors"
+        raise WeightsError("no safetensors file, or damaged", where=str(path), found=str(error), todo=todo) from None
+
+
+def _toy(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype, device: str) -> FeatureNet:
+    from vision import toy_resnet
+
+    if resize_px is not None:
+        raise ConfigError("toy-resnet squashes a crop to its square", todo="leave resize_px out; crop_px is its side")
+    network, _ = toy_resnet.load_toy_resnet(weights)
+    network = network.to(device=device, dtype=getattr(torch, dtype)).requires_grad_(False)
+    transform = Transform(crop_px or toy_resnet.CROP_PX, None, toy_resnet.MEAN, toy_resnet.STD)
+    return FeatureNet(
+        network.grid,
+        transform,
+        network.dim,
+        _identity(TOY, weights, transform, dtype),
+        toy=True,
+        dtype=getattr(torch, dtype),
+        device=torch.device(device),
+        grid_transform=None if crop_px else Transform(toy_resnet.GRID_PX, None, toy_resnet.MEAN, toy_resnet.STD),
+    )
+
+
+def _identity(name: str, weights: Path, transform: Transform, dtype: Dtype) -> dict[str, str]:
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "name": name,
+        "weights": digest,
+        "transform": transform.identity,
+        "dtype": dtype,
+        "images": images.VERSION,
+        "version": VERSION,
+    }
