@@ -33,8 +33,8 @@ CHUNK_CROPS = 16  # of a forward pass in prediction: one post fills most of it
 class Model:
     """A trained run with the parts that made its features: posts with pictures in, predictions out."""
 
-    def __init__(self, run: Run, *, allow_toy: bool = False) -> None:
-        self.run, self.allow_toy = run, allow_toy
+    def __init__(self, run: Run, *, allow_synthetic: bool = False) -> None:
+        self.run, self.allow_synthetic = run, allow_synthetic
 
     @cached_property
     def chain(self) -> BoxChain | GridChain | None:
@@ -50,7 +50,7 @@ class Model:
         build: Callable[..., BoxChain | GridChain] = build_box_chain if info.config.reads_crops else build_chain
         if info.config.objects == "grid":
             build = build_grid_chain
-        return build(info.pack.provenance, allow_toy=self.allow_toy, batch=CHUNK_CROPS)
+        return build(info.pack.provenance, allow_synthetic=self.allow_synthetic, batch=CHUNK_CROPS)
 
     def predict(
         self, posts: Iterable[Post | Mapping[str, Any] | str], images: Path | str | None = None
@@ -59,7 +59,7 @@ class Model:
 
         `posts`: raw texts, or rows as in a JSONL file (`tokens` or `text`, `images`), or Post records; `images` is the
         folder of the pictures that they name (None: text alone). A picture that is missing or cannot be decoded is no
-        error: its post's record says so (`prediction.post.images[0].state`). Raises DataError, ToyError, WeightsError.
+        error: its post's record says so (`prediction.post.images[0].state`). Raises DataError, SyntheticError, WeightsError.
         """
         from pipeline.corpus import jsonl
         from pipeline.corpus.reader import Gallery, Ids, probed
@@ -118,8 +118,8 @@ def _folder(images: Path | str | None) -> Path | None:
     return None if images is None else Path(images)
 
 
-def load(run: Path | str, *, device: str = "auto", allow_toy: bool = False) -> Model:
+def load(run: Path | str, *, device: str = "auto", allow_synthetic: bool = False) -> Model:
     """A trained run from its folder; raises RunError where it is incomplete. Needs no network."""
     from model.predict import Run
 
-    return Model(Run.load(run, device), allow_toy=allow_toy)
+    return Model(Run.load(run, device), allow_synthetic=allow_synthetic)

@@ -55,7 +55,7 @@ def shown(project: Project, dataset: str, post_id: str) -> Shown:
         next((one for one in parsed if one.post_id == post_id), None),
         tuple(one for one in grounded if one.post_id == post_id),
         opened.read(post_id).regions if opened and post_id in opened else (),
-        bool(opened and opened.meta.toy),
+        bool(opened and opened.meta.synthetic),
     )
 
 
@@ -73,7 +73,7 @@ def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bo
         out,
         title=dataset,
         load_image=loader(project.images(dataset)),
-        toy=bool(meta.get("ground", {}).get("toy")),
+        synthetic=bool(meta.get("ground", {}).get("synthetic")),
         redact=redact,
         n=n_posts,
     )

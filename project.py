@@ -90,23 +90,23 @@ class Project:
         posts, out = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
         return phrases_stage.run(config, posts, out, self.store, progress)
 
-    def ground(self, dataset: str, progress: Progress, *, allow_toy: bool = False) -> Tally:
+    def ground(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
         """Posts and phrases to boxes.parquet."""
         from pipeline.grounding import stage as grounding_stage
         from pipeline.grounding.config import PRESETS, GroundConfig
 
-        section = allowing(self.params.dataset(dataset).ground, allow_toy)
+        section = allowing(self.params.dataset(dataset).ground, allow_synthetic)
         config = GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
         posts, phrases = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
         out = self.out(dataset, "boxes.parquet")
         return grounding_stage.run(config, posts, phrases, self.images(dataset), out, self.store, progress)
 
-    def regions(self, dataset: str, progress: Progress, *, allow_toy: bool = False) -> Tally:
+    def regions(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
         """Posts and boxes to the pack."""
         from pipeline.regions import stage as regions_stage
         from pipeline.regions.config import PRESETS, RegionsConfig
 
-        section = allowing(self.params.dataset(dataset).regions, allow_toy)
+        section = allowing(self.params.dataset(dataset).regions, allow_synthetic)
         config = RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
         posts, boxes = self.out(dataset, "posts.parquet"), self.out(dataset, "boxes.parquet")
         phrases, out = self.out(dataset, "phrases.parquet"), self.out(dataset, "pack")
@@ -241,6 +241,6 @@ class Project:
         return digests_of(self.out(dataset, "posts.parquet"), open_pack(config, pack))
 
 
-def allowing(section: Mapping[str, Any], allow_toy: bool) -> dict[str, Any]:
+def allowing(section: Mapping[str, Any], allow_synthetic: bool) -> dict[str, Any]:
     """A section of params with what the command line allows beyond it."""
-    return {**section, "allow_toy": True} if allow_toy else dict(section)
+    return {**section, "allow_synthetic": True} if allow_synthetic else dict(section)

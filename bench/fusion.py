@@ -7,7 +7,7 @@ CPU. FMIT also as ordinary code (`bench.ordinary`). Beside it the rivals "as shi
 post to 128 words; UMGF's has six layers, four objects, and maps every pair of a word and an object for its gates.
 
 All sides take turns; medians over rounds. On a CPU that others use too, processor time is the steadier clock (default).
-Prints a table; `--out` gets the JSON that `fmit tables` reads. `--tiny` proves the machinery with toy sizes.
+Prints a table; `--out` gets the JSON that `fmit tables` reads. `--tiny` proves the machinery with synthetic sizes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How long a prediction takes: one post after another in a warm process, one post with a process's start, many posts.
 
     python -m bench.predict                              # runs/smoke-fmit-0: MiniLM, the embedded parser, toy-resnet
-    python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images pictures --allow-toy
+    python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images pictures --allow-synthetic
 
 Posts come raw: words and pictures are parsed, grounded and featured each time, nothing is remembered. Processor seconds
 stand beside the clock's, since a crowded machine makes everybody wait. Writes bench/results/predict.json.
@@ -107,10 +107,10 @@ def peak_bytes() -> int:
 @click.option("--n", "n_warm", default=50, show_default=True, help="Posts that are timed one by one.")
 @click.option("--stream", "n_stream", default=0, show_default=True, help="Posts of one long call; 0: none.")
 @click.option("--threads", default=0, help="Of torch.  [default: torch's own]")
-@click.option("--allow-toy", is_flag=True)
+@click.option("--allow-synthetic", is_flag=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bench/results/predict.json"), show_default=True)
 def main(
-    run: Path, posts: Path, images: Path, n_warm: int, n_stream: int, threads: int, allow_toy: bool, out: Path
+    run: Path, posts: Path, images: Path, n_warm: int, n_stream: int, threads: int, allow_synthetic: bool, out: Path
 ) -> None:
     """Time predictions of raw posts on the CPU and write them as JSON."""
     if threads:
@@ -120,8 +120,8 @@ def main(
         one = Path(folder) / "one.jsonl"
         one.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
         call = ["predict", str(one), "--run", str(run), "--images", str(images), "--device", "cpu"]
-        start = cold([sys.executable, "-m", "cli", *call, *(["--allow-toy"] if allow_toy else [])])
-    model = fmit.load(run, device="cpu", allow_toy=allow_toy)
+        start = cold([sys.executable, "-m", "cli", *call, *(["--allow-synthetic"] if allow_synthetic else [])])
+    model = fmit.load(run, device="cpu", allow_synthetic=allow_synthetic)
     found: dict[str, Any] = {
         "schema_version": 1,
         "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},

@@ -61,7 +61,7 @@ def _random_box(rng: np.random.Generator, width: int, height: int) -> tuple[int,
 
 
 def _kinds(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
-    """Kinds that the toy network's own head reads off the pack's features, at the boxes that were grounded."""
+    """Kinds that the synthetic network's own head reads off the pack's features, at the boxes that were grounded."""
     network, kinds = load_toy_resnet(find("toy-resnet"))
     pack = Pack.open(project.out(dataset, "pack"))
     right, told = 0, 0

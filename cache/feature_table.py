@@ -251,7 +251,7 @@ def import_features(
         dtype = "float16" if halves and table.note.get("dtype") == "float16" else "float32"
         provenance = table.note.get("provenance", {"regions": {"name": name}})
         words = posts.labels.general_words
-        meta = PackMeta(dim, dtype, n_buckets, words, bool(table.note.get("toy", False)), provenance)
+        meta = PackMeta(dim, dtype, n_buckets, words, bool(table.note.get("synthetic", False)), provenance)
         rows = table.by_post(posts.posts)
         objects = (
             (post.id, table.objects(post, words, rows.get(post.id, []), features, dtype)) for post in posts.posts
@@ -262,7 +262,7 @@ def import_features(
 
 def export_features(pack: Pack, posts: Posts, out: str | Path) -> int:
     """Write the table of a pack's objects, posts in the dataset's order; returns its rows. Equal packs, equal bytes."""
-    note = {"schema_version": VERSION, "dtype": pack.meta.dtype, "toy": pack.meta.toy}
+    note = {"schema_version": VERSION, "dtype": pack.meta.dtype, "synthetic": pack.meta.synthetic}
     note |= {"general_words": list(pack.meta.general_words), "provenance": pack.meta.provenance}
     schema, n_rows = TABLE.with_metadata({META: keys.canonical(note).encode()}), 0
     rows = (row for post in posts.posts for row in _rows(post.id, pack.read(post.id)))

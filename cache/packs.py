@@ -47,7 +47,7 @@ FILES = r"meta\.json|grid|bucket-\d+\.h5"  # names in a pack's folder
 class PackMeta:
     """What all posts of a pack share; nothing here changes when a post does.
 
-    dim: floats a feature; dtype: "float16" or "float32"; toy: made by parts that were trained on drawings;
+    dim: floats a feature; dtype: "float16" or "float32"; synthetic: made by parts that were trained on drawings;
     provenance: JSON that names what computed the features, and nothing of the posts.
     """
 
@@ -55,7 +55,7 @@ class PackMeta:
     dtype: str
     n_buckets: int
     general_words: tuple[str, ...]
-    toy: bool = False
+    synthetic: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -163,7 +163,7 @@ class Pack:
         posts = {}
         for index in range(self.meta.n_buckets):
             posts.update(self._open(index).digests())
-        head = keys.canonical([self.meta.dim, self.meta.dtype, list(self.meta.general_words), self.meta.toy])
+        head = keys.canonical([self.meta.dim, self.meta.dtype, list(self.meta.general_words), self.meta.synthetic])
         digest = hashlib.sha256(head.encode())
         for post_id in sorted(posts):
             digest.update(keys.canonical(post_id).encode() + posts[post_id])

@@ -32,7 +32,7 @@ _IMAGE = pa.struct(
         "height": pa.int32(),
         "state": pa.string(),
         "reason": pa.string(),
-        "drawn": pa.bool_(),
+        "synthetic": pa.bool_(),
     }
 )
 _PHRASE = pa.struct({"start": pa.int32(), "end": pa.int32(), "text": pa.string(), "label": pa.string()})

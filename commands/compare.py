@@ -60,7 +60,8 @@ def compare(
     )
     click.echo(
         f"{found.split} F1 {sides.first_f1:.4f} against {sides.second_f1:.4f}: difference {sides.difference:+.4f}, "
-        f"95% interval {sides.low:+.4f} to {sides.high:+.4f}, p = {sides.p:.4f}" + (", toy parts" if found.toy else "")
+        f"95% interval {sides.low:+.4f} to {sides.high:+.4f}, p = {sides.p:.4f}"
+        + (", synthetic parts" if found.synthetic else "")
     )
     if page:
         click.echo(f"open {page}")

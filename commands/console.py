@@ -33,8 +33,8 @@ def params_option_of(default: str, about: str) -> Callable[[FC], FC]:
 
 
 params_option = params_option_of("params.yaml", "The project's parameters.")
-allow_toy_option = click.option(
-    "--allow-toy", is_flag=True, help="Let parts trained on drawings see other pictures; results are marked."
+allow_synthetic_option = click.option(
+    "--allow-synthetic", is_flag=True, help="Let parts trained on drawings see other pictures; results are marked."
 )
 redact_option = click.option(
     "--redact", is_flag=True, help="Hide @names, links and pictures; all other words and the post ids stay."

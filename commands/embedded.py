@@ -63,7 +63,7 @@ def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
 @embedded.command("train-toys", cls=Examples, example="fmit embedded train-toys --out /tmp/toys", after=GOES_ON)
 @out_option
 def train_toys(out: Path | None) -> None:
-    """Train the toy ResNet and the toy grounder on drawn scenes (about 45 minutes); interrupted, they go on."""
+    """Train the synthetic ResNet and the synthetic grounder on drawn scenes (about 45 minutes); interrupted, they go on."""
     import shutil
 
     from cache.weights import EMBEDDED
@@ -87,7 +87,7 @@ def train_toys(out: Path | None) -> None:
 @click.option("--scenes", default=1000, show_default=True, help="Unseen scenes to draw.")
 @json_option
 def score_toys(scenes: int, as_json: bool) -> None:
-    """Box accuracy and kind accuracy of the toy parts on scenes that they never saw."""
+    """Box accuracy and kind accuracy of the synthetic parts on scenes that they never saw."""
     from synthetic import grounder_training
 
     found = grounder_training.score(scenes)

@@ -46,12 +46,16 @@ def grounding(run: Path, gold: Path, split: str | None, min_score: float | None,
     boxes, remark = gold_boxes(lines, gold)
     scores = score(lines, boxes, min_score)
     if as_json:
-        print_json({"split": name, "toy": found.toy, "scores": {one: scores[one].to_json() for one in SCORES}})
+        print_json(
+            {"split": name, "synthetic": found.synthetic, "scores": {one: scores[one].to_json() for one in SCORES}}
+        )
         return
     rows = [[one, scores[one].precision, scores[one].recall, scores[one].f1] for one in SCORES]
     print_table(f"{run.name}, {name}", ("", "P", "R", "F1"), rows)
     n_shown = sum(bool(some) for some in boxes.values())
-    click.echo(f"{n_shown} of {len(boxes)} gold entities have a box{remark}{', toy parts' if found.toy else ''}")
+    click.echo(
+        f"{n_shown} of {len(boxes)} gold entities have a box{remark}{', synthetic parts' if found.synthetic else ''}"
+    )
     click.echo("MNER: words and type; EEG: words and box; GMNER: all three")
 
 

@@ -31,7 +31,7 @@ def verify(pack: Path, as_json: bool) -> None:
     n_posts = None if problems else len(opened.ids)
     n_pictures = None if problems or grid is None else len(grid.ids)
     if as_json:
-        shape = {"dim": meta.dim, "dtype": meta.dtype, "n_buckets": meta.n_buckets, "toy": meta.toy}
+        shape = {"dim": meta.dim, "dtype": meta.dtype, "n_buckets": meta.n_buckets, "synthetic": meta.synthetic}
         print_json({"pack": str(pack), **shape, "n_posts": n_posts, "n_grid": n_pictures, "problems": problems})
     else:
         for problem in problems:

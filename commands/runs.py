@@ -15,7 +15,7 @@ from commands.console import (
     Examples,
     Progress,
     RunFolder,
-    allow_toy_option,
+    allow_synthetic_option,
     json_option,
     note,
     params_option,
@@ -116,10 +116,10 @@ def evaluate(
         return
     for split, scores in metrics.items():
         strict, lenient = scores["strict"]["micro"], scores["lenient"]["micro"]
-        toy = ", toy parts" if scores["toy"] else ""
+        synthetic = ", synthetic parts" if scores["synthetic"] else ""
         click.echo(
             f"evaluate {run.name}: {split} P {strict['precision']:.4f} R {strict['recall']:.4f} "
-            f"F1 {strict['f1']:.4f} (lenient {lenient['f1']:.4f}{toy})"
+            f"F1 {strict['f1']:.4f} (lenient {lenient['f1']:.4f}{synthetic})"
         )
 
 
@@ -130,7 +130,7 @@ def evaluate(
 @click.option("--format", "format_", type=click.Choice(["jsonl", "conll"]), default=None, help="[default: by suffix]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="JSONL to write.  [default: stdout]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@allow_toy_option
+@allow_synthetic_option
 def predict(
     posts: Path,
     run: Path,
@@ -138,7 +138,7 @@ def predict(
     format_: str | None,
     out: Path | None,
     device: str,
-    allow_toy: bool,
+    allow_synthetic: bool,
 ) -> None:
     """Find entities in the posts of a file.
 
@@ -147,7 +147,7 @@ def predict(
     import fmit
     from cache import atomic
 
-    model = fmit.load(run, device=device, allow_toy=allow_toy)
+    model = fmit.load(run, device=device, allow_synthetic=allow_synthetic)
     states: Counter[str] = Counter()
 
     def lines(bar: Progress) -> Iterator[str]:

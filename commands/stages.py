@@ -12,7 +12,7 @@ from commands.console import (
     ANEW,
     GOES_ON,
     Examples,
-    allow_toy_option,
+    allow_synthetic_option,
     json_option,
     note,
     params_option,
@@ -40,7 +40,7 @@ def stage(name: str, about: str, *, toys: bool = False, after: str = GOES_ON) ->
             tell(done, dataset)
         click.echo(done.line(dataset))
 
-    for decorate in (json_option, params_option, *([allow_toy_option] if toys else [])):
+    for decorate in (json_option, params_option, *([allow_synthetic_option] if toys else [])):
         body = decorate(body)
     body = click.argument("dataset")(body)
     return click.command(name, cls=Examples, example=f"fmit {name} smoke", help=about, after=after)(body)

@@ -52,7 +52,7 @@ def card(info: RunInfo) -> str:
     is_fmit = known.build is build_fmit
     lines = [f"# {info.approach}, seed {info.seed}", "", f"Approach: {plain_markdown(known.about)}.", ""]
     lines += [f"{'Method' if is_fmit else 'A rival of'}: {PAPER}.", ""]
-    if info.toy:
+    if info.synthetic:
         lines += ["**Toy:** its region features come from parts that were trained on drawings.", ""]
     lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
     lines += ["## Data", "", *_data(info.data), *_table({**info.n_posts, **info.inputs}), ""]
@@ -112,9 +112,9 @@ class RunInfo:
     data: Mapping[str, Any] = field(default_factory=dict)  # what ingest noted of the files: variant, digests, a warning
 
     @property
-    def toy(self) -> bool:
+    def synthetic(self) -> bool:
         """Whether it reads objects that parts trained on drawings made."""
-        return self.pack is not None and self.pack.toy and self.config.objects != "none"
+        return self.pack is not None and self.pack.synthetic and self.config.objects != "none"
 
     @property
     def object_dim(self) -> int:

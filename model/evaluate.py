@@ -52,7 +52,7 @@ def run(
         raise DataError(f"no labelled posts in {', '.join(lost)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
     identity = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
-    metrics = {split: metrics_of(split, found[split], types, trained.info.toy) | identity for split in found}
+    metrics = {split: metrics_of(split, found[split], types, trained.info.synthetic) | identity for split in found}
     kept = {split: one for split, one in earlier(out, identity).items() if split not in found}
     with atomic.folder(out / "scores") as new:
         for split in kept:
@@ -61,7 +61,7 @@ def run(
         for split, predictions in found.items():
             write_split(new, split, predictions, metrics[split])
     scored = kept | metrics
-    summary = {split: {name: one[name] for name in ("strict", "lenient", "toy")} for split, one in scored.items()}
+    summary = {split: {name: one[name] for name in ("strict", "lenient", "synthetic")} for split, one in scored.items()}
     first = next(split for split in SPLITS if split in scored)
     atomic.write_json(out / "metrics.json", summary)
     atomic.write_text(out / "confusion.csv", (out / "scores" / f"confusion-{first}.csv").read_text(encoding="utf-8"))
@@ -86,8 +86,8 @@ def earlier(out: Path, identity: dict[str, str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[str], toy: bool) -> dict[str, Any]:
-    """Strict and lenient scores over the posts that have gold labels; `toy` marks drawn parts."""
+def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[str], synthetic: bool) -> dict[str, Any]:
+    """Strict and lenient scores over the posts that have gold labels; `synthetic` marks drawn parts."""
     labelled = [one for one in predictions if one.post.tags is not None]
     gold, predicted = [one.post.tags or () for one in labelled], [one.tags for one in labelled]
     return {
@@ -96,7 +96,7 @@ def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[st
         "n_posts": len(labelled),
         "strict": score(gold, predicted, types).to_json(),
         "lenient": score(gold, predicted, types, lenient=True).to_json(),
-        "toy": toy,
+        "synthetic": synthetic,
     }
 
 

@@ -122,7 +122,7 @@ class Prediction:
     tags: tuple[str, ...]
     entities: tuple[FoundEntity, ...]
     objects: tuple[Region, ...] = ()
-    toy: bool = False  # parts that were trained on drawings made its objects
+    synthetic: bool = False  # parts that were trained on drawings made its objects
 
     def to_json(self) -> dict[str, Any]:
         """A line of predictions.jsonl; `start` and `end` are words `[start, end)`, `char_*` characters of `text`."""
@@ -145,7 +145,7 @@ class Prediction:
             "gold": None if post.tags is None else [_entity(one) for one in entities(post.tags)],
             "entities": [self._found(one) for one in self.entities],
             "objects": [_object(region) for region in self.objects],
-            "toy": self.toy,
+            "synthetic": self.synthetic,
         }
 
     def _found(self, found: FoundEntity) -> dict[str, Any]:
@@ -249,13 +249,15 @@ class Run:
         untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
         dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed, crops)
         found = decode(self.tagger, dataset, info.config, self.device, confident=True, progress=progress)
-        return [_prediction(post, source(post).regions, one, info.toy) for post, one in zip(posts, found, strict=True)]
+        return [
+            _prediction(post, source(post).regions, one, info.synthetic) for post, one in zip(posts, found, strict=True)
+        ]
 
 
-def _prediction(post: Post, regions: tuple[Region, ...], decoded: Decoded, toy: bool) -> Prediction:
+def _prediction(post: Post, regions: tuple[Region, ...], decoded: Decoded, synthetic: bool) -> Prediction:
     phrases = [region for region in regions if region.source == "phrase" and region.box and region.span]
     found = tuple(
         FoundEntity(entity, confidence, tuple(one for one in phrases if one.span and one.span.overlaps(entity.span)))
         for entity, confidence in zip(decoded.entities, decoded.confidences, strict=True)
     )
-    return Prediction(post, decoded.tags, found, regions, toy)
+    return Prediction(post, decoded.tags, found, regions, synthetic)

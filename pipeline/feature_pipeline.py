@@ -86,18 +86,22 @@ class GridChain:
         return [cells_of(post, cells.__getitem__, self.net.dim, GRID_DTYPE) for post in posts]
 
 
-def build_grid_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> GridChain:
+def build_grid_chain(
+    provenance: Mapping[str, Any], *, allow_synthetic: bool = False, batch: int | None = None
+) -> GridChain:
     """The network that the provenance of a pack's grid names; arguments and errors as of `build_chain`."""
     if "regions" not in provenance:
         todo = "give predict a pack with the posts' features instead of pictures"
         raise PackError("the run's features were not made by these stages", found="no regions", todo=todo)
-    regions = _regions(provenance, allow_toy, batch)
+    regions = _regions(provenance, allow_synthetic, batch)
     net = build_net(regions)
     _check("regions", net.for_grid().identity, provenance)
     return GridChain(regions, net)
 
 
-def build_box_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> BoxChain:
+def build_box_chain(
+    provenance: Mapping[str, Any], *, allow_synthetic: bool = False, batch: int | None = None
+) -> BoxChain:
     """Parser and grounder that a pack's provenance names; arguments and errors as of `build_chain`.
 
     The network's weights need not be here.
@@ -107,28 +111,28 @@ def build_box_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, b
         todo = "give predict a pack with the posts' features instead of pictures"
         raise PackError("the run's features were not made by these stages", found=f"no {', '.join(lost)}", todo=todo)
     phrases = PhrasesConfig.checked(provenance["phrases"]["config"], "phrases")
-    ground = GroundConfig.checked({**provenance["ground"]["config"], "allow_toy": allow_toy}, "ground")
-    regions = _regions(provenance, allow_toy, batch)
+    ground = GroundConfig.checked({**provenance["ground"]["config"], "allow_synthetic": allow_synthetic}, "ground")
+    regions = _regions(provenance, allow_synthetic, batch)
     chain = BoxChain(phrases, ground, regions, build_parser(phrases), build_grounder(ground))
     _check("phrases", chain.parser.identity, provenance)
     _check("ground", chain.grounder.identity, provenance)
     return chain
 
 
-def build_chain(provenance: Mapping[str, Any], *, allow_toy: bool = False, batch: int | None = None) -> Chain:
+def build_chain(provenance: Mapping[str, Any], *, allow_synthetic: bool = False, batch: int | None = None) -> Chain:
     """The parts that a pack's provenance names.
 
     `batch`: crops of a forward pass. Raises PackError where a stage is not named (features made elsewhere),
     WeightsError where a part is not there or is not the one that made the pack.
     """
-    boxes = build_box_chain(provenance, allow_toy=allow_toy, batch=batch)
+    boxes = build_box_chain(provenance, allow_synthetic=allow_synthetic, batch=batch)
     net = build_net(boxes.regions)
     _check("regions", net.identity, provenance)
     return Chain(boxes.phrases, boxes.ground, boxes.regions, boxes.parser, boxes.grounder, net)
 
 
-def _regions(provenance: Mapping[str, Any], allow_toy: bool, batch: int | None) -> RegionsConfig:
-    values = {**provenance["regions"]["config"], "allow_toy": allow_toy, "batch": batch}
+def _regions(provenance: Mapping[str, Any], allow_synthetic: bool, batch: int | None) -> RegionsConfig:
+    values = {**provenance["regions"]["config"], "allow_synthetic": allow_synthetic, "batch": batch}
     return RegionsConfig.checked(values, "regions")
 
 

@@ -67,7 +67,7 @@ class Comparison:
     split: str
     bootstrap: Bootstrap
     differences: tuple[Difference, ...]
-    toy: bool
+    synthetic: bool
 
     def to_json(self) -> dict[str, Any]:
         posts = [_shown(one, redact=False) | {"better": one.better} for one in self.differences]
@@ -77,7 +77,7 @@ class Comparison:
             "split": self.split,
             **asdict(self.bootstrap),
             "differences": posts,
-            "toy": self.toy,
+            "synthetic": self.synthetic,
         }
 
 
@@ -94,8 +94,8 @@ def compare_runs(
     _check_same(lines[0], lines[1], f"{first} and {second}")
     counts = [counts_of(some) for some in lines]
     found = bootstrap(counts[0], counts[1], n_resamples=n_resamples, seed=seed)
-    toy = runs[0].toy or runs[1].toy
-    return Comparison(str(first), str(second), name, found, tuple(differences(lines[0], lines[1])), toy)
+    synthetic = runs[0].synthetic or runs[1].synthetic
+    return Comparison(str(first), str(second), name, found, tuple(differences(lines[0], lines[1])), synthetic)
 
 
 def bootstrap(first: Counts, second: Counts, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Bootstrap:

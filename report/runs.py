@@ -75,7 +75,7 @@ class Run:
     curves: tuple[Mapping[str, Any], ...]
     metrics: Mapping[str, Mapping[str, Any]]
     lines: Mapping[str, list[Line]]
-    toy: bool
+    synthetic: bool
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -103,8 +103,8 @@ def read_run(folder: Path) -> Run:
     }
     if not metrics and not lines:
         raise RunError("no scores in the run", where=str(folder), todo="run `fmit evaluate` first")
-    toy = any(scores.get("toy") for scores in metrics.values()) or _says_toy(config)
-    return Run(folder.resolve().name, config, tuple(curves), metrics, lines, toy)
+    synthetic = any(scores.get("synthetic") for scores in metrics.values()) or _is_synthetic(config)
+    return Run(folder.resolve().name, config, tuple(curves), metrics, lines, synthetic)
 
 
 def read_predictions(path: Path) -> Iterator[Line]:
@@ -209,8 +209,8 @@ def label_words(config: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(word) for name, word in labels[0]}
 
 
-def _says_toy(value: Any) -> bool:
-    """Whether any `toy: true` stands in the run's configuration: the pack's own mark travels in there."""
+def _is_synthetic(value: Any) -> bool:
+    """Whether any `synthetic: true` stands in the run's configuration: the pack's own mark travels in there."""
     if isinstance(value, Mapping):
-        return value.get("toy") is True or any(_says_toy(found) for found in value.values())
-    return isinstance(value, list) and any(_says_toy(found) for found in value)
+        return value.get("synthetic") is True or any(_is_synthetic(found) for found in value.values())
+    return isinstance(value, list) and any(_is_synthetic(found) for found in value)

@@ -36,7 +36,7 @@ def write_html(
     *,
     title: str,
     load_image: Loader,
-    toy: bool = False,
+    synthetic: bool = False,
     redact: bool = False,
     n: int = N_POSTS,
 ) -> None:
@@ -53,7 +53,7 @@ def write_html(
         "sheet.html.jinja",
         ("cards.js", "sheet.js"),
         title=title,
-        toy=toy,
+        synthetic=synthetic,
         redact=redact,
         remark=f"{len(found.shown):,} of {n_pictured:,} posts with pictures, of {len(posts):,} in all",
         data=script_json(found.data()),

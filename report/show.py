@@ -93,7 +93,7 @@ class Shown:
     phrases: PostPhrases | None = None
     boxes: tuple[Grounded, ...] = ()
     regions: tuple[Region, ...] = ()
-    toy: bool = False
+    synthetic: bool = False
 
     @property
     def places(self) -> list[Place]:
@@ -131,8 +131,8 @@ def to_terminal(shown: Shown, console: Console, *, load_image: Loader | None = N
     """
     post = shown.post
     console.print(Text(f"{safe_text(post.id)}  {post.split}  {post.n_words} words", "bold"))
-    if shown.toy:
-        console.print(Text("toy parts: boxes and features come from parts trained on drawings", "yellow"))
+    if shown.synthetic:
+        console.print(Text("synthetic parts: boxes and features come from parts trained on drawings", "yellow"))
     console.print(_sentence(shown))
     for name, lines in (("parse view", _view_lines(shown)), ("pictures", _image_lines(post))):
         console.print(Text(f"\n{name}", "dim"))

@@ -75,7 +75,9 @@ def write_rows(run: Run, out: Path, *, redact: bool = False) -> int:
     """`export` of a run that is already read."""
     rows = [row for lines in run.lines.values() for row in entity_rows(lines, redact=redact)]
     if out.suffix == ".json":
-        atomic.write_json(out, {"schema_version": SCHEMA_VERSION, "run": run.name, "toy": run.toy, "outcomes": rows})
+        atomic.write_json(
+            out, {"schema_version": SCHEMA_VERSION, "run": run.name, "synthetic": run.synthetic, "outcomes": rows}
+        )
     else:
         atomic.write_text(out, csv_text(COLUMNS, rows))
     return len(rows)

@@ -46,7 +46,7 @@ class WeightsError(FmitError):
     """A model file that is missing, damaged, of another layout, or must not be used here."""
 
 
-class ToyError(WeightsError):
+class SyntheticError(WeightsError):
     """A part trained on drawings was given a picture that the project did not draw."""
 
 

@@ -75,7 +75,7 @@ class Image:
     """A picture of a post as ingest found it.
 
     `name` is relative to the dataset's image folder; `digest` is the sha256 of the file's bytes ("" where there is
-    no file); `width` and `height` are pixels after EXIF rotation, 0 unless `state` is "ok"; `drawn` says that the
+    no file); `width` and `height` are pixels after EXIF rotation, 0 unless `state` is "ok"; `synthetic` says that the
     project's own scenes made it.
     """
 
@@ -85,7 +85,7 @@ class Image:
     height: int = 0
     state: ImageState = "ok"
     reason: str = ""
-    drawn: bool = False
+    synthetic: bool = False
 
     @property
     def ok(self) -> bool:

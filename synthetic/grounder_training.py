@@ -1,14 +1,14 @@
-"""Drawn training and test sets for the toy parts, kept in chunks so that a killed run draws none twice.
+"""Drawn training and test sets for the synthetic parts, kept in chunks so that a killed run draws none twice.
 
 Shapes: N scenes, T = N_THINGS_MAX things a scene (absent ones: kind -1, box of zeros).
 
-The training loop of the toy parts: batches depend on (seed, step) alone, a killed run goes on from its last save.
+The training loop of the synthetic parts: batches depend on (seed, step) alone, a killed run goes on from its last save.
 
 Training of `toy-onestage` on drawn scenes: what is asked of a scene, what the network should answer, the loss.
 
 Shapes: N scenes, T things a scene, Q = N * N_ASKED queries, K answers a query (see onestage.network).
 
-The toy parts, trained on drawings and measured on drawings that they never saw.
+The synthetic parts, trained on drawings and measured on drawings that they never saw.
 
 `fmit embedded train-toys` runs the two trainings, `fmit embedded score-toys` the measurement.
 """
@@ -355,7 +355,7 @@ def score(n: int = 1000, *, folder: Path = EMBEDDED, work: Path = WORK) -> dict[
     boxes, and of boxes jittered to an IoU of 0.5.
     """
     drawn = draw(TOY_TEST_SEED, n, work)
-    grounder = load_onestage(find(folder / f"{GROUNDER}.safetensors"), GROUNDER, toy=True)
+    grounder = load_onestage(find(folder / f"{GROUNDER}.safetensors"), GROUNDER, synthetic=True)
     return {**score_boxes(grounder, drawn), **score_kinds(folder, drawn)}
 
 
@@ -429,7 +429,7 @@ def _random_box(rng: np.random.Generator, width: int, height: int) -> tuple[floa
 
 def _checkpoint(work: Path, name: str, n_scenes: int, n_steps: int, seed: int) -> Path:
     code = source_digest()
-    inputs = keys.key("toy training", name=name, n_scenes=n_scenes, n_steps=n_steps, seed=seed, code=code)
+    inputs = keys.key("synthetic training", name=name, n_scenes=n_scenes, n_steps=n_steps, seed=seed, code=code)
     return work / f"{name}-{inputs[:12]}.safetensors"
 
 

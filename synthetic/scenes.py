@@ -1,6 +1,6 @@
 """Drawn scenes: up to four things before a textured background, some told apart by a word of place or size.
 
-A scene depends on its generator alone. Scenes that train or measure the toy parts come from `random_scene`, those of
+A scene depends on its generator alone. Scenes that train or measure the synthetic parts come from `random_scene`, those of
 smoke shards from `shard_rng`; the two never share a generator.
 
 Where the things of a scene stand: boxes of which each given word of place or size is true exactly once.
@@ -191,7 +191,7 @@ class Scene:
 
 
 def toy_rng(seed: int, k: int) -> np.random.Generator:
-    """Generator of the k-th toy scene of a seed (TOY_TRAIN_SEED, TOY_TEST_SEED)."""
+    """Generator of the k-th synthetic scene of a seed (TOY_TRAIN_SEED, TOY_TEST_SEED)."""
     return np.random.default_rng([_TOY_SPACE, seed, k])
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import fmit
-from schema.errors import DataError, RunError, ToyError
+from schema.errors import DataError, RunError, SyntheticError
 
 
 def stored(project, split="dev"):
@@ -76,9 +76,9 @@ def test_toys_refuse_other_pictures(trained, tmp_path):
     PIL.Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
     row = {"text": "the left Ann", "images": ["a.png"]}
     run = trained.run("own", "fmit", 0)
-    with pytest.raises(ToyError, match=r"toy-onestage was trained on drawings, and a.png is none"):
+    with pytest.raises(SyntheticError, match=r"toy-onestage was trained on drawings, and a.png is none"):
         list(fmit.load(run, device="cpu").predict([row], images=tmp_path))
-    (found,) = fmit.load(run, device="cpu", allow_toy=True).predict([row], images=tmp_path)
+    (found,) = fmit.load(run, device="cpu", allow_synthetic=True).predict([row], images=tmp_path)
     assert found.to_json()["objects"]
 
 

@@ -49,7 +49,7 @@ PARAMS = {
             "source": {"preset": "jsonl", "labels": TYPES, "aliases": {}},
             "phrases": {"preset": "embedded"},
             "ground": {"grounder": "whole-image"},
-            "regions": {"preset": "tiny", "allow_toy": True},
+            "regions": {"preset": "tiny", "allow_synthetic": True},
             "train": {"preset": "tiny", "epochs": 1},
         }
     },
@@ -110,7 +110,7 @@ def project(tmp_path_factory):
         ["sheet", "own", "--out", "sheet.html"], ["export", "--run", RUN, "--out", "entities.csv"],
         ["export", "--run", RUN, "--out", "entities.json"], ["show", "=cmd()", "--dataset", "own"],
         ["show", "=cmd()", "--dataset", "own", "--html", "post.html"], ["summary"],
-        ["predict", "data/own/test.jsonl", "--run", RUN, "--images", "data/own/images", "--allow-toy"],
+        ["predict", "data/own/test.jsonl", "--run", RUN, "--images", "data/own/images", "--allow-synthetic"],
         ["compare", RUN, RUN, "--split", "dev", "--html", "compare.html", "--resamples", "10"],
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

@@ -77,23 +77,23 @@ def fmit(*arguments: object) -> str:
     return result.stdout
 
 
-def walk(root: Path, dataset: str, *toy: str) -> list[dict]:
+def walk(root: Path, dataset: str, *synthetic: str) -> list[dict]:
     """All stages, training, scores, prediction of the test posts as if they were new, and the report."""
     fmit("ingest", dataset)
     fmit("phrases", dataset)
     for stage in ("ground", "regions"):
-        fmit(stage, dataset, *toy)
+        fmit(stage, dataset, *synthetic)
     run = root / "runs" / f"{dataset}-fmit-0"
     fmit("train", "--dataset", dataset, "-q")
     fmit("evaluate", "--run", run)
     new = root / f"{dataset}.jsonl"
     folder = root / "data" / dataset
-    fmit("predict", folder / "test.txt", "--run", run, "--images", folder / "images", "--out", new, *toy)
+    fmit("predict", folder / "test.txt", "--run", run, "--images", folder / "images", "--out", new, *synthetic)
     fmit("report", "--run", run, "--out", root / f"{dataset}.html")
     return [json.loads(line) for line in new.read_text().splitlines()]
 
 
-def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, toy: bool) -> None:
+def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, synthetic: bool) -> None:
     """Every photograph is seen, every box lies in its picture, and new posts get what the stages gave."""
     table = {post.id: post for post in tables.read_posts(root / "out" / dataset / "posts.parquet").posts}
     assert {image.state for post in table.values() for image in post.images} == {"ok"}
@@ -106,9 +106,9 @@ def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, toy: 
     assert len(predicted) == len(stored) == n_test
     for new, old in zip(predicted, map(json.loads, stored), strict=True):
         assert new["objects"] == old["objects"]
-        assert new["toy"] is old["toy"] is toy
+        assert new["synthetic"] is old["synthetic"] is synthetic
     page = (root / f"{dataset}.html").read_text()
-    assert ("Toy parts." in page) is toy
+    assert ("Toy parts." in page) is synthetic
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_a_few_photographs_by_toys_and_by_a_resnet(project):
     refused = CliRunner().invoke(cli.main, ["ground", "photos"])
     assert refused.exit_code == 1
     assert "toy-onestage was trained on drawings, and coach.jpg is none of the project's" in refused.stderr
-    check(project, "photos", walk(project, "photos", "--allow-toy"), 2, toy=True)
-    check(project, "whole", walk(project, "whole"), 2, toy=False)
+    check(project, "photos", walk(project, "photos", "--allow-synthetic"), 2, synthetic=True)
+    check(project, "whole", walk(project, "whole"), 2, synthetic=False)
     if chromium.BINARY:
         for dataset in ("photos", "whole"):
             assert compare_with_the_table(project, dataset, per_post=2) >= 4
@@ -136,8 +136,8 @@ def test_a_few_photographs_by_toys_and_by_a_resnet(project):
 @needs_chromium
 def test_all_photographs_by_toys_and_by_resnet152(project):
     make(project, "resnet152", 12, 4, 7)
-    for dataset, toy in (("photos", ["--allow-toy"]), ("whole", [])):
-        check(project, dataset, walk(project, dataset, *toy), 7, toy=bool(toy))
+    for dataset, synthetic in (("photos", ["--allow-synthetic"]), ("whole", [])):
+        check(project, dataset, walk(project, dataset, *synthetic), 7, synthetic=bool(synthetic))
         assert compare_with_the_table(project, dataset, per_post=20) > 30
 
 

@@ -96,7 +96,7 @@ def test_training_scores_report_and_prediction(project: Project) -> None:
         {"id": "none", "text": "Ann Lee in Genoa"},
         {"id": "gone", "text": "Rex again", "images": ["gone.png", names[0]]},
     ]
-    found = list(fmit.load(run, allow_toy=True).predict(asked, images=project.images("own")))
+    found = list(fmit.load(run, allow_synthetic=True).predict(asked, images=project.images("own")))
     assert [one.post.id for one in found] == ["two", "none", "gone"]
     indices = [{region.box.image_index for region in one.objects if region.box} for one in found]
     assert indices == [{0, 1}, set(), {1}]

@@ -56,7 +56,7 @@ def test_a_run_is_not_fresh_for_features_that_are_not_there_or_others(trained, t
     shutil.copytree(trained.pack("own"), tmp_path / "pack")
     assert trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "pack")
     meta = json.loads((tmp_path / "pack" / "meta.json").read_text())
-    (tmp_path / "pack" / "meta.json").write_text(json.dumps({**meta, "toy": not meta["toy"]}))
+    (tmp_path / "pack" / "meta.json").write_text(json.dumps({**meta, "synthetic": not meta["synthetic"]}))
     assert not trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "pack")
 
 
@@ -73,7 +73,7 @@ def test_what_is_shown_of_a_post_is_what_the_stages_made(trained):
     assert shown.post.id == shown.phrases.post_id == "dev-00000"
     assert {one.post_id for one in shown.boxes} == {"dev-00000"}
     assert [region.source for region in shown.regions][:5] == ["image", *["general"] * 4]
-    assert shown.toy
+    assert shown.synthetic
     with pytest.raises(
         DataError, match="dataset own: no post 'x'; ids are such as train-00000, train-00001, train-00002"
     ):

@@ -36,7 +36,7 @@ RESIZE_PX = {"v1": 256, "v2": 232}  # torchvision's presets: IMAGENET1K_V1 and I
 class FeatureNet:
     """A frozen network that turns crops into features.
 
-    `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `toy`: trained on drawings
+    `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `synthetic`: trained on drawings
     only; `transform`: how a crop becomes its input. A row's last bits follow the batch's shape (not what else is in the
     batch): whoever stores rows keeps to one shape.
     """
@@ -48,13 +48,19 @@ class FeatureNet:
         dim: int,
         identity: dict[str, str],
         *,
-        toy: bool,
+        synthetic: bool,
         dtype: torch.dtype,
         device: torch.device,
         grid_transform: Transform | None = None,
     ) -> None:
         self._maps, self._dtype = maps, dtype
-        self.transform, self.dim, self.identity, self.toy, self.device = transform, dim, identity, toy, device
+        self.transform, self.dim, self.identity, self.synthetic, self.device = (
+            transform,
+            dim,
+            identity,
+            synthetic,
+            device,
+        )
         self._grid_transform = grid_transform
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -75,7 +81,7 @@ class FeatureNet:
             self._grid_transform,
             self.dim,
             identity,
-            toy=self.toy,
+            synthetic=self.synthetic,
             dtype=self._dtype,
             device=self.device,
         )
@@ -122,7 +128,7 @@ def build_resnet(
         transform,
         DIM[name],
         _identity(name, weights, transform, dtype),
-        toy=False,
+        synthetic=False,
         dtype=getattr(torch, dtype),
         device=torch.device(device),
     )
@@ -191,7 +197,7 @@ def _toy(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype
         transform,
         network.dim,
         _identity(TOY, weights, transform, dtype),
-        toy=True,
+        synthetic=True,
         dtype=getattr(torch, dtype),
         device=torch.device(device),
         grid_transform=None if crop_px else Transform(toy_resnet.GRID_PX, None, toy_resnet.MEAN, toy_resnet.STD),

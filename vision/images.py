@@ -84,7 +84,7 @@ def probe(folder: Path, name: str) -> records.Image:
     except ImageError as error:
         reason = error.what + (f" ({error.found})" if error.found else "")
         return records.Image(name, digest, state=error.state, reason=reason)  # type: ignore[arg-type]
-    return records.Image(name, digest, image.width, image.height, drawn=DRAWN_KEY in image.info)
+    return records.Image(name, digest, image.width, image.height, synthetic=DRAWN_KEY in image.info)
 
 
 def load(folder: Path, image: records.Image) -> PIL.Image.Image:

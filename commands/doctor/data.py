@@ -43,7 +43,7 @@ class Seen:
             self.words.update(post.words)
         for image in post.images:
             self.pictures.add(image.name)
-            if image.ok and not image.drawn:
+            if image.ok and not image.synthetic:
                 self.undrawn = self.undrawn or image.name
         return post
 
@@ -159,14 +159,14 @@ def _toys(project: Project, name: str, topic: str, seen: Seen) -> Iterator[Findi
     ground = GroundConfig.from_section(sections.ground, f"data.{name}.ground", GROUND)
     regions = RegionsConfig.from_section(sections.regions, f"data.{name}.regions", REGIONS)
     for part, section, allowed in (
-        (ground.grounder, "ground", ground.allow_toy),
-        (regions.net, "regions", regions.allow_toy),
+        (ground.grounder, "ground", ground.allow_synthetic),
+        (regions.net, "regions", regions.allow_synthetic),
     ):
         if part.startswith("toy-") and not allowed:
             yield problem(
                 topic,
                 f"{part} was trained on drawings and refuses {seen.undrawn}",
-                f"name a real model in data.{name}.{section}, or allow_toy: true there: results are marked",
+                f"name a real model in data.{name}.{section}, or allow_synthetic: true there: results are marked",
             )
 
 

@@ -63,7 +63,7 @@ def prepare_pair(study: Study, dataset: str, pair: Pair) -> Path:
         words = study.source(dataset).label_set().words
         gold = _gold(study, dataset)
         boxes = [_gold_box(one, posts[one.post_id], gold[one.post_id], words) for one in found]
-        part = {**meta["ground"], "config": {"grounder": "gold"}, "identity": {"name": "gold"}, "toy": False}
+        part = {**meta["ground"], "config": {"grounder": "gold"}, "identity": {"name": "gold"}, "synthetic": False}
         tables.write_boxes(grounded, boxes, {**meta, "ground": part})
     pack_of(study, dataset, grounded, folder / "pack")
     return folder / "pack"

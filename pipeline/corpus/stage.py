@@ -77,7 +77,7 @@ def run(config: SourceConfig, folder: Path, out: Path, progress: Progress = sile
         "sources": {split: {"file": config.files[split], "sha256": digests[split]} for split in paths},
         "variant": variant,
         "warning": warning,
-        "drawn": found.drawn,
+        "synthetic": found.synthetic,
         "counts": found.to_json(),
         "repeated_ids": ids.n_repeated,
         "renamed_ids": ids.n_renamed,

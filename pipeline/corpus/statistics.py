@@ -52,7 +52,7 @@ class Counts:
     n_drawn: int  # of these, how many the project drew
 
     @property
-    def drawn(self) -> bool:
+    def synthetic(self) -> bool:
         """Whether every picture that can be seen was drawn by the project; false without pictures."""
         return 0 < self.n_pictures == self.n_drawn
 
@@ -76,7 +76,7 @@ def count(posts: Iterable[Post]) -> Counts:
         splits.setdefault(post.split, SplitCounts()).add(post)
         for image in post.images:
             if image.ok:
-                seen[image.name] = image.drawn
+                seen[image.name] = image.synthetic
             elif len(examples[image.state]) < N_EXAMPLES and image.name not in told:
                 told.add(image.name)
                 examples[image.state].append(f"{image.name}: {image.reason}")

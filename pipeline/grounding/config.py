@@ -44,8 +44,8 @@ class GroundConfig(Config):
     workers: int = Field(default=2, ge=0)  # threads that decode and resize
     engine: Engine = "local"
     actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
-    device: str = "auto"  # auto: a GPU if there is one; the toy stays on the CPU
-    allow_toy: bool = False  # let a part trained on drawings see other pictures; results are marked
+    device: str = "auto"  # auto: a GPU if there is one; the synthetic stays on the CPU
+    allow_synthetic: bool = False  # let a part trained on drawings see other pictures; results are marked
 
     def source(self) -> str:
         """The path or name of the weights."""

@@ -21,7 +21,7 @@ class WholeImage:
     """Every query gets the whole picture with score 0."""
 
     identity = {"name": "whole-image", "version": WHOLE_IMAGE_VERSION}  # noqa: RUF012
-    toy = False
+    synthetic = False
     merges = False
 
     def prepare(self, image: PIL.Image.Image) -> tuple[int, int]:
@@ -58,7 +58,7 @@ class RandomBox:
     """
 
     identity = {"name": "random", "version": RANDOM_BOX_VERSION}  # noqa: RUF012
-    toy = False
+    synthetic = False
     merges = False
 
     def prepare(self, image: PIL.Image.Image) -> Seen:

@@ -39,7 +39,7 @@ class Grounder(Protocol):
         """Everything that changes the numbers: name, algorithm version, digest of the weights, dtype."""
 
     @property
-    def toy(self) -> bool:
+    def synthetic(self) -> bool:
         """Whether it was trained on drawings only."""
 
     @property

@@ -50,7 +50,7 @@ class Pass:
 class GroundingDinoGrounder:
     """See Grounder."""
 
-    toy = False
+    synthetic = False
 
     def __init__(
         self, model: Any, processor: Any, tokenizer: Any, identity: dict[str, str], n_batch: int, *, merges: bool

@@ -36,7 +36,7 @@ class Seen:
 class Owlv2Grounder:
     """See Grounder. `n_pieces`: of a text that it reads."""
 
-    toy = False
+    synthetic = False
     merges = False
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, identity: dict[str, str], n_batch: int) -> None:

@@ -47,7 +47,7 @@ def _random(config: GroundConfig) -> Grounder:
 def _toy(config: GroundConfig) -> Grounder:
     from pipeline.grounding.onestage.network.grounder import load_onestage
 
-    return load_onestage(weights.find(config.source()), config.grounder, toy=True)
+    return load_onestage(weights.find(config.source()), config.grounder, synthetic=True)
 
 
 def _onestage(config: GroundConfig) -> Grounder:

@@ -23,7 +23,7 @@ from pipeline.engine import Progress, Rows, Tally, silent
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found, Grounder
 from pipeline.grounding.registry import build_grounder
-from pipeline.provenance import note, refuse_undrawn, versions
+from pipeline.provenance import note, refuse_real_images, versions
 from pipeline.ray_engine import spread
 from schema.labels import LabelSet
 from schema.records import Grounded, Image, Phrase, Post, PostPhrases, Source, Span
@@ -58,10 +58,10 @@ def ground_posts(
     """Per post, in order: a box of each general word in each ok picture, then the best box of each noun phrase.
 
     A phrase is grounded in all pictures of its post and keeps the best-scoring one (of equals the first). Raises
-    ToyError where a toy grounder would see pictures that nobody of us drew.
+    SyntheticError where a synthetic grounder would see pictures that nobody of us drew.
     """
-    if grounder.toy and not config.allow_toy:
-        refuse_undrawn(posts, config.grounder)
+    if grounder.synthetic and not config.allow_synthetic:
+        refuse_real_images(posts, config.grounder)
     parsed = {one.post_id: one.phrases for one in phrases}
     asked = [(post, kept_phrases(parsed.get(post.id, ()), config)) for post in posts]
     name = keys.key("grounder", **grounder.identity)
@@ -202,6 +202,6 @@ def run(
     n_cut = sum(len(one.phrases) - len(kept_phrases(one.phrases, config)) for one in parsed)
     too_long = {text for text in {row.text for row in rows} if grounder.is_cut(text)}
     counts = {"n_cut": n_cut, "n_too_long": sum(row.text in too_long for row in rows)}
-    meta = {**before, "ground": note(config, grounder.identity, toy=grounder.toy), **counts}
+    meta = {**before, "ground": note(config, grounder.identity, synthetic=grounder.synthetic), **counts}
     tables.write_boxes(out, rows, meta)
     return replace(tally, n_cut=n_cut, n_too_long=counts["n_too_long"])

@@ -120,5 +120,5 @@ def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progres
     with Store.open(store_root.absolute() / "phrases", schema=STORE_SCHEMA, producer=parser.identity) as store:
         rows = spread(config, store, recipes.of_phrases(config), parser.identity)
         phrases, tally = find_phrases(found.posts, config, parser, rows, progress)
-    tables.write_phrases(out, phrases, {"phrases": note(config, parser.identity, toy=False)})
+    tables.write_phrases(out, phrases, {"phrases": note(config, parser.identity, synthetic=False)})
     return replace(tally, n_cut=sum(one.n_cut for one in phrases))

@@ -46,7 +46,7 @@ class RegionsConfig(Config):
     engine: Engine = "local"
     actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
     device: str = "auto"  # auto: a GPU if there is one
-    allow_toy: bool = False  # let a net trained on drawings see other pictures; results are marked
+    allow_synthetic: bool = False  # let a net trained on drawings see other pictures; results are marked
 
     @model_validator(mode="before")
     @classmethod

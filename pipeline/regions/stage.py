@@ -31,7 +31,7 @@ from cache.store import Store
 from cache.tables import Posts
 from pipeline import engine, recipes
 from pipeline.engine import Memory, Progress, Rows, Tally, silent
-from pipeline.provenance import note, refuse_undrawn
+from pipeline.provenance import note, refuse_real_images
 from pipeline.ray_engine import spread
 from pipeline.regions.config import RegionsConfig, build_net
 from schema.errors import ConfigError, DataError, WeightsError
@@ -143,11 +143,11 @@ def extract_objects(
     """(post id, objects) of every post, in order, read lazily from the store; how many rows were computed and phrases
     cut.
 
-    `phrases` are needed for `no_image: paper`. Raises ToyError where a toy net would see pictures that nobody of us
+    `phrases` are needed for `no_image: paper`. Raises SyntheticError where a synthetic net would see pictures that nobody of us
     drew, ImageError where a picture is no longer what ingest saw.
     """
-    if net.toy and not config.allow_toy:
-        refuse_undrawn(posts, config.net)
+    if net.synthetic and not config.allow_synthetic:
+        refuse_real_images(posts, config.net)
     rows = store if store is not None else Memory()
     name = net_key(net)
     planned = list(_regions(posts, boxes, labels, config, phrases))
@@ -173,10 +173,10 @@ def bare_objects(
 ) -> list[Objects]:
     """The posts' objects, in order, with boxes, spans and texts as `extract_objects` has them, and features [M, 0].
 
-    Of no width rather than zeros: nothing can take them for features. Raises ToyError as `extract_objects` does.
+    Of no width rather than zeros: nothing can take them for features. Raises SyntheticError as `extract_objects` does.
     """
-    if config.net == TOY and not config.allow_toy:
-        refuse_undrawn(posts, config.net)
+    if config.net == TOY and not config.allow_synthetic:
+        refuse_real_images(posts, config.net)
     return [
         Objects(np.zeros((len(regions), 0), np.float32), regions)
         for _, regions in _regions(posts, boxes, labels, config, phrases)
@@ -301,11 +301,11 @@ def extract_grids(
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
     """(digest, objects) of every distinct ok picture: features float16 [R * R, D], cells row by row.
 
-    `net` computes crops; it says itself how it sees a whole picture's grid. Raises ToyError and ImageError as
+    `net` computes crops; it says itself how it sees a whole picture's grid. Raises SyntheticError and ImageError as
     `extract_objects` does.
     """
-    if net.toy and not config.allow_toy:
-        refuse_undrawn(posts, config.net)
+    if net.synthetic and not config.allow_synthetic:
+        refuse_real_images(posts, config.net)
     net = net.for_grid()
     rows = store if store is not None else Memory()
     pictures = {image.digest: image for post in posts for image in post.images if image.ok}
@@ -388,13 +388,13 @@ def _parsed(config: RegionsConfig, phrases: Path | None) -> list[PostPhrases]:
 
 def _meta(config: RegionsConfig, net: FeatureNet, found: Posts, before: Mapping[str, Any]) -> PackMeta:
     provenance = {name: before[name] for name in PARTS if name in before}
-    provenance["regions"] = note(config, net.identity, toy=net.toy)
+    provenance["regions"] = note(config, net.identity, synthetic=net.synthetic)
     return PackMeta(
         dim=net.dim,
         dtype=config.store_dtype,
         n_buckets=config.n_buckets,
         general_words=found.labels.general_words,
-        toy=any(part["toy"] for part in provenance.values()),
+        synthetic=any(part["synthetic"] for part in provenance.values()),
         provenance=provenance,
     )
 
@@ -404,5 +404,5 @@ def _grid(
 ) -> tuple[Tally, tuple[PackMeta, Iterator[tuple[str, Objects]]]]:
     rows = spread(config, store, recipes.of_regions(config, images, grid=True), net.for_grid().identity)
     cells, tally = extract_grids(found.posts, config, net, images, rows)
-    regions = {"regions": note(config, net.for_grid().identity, toy=net.toy)}
-    return tally, (PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), net.toy, regions), cells)
+    regions = {"regions": note(config, net.for_grid().identity, synthetic=net.synthetic)}
+    return tally, (PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), net.synthetic, regions), cells)

@@ -44,7 +44,7 @@ def make_pack(folder: Path, dtype: str = "float16", meta: dict[str, Any] | None 
     rows = [(post.id, make_regions(post)) for post in posts]
     objects = ((name, Objects(rng.normal(size=(len(r), DIM)).astype(dtype), r)) for name, r in rows)
     words = DEFAULT_LABELS.general_words
-    write_pack(folder, PackMeta(DIM, dtype, 4, words, True, {"regions": {"name": "toy"}}), objects)
+    write_pack(folder, PackMeta(DIM, dtype, 4, words, True, {"regions": {"name": "synthetic"}}), objects)
     return Pack.open(folder)
 
 

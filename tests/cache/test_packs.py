@@ -15,7 +15,7 @@ from cache.packs import Objects, Pack, PackMeta, write_pack
 from schema.errors import PackError
 from schema.records import Box, Region, Span
 
-META = PackMeta(8, "float16", 16, ("person", "location"), toy=True, provenance={"regions": "toy-resnet@1"})
+META = PackMeta(8, "float16", 16, ("person", "location"), synthetic=True, provenance={"regions": "toy-resnet@1"})
 
 
 def make_objects(seed: int, dtype: str = "float16", dim: int = 8) -> Objects:
@@ -114,10 +114,10 @@ def test_buckets_are_stable() -> None:
 
 
 def test_digest_is_of_content(pack: Pack, tmp_path: Path) -> None:
-    other = PackMeta(8, "float16", 3, META.general_words, toy=True, provenance={"regions": "another"})
+    other = PackMeta(8, "float16", 3, META.general_words, synthetic=True, provenance={"regions": "another"})
     write_pack(tmp_path / "other", other, make_posts().items())
     assert Pack.open(tmp_path / "other").digest() == pack.digest()
-    words = PackMeta(8, "float16", 16, ("person",), toy=True)
+    words = PackMeta(8, "float16", 16, ("person",), synthetic=True)
     write_pack(tmp_path / "words", words, make_posts().items())
     assert Pack.open(tmp_path / "words").digest() != pack.digest()
 

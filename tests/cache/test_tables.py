@@ -15,7 +15,7 @@ from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Span
 WORDS = ("Zoë", " ", "☕\ufe0f", "a")
 POSTS = [
     Post("1", "train", WORDS, "Zoë   ☕\ufe0f a", ((0, 3), (4, 5), (6, 8), (9, 10)), ("B-PER", "O", "O", "I-LOC")),
-    Post("2~2", "predict", ("x",), "x", ((0, 1),), None, (Image("a/b.png", "0" * 64, 30, 20, drawn=True),)),
+    Post("2~2", "predict", ("x",), "x", ((0, 1),), None, (Image("a/b.png", "0" * 64, 30, 20, synthetic=True),)),
     Post("é", "dev", ("x",), "x", ((0, 1),), ("O",), (Image("m.jpg", state="missing", reason="no file"),) * 2),
 ]
 PHRASES = [
@@ -23,8 +23,8 @@ PHRASES = [
     PostPhrases("2", ()),
 ]
 BOXES = [
-    Grounded("1", "phrase", "Zoë", Span(0, 1), Box(0, 1, 2, 3, 1), 0.5, True, "toy@1"),
-    Grounded("1", "general", "person", None, Box(0, 0, 7, 7), -0.25, False, "toy@1"),
+    Grounded("1", "phrase", "Zoë", Span(0, 1), Box(0, 1, 2, 3, 1), 0.5, True, "synthetic@1"),
+    Grounded("1", "general", "person", None, Box(0, 0, 7, 7), -0.25, False, "synthetic@1"),
 ]
 
 

@@ -29,9 +29,9 @@ def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
 
 
 def test_we_read_what_the_library_writes(tmp_path: Path) -> None:
-    save_file(TENSORS, tmp_path / "w.safetensors", {"kind": "toy"})
+    save_file(TENSORS, tmp_path / "w.safetensors", {"kind": "synthetic"})
     found, metadata = weights.load_safetensors(tmp_path / "w.safetensors")
-    assert metadata == {"kind": "toy"}
+    assert metadata == {"kind": "synthetic"}
     for name, value in TENSORS.items():
         np.testing.assert_array_equal(found[name], value)
 
@@ -46,17 +46,21 @@ def test_equal_tensors_are_equal_bytes(tmp_path: Path) -> None:
 
 def test_find_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "EMBEDDED", tmp_path / "weights")
-    weights.save_safetensors(tmp_path / "weights" / "toy.safetensors", TENSORS, {})
+    weights.save_safetensors(tmp_path / "weights" / "synthetic.safetensors", TENSORS, {})
     weights.save_safetensors(tmp_path / "mine.safetensors", TENSORS, {})
-    assert weights.find("toy") == weights.find("toy.safetensors") == tmp_path / "weights" / "toy.safetensors"
+    assert (
+        weights.find("synthetic")
+        == weights.find("synthetic.safetensors")
+        == tmp_path / "weights" / "synthetic.safetensors"
+    )
     assert weights.find(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
-    assert weights.find("toy", keys.digest_file(tmp_path / "mine.safetensors")).name == "toy.safetensors"
-    with pytest.raises(WeightsError, match=r"no weights 'other' .*the name of an embedded one: toy"):
+    assert weights.find("synthetic", keys.digest_file(tmp_path / "mine.safetensors")).name == "synthetic.safetensors"
+    with pytest.raises(WeightsError, match=r"no weights 'other' .*the name of an embedded one: synthetic"):
         weights.find("other")
     with pytest.raises(WeightsError, match="no weights ''"):
         weights.find("")
     with pytest.raises(WeightsError, match="these are not the expected weights: sha256 should be 0000"):
-        weights.find("toy", "0" * 64)
+        weights.find("synthetic", "0" * 64)
 
 
 def test_damage_is_an_error(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_bytes(text, number):
 
 def test_wrong_values_are_wrong_calls(home):
     assert "no number of bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
-    assert "no condition such as producer=toy-resnet" in fmit("cache", "drop", "--where", "toy", code=2).stderr
+    assert "no condition such as producer=toy-resnet" in fmit("cache", "drop", "--where", "synthetic", code=2).stderr
 
 
 def test_compact_joins_and_keeps_every_row(home):

@@ -6,7 +6,7 @@ def test_a_run_with_itself(fmit, trained, tmp_path):
     run = trained.run("own", "fmit", 0)
     printed = fmit("compare", run, run).stdout
     assert "0 of 4 posts differ" in printed
-    assert "difference +0.0000, 95% interval +0.0000 to +0.0000, p = 1.0000, toy parts" in printed
+    assert "difference +0.0000, 95% interval +0.0000 to +0.0000, p = 1.0000, synthetic parts" in printed
 
 
 def test_runs_that_differ_in_json_and_as_a_page(fmit, trained, tmp_path):

@@ -16,7 +16,7 @@ def test_gold_boxes_as_xml(fmit, trained, tmp_path):
     printed = fmit("grounding", "--run", run, "--gold", tmp_path, "--split", "dev").stdout
     n_gold = sum(len(one["gold"]) for one in lines)
     assert f"1 of {n_gold} gold entities have a box in 1 files; 1 names are no entity" in printed
-    assert "toy parts" in printed
+    assert "synthetic parts" in printed
     found = json.loads(fmit("grounding", "--run", run, "--gold", tmp_path, "--json").stdout)
     assert found["scores"]["GMNER"]["n_gold"] == n_gold
     assert found["scores"]["GMNER"]["n_correct"] <= found["scores"]["MNER"]["n_correct"]

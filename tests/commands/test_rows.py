@@ -47,8 +47,8 @@ def test_the_parts_are_those_that_made_the_rows(trained):
     made_by = Pack.open(trained.out("own", "pack")).meta.provenance
     for name, part in (("phrases", chain.parser), ("ground", chain.grounder), ("regions", chain.net)):
         assert dict(part.identity) == made_by[name]["identity"]
-    assert chain.ground.allow_toy
-    assert chain.regions.allow_toy
+    assert chain.ground.allow_synthetic
+    assert chain.regions.allow_synthetic
 
 
 def test_a_dataset_without_posts_says_what_to_run(tmp_path):

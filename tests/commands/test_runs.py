@@ -20,7 +20,7 @@ def test_evaluate_scores_the_split_that_is_asked_for(fmit, trained, tmp_path):
     run = trained.run("own", "fmit", 0)
     scored = json.loads(fmit("evaluate", "--run", run, "--split", "dev", "--json").stdout)
     assert list(scored) == ["dev"]
-    assert scored["dev"]["toy"]
+    assert scored["dev"]["synthetic"]
     assert json.loads(fmit("evaluate", "--run", run, "--split", "valid", "--json").stdout) == scored
     refused = fmit("evaluate", "--run", run, "--split", "nothing")
     assert refused.exit_code == 1

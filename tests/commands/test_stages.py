@@ -60,9 +60,9 @@ def test_toys_refuse_pictures_of_others_unless_allowed(tmp_path, monkeypatch):
     refused = CliRunner().invoke(cli.main, ["ground", "own"])
     assert refused.exit_code == 1
     assert "toy-onestage was trained on drawings, and train-00000.png is none of the project's" in refused.stderr
-    assert "--allow-toy" in refused.stderr
+    assert "--allow-synthetic" in refused.stderr
     assert not project.out("own", "boxes.parquet").exists()
-    assert CliRunner().invoke(cli.main, ["ground", "own", "--allow-toy"]).exit_code == 0
+    assert CliRunner().invoke(cli.main, ["ground", "own", "--allow-synthetic"]).exit_code == 0
 
 
 def test_an_unknown_dataset_names_those_there_are(fmit):

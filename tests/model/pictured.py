@@ -1,4 +1,4 @@
-"""A dataset with pictures on disk, whose pack holds what a toy network makes of their boxes."""
+"""A dataset with pictures on disk, whose pack holds what a synthetic network makes of their boxes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def write_pictured(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[Pat
         posts += some
     write_posts(folder / "posts.parquet", posts, LABELS, {})
     settings = {"net": "toy-resnet", "weights": WEIGHTS}
-    provenance = {"regions": {"config": settings, "identity": net.identity, "toy": True}}
+    provenance = {"regions": {"config": settings, "identity": net.identity, "synthetic": True}}
     write_pack(folder / "pack", PackMeta(net.dim, "float32", 2, LABELS.general_words, True, provenance), packed)
     return folder / "posts.parquet", folder / "pack", folder / "images"
 

@@ -23,7 +23,7 @@ from tests.model.tiny import DIM, LABELS, tiny_config
 
 
 def info_of(encoder: Path) -> RunInfo:
-    meta = PackMeta(DIM, "float32", 2, ("person",), True, {"regions": {"identity": {"name": "toy"}}})
+    meta = PackMeta(DIM, "float32", 2, ("person",), True, {"regions": {"identity": {"name": "synthetic"}}})
     return RunInfo("fmit", 3, tiny_config(encoder), LABELS, meta, {"posts": "1"}, {"train": 2}, {"dev_f1": 0.5}, {})
 
 
@@ -33,8 +33,8 @@ def test_info_as_json_and_back(encoder: Path) -> None:
         again = RunInfo.from_json(json.loads(json.dumps(info.to_json(), sort_keys=True)), "x")
         assert again == info
         assert again.labels.tags == info.labels.tags
-    assert info_of(encoder).toy
-    assert not replace(info_of(encoder), pack=None).toy
+    assert info_of(encoder).synthetic
+    assert not replace(info_of(encoder), pack=None).synthetic
 
 
 def test_a_loaded_run_is_the_saved_one(encoder: Path, dataset: tuple[Path, Path], tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_loaded_run_is_the_saved_one(encoder: Path, dataset: tuple[Path, Path]
     examples = PostDataset(posts, FromPack(Pack.open(dataset[1])), LABELS, loaded.featurizer, info.config)
     batch = collate([examples[row] for row in range(3)], loaded.featurizer)
     assert torch.equal(loaded.emissions(batch), tagger.emissions(batch))
-    assert "toy" in (tmp_path / "run" / "model" / "card.md").read_text().lower()
+    assert "synthetic" in (tmp_path / "run" / "model" / "card.md").read_text().lower()
 
 
 def test_saving_twice_gives_the_same_bytes(encoder: Path, tmp_path: Path) -> None:
@@ -81,12 +81,12 @@ def test_a_digest_sees_every_bit() -> None:
 def test_other_region_weights_are_refused(encoder: Path) -> None:
     info = info_of(encoder)
     assert info.pack is not None
-    info.check_pack(replace(info.pack, general_words=("dog",), toy=False), "pack")
+    info.check_pack(replace(info.pack, general_words=("dog",), synthetic=False), "pack")
     other = {"regions": {"identity": {"name": "resnet152"}}}
     for meta in (replace(info.pack, provenance=other), replace(info.pack, dim=DIM + 1)):
         with pytest.raises(
             PackError,
-            match=r"region features with (name toy|dim \d+) \(found (name resnet152|dim \d+)\); make the pack",
+            match=r"region features with (name synthetic|dim \d+) \(found (name resnet152|dim \d+)\); make the pack",
         ):
             info.check_pack(meta, "pack")
         replace(info, config=tiny_config(encoder, objects="none")).check_pack(meta, "pack")

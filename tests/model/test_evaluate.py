@@ -42,7 +42,7 @@ def test_scores_equal_a_count_over_the_lines(scored: Path, split: str) -> None:
     assert {name: micro[name] for name in counts} == counts
     assert micro["f1"] == pytest.approx(2 * counts["n_correct"] / (counts["n_gold"] + counts["n_predicted"]))
     assert set(metrics["strict"]["types"]) == {"PER", "LOC"}
-    assert (metrics["split"], metrics["n_posts"], metrics["toy"]) == (split, 8, True)
+    assert (metrics["split"], metrics["n_posts"], metrics["synthetic"]) == (split, 8, True)
     summary = json.loads((scored / "metrics.json").read_text())
     assert set(summary) == {"dev", "test"}  # nobody is in "predict"
     assert summary[split]["strict"] == metrics["strict"]

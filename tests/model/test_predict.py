@@ -90,7 +90,7 @@ def test_a_line_by_hand() -> None:
             },
             {"source": "phrase", "text": "Ann Lee", "start": 0, "end": 2, "image_index": 1, **corners, "score": 0.5},
         ],
-        "toy": False,
+        "synthetic": False,
     }
     assert Prediction(replace(POST, tags=None), ("O",) * 4, ()).to_json()["gold"] is None
 

@@ -44,7 +44,7 @@ def phrases(post_id: str, *spans: tuple[int, int], words: str = "a tiny dog in P
 class FakeGrounder:
     """Every text has its box and score; what was asked is written down."""
 
-    toy = False
+    synthetic = False
     merges = False
 
     def __init__(self, answers: dict[str, Found] | None = None, version: str = "1") -> None:
@@ -78,7 +78,7 @@ class FakeGrounder:
 class FakeNet:
     """Features are the mean colour and the first pixel; shapes of batches are written down."""
 
-    toy = False
+    synthetic = False
     dim = 4
     transform = Transform(6, None)
     device = torch.device("cpu")

@@ -8,7 +8,7 @@ from cache.packs import Pack
 from pipeline.feature_pipeline import build_box_chain, build_chain, build_grid_chain
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import build_grounder
-from schema.errors import PackError, ToyError, WeightsError
+from schema.errors import PackError, SyntheticError, WeightsError
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def test_boxes_alone_are_the_packs_objects_and_need_no_network(trained, pack, mo
     for post, objects in zip(table.posts, chain.objects(table.posts, table.labels, trained.images("own")), strict=True):
         assert objects.regions == pack.read(post.id).regions
         assert objects.features.shape == (len(objects.regions), 0)
-    foreign = replace(table.posts[0], images=tuple(replace(image, drawn=False) for image in table.posts[0].images))
+    foreign = replace(table.posts[0], images=tuple(replace(image, synthetic=False) for image in table.posts[0].images))
     provenance["ground"]["config"]["grounder"] = "whole-image"
     provenance["ground"]["identity"] = build_grounder(GroundConfig(grounder="whole-image")).identity
-    with pytest.raises(ToyError, match="toy-resnet was trained on drawings"):
+    with pytest.raises(SyntheticError, match="toy-resnet was trained on drawings"):
         build_box_chain(provenance).objects([foreign], table.labels, trained.images("own"))
     with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
         build_box_chain({"kind": "imported"})
@@ -62,10 +62,10 @@ def test_what_is_allowed_reaches_the_toys(trained, pack, tmp_path):
 
     table = tables.read_posts(trained.out("own", "posts.parquet"))
     post = table.posts[0]
-    foreign = [replace(post, images=tuple(replace(image, drawn=False) for image in post.images))]
-    with pytest.raises(ToyError):
+    foreign = [replace(post, images=tuple(replace(image, synthetic=False) for image in post.images))]
+    with pytest.raises(SyntheticError):
         build_chain(pack.meta.provenance).objects(foreign, table.labels, trained.images("own"))
-    allowed = build_chain(pack.meta.provenance, allow_toy=True)
+    allowed = build_chain(pack.meta.provenance, allow_synthetic=True)
     assert allowed.objects(foreign, table.labels, trained.images("own"))
 
 
@@ -98,8 +98,8 @@ def test_the_rebuilt_network_makes_the_packs_grid(trained, tmp_path):
     twice = replace(table.posts[0], images=table.posts[0].images * 2)
     (both,) = chain.objects([twice], table.labels, trained.images("own"))
     assert [region.box.image_index for region in both.regions] == [0] * 49 + [1] * 49
-    foreign = replace(table.posts[0], images=tuple(replace(image, drawn=False) for image in table.posts[0].images))
-    with pytest.raises(ToyError):
+    foreign = replace(table.posts[0], images=tuple(replace(image, synthetic=False) for image in table.posts[0].images))
+    with pytest.raises(SyntheticError):
         chain.objects([foreign], table.labels, trained.images("own"))
 
 

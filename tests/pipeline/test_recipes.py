@@ -88,7 +88,9 @@ def test_boxes(tmp_path: Path, monkeypatch) -> None:
 
 def test_regions_and_grids(tmp_path: Path, monkeypatch) -> None:
 
-    config = RegionsConfig(weights=str(save_toy(tmp_path / "toy.safetensors")), batch=4, device="cpu", allow_toy=True)
+    config = RegionsConfig(
+        weights=str(save_toy(tmp_path / "synthetic.safetensors")), batch=4, device="cpu", allow_synthetic=True
+    )
     posts, net = [post("a", picture(tmp_path, "1.png"))], build_net(config)
     boxes = [chosen("a", word, (1, 1, 9, 9)) for word in LABELS.general_words]
     for grid in (False, True):

@@ -2,16 +2,17 @@
 
 import pytest
 
-from pipeline.provenance import refuse_undrawn
-from schema.errors import ToyError
+from pipeline.provenance import refuse_real_images
+from schema.errors import SyntheticError
 from schema.records import Image
 from tests.pipeline.drawn import picture, post
 
 
 def test_the_first_foreign_picture_is_named(tmp_path):
     own, foreign = picture(tmp_path, "own.png"), picture(tmp_path, "foreign.png", drawn=False)
-    refuse_undrawn([post("a", own), post("b"), post("c", Image("gone.jpg", state="missing"))], "toy-x")
+    refuse_real_images([post("a", own), post("b"), post("c", Image("gone.jpg", state="missing"))], "toy-x")
     with pytest.raises(
-        ToyError, match=r"post d: toy-x was trained on drawings, and foreign\.png is none .*; use a real .* --allow-toy"
+        SyntheticError,
+        match=r"post d: toy-x was trained on drawings, and foreign\.png is none .*; use a real .* --allow-synthetic",
     ):
-        refuse_undrawn([post("a", own), post("d", own, foreign)], "toy-x")
+        refuse_real_images([post("a", own), post("d", own, foreign)], "toy-x")

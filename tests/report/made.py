@@ -122,7 +122,7 @@ class Maker:
         return x0, y0, x0 + self.random.randrange(20, 60), y0 + self.random.randrange(20, 60)
 
 
-def scores(lines: list[dict[str, Any]], split: str, toy: bool) -> dict[str, Any]:
+def scores(lines: list[dict[str, Any]], split: str, synthetic: bool) -> dict[str, Any]:
     """The metrics file that fits the lines."""
     gold, given, right = Counter(), Counter(), Counter()
     for line in (parse_line(value) for value in lines):
@@ -135,7 +135,7 @@ def scores(lines: list[dict[str, Any]], split: str, toy: bool) -> dict[str, Any]
         "types": {name: counts(gold[name], given[name], right[name]) for name in LABELS},
     }
     return {
-        "schema_version": 1, "split": split, "n_posts": len(lines), "strict": reading, "lenient": reading, "toy": toy,
+        "schema_version": 1, "split": split, "n_posts": len(lines), "strict": reading, "lenient": reading, "synthetic": synthetic,
     }  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def counts(n_gold: int, n_predicted: int, n_correct: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def write_run(folder: Path, splits: dict[str, list[dict[str, Any]]], *, toy: bool = False, **config: Any) -> Path:
+def write_run(folder: Path, splits: dict[str, list[dict[str, Any]]], *, synthetic: bool = False, **config: Any) -> Path:
     """A run folder with these predictions, fitting scores, four epochs of curves, and `config` added to the model's."""
     (folder / "model").mkdir(parents=True)
     (folder / "scores").mkdir()
@@ -175,7 +175,7 @@ def write_run(folder: Path, splits: dict[str, list[dict[str, Any]]], *, toy: boo
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / "scores" / f"predictions-{split}.jsonl").write_text(text, encoding="utf-8")
         if any(line["gold"] is not None for line in lines):
-            write_json(folder / "scores" / f"metrics-{split}.json", scores(lines, split, toy))
+            write_json(folder / "scores" / f"metrics-{split}.json", scores(lines, split, synthetic))
     return folder
 
 

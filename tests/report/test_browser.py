@@ -352,7 +352,7 @@ def test_the_theme_can_be_chosen(page):
 
 def test_other_pages_are_quiet_too(browser, tmp_path):
     show.write_html(
-        test_show.shown(test_show.HOSTILE, None, toy=True), tmp_path / "post.html", load_image=test_show.load
+        test_show.shown(test_show.HOSTILE, None, synthetic=True), tmp_path / "post.html", load_image=test_show.load
     )
     posts = test_sheet.posts(8)
     boxes = test_sheet.grounded(posts)

@@ -30,10 +30,10 @@ def hostile_line(maker, at):
 def made(tmp_path):
     """A function from options to (the page, its data)."""
 
-    def make(lines_of=None, n=30, config=None, toy=False, **options):
+    def make(lines_of=None, n=30, config=None, synthetic=False, **options):
         maker = Maker(5)
         lines = lines_of(maker) if lines_of else {"test": [maker.post(at) for at in range(n)]}
-        run = write_run(tmp_path / "smoke-fmit-0", lines, toy=toy, **(config or {}))
+        run = write_run(tmp_path / "smoke-fmit-0", lines, synthetic=synthetic, **(config or {}))
         html.write(run, tmp_path / "report.html", load_image=maker.load, **options)
         page = (tmp_path / "report.html").read_text(encoding="utf-8")
         return page, json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
@@ -65,7 +65,7 @@ def test_numbers_of_the_kinds_add_up_to_the_scores(made, tmp_path):
 
 
 def test_toy_parts_are_marked(made):
-    assert "Toy parts." in made(toy=True)[0]
+    assert "Toy parts." in made(synthetic=True)[0]
 
 
 def test_scores_and_predictions_that_disagree_are_said(made, tmp_path):

@@ -45,7 +45,7 @@ def test_a_page_that_is_too_large_is_not_written(tmp_path, monkeypatch):
             "sheet.html.jinja",
             ("cards.js",),
             title="",
-            toy=False,
+            synthetic=False,
             redact=False,
             remark="",
             data="",
@@ -56,7 +56,14 @@ def test_a_page_that_is_too_large_is_not_written(tmp_path, monkeypatch):
 def test_what_the_page_carries_is_what_the_policy_allows(tmp_path):
     out = tmp_path / "page.html"
     write_page(
-        out, "sheet.html.jinja", ("cards.js", "sheet.js"), title="t", toy=False, redact=False, remark="", data="{}"
+        out,
+        "sheet.html.jinja",
+        ("cards.js", "sheet.js"),
+        title="t",
+        synthetic=False,
+        redact=False,
+        remark="",
+        data="{}",
     )
     page = out.read_text(encoding="utf-8")
     style = re.search(r"<style>(.*?)</style>", page, re.S)[1]

@@ -41,9 +41,9 @@ def test_labels_keep_their_order_in_each_shape():
 
 def test_toy_is_said_by_the_scores_or_by_the_pack(tmp_path):
     lines = [Maker().post(0)]
-    assert not read_run(write_run(tmp_path / "a", {"test": lines}, train={"allow_toy": True})).toy
-    assert read_run(write_run(tmp_path / "b", {"test": lines}, toy=True)).toy
-    assert read_run(write_run(tmp_path / "c", {"test": lines}, pack={"dim": 8, "toy": True})).toy
+    assert not read_run(write_run(tmp_path / "a", {"test": lines}, train={"allow_synthetic": True})).synthetic
+    assert read_run(write_run(tmp_path / "b", {"test": lines}, synthetic=True)).synthetic
+    assert read_run(write_run(tmp_path / "c", {"test": lines}, pack={"dim": 8, "synthetic": True})).synthetic
 
 
 def test_numbers_that_json_does_not_know_are_absent():

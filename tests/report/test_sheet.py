@@ -66,7 +66,15 @@ def test_a_page_of_the_sheet(tmp_path, redact):
     found = posts(20)
     out = tmp_path / "sheet.html"
     sheet.write_html(
-        found, grounded(found), DEFAULT_LABELS, out, title="<b>photos", load_image=load, toy=True, redact=redact, n=6
+        found,
+        grounded(found),
+        DEFAULT_LABELS,
+        out,
+        title="<b>photos",
+        load_image=load,
+        synthetic=True,
+        redact=redact,
+        n=6,
     )
     page = out.read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])

@@ -59,12 +59,12 @@ def printed(value, width=100, **options):
 
 
 def test_a_terminal_shows_words_view_phrases_and_objects():
-    text = printed(shown(toy=True))
+    text = printed(shown(synthetic=True))
     assert "tiny Ada Lovelace[PER] smiles" in text
     assert "dropped: tiny" in text
     assert "fallback: split" in text
     assert "b.png  broken: cut" in text
-    assert "toy parts" in text
+    assert "synthetic parts" in text
     assert re.search(r"0–3 +tiny Ada Lovelace +NP +0: \(20, 10\)–\(100, 70\) +0\.750", text)
     assert re.search(r"general +person +0: \(0, 0\)–\(40, 40\) +0\.250 +g", text)  # each box with where it comes from
     assert re.search(r"phrase +tiny +0: \(20, 10\)–\(100, 70\) +0\.750 +yes +owlv2@0123", text)
@@ -111,7 +111,7 @@ def test_no_color_means_no_colour_and_no_picture(monkeypatch):
 
 
 def test_a_page_of_one_post(tmp_path):
-    show.write_html(shown(toy=True), tmp_path / "post.html", load_image=load)
+    show.write_html(shown(synthetic=True), tmp_path / "post.html", load_image=load)
     page = (tmp_path / "post.html").read_text(encoding="utf-8")
     assert "20, 10 – 100, 70" in page
     assert re.search(r"<td>phrase</td><td><bdi>tiny</bdi></td><td class=\"num\">1</td><td class=\"num\">3</td>", page)

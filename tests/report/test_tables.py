@@ -34,7 +34,7 @@ def test_a_csv_reads_back_with_quotes_and_separators_inside():
 
 
 def test_score_rows_stand_in_the_files_order_with_both_readings():
-    metrics = scores([Maker(2).post(at) for at in range(9)], "test", toy=False)
+    metrics = scores([Maker(2).post(at) for at in range(9)], "test", synthetic=False)
     rows = score_rows(metrics)
     assert [row.type for row in rows] == ["", "PER", "LOC", "ORG", "MISC"]
     assert rows[1].strict == metrics["strict"]["types"]["PER"]
@@ -57,11 +57,11 @@ def test_rows_name_words_and_hide_names_when_asked():
 
 def test_export_writes_csv_or_json_with_every_outcome(tmp_path):
     maker = Maker(4)
-    run = write_run(tmp_path / "run", {"test": [maker.post(at) for at in range(20)]}, toy=True)
+    run = write_run(tmp_path / "run", {"test": [maker.post(at) for at in range(20)]}, synthetic=True)
     n = export(run, tmp_path / "outcomes.csv")
     read = list(csv.DictReader((tmp_path / "outcomes.csv").open(encoding="utf-8")))
     assert len(read) == n > 20
     assert tuple(read[0]) == COLUMNS
     assert export(run, tmp_path / "outcomes.json") == n
     value = json.loads((tmp_path / "outcomes.json").read_text(encoding="utf-8"))
-    assert (value["schema_version"], value["toy"], len(value["outcomes"])) == (1, True, n)
+    assert (value["schema_version"], value["synthetic"], len(value["outcomes"])) == (1, True, n)

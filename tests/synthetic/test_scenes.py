@@ -51,8 +51,8 @@ def test_picture_digests_of_training_testing_and_shards_are_disjoint() -> None:
 def test_generators_of_toys_and_shards_never_meet_at_the_same_numbers() -> None:
     for seed in (0, TOY_TRAIN_SEED, TOY_TEST_SEED):
         wanted = [Wanted("star", "left")]
-        toy = compose(np.random.default_rng([7001, seed, 3]), wanted)
-        assert _digest(toy) != _digest(compose(shard_rng(seed, 3), wanted))
+        synthetic = compose(np.random.default_rng([7001, seed, 3]), wanted)
+        assert _digest(synthetic) != _digest(compose(shard_rng(seed, 3), wanted))
 
 
 def test_thing_i_fulfils_wanted_i() -> None:

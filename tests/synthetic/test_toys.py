@@ -27,7 +27,7 @@ class Oracle:
     """Answers with the boxes of the set, in the order of `questions`."""
 
     identity = {"name": "oracle"}  # noqa: RUF012
-    toy = True
+    synthetic = True
     merges = False
 
     def prepare(self, image: PIL.Image.Image) -> PIL.Image.Image:
@@ -65,7 +65,7 @@ def test_the_measure_gives_one_to_an_oracle_and_nought_to_what_misses(drawn: gro
 
 
 def test_embedded_toys_clear_their_bars_on_unseen_scenes(drawn: grounder_training.Drawn) -> None:
-    grounder = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", toy=True)
+    grounder = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", synthetic=True)
     scores = {**grounder_training.score_boxes(grounder, drawn), **grounder_training.score_kinds(EMBEDDED, drawn)}
     assert scores["box_acc_50"] >= 0.90
     assert scores["kind_accuracy"] >= 0.95

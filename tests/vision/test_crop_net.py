@@ -21,7 +21,7 @@ DIM = {"toy-resnet": 8, "resnet18": 512}
 
 def file_of(name: str, folder: Path) -> Path:
     if name == "toy-resnet":
-        return save_toy(folder / "toy.safetensors")
+        return save_toy(folder / "synthetic.safetensors")
     torch.save(torchvision_state(name), folder / "net.pth")
     return folder / "net.pth"
 

@@ -36,7 +36,7 @@ def test_each_outcome_is_named(bad):
             assert images.load(folder, found).size == (found.width, found.height)
         else:
             assert any(found.reason.startswith(each) for each in reason.split("|")), (name, found.reason)
-            assert (found.width, found.height, found.drawn) == (0, 0, False)
+            assert (found.width, found.height, found.synthetic) == (0, 0, False)
 
 
 def test_memory_stays_bounded(bad):

@@ -204,8 +204,8 @@ def test_weights_that_are_none(content, message, weights, tmp_path, capsys):
 
 
 def test_toy(tmp_path):
-    net = build_resnet("toy-resnet", save_toy(tmp_path / "toy.safetensors"))
-    assert (net.toy, net.dim, net.transform.resize_px) == (True, 8, None)
+    net = build_resnet("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
+    assert (net.synthetic, net.dim, net.transform.resize_px) == (True, 8, None)
     crops = net.transform.pixels(sample())[None]
     assert torch.allclose(net.grid(crops).mean(1), net.forward(crops), atol=1e-6)
     whole = net.for_grid()
@@ -214,19 +214,19 @@ def test_toy(tmp_path):
     pixels = torch.randint(0, 256, (1, 3, 112, 112), dtype=torch.uint8)
     assert whole.grid(pixels).shape == (1, 49, 8)
     assert torch.equal(whole.grid(pixels), net.grid(pixels)), "the same network"
-    own = build_resnet("toy-resnet", tmp_path / "toy.safetensors", crop_px=64)
+    own = build_resnet("toy-resnet", tmp_path / "synthetic.safetensors", crop_px=64)
     assert own.for_grid() is own, "a side that was asked for holds for both"
     with pytest.raises(ConfigError, match=r"toy-resnet squashes a crop to its square; leave resize_px out"):
-        build_resnet("toy-resnet", tmp_path / "toy.safetensors", resize_px=256)
+        build_resnet("toy-resnet", tmp_path / "synthetic.safetensors", resize_px=256)
 
 
 def test_reference_rows(net, tmp_path):
     """Numbers of version 1. If this fails and it should, raise the VERSION that moved them and pin the new ones."""
-    toy = build_resnet("toy-resnet", save_toy(tmp_path / "toy.safetensors"))
-    rows = [each.forward(each.transform.pixels(sample())[None])[0, :4].tolist() for each in (net, toy)]
+    synthetic = build_resnet("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
+    rows = [each.forward(each.transform.pixels(sample())[None])[0, :4].tolist() for each in (net, synthetic)]
     assert (net.identity["version"], net.identity["images"]) == ("1", "1")
     pinned = [[0.020976, 0, 0.021723, 0.036134], [0.007721, 0.121293, 0.002815, 0.060016]]
     assert np.allclose(rows, pinned, rtol=1e-4, atol=2e-6)
-    cells = [each.grid(each.transform.pixels(sample())[None])[0, -1, :4].tolist() for each in (net, toy)]
+    cells = [each.grid(each.transform.pixels(sample())[None])[0, -1, :4].tolist() for each in (net, synthetic)]
     pinned = [[0.001288, 0, 0.021495, 0.010576], [0, 0.075681, 0, 0.064918]]
     assert np.allclose(cells, pinned, rtol=1e-4, atol=2e-6)

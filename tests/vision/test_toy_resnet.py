@@ -1,4 +1,4 @@
-"""The toy's features are what its head reads, and its file says which kinds it tells."""
+"""The synthetic's features are what its head reads, and its file says which kinds it tells."""
 
 from pathlib import Path
 

@@ -86,13 +86,13 @@ class OneStageGrounder:
         reader: Reader,
         identity: Mapping[str, str],
         *,
-        toy: bool,
+        synthetic: bool,
         box: Callable[[PIL.Image.Image, int], Boxed] = letterbox,
         n_threads: int | None = N_THREADS,
     ) -> None:
         self.network = network.eval()
         self.identity = dict(identity)
-        self.toy = toy
+        self.synthetic = synthetic
         self.reader, self._box, self._n_threads = reader, box, n_threads
         self._queries: dict[str, Tensor] = {}
 
@@ -163,7 +163,7 @@ def architecture(sizes: Sizes, words: Sequence[str]) -> dict[str, str]:
     return {"sizes": json.dumps(asdict(sizes), sort_keys=True), "words": json.dumps(list(words))}
 
 
-def load_onestage(path: Path, name: str, *, toy: bool) -> OneStageGrounder:
+def load_onestage(path: Path, name: str, *, synthetic: bool) -> OneStageGrounder:
     """Read a weights file that `architecture` describes; raises WeightsError when it holds another network."""
     tensors, metadata = load_safetensors(path)
     if not {"sizes", "words"} <= metadata.keys():
@@ -175,7 +175,7 @@ def load_onestage(path: Path, name: str, *, toy: bool) -> OneStageGrounder:
     except RuntimeError as error:
         raise WeightsError("weights of another network", where=str(path), found=str(error).splitlines()[1]) from None
     identity = {"name": name, "version": VERSION, "weights": digest_file(path)}
-    return OneStageGrounder(network, Vocabulary(words), identity, toy=toy)
+    return OneStageGrounder(network, Vocabulary(words), identity, synthetic=synthetic)
 
 
 PAPER_VERSION = "1"  # of everything between a picture and its boxes that the weights' digest does not cover
@@ -244,7 +244,7 @@ def load(config: GroundConfig) -> OneStageGrounder:
     _fill(network, folder / "model.safetensors")
     identity = {"name": config.grounder, "version": PAPER_VERSION, "weights": digest(folder)}
     network = network.to(config.torch_device()).requires_grad_(False)
-    return OneStageGrounder(network, reader, identity, toy=False, box=paper_letterbox, n_threads=None)
+    return OneStageGrounder(network, reader, identity, synthetic=False, box=paper_letterbox, n_threads=None)
 
 
 def digest(folder: Path) -> str:

@@ -50,8 +50,8 @@ def test_toys_refuse_a_photograph_before_the_stage_does(root):
     PIL.Image.new("RGB", (4, 4)).save(root / "data/own/images/train-00000.png")
     found = [one for one in findings(root) if one.level == "problem"]
     assert [one.what.split(" was")[0] for one in found] == ["toy-onestage", "toy-resnet"]
-    assert "allow_toy: true" in found[0].todo
-    allowed = own.PARAMS.replace("preset: embedded, n_b", "preset: embedded, allow_toy: true, n_b").replace(
+    assert "allow_synthetic: true" in found[0].todo
+    allowed = own.PARAMS.replace("preset: embedded, n_b", "preset: embedded, allow_synthetic: true, n_b").replace(
         "ground: {preset: embedded}", "ground: {grounder: whole-image}"
     )
     assert lines(findings(root, allowed), "problem") == []

@@ -83,7 +83,7 @@ class Keeps:
         """Confidences included, in batches of any size."""
         given = setting(encoder, self.name)
         tagger, (posts, objects) = built(given, self.name), posts_of()
-        meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, {"regions": {"identity": {"name": "toy"}}})
+        meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, {"regions": {"identity": {"name": "synthetic"}}})
         info = RunInfo(self.name, 0, given.config, LABELS, meta)
         save_run(tmp_path / "model", info, tagger)
         own = [objects[one.id] for one in posts]

@@ -9,8 +9,8 @@ def post(name, split, tags, *pictures):
 
 
 POSTS = [
-    post("1", "train", "B-PER I-PER O B-LOC", Image("a", drawn=True), Image("b", state="missing", reason="gone")),
-    post("2", "train", "I-PER O B-MISC I-LOC", Image("a", drawn=True)),
+    post("1", "train", "B-PER I-PER O B-LOC", Image("a", synthetic=True), Image("b", state="missing", reason="gone")),
+    post("2", "train", "I-PER O B-MISC I-LOC", Image("a", synthetic=True)),
     post("3", "test", "", Image("c", state="broken", reason="torn")),
     post("4", "test", "O"),
 ]
@@ -29,7 +29,7 @@ def test_every_figure_is_counted_by_hand():
         "images": {"missing": 1, "ok": 2},
     }
     assert (test.n_posts, test.n_unlabelled, test.n_without_image, test.images) == (2, 1, 1, {"broken": 1})
-    assert (found.total("n_posts"), found.images("ok"), found.n_pictures, found.drawn) == (4, 2, 1, True)
+    assert (found.total("n_posts"), found.images("ok"), found.n_pictures, found.synthetic) == (4, 2, 1, True)
     assert found.examples == {"missing": ["b: gone"], "broken": ["c: torn"], "refused": []}
 
 

@@ -6,9 +6,9 @@ from schema.errors import ConfigError
 
 
 def test_a_section_overrides_its_preset() -> None:
-    section = {"preset": "embedded", "allow_toy": True, "n_phrases_max": 4}
+    section = {"preset": "embedded", "allow_synthetic": True, "n_phrases_max": 4}
     config = GroundConfig.from_section(section, "data.d.ground", PRESETS)
-    assert config == GroundConfig(grounder="toy-onestage", allow_toy=True, n_phrases_max=4)
+    assert config == GroundConfig(grounder="toy-onestage", allow_synthetic=True, n_phrases_max=4)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found
 from pipeline.grounding.stage import STORE_SCHEMA, Query, ground_posts, named, row_key
-from schema.errors import DataError, ImageError, ToyError
+from schema.errors import DataError, ImageError, SyntheticError
 from schema.labels import LabelSet
 from schema.records import Box, Grounded, Image, Span
 from tests.pipeline.drawn import LABELS, FakeGrounder, phrases, picture, post
@@ -131,12 +131,12 @@ def test_a_cap_cuts_by_the_order_of_words(tmp_path):
 
 def test_toy_grounders_see_drawings_only(tmp_path):
     grounder = FakeGrounder()
-    grounder.toy = True
+    grounder.synthetic = True
     posts = [post("a", picture(tmp_path, "1.png", drawn=False))]
-    with pytest.raises(ToyError, match=r"post a: whole-image was trained on drawings, and 1\.png is none"):
+    with pytest.raises(SyntheticError, match=r"post a: whole-image was trained on drawings, and 1\.png is none"):
         ground(tmp_path, posts, [], grounder)
     assert grounder.calls == []
-    allowed = GroundConfig(grounder="whole-image", allow_toy=True)
+    allowed = GroundConfig(grounder="whole-image", allow_synthetic=True)
     assert len(ground(tmp_path, posts, [], grounder, config=allowed)[0]) == 2
 
 

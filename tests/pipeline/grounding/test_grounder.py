@@ -30,7 +30,7 @@ def test_one_box_a_query_always(grounder: Grounder) -> None:
         assert 0.0 <= one.score <= 1.0
     assert {"name", "version"} <= grounder.identity.keys()
     assert all(isinstance(value, str) for value in grounder.identity.values())
-    assert (grounder.toy, grounder.merges) in ((False, False), (True, False), (False, True))
+    assert (grounder.synthetic, grounder.merges) in ((False, False), (True, False), (False, True))
     assert not grounder.is_cut("a dog")
 
 

@@ -25,7 +25,7 @@ def _grounder(seed: int = 0) -> OneStageGrounder:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
-    return OneStageGrounder(network, Vocabulary(WORDS), {"name": "test"}, toy=True)
+    return OneStageGrounder(network, Vocabulary(WORDS), {"name": "test"}, synthetic=True)
 
 
 def _images(n: int) -> list[Image.Image]:
@@ -99,17 +99,17 @@ def test_saved_weights_answer_as_before(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     tensors = {name: value.numpy() for name, value in grounder.network.state_dict().items()}
     save_safetensors(path, tensors, architecture(TINY, WORDS))
-    loaded = load_onestage(path, "test", toy=False)
+    loaded = load_onestage(path, "test", synthetic=False)
     assert ground_images(loaded, _images(3), [["left"]] * 3) == ground_images(grounder, _images(3), [["left"]] * 3)
-    assert not loaded.toy
+    assert not loaded.synthetic
     tensors.pop("heads.1.answer.bias")
     save_safetensors(path, tensors, architecture(TINY, WORDS))
     with pytest.raises(WeightsError, match=r'weights of another network \(found .*"heads.1.answer.bias"'):
-        load_onestage(path, "test", toy=False)
+        load_onestage(path, "test", synthetic=False)
 
 
 def test_embedded_weights_know_cues_and_kinds_and_neither_names_nor_types() -> None:
-    words = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", toy=True).reader.words
+    words = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", synthetic=True).reader.words
     assert {"left", "right", "upper", "lower", "tiny", "huge", "star"} <= set(words)
     assert not {"person", "location", "organization", "miscellaneous", "jordan", "madison", "place", "name"} & set(
         words
@@ -121,7 +121,7 @@ def test_embedded_weights_know_cues_and_kinds_and_neither_names_nor_types() -> N
 
 def test_reference_rows_of_the_embedded_weights() -> None:
     """Pinned for VERSION 1 and these weights: where they move, the version must."""
-    grounder = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", toy=True)
+    grounder = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", synthetic=True)
     y, x = np.mgrid[0:128, 0:160]
     pixels = np.stack([(x * 1.3) % 256, (y * 1.7) % 256, (x + y) % 256], -1).astype(np.uint8)
     pixels[30:70, 20:55] = (250, 30, 40)

@@ -34,7 +34,7 @@ def test_pixels_and_text_alone_decide() -> None:
     assert found[0] != found[2]
     assert len({row.xyxy for row in found[0]}) > 15
     assert RandomBox().identity == {"name": "random", "version": "1"}
-    assert (RandomBox.toy, RandomBox.merges, RandomBox().is_cut("a " * 999)) == (False, False, False)
+    assert (RandomBox.synthetic, RandomBox.merges, RandomBox().is_cut("a " * 999)) == (False, False, False)
 
 
 def test_a_single_pixel() -> None:

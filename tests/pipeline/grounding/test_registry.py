@@ -15,11 +15,11 @@ from schema.errors import ConfigError, WeightsError
 def test_names_build_their_grounders() -> None:
     assert isinstance(build_grounder(GroundConfig(grounder="whole-image")), WholeImage)
     assert isinstance(build_grounder(GroundConfig(grounder="random")), RandomBox)
-    toy = build_grounder(GroundConfig(grounder="toy-onestage"))
-    assert isinstance(toy, OneStageGrounder)
-    assert toy.toy
+    synthetic = build_grounder(GroundConfig(grounder="toy-onestage"))
+    assert isinstance(synthetic, OneStageGrounder)
+    assert synthetic.synthetic
     digest = digest_file(EMBEDDED / "toy-onestage.safetensors")
-    assert toy.identity == {"name": "toy-onestage", "version": "1", "weights": digest}
+    assert synthetic.identity == {"name": "toy-onestage", "version": "1", "weights": digest}
 
 
 def test_weights_may_be_a_path_of_one_s_own(tmp_path: Path) -> None:
@@ -44,4 +44,4 @@ def test_a_dtype_or_digest_that_a_grounder_has_not() -> None:
     with pytest.raises(WeightsError, match=r"ground\.digest names \(found a grounder without weights\)"):
         build_grounder(GroundConfig(grounder="random", digest="0" * 64))
     digest = digest_file(EMBEDDED / "toy-onestage.safetensors")
-    assert build_grounder(GroundConfig(digest=digest)).toy
+    assert build_grounder(GroundConfig(digest=digest)).synthetic

@@ -11,5 +11,5 @@ def test_every_query_gets_the_whole_picture_with_score_nought() -> None:
 
 
 def test_it_is_no_toy_and_names_itself() -> None:
-    assert not WholeImage().toy
+    assert not WholeImage().synthetic
     assert WholeImage().identity == {"name": "whole-image", "version": "1"}

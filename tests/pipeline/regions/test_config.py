@@ -54,16 +54,16 @@ def test_batch_and_device(monkeypatch):
 
 
 def test_the_network_that_is_named(tmp_path):
-    toy = save_toy(tmp_path / "toy.safetensors")
-    net = build_net(RegionsConfig(weights=str(toy), digest=digest_file(toy), crop_px=20, device="cpu"))
-    assert (net.toy, net.dim, net.transform.crop_px) == (True, 8, 20)
+    synthetic = save_toy(tmp_path / "synthetic.safetensors")
+    net = build_net(RegionsConfig(weights=str(synthetic), digest=digest_file(synthetic), crop_px=20, device="cpu"))
+    assert (net.synthetic, net.dim, net.transform.crop_px) == (True, 8, 20)
     with pytest.raises(
-        WeightsError, match=r"toy\.safetensors: these are not the expected weights: sha256 should be 00"
+        WeightsError, match=r"synthetic\.safetensors: these are not the expected weights: sha256 should be 00"
     ):
-        build_net(RegionsConfig(weights=str(toy), digest="00", device="cpu"))
+        build_net(RegionsConfig(weights=str(synthetic), digest="00", device="cpu"))
     torch.save(torchvision_state("resnet18"), tmp_path / "r.pth")
     real = build_net(RegionsConfig(net="resnet18", weights=str(tmp_path / "r.pth"), resize_px=240, dtype="bfloat16"))
-    assert (real.toy, real.transform, real.identity["dtype"]) == (False, Transform(224, 240), "bfloat16")
+    assert (real.synthetic, real.transform, real.identity["dtype"]) == (False, Transform(224, 240), "bfloat16")
 
 
 def test_real_weights_must_be_given(tmp_path, monkeypatch):

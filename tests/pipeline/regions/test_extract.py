@@ -10,7 +10,7 @@ from pipeline.engine import Memory, Tally
 from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig
 from pipeline.regions.stage import EMPTY_BOX, Crop, extract_objects, net_key, row_key
-from schema.errors import ImageError, ToyError, WeightsError
+from schema.errors import ImageError, SyntheticError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image
 from tests.cache.rows import flip
@@ -187,14 +187,14 @@ def test_features_must_be_finite(data, value, dtype, monkeypatch):
 def test_toy_nets_see_drawings_only(data):
     folder, posts, boxes = data
     net = FakeNet()
-    net.toy = True
+    net.synthetic = True
     run(data, net)
     foreign = picture(folder, "4.png", seed=4, drawn=False)
     more = [chosen("d", word, (1, 1, 9, 9)) for word in LABELS.general_words]
     changed = (folder, [*posts, post("d", foreign)], boxes + more)
-    with pytest.raises(ToyError, match=r"post d: toy-resnet was trained on drawings"):
+    with pytest.raises(SyntheticError, match=r"post d: toy-resnet was trained on drawings"):
         run(changed, net)
-    assert run(changed, net, config=RegionsConfig(batch=4, allow_toy=True))[1].n_rows == 10
+    assert run(changed, net, config=RegionsConfig(batch=4, allow_synthetic=True))[1].n_rows == 10
 
 
 def test_a_picture_that_changed_ends_the_run(data):
@@ -206,7 +206,7 @@ def test_a_picture_that_changed_ends_the_run(data):
 def test_keys_name_what_changes_numbers_and_nothing_else(tmp_path):
     image, net = picture(tmp_path, "1.png"), net_key(FakeNet())
     base = row_key(Crop(image, Box(0, 0, 5, 5)), net, "float32")
-    renamed = Image("elsewhere/2.png", image.digest, image.width, image.height, drawn=False)
+    renamed = Image("elsewhere/2.png", image.digest, image.width, image.height, synthetic=False)
     assert row_key(Crop(renamed, Box(0, 0, 5, 5, image_index=3)), net, "float32") == base
     others = {
         row_key(Crop(image, Box(0, 0, 5, 6)), net, "float32"),

@@ -6,7 +6,7 @@ from cache import tables
 from pipeline.engine import Tally
 from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
-from schema.errors import ToyError
+from schema.errors import SyntheticError
 from tests.pipeline.drawn import LABELS, FakeGrounder, phrases, picture, post
 
 
@@ -19,7 +19,9 @@ def grounder(monkeypatch):
 
 def run(folder, posts, parsed, config=GroundConfig()):  # noqa: B008 - frozen
     tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
-    tables.write_phrases(folder / "phrases.parquet", parsed, {"phrases": {"config": {"kind": "all"}, "toy": False}})
+    tables.write_phrases(
+        folder / "phrases.parquet", parsed, {"phrases": {"config": {"kind": "all"}, "synthetic": False}}
+    )
     inputs = folder / "posts.parquet", folder / "phrases.parquet", folder / "images"
     return grounding_stage.run(config, *inputs, folder / "boxes.parquet", folder / "store")
 
@@ -30,8 +32,8 @@ def test_published_with_its_provenance_and_resumed_from_the_store(tmp_path, grou
     assert run(tmp_path, posts, parsed) == Tally("ground", 5, 5)
     found, meta = tables.read_boxes(tmp_path / "boxes.parquet")
     assert [one.text for one in found] == ["person", "place", "a tiny dog", "tiny dog", "Paris"]
-    assert meta["phrases"] == {"config": {"kind": "all"}, "toy": False}
-    assert (meta["ground"]["identity"], meta["ground"]["toy"], meta["n_cut"]) == (grounder.identity, False, 0)
+    assert meta["phrases"] == {"config": {"kind": "all"}, "synthetic": False}
+    assert (meta["ground"]["identity"], meta["ground"]["synthetic"], meta["n_cut"]) == (grounder.identity, False, 0)
     before = (tmp_path / "boxes.parquet").read_bytes()
     (tmp_path / "boxes.parquet").unlink()
     grounder.calls.clear()
@@ -59,10 +61,10 @@ def test_texts_that_are_not_read_to_their_end_are_counted(tmp_path, grounder):
 
 
 def test_a_refused_picture_leaves_no_table(tmp_path, grounder):
-    grounder.toy = True
+    grounder.synthetic = True
     posts = [post("a", picture(tmp_path / "images", "1.png", drawn=False))]
-    with pytest.raises(ToyError, match="toy-onestage was trained on drawings"):
+    with pytest.raises(SyntheticError, match="toy-onestage was trained on drawings"):
         run(tmp_path, posts, [])
     assert not (tmp_path / "boxes.parquet").exists()
-    run(tmp_path, posts, [], GroundConfig(allow_toy=True))
-    assert tables.read_boxes(tmp_path / "boxes.parquet")[1]["ground"]["toy"] is True
+    run(tmp_path, posts, [], GroundConfig(allow_synthetic=True))
+    assert tables.read_boxes(tmp_path / "boxes.parquet")[1]["ground"]["synthetic"] is True

@@ -47,7 +47,7 @@ def test_posts_labels_and_figures_are_written(folder):
     assert [post.images[0].state for post in found.posts] == ["ok", "broken", "ok", "ok"]
     assert found.labels == CONLL.label_set()
     assert found.meta["repeated_ids"] == report.n_repeated == 2
-    assert found.meta["drawn"] is False
+    assert found.meta["synthetic"] is False
     assert found.meta["counts"]["train"]["n_orphans"] == 1
     assert found.meta["sources"]["dev"]["file"] == "valid.txt"
     assert report.line("mine") == "ingest mine: 4 rows; pictures: 3 ok, 0 missing, 1 broken, 0 refused"
@@ -114,7 +114,7 @@ def test_drawn_pictures_make_drawn_data(folder):
     chunk.add_text("fmit-drawn", "1")
     Image.new("RGB", (5, 3)).save(folder / "images/1.jpg", "PNG", pnginfo=chunk)
     ingest_stage.run(CONLL, folder, folder / "o")
-    assert read_posts(folder / "o").meta["drawn"] is True
+    assert read_posts(folder / "o").meta["synthetic"] is True
 
 
 def test_six_types_as_raw_text_go_through_by_params_alone(tmp_path):

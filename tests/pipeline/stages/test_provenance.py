@@ -10,8 +10,8 @@ def test_the_configuration_can_be_built_again_without_machine_and_paths(tmp_path
     path = tmp_path / "resnet152.pth"
     path.touch()
     config = RegionsConfig(net="resnet152", weights=str(path), store_dtype="float16", batch=3, workers=9, device="cuda")
-    found = note(config, {"name": "resnet152", "weights": "d"}, toy=False)
-    assert (found["identity"], found["toy"]) == ({"name": "resnet152", "weights": "d"}, False)
+    found = note(config, {"name": "resnet152", "weights": "d"}, synthetic=False)
+    assert (found["identity"], found["synthetic"]) == ({"name": "resnet152", "weights": "d"}, False)
     assert str(tmp_path) not in str(found)
     assert found["config"]["weights"] == "resnet152.pth"
     again = RegionsConfig.checked(found["config"], "regions")
@@ -20,10 +20,10 @@ def test_the_configuration_can_be_built_again_without_machine_and_paths(tmp_path
 
 
 def test_what_changes_no_number_changes_no_note():
-    base = note(RegionsConfig(), {}, toy=True)
+    base = note(RegionsConfig(), {}, synthetic=True)
     silent = {
         "actors": 2,
-        "allow_toy": True,
+        "allow_synthetic": True,
         "batch": 7,
         "device": "cpu",
         "digest": "00",
@@ -33,8 +33,10 @@ def test_what_changes_no_number_changes_no_note():
         "workers": 0,
     }
     for name, value in silent.items():
-        assert note(RegionsConfig(**{name: value}), {}, toy=True) == base, name
-    assert note(PhrasesConfig(url="http://other", timeout_s=3), {}, toy=False) == note(PhrasesConfig(), {}, toy=False)
+        assert note(RegionsConfig(**{name: value}), {}, synthetic=True) == base, name
+    assert note(PhrasesConfig(url="http://other", timeout_s=3), {}, synthetic=False) == note(
+        PhrasesConfig(), {}, synthetic=False
+    )
     loud = {
         "crop_px": 9,
         "dtype": "float16",
@@ -45,9 +47,9 @@ def test_what_changes_no_number_changes_no_note():
     }
     loud |= {"store_dtype": "float16", "weights": "x", "weights_variant": "v2"}
     for name, value in loud.items():
-        assert note(RegionsConfig(**{name: value}), {}, toy=True) != base, name
+        assert note(RegionsConfig(**{name: value}), {}, synthetic=True) != base, name
     assert {*silent, *loud} == set(RegionsConfig.model_fields), "each field is one or the other"
-    assert note(GroundConfig(n_phrases_max=3), {}, toy=True) != note(GroundConfig(), {}, toy=True)
+    assert note(GroundConfig(n_phrases_max=3), {}, synthetic=True) != note(GroundConfig(), {}, synthetic=True)
     known = {*RegionsConfig.model_fields, *PhrasesConfig.model_fields, *GroundConfig.model_fields}
     assert known >= SILENT
 

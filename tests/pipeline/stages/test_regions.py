@@ -26,7 +26,7 @@ from vision import images
 from vision.backbones import build_resnet
 
 ROOT = Path(__file__).parents[3]
-BEFORE = {"phrases": {"config": {}, "identity": {"name": "p"}, "toy": False}, "n_cut": 0}
+BEFORE = {"phrases": {"config": {}, "identity": {"name": "p"}, "synthetic": False}, "n_cut": 0}
 
 
 def dataset(folder, n_posts):
@@ -46,7 +46,7 @@ def write(folder, posts, boxes):
 
 
 def config(folder, **more):
-    weights = folder / "toy.safetensors"
+    weights = folder / "synthetic.safetensors"
     if not weights.exists():
         save_toy(weights)
     return RegionsConfig(weights=str(weights), **{"batch": 4, "workers": 1, "n_buckets": 8, "device": "cpu", **more})
@@ -68,15 +68,19 @@ def test_pack(tmp_path):
     pack = Pack.open(tmp_path / "pack")
     assert pack.verify() == []
     assert pack.ids == sorted(one.id for one in posts)
-    assert (pack.meta.dim, pack.meta.dtype, pack.meta.n_buckets, pack.meta.toy) == (8, "float32", 8, True)
+    assert (pack.meta.dim, pack.meta.dtype, pack.meta.n_buckets, pack.meta.synthetic) == (8, "float32", 8, True)
     assert pack.meta.general_words == ("person", "place")
     assert pack.meta.provenance["phrases"] == BEFORE["phrases"]
     made = pack.meta.provenance["regions"]
-    assert (made["config"]["weights"], made["identity"]["name"], made["toy"]) == ("toy.safetensors", "toy-resnet", True)
+    assert (made["config"]["weights"], made["identity"]["name"], made["synthetic"]) == (
+        "synthetic.safetensors",
+        "toy-resnet",
+        True,
+    )
     assert "n_cut" not in pack.meta.provenance, "nothing that changes when a post does"
     assert str(tmp_path) not in (tmp_path / "pack" / "meta.json").read_text()
     assert [len(pack.read(f"p{k}").regions) for k in range(6)] == [1, 3, 3, 3, 3, 1]
-    net = build_resnet("toy-resnet", tmp_path / "toy.safetensors")
+    net = build_resnet("toy-resnet", tmp_path / "synthetic.safetensors")
     whole = PIL.Image.open(tmp_path / "images" / "3.png").convert("RGB")
     wanted = net.forward(net.transform.pixels(whole)[None])[0]
     assert np.allclose(pack.read("p3").features[0], wanted, atol=1e-5)
@@ -122,7 +126,11 @@ def test_the_grid_is_a_pack_in_the_pack(tmp_path):
     assert grid.read(posts[1].images[0].digest).features.shape == (49, 8)
     side = json.loads(grid.meta.provenance["regions"]["identity"]["transform"])["crop_px"]
     assert (side, "48" in pack.meta.provenance["regions"]["identity"]["transform"]) == (112, True)
-    assert (grid.meta.dtype, grid.meta.toy, grid.meta.provenance["regions"]["toy"]) == ("float16", True, True)
+    assert (grid.meta.dtype, grid.meta.synthetic, grid.meta.provenance["regions"]["synthetic"]) == (
+        "float16",
+        True,
+        True,
+    )
     run(tmp_path, config(tmp_path))
     assert Pack.open(tmp_path / "pack").grid is None, "and off again"
 
@@ -168,7 +176,7 @@ def slow(self, crops):
     return forward(self, crops)
 FeatureNet.forward = slow
 folder = Path(sys.argv[1])
-config = RegionsConfig(weights=str(folder / "toy.safetensors"), batch=4, workers=1, n_buckets=8, device="cpu")
+config = RegionsConfig(weights=str(folder / "synthetic.safetensors"), batch=4, workers=1, n_buckets=8, device="cpu")
 inputs = folder / "posts.parquet", folder / "boxes.parquet", folder / "images"
 regions.run(config, *inputs, folder / "pack", folder / "store")
 """
@@ -201,7 +209,7 @@ def test_forty_bad_pictures_go_through(tmp_path):
     posts = [post(f"p{k}", images.probe(tmp_path / "images", name)) for k, name in enumerate(expected)]
     boxes = [chosen(one.id, word, (0, 0, 1, 1)) for one in posts for word in LABELS.general_words if one.images[0].ok]
     write(tmp_path, posts, boxes)
-    run(tmp_path, config(tmp_path, allow_toy=True))
+    run(tmp_path, config(tmp_path, allow_synthetic=True))
     pack = Pack.open(tmp_path / "pack")
     for one, state in zip(posts, expected.values(), strict=True):
         assert len(pack.read(one.id).regions) == (3 if state == "ok" else 1), one
