@@ -26,8 +26,8 @@ import numpy as np
 import PIL.Image
 import torch
 from PIL import Image
-from pipeline.grounding.onestage.network.grounder import PAD, UNKNOWN, Vocabulary, architecture, load_onestage
-from pipeline.grounding.onestage.network.network import OneStage, Sizes
+from pipeline.grounding.onestage.grounder import PAD, UNKNOWN, Vocabulary, architecture, load_onestage
+from pipeline.grounding.onestage.network import OneStage, Sizes
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -32,7 +32,7 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
 
     Without OUT into .fmit/models/onestage, where `grounder: onestage` looks. Only tensors are unpickled.
     """
-    from pipeline.grounding.onestage.network.release import convert as run
+    from pipeline.grounding.onestage.release import convert as run
 
     from cache import hub, weights
     from cache.run_files import refuse_strange

@@ -45,13 +45,13 @@ def _random(config: GroundConfig) -> Grounder:
 
 
 def _toy(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.onestage.network.grounder import load_onestage
+    from pipeline.grounding.onestage.grounder import load_onestage
 
     return load_onestage(weights.find(config.source()), config.grounder, synthetic=True)
 
 
 def _onestage(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.onestage.network.grounder import load
+    from pipeline.grounding.onestage.grounder import load
 
     return load(config)
 

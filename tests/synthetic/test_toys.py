@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from pipeline.grounding.onestage.network.grounder import load_onestage
+from pipeline.grounding.onestage.grounder import load_onestage
 
 from cache.weights import EMBEDDED
 from pipeline.grounding.controls import WholeImage

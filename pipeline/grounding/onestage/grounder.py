@@ -27,8 +27,8 @@ from cache.keys import digest_file
 from cache.weights import load_safetensors
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Boxed, Found, exact, filled, letterbox, paper_letterbox, to_picture
-from pipeline.grounding.onestage.network.network import Darknet, Head, OneStage, Sizes, anchor_grid, conv, sizes_of
-from pipeline.grounding.onestage.network.text import BertText, Corpus, LstmText, Pieces
+from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, anchor_grid, conv, sizes_of
+from pipeline.grounding.onestage.text import BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
 
 VERSION = "1"  # of everything between a picture and its boxes that the weights' digest does not cover

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from cache import atomic, keys, weights
-from pipeline.grounding.onestage.network.grounder import FILES, FORMAT, MODEL_TYPE, build
-from pipeline.grounding.onestage.network.network import BLOCKS, N_SCALES, Sizes, layers
-from pipeline.grounding.onestage.network.text import Corpus
+from pipeline.grounding.onestage.grounder import FILES, FORMAT, MODEL_TYPE, build
+from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, Sizes, layers
+from pipeline.grounding.onestage.text import Corpus
 from schema.errors import WeightsError
 from vision.torch_files import load_tensors
 

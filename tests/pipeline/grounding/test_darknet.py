@@ -1,7 +1,7 @@
 """Darknet's shapes at the published size, and its numbers of layers against the published list."""
 
 import torch
-from pipeline.grounding.onestage.network.network import BLOCKS, Darknet, Sizes, layers
+from pipeline.grounding.onestage.network import BLOCKS, Darknet, Sizes, layers
 from torch import nn
 
 from tests.pipeline.grounding.released import CONV, HAND_ON, structure

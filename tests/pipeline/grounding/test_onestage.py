@@ -3,7 +3,7 @@
 import math
 
 import torch
-from pipeline.grounding.onestage.network.network import (
+from pipeline.grounding.onestage.network import (
     Head,
     OneStage,
     QueryEncoder,

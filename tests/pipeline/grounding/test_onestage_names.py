@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from pipeline.grounding.onestage.network.grounder import build
-from pipeline.grounding.onestage.network.release import ANCHORS, COORDINATES, UNUSED, anchors, renamed, settings_of
+from pipeline.grounding.onestage.grounder import build
+from pipeline.grounding.onestage.release import ANCHORS, COORDINATES, UNUSED, anchors, renamed, settings_of
 
 from tests.pipeline.grounding import released
 

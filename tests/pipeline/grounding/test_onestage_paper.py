@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline.grounding.onestage.network.grounder import PAPER_VERSION, build, digest
-from pipeline.grounding.onestage.network.release import anchors
+from pipeline.grounding.onestage.grounder import PAPER_VERSION, build, digest
+from pipeline.grounding.onestage.release import anchors
 
 from cache.weights import load_safetensors, save_safetensors
 from pipeline.grounding.config import GroundConfig

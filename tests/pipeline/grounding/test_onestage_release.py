@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline.grounding.onestage.network.release import ANCHORS, convert, read_state, read_words
+from pipeline.grounding.onestage.release import ANCHORS, convert, read_state, read_words
 
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import ground_images

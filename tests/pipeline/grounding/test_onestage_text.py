@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline.grounding.onestage.network.text import N_WORDS, BertText, Corpus, LstmText, Pieces
+from pipeline.grounding.onestage.text import N_WORDS, BertText, Corpus, LstmText, Pieces
 from torch import nn
 from transformers import BertConfig
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline.grounding.onestage.network.grounder import OneStageGrounder
+from pipeline.grounding.onestage.grounder import OneStageGrounder
 
 from cache.keys import digest_file
 from cache.weights import EMBEDDED, save_safetensors
