@@ -1,12 +1,10 @@
-"""Products by the faster of the two CPU matrix libraries that torch carries.
+"""Matrix products by the faster of torch's two CPU libraries, for parser and model.
 
-On CPUs torch multiplies fp32 matrices by its BLAS (MKL). The oneDNN that it carries too needs no other layout and is
-twice as fast on AMD cores with AVX-512 (200 against 90 GFLOP/s a core); `bench/interaction.py` measures both. Here
-fp32 on CPU goes to oneDNN wherever torch exposes it; `torch.backends.mkldnn.flags(enabled=False)` gives the BLAS.
-Other devices and dtypes, autocast and compiled code always go torch's own way. The choice never depends on a timing:
-the same machine gives the same bits.
-
-Linear layers on `kernels`: our networks', and pretrained ones' that are to compute so.
+On CPUs torch multiplies fp32 matrices with its BLAS (MKL). Its oneDNN accepts the same layout and is twice as fast on
+AMD cores with AVX-512 (200 against 90 GFLOP/s per core; `bench/interaction.py` measures both). So fp32 products on a
+CPU use oneDNN where torch exposes it; `torch.backends.mkldnn.flags(enabled=False)` selects the BLAS. Other devices and
+dtypes, autocast and compiled code use torch's default. The choice never depends on a timing, so results are
+reproducible.
 """
 
 from __future__ import annotations
@@ -92,14 +90,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = F
 
 
 class Linear(nn.Linear):
-    """torch's layer by `linear`: on a CPU 1.5 times the speed of a BERT's training step (measured)."""
+    """torch's layer computed by `linear`: a training step of BERT is 1.5 times faster on a CPU (measured)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Let every plain linear layer of a model compute as Linear does; names and weights stay."""
+    """Make every plain linear layer of a model compute as `Linear` does; names and weights are unchanged."""
     for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear

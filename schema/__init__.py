@@ -1,1 +1,1 @@
-"""What every room speaks: records, labels, configuration and errors."""
+"""Records, labels, configuration and errors: what every other package builds on."""

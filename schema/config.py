@@ -1,4 +1,4 @@
-"""Configuration: frozen values from params, presets by name, unknown keys refused with the nearest name."""
+"""Configuration: frozen values from params.yaml and presets by name. An error names the nearest known key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schema.errors import ConfigError
 
-FILE = "params.yaml"  # where settings stand, unless another file is named
-NEAR = 0.6  # share of letters in common from which a misspelt key has a likely meaning
+FILE = "params.yaml"  # the file that errors name by default
+NEAR = 0.6  # difflib ratio from which a known key is suggested for a misspelt one
 
 
 class Config(BaseModel):
-    """Base of every stage's configuration. Fields are plain values; a section may name a preset and override it."""
+    """Base class of every stage's configuration. A section may name a preset and override its fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
 
@@ -24,8 +24,8 @@ class Config(BaseModel):
     def from_section(cls, section: Mapping[str, Any], where: str, presets: Mapping[str, Self]) -> Self:
         """The configuration of a params section such as `{preset: smoke, layers: 1}`.
 
-        Its `model_fields_set` are the keys that the section itself names. `where` names the section in errors
-        (`data.smoke.train`); raises ConfigError for an unknown preset or key, or a value of the wrong kind.
+        `model_fields_set` holds the keys that the section itself names. `where` names the section in errors, such as
+        `data.smoke.train`. Raises ConfigError for an unknown preset or key, or a value of the wrong type.
         """
         values = dict(section)
         name = values.pop("preset", None)
@@ -36,7 +36,7 @@ class Config(BaseModel):
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str, *, file: str = FILE) -> Self:
-        """Validate raw values of `file`; errors: `params.yaml data.smoke.regions.crop: unknown key, did you ...`."""
+        """Validate the raw values of a section of `file`. Raises ConfigError with a line for each problem."""
         return cls._validated(values, where, file=file)
 
     @classmethod
@@ -49,7 +49,7 @@ class Config(BaseModel):
 
 
 def _explain(error: ValidationError, where: str, config: type[BaseModel], *more: str) -> list[str]:
-    """A line a problem; `more` are keys that a section may hold beside the fields of `config`."""
+    """One line per problem. `more`: keys that a section may have in addition to the fields of `config`."""
     lines = []
     for problem in error.errors():
         path = ".".join(filter(None, [where, *(str(part) for part in problem["loc"] if part != "[key]")]))
@@ -57,7 +57,7 @@ def _explain(error: ValidationError, where: str, config: type[BaseModel], *more:
             lines.append(f"{path}: unknown key, {_instead(problem['loc'], config, more)}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: missing")
-        elif problem["type"] == "value_error":  # our own words: they name what was found
+        elif problem["type"] == "value_error":  # raised by our own validators, which say what was found
             lines.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"{path}: {problem['msg']} (found {reprlib.repr(problem['input'])})")
@@ -65,7 +65,7 @@ def _explain(error: ValidationError, where: str, config: type[BaseModel], *more:
 
 
 def _instead(place: tuple[int | str, ...], config: type[BaseModel], more: tuple[str, ...]) -> str:
-    """The nearest key of the section that holds the unknown one, or all of them where none is near."""
+    """The known key nearest to an unknown one, or all known keys if none is near."""
     for part in place[:-1]:
         config = _inner(config, part) or config
     known = [*config.model_fields, *(more if len(place) == 1 else ())]
@@ -74,7 +74,7 @@ def _instead(place: tuple[int | str, ...], config: type[BaseModel], more: tuple[
 
 
 def _inner(config: type[BaseModel], part: int | str) -> type[BaseModel] | None:
-    """The configuration class that a field holds, or holds values of; None for any other step of a path."""
+    """The Config class of a field or of its values; None if there is none."""
     field = config.model_fields.get(str(part))
     held = (field.annotation, *get_args(field.annotation)) if field else ()
     return next((one for one in held if isinstance(one, type) and issubclass(one, BaseModel)), None)

@@ -1,6 +1,6 @@
-"""One family of errors. The CLI turns any of them into exit code 1 and a message without a traceback."""
+"""The exceptions of FMIT. The CLI turns each of them into exit code 1 and a message without a traceback."""
 
-LINE_CHARS = 500  # of a message: posts hold words of thousands of characters, and messages quote them
+LINE_CHARS = 500  # longest line of a message; messages quote words, and a word may have thousands of characters
 
 
 def _short(text: str) -> str:
@@ -12,30 +12,30 @@ def _short(text: str) -> str:
 
 
 class FmitError(Exception):
-    """Says what is wrong, where (file:line, row or key), what was found, and what to do next."""
+    """Base class. Says what is wrong, where (file:line, row or key), what was found, and what to do next."""
 
     def __init__(self, what: str, *, where: str = "", found: str = "", todo: str = "") -> None:
         self.what, self.where, self.found, self.todo = what, where, found, todo
         message = _short(f"{where}: {what}" if where else what)
         if found:
             message += f" (found {_short(found)})"
-        self.fact = message  # all but what to do
+        self.fact = message  # without `todo`
         super().__init__(f"{message}; {todo}" if todo else message)
 
-    def __str__(self) -> str:  # KeyError, a parent of MissingKeys, would print a repr
+    def __str__(self) -> str:  # KeyError, a base class of MissingKeys, would return a repr
         return str(self.args[0])
 
 
 class ConfigError(FmitError):
-    """A parameter that is unknown, of the wrong kind, or in conflict with another."""
+    """A parameter that is unknown, has the wrong type, or conflicts with another."""
 
 
 class DataError(FmitError):
-    """A post, label or table that does not keep its contract."""
+    """A post, label or table that breaks its contract."""
 
 
 class ImageError(FmitError):
-    """A picture that cannot or must not be decoded; `state` is its outcome in the posts table."""
+    """An image that cannot or must not be decoded; `state` is its state in the posts table."""
 
     def __init__(self, what: str, *, state: str, where: str = "", found: str = "", todo: str = "") -> None:
         super().__init__(what, where=where, found=found, todo=todo)
@@ -43,19 +43,19 @@ class ImageError(FmitError):
 
 
 class WeightsError(FmitError):
-    """A model file that is missing, damaged, of another layout, or must not be used here."""
+    """A model file that is missing, damaged, in another format, or not allowed here."""
 
 
 class SyntheticError(WeightsError):
-    """A part trained on drawings was given a picture that the project did not draw."""
+    """A part that was trained on synthetic images was given another image."""
 
 
 class StoreError(FmitError):
-    """The store cannot do what was asked; what it holds is intact."""
+    """An operation of the store failed; its contents are intact."""
 
 
 class MissingKeys(StoreError, KeyError):
-    """Keys that the store does not hold; `keys` lists them."""
+    """Keys that are not in the store; `keys` lists them."""
 
     def __init__(self, keys: list[str], *, where: str = "") -> None:
         self.keys = keys
@@ -64,8 +64,8 @@ class MissingKeys(StoreError, KeyError):
 
 
 class PackError(FmitError):
-    """A pack that is damaged, or does not fit the posts or the run it is used with."""
+    """A pack that is damaged, or does not match the posts or the run that it is used with."""
 
 
 class RunError(FmitError):
-    """A run folder that is incomplete, or does not fit what is asked of it."""
+    """A run folder that is incomplete, or cannot do what was requested."""

@@ -1,4 +1,4 @@
-"""params.yaml as a value: which datasets and runs there are, and the raw section of each stage."""
+"""params.yaml as a value: the datasets and runs, and the raw section of each stage."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from schema.errors import ConfigError
 
 Section = dict[str, Any]
 EvaluatedSplit = Literal["train", "dev", "test"]
-NAME = re.compile(r"\w[\w-]*")  # becomes a folder, a DVC stage and a key that DVC splits at dots
+NAME = re.compile(r"\w[\w-]*")  # used as a folder, a DVC stage, and a key in which DVC treats dots as separators
 
 
 def _name(value: str) -> str:
     if not NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is no name: letters, digits, _ and - make one")
+        raise ValueError(f"{value!r} is not a valid name: use letters, digits, _ and -")
     return value
 
 
@@ -29,7 +29,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once: of two blocks of one name, PyYAML would silently drop the first."""
+    """A loader that refuses duplicate keys: of two blocks with one name, PyYAML would silently drop the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[str, int] = {}
@@ -37,23 +37,23 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    raise _TwiceError(key.value, seen[key.value], line)
+                    raise _DuplicateKeyError(key.value, seen[key.value], line)
                 seen[key.value] = line
         return super().construct_mapping(node, deep)
 
 
-class _TwiceError(Exception):
-    """A key, and the two lines where it stands."""
+class _DuplicateKeyError(Exception):
+    """A key that occurs twice, with both lines."""
 
     def __init__(self, key: str, first: int, line: int) -> None:
         self.key, self.first, self.line = key, first, line
 
 
 class Dataset(Config):
-    """The sections of one dataset; each stage's own configuration class checks its section.
+    """The sections of one dataset; each stage's own configuration class validates its section.
 
-    `pack` names features made elsewhere (`fmit pack import`), by a path from the project's folder: training and scoring
-    read them instead of the regions stage's. DVC does not watch them; `fmit train --pack` says the same for one run.
+    `pack` is the path, relative to the project folder, of an imported pack (`fmit pack import`): training and scoring
+    read it instead of the output of the regions stage. DVC does not track it; `fmit train --pack` sets it for one run.
     """
 
     source: Section
@@ -65,19 +65,19 @@ class Dataset(Config):
 
 
 class Evaluate(Config):
-    """Which splits are scored, where the dataset has them."""
+    """The splits to score, if the dataset has them."""
 
     splits: tuple[EvaluatedSplit, ...] = ("dev",)
 
 
 class Report(Config):
-    """`redact` hides @names, URLs and pictures."""
+    """`redact` hides @names, URLs and images."""
 
     redact: bool = False
 
 
 class Params(Config):
-    """The whole file. `draw` holds the settings of datasets that the project draws by itself."""
+    """The whole file. `draw` holds the settings of the synthetic datasets."""
 
     datasets: tuple[Name, ...] = ()
     train_on: tuple[Name, ...] = ()
@@ -97,13 +97,13 @@ class Params(Config):
     def drawing(self, name: str) -> Section:
         if name not in self.draw:
             raise ConfigError(
-                f"{name!r} is not drawn by the project", where="params.yaml draw", found=str([*self.draw])
+                f"{name!r} is not a synthetic dataset", where="params.yaml draw", found=str([*self.draw])
             )
         return self.draw[name]
 
 
 def known_split(name: str) -> EvaluatedSplit:
-    """The split of that name, `valid` being `dev`; raises ConfigError for one that cannot be scored."""
+    """The split with this name (`valid` is `dev`); raises ConfigError for one that cannot be scored."""
     names: tuple[EvaluatedSplit, ...] = get_args(EvaluatedSplit)
     found = next((one for one in names if one == ("dev" if name == "valid" else name)), None)
     if found is None:
@@ -112,28 +112,28 @@ def known_split(name: str) -> EvaluatedSplit:
 
 
 def read_params(path: Path) -> Params:
-    """Read and check a `params.yaml`; raises ConfigError with the file, the key and the nearest known name."""
+    """Read and validate a `params.yaml`. Raises ConfigError with the file, the key and the nearest known name."""
     return Params.checked(read_values(path), "", file=str(path)).model_copy()
 
 
 def read_values(path: Path) -> Mapping[str, Any]:
-    """A file of parameters, not checked yet; raises ConfigError for one that is not there or is no mapping."""
+    """The raw values of a parameter file. Raises ConfigError if it is missing, unreadable or not a mapping."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(
-            "no params file", where=str(path), todo="run in the project's folder, or give --params"
+            "parameter file not found", where=str(path), todo="run in the project folder, or pass --params"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot be read", where=str(path), found=str(error)) from None
-    except _TwiceError as twice:
+        raise ConfigError("cannot read this file", where=str(path), found=str(error)) from None
+    except _DuplicateKeyError as duplicate:
         raise ConfigError(
-            f"the key {twice.key!r} stands here and in line {twice.first}",
-            where=f"{path}:{twice.line}",
+            f"duplicate key {duplicate.key!r}: it is also in line {duplicate.first}",
+            where=f"{path}:{duplicate.line}",
             todo="keep one of the two",
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError("not valid YAML", where=str(path), found=" ".join(str(error).split())) from None
     if not isinstance(values, Mapping):
-        raise ConfigError("not a mapping", where=str(path), todo="it starts with keys such as datasets: and data:")
+        raise ConfigError("not a mapping", where=str(path), todo="write top-level keys such as datasets: and data:")
     return values

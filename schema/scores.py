@@ -1,4 +1,4 @@
-"""Precision, recall and F1 from counts: one definition for taggers and parsers."""
+"""Precision, recall and F1 from counts, for taggers and parsers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Counts:
-    """Things of the gold labels, of the prediction, and in both; P, R and F1 are 0 where nothing is there."""
+    """Numbers of gold items, predicted items and items in both. P, R and F1 are 0 if their denominator is 0."""
 
     n_gold: int = 0
     n_predicted: int = 0

@@ -110,7 +110,7 @@ def test_an_error_of_ours_is_one_message_and_exit_code_1(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.main, ["ingest", "smoke"])
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: params.yaml: no params file")
+    assert result.stderr.startswith("error: params.yaml: parameter file not found")
     assert "Traceback" not in result.output
 
 

@@ -95,7 +95,7 @@ def test_unknown_datasets_and_approaches(trained):
 
 
 def test_a_project_needs_its_params(tmp_path):
-    with pytest.raises(ConfigError, match="no params file"):
+    with pytest.raises(ConfigError, match="parameter file not found"):
         Project.open(tmp_path / "params.yaml")
 
 

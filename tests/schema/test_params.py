@@ -38,13 +38,13 @@ def test_sections_of_a_dataset(tmp_path):
         (GOOD.replace("datasets", "dataset"), r"params.yaml dataset: unknown key, did you mean datasets\?"),
         (GOOD.replace("regions: {}", "region: {}"), r"params.yaml data.a.regions: missing"),
         (GOOD.replace("[dev, test]", "[valid]"), "evaluate.splits.0: .*'train', 'dev' or 'test'"),
-        (GOOD + "  a: {}\n", r"params.yaml:7: the key 'a' stands here and in line 6; keep one of the two"),
-        (GOOD + "seeds: [0]\nseeds: [1]\n", r"params.yaml:8: the key 'seeds' stands here and in line 7"),
+        (GOOD + "  a: {}\n", r"params.yaml:7: duplicate key 'a': it is also in line 6; keep one of the two"),
+        (GOOD + "seeds: [0]\nseeds: [1]\n", r"params.yaml:8: duplicate key 'seeds': it is also in line 7"),
         (
             GOOD.replace("  a:", "  ../x:"),
-            r"params.yaml data.../x: '../x' is no name: letters, digits, _ and - make one",
+            r"params.yaml data.../x: '../x' is not a valid name: use letters, digits, _ and -",
         ),
-        (GOOD.replace("[a]", "[a/b]"), "datasets.0: 'a/b' is no name"),
+        (GOOD.replace("[a]", "[a/b]"), "datasets.0: 'a/b' is not a valid name"),
         (GOOD.replace("{a: {preset", "{a.b: {preset"), "draw.a.b: 'a.b' is no name"),
         (GOOD + "train_on: ['']\n", "train_on.0: '' is no name"),
         (GOOD + "seeds: [-1]\n", r"seeds.0: .*greater than or equal to 0 \(found -1\)"),
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ConfigError, match="no params file; run in the project's folder"):
+    with pytest.raises(ConfigError, match="parameter file not found; run in the project folder"):
         read_params(tmp_path / "params.yaml")
 
 

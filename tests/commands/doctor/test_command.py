@@ -48,7 +48,7 @@ def test_nothing_there(tmp_path, monkeypatch):
     monkeypatch.setenv("FMIT_STORE", str(tmp_path / "store"))
     (one,) = problems(doctor("--json"))
     assert one["topic"] == "settings"
-    assert "no params file" in one["what"]
+    assert "parameter file not found" in one["what"]
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     found = {one["what"].split(":")[0] for one in problems(doctor("--json"))}

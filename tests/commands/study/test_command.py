@@ -82,7 +82,7 @@ def test_a_name_that_the_params_lack(home):
 def test_no_params_file(tmp_path):
     result = CliRunner().invoke(cli.main, ["tables", "--params", str(tmp_path / "none.yaml")])
     assert result.exit_code == 1
-    assert "no params file" in result.stderr
+    assert "parameter file not found" in result.stderr
 
 
 def test_tiny_leaves_a_params_file_beside_its_results_alone(tmp_path, monkeypatch):
