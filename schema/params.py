@@ -96,9 +96,7 @@ class Params(Config):
 
     def drawing(self, name: str) -> Section:
         if name not in self.draw:
-            raise ConfigError(
-                f"{name!r} is not a synthetic dataset", where="params.yaml draw", found=str([*self.draw])
-            )
+            raise ConfigError(f"{name!r} is not a synthetic dataset", where="params.yaml draw", found=str([*self.draw]))
         return self.draw[name]
 
 

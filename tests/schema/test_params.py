@@ -45,7 +45,7 @@ def test_sections_of_a_dataset(tmp_path):
             r"params.yaml data.../x: '../x' is not a valid name: use letters, digits, _ and -",
         ),
         (GOOD.replace("[a]", "[a/b]"), "datasets.0: 'a/b' is not a valid name"),
-        (GOOD.replace("{a: {preset", "{a.b: {preset"), "draw.a.b: 'a.b' is no name"),
+        (GOOD.replace("{a: {preset", "{a.b: {preset"), "draw.a.b: 'a.b' is not a valid name"),
         (GOOD + "train_on: ['']\n", "train_on.0: '' is no name"),
         (GOOD + "seeds: [-1]\n", r"seeds.0: .*greater than or equal to 0 \(found -1\)"),
         (GOOD + f"seeds: [{2**63}]\n", "seeds.0: .*less than"),
