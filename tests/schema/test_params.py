@@ -46,7 +46,7 @@ def test_sections_of_a_dataset(tmp_path):
         ),
         (GOOD.replace("[a]", "[a/b]"), "datasets.0: 'a/b' is not a valid name"),
         (GOOD.replace("{a: {preset", "{a.b: {preset"), "draw.a.b: 'a.b' is not a valid name"),
-        (GOOD + "train_on: ['']\n", "train_on.0: '' is no name"),
+        (GOOD + "train_on: ['']\n", "train_on.0: '' is not a valid name"),
         (GOOD + "seeds: [-1]\n", r"seeds.0: .*greater than or equal to 0 \(found -1\)"),
         (GOOD + f"seeds: [{2**63}]\n", "seeds.0: .*less than"),
         ("a: [", "not valid YAML"),
@@ -74,9 +74,9 @@ def test_merged_keys_may_be_overridden(tmp_path):
 
 def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"params.yaml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"params.yaml: cannot read this file"):
         read_params(tmp_path / "params.yaml")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot read this file"):
         read_params(tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_datasets_that_are_not_there(tmp_path):
     params = read_params(write(tmp_path, GOOD))
     with pytest.raises(ConfigError, match=r"no dataset 'b' \(found a\)"):
         params.dataset("b")
-    with pytest.raises(ConfigError, match="'b' is not drawn"):
+    with pytest.raises(ConfigError, match="'b' is not a synthetic dataset"):
         params.drawing("b")
 
 
