@@ -74,9 +74,8 @@ class Own:
 def make(root: Path, params: str = PARAMS) -> Own:
     """A new project in `root`, ready for `dvc repro`."""
     ignore = shutil.ignore_patterns("__pycache__")
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, root / room, ignore=ignore)
-    shutil.copytree(ROOT / "bin", root / "bin")
+    for folder in (*ROOMS, "weights", "bin"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
     for name in (*(f"{top}.py" for top in TOP), "dvc.yaml"):
         shutil.copy(ROOT / name, root / name)
     (root / "params.yaml").write_text(params, encoding="utf-8")
