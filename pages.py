@@ -118,7 +118,7 @@ def summary(project: Project) -> list[dict[str, Any]]:
         sees = "text" if run_config(run)["config"].get("objects") == "none" else "pictures"
         for split, scores in read_object(run / "metrics.json", again).items():
             try:
-                micro = {name: float(scores["strict"]["micro"][name]) for name in ("precision", "recall", "f1")}
+                micro = {name: float(scores[name]) for name in ("precision", "recall", "f1")}
             except (KeyError, TypeError, ValueError) as error:
                 found = f"{split}: {type(error).__name__} {error}"
                 raise RunError("no scores", where=str(run / "metrics.json"), found=found, todo=again) from None

@@ -111,6 +111,8 @@ def evaluate(
     project = Project.open(params_path)
     with progress(f"evaluate {run.name}") as bar:
         metrics = project.evaluate(run, splits, dataset=dataset, pack=pack, device=device, progress=bar)
+    for warning in {scores["label_mismatch"] for scores in metrics.values() if "label_mismatch" in scores}:
+        note(f"warning: run and dataset have different entity types: {warning}")
     if as_json:
         print_json(metrics)
         return

@@ -1,4 +1,4 @@
-"""Score a run on splits of a dataset and write what people and the report open."""
+"""Score a run on splits of a dataset: predictions, metrics and confusion, as files that the report and DVC read."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from schema.records import SPLITS
 from schema.text import guarded, inert_json
 
 SCHEMA_VERSION = 1  # of the files below
+SUMMARY = ("f1", "precision", "recall")  # what metrics.json holds of each split: DVC shows a column for each
 
 
 def run(
@@ -34,38 +35,69 @@ def run(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Predict and score the named splits that the dataset has, and those asked for; returns their part of metrics.json.
+    """Predict and score the named splits that the dataset has, and those in `asked`; returns the metrics by split.
 
-    Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split,
-    `metrics.json`, and `confusion.csv` of the first split. Splits that the same weights were scored on before stay.
-    Raises DataError where one that was asked for has no labelled posts, or none of those named has.
+    Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split;
+    `metrics.json`, strict micro F1, precision and recall by split; `confusion.csv` of the first split. Earlier scores
+    of other splits stay if they are of the same weights and posts.
+    Raises DataError where a split in `asked` has no labelled posts, where none of the named splits has any, and where
+    run and dataset have no entity type in common.
     """
     out = out or folder
     trained, table = Run.load(folder, device), read_posts(posts)
+    mismatch = label_mismatch(trained.info.labels.types, table.labels.types, str(folder))
     opened = open_pack(trained.info.config, pack)
-    found: dict[str, list[Prediction]] = {}
+    predicted: dict[str, list[Prediction]] = {}
     for split in dict.fromkeys((*splits, *asked)):
-        chosen = [post for post in table.posts if post.split == split]
-        if any(post.tags is not None for post in chosen):
-            found[split] = trained.predict_pack(chosen, opened, progress, images)
-    if lost := [split for split in asked if split not in found] or ([] if found else splits):
-        raise DataError(f"no labelled posts in {', '.join(lost)}", where=str(posts), todo="see evaluate.splits")
+        split_posts = [post for post in table.posts if post.split == split]
+        if any(post.tags is not None for post in split_posts):
+            predicted[split] = trained.predict_pack(split_posts, opened, progress, images)
+    if missing := [split for split in asked if split not in predicted] or ([] if predicted else splits):
+        raise DataError(f"no labelled posts in {', '.join(missing)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
     identity = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
-    metrics = {split: metrics_of(split, found[split], types, trained.info.synthetic) | identity for split in found}
-    kept = {split: one for split, one in earlier(out, identity).items() if split not in found}
+    extra = identity | ({"label_mismatch": mismatch} if mismatch else {})
+    metrics = {split: metrics_of(split, predicted[split], types, trained.info.synthetic) | extra for split in predicted}
+    write_scores(out, earlier(out, identity), predicted, metrics)
+    return metrics
+
+
+def label_mismatch(run_types: Sequence[str], dataset_types: Sequence[str], where: str) -> str:
+    """A warning that names the entity types which only the run or only the dataset has; "" where the sets are equal.
+
+    Raises DataError where they have no type in common: every score would be 0.
+    """
+    only_run, only_dataset = (sorted({*a} - {*b}) for a, b in ((run_types, dataset_types), (dataset_types, run_types)))
+    if not {*run_types} & {*dataset_types}:
+        raise DataError(
+            "the run and the dataset have no entity type in common",
+            where=where,
+            found=f"run: {', '.join(only_run)}; dataset: {', '.join(only_dataset)}",
+            todo="give the dataset the run's types (source.labels, source.aliases), or train a run on this dataset",
+        )
+    sides = [(only_run, "only the run predicts"), (only_dataset, "only the dataset has")]
+    return "; ".join(f"{text} {', '.join(types)}" for types, text in sides if types)
+
+
+def write_scores(
+    out: Path,
+    kept: dict[str, dict[str, Any]],
+    predicted: dict[str, list[Prediction]],
+    metrics: dict[str, dict[str, Any]],
+) -> None:
+    """Publish `scores/`, `metrics.json` and `confusion.csv`; `kept` are metrics of earlier splits whose files stay."""
+    kept = {split: one for split, one in kept.items() if split not in metrics}
     with atomic.folder(out / "scores") as new:
         for split in kept:
             for path in (out / "scores").glob(f"*-{split}.*"):
                 shutil.copy(path, new / path.name)
-        for split, predictions in found.items():
+        for split, predictions in predicted.items():
             write_split(new, split, predictions, metrics[split])
     scored = kept | metrics
-    summary = {split: {name: one[name] for name in ("strict", "lenient", "synthetic")} for split, one in scored.items()}
+    summary = {split: {name: one["strict"]["micro"][name] for name in SUMMARY} for split, one in scored.items()}
     first = next(split for split in SPLITS if split in scored)
     atomic.write_json(out / "metrics.json", summary)
     atomic.write_text(out / "confusion.csv", (out / "scores" / f"confusion-{first}.csv").read_text(encoding="utf-8"))
-    return {split: summary[split] for split in found}
 
 
 def weights_digest(folder: Path) -> str:

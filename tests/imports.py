@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -34,10 +34,20 @@ def file_of(module: str) -> Path | None:
     return None
 
 
+def module_of(path: Path) -> str:
+    """The dotted name of one of our files."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def imported(path: Path) -> set[str]:
-    """Our modules that a file imports when it runs, anywhere in it; packages on the way to a module count too."""
+    """Our modules that a file imports when it runs, anywhere in it; packages that contain a module count too."""
+    return modules_named(running(ast.parse(path.read_text(encoding="utf-8"))), path)
+
+
+def modules_named(nodes: Iterable[ast.AST], path: Path) -> set[str]:
+    """Our modules that the import statements among some nodes of a file name."""
     names: set[str] = set()
-    for node in running(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -59,7 +59,7 @@ def test_a_pack_goes_out_and_comes_back_and_trains_to_the_same_numbers(home, tra
         (row["train_loss"], row["dev_f1"]) for row in theirs
     ]
     metrics = project.evaluate(run, device="cpu")
-    assert metrics == json.loads((trained.run("own", "fmit", 0) / "metrics.json").read_text())
+    assert metrics == {"dev": json.loads((trained.run("own", "fmit", 0) / "scores/metrics-dev.json").read_text())}
     assert project.is_fresh(run, "own", "fmit", 0)
     assert pages.shown(project, "own", "dev-00000").regions
 
