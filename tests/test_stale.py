@@ -38,7 +38,7 @@ def test_nothing_changed_nothing_runs(project):
 
 
 def test_a_comment_in_region_code_reruns_that_stage_alone_and_computes_nothing(project):
-    with (project.root / "pipeline/regions/extract.py").open("a") as file:
+    with (project.root / "pipeline/regions/stage.py").open("a") as file:
         file.write("# a remark\n")
     ran, printed = project.repro()
     assert ran == ["regions@own"]
