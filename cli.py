@@ -24,7 +24,7 @@ class Group(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, modules in SECTIONS.items():
-            found = [command for module in modules for command in module.COMMANDS]
+            found = [command for module in modules for command in module.COMMANDS if not command.hidden]
             with formatter.section(title):
                 rows = [(f"{one.name:<{COLUMN}}", one.get_short_help_str(formatter.width)) for one in found]
                 formatter.write_dl(rows)

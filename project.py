@@ -76,10 +76,18 @@ class Project:
         return draw.run(config, self.data(dataset), progress)
 
     def ingest(self, dataset: str, progress: Progress) -> IngestReport:
-        """Raw files to posts.parquet."""
+        """Raw files to posts.parquet; DVC is made to watch inputs that it does not see in the dataset's folder."""
+        from pipeline.corpus import inputs
         from pipeline.corpus import stage as ingest_stage
 
+        inputs.watch(self.root, dataset, self.data(dataset), self.source(dataset))
         return ingest_stage.run(self.source(dataset), self.data(dataset), self.out(dataset, "posts.parquet"), progress)
+
+    def inputs(self, dataset: str) -> None:
+        """Write the digests of the inputs that DVC watches by `inputs/<dataset>/dvc.yaml`."""
+        from pipeline.corpus import inputs
+
+        inputs.write_manifest(dataset, self.data(dataset), self.source(dataset))
 
     def phrases(self, dataset: str, progress: Progress) -> Tally:
         """posts.parquet to phrases.parquet."""

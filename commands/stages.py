@@ -59,7 +59,18 @@ def figures(report: IngestReport) -> dict[str, Any]:
     return {"splits": report.counts.to_json(), "variant": report.variant, "remarks": report.remarks()}
 
 
+@click.command(hidden=True)
+@click.argument("dataset")
+@params_option
+def inputs(dataset: str, params_path: Path) -> None:
+    """Write the digests of inputs that DVC does not see in data/DATASET: `inputs/DATASET/dvc.yaml` calls this."""
+    from project import Project
+
+    Project.open(params_path).inputs(dataset)
+
+
 COMMANDS = (
+    inputs,
     stage("draw", "Draw a dataset of the project's own into data/DATASET.", after=ANEW),
     stage("ingest", "Read posts and probe pictures of data/DATASET.", after=ANEW),
     stage("phrases", "Find the noun phrases of a dataset's posts."),

@@ -27,7 +27,7 @@ def commands(group: click.Group = cli.main, path: str = "fmit"):
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
-        else:
+        elif not command.hidden:
             yield f"{path} {name}", command
 
 
@@ -131,7 +131,7 @@ def test_errors_can_do_a_terminal_nothing(tmp_path, monkeypatch):
 def test_help_lists_every_command_once():
     printed = CliRunner().invoke(cli.main, ["--help"]).stdout
     rows = [line.split()[0] for line in printed.splitlines() if re.match(r"  [a-z]+ {2,}\S", line)]
-    assert sorted(rows) == sorted(cli.main.commands)
+    assert sorted(rows) == sorted(name for name, command in cli.main.commands.items() if not command.hidden)
     assert not [line for line in printed.splitlines()[1:] if line.endswith("...")]
 
 

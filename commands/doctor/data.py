@@ -14,6 +14,7 @@ from commands.doctor.findings import Finding, note, ok, problem
 from commands.doctor.labels import unknown_labels, variant
 from commands.models.named import of_dataset
 from commands.models.state import look
+from pipeline.corpus import inputs
 from pipeline.corpus.config import SourceConfig
 from pipeline.corpus.reader import SUFFIXES, Gallery, Ids, count_posts, read_posts_file
 from pipeline.corpus.statistics import STATES, Counts, count
@@ -60,6 +61,9 @@ def dataset(project: Project, name: str, progress: Progress) -> Iterator[Finding
         else:
             yield problem(topic, error.fact, error.todo or "mend params.yaml")
         return
+    if paths := inputs.unwatched(project.root, name, folder, config):
+        what = f"DVC does not see changes behind {', '.join(map(str, paths[:N_NAMED]))}"
+        yield problem(topic, what, f"run `fmit ingest {name}`, which makes DVC watch them")
     seen, ids = Seen(), Ids()
     try:
         posts = (seen.add(post) for post in _read(config, files, folder, ids, progress))
@@ -126,6 +130,8 @@ def _pictures(topic: str, folder: Path, found: Counts, seen: Seen) -> Iterator[F
     for state, advice in todo.items():
         if found.images(state):
             yield note(topic, f"{found.images(state)} picture(s) {state}: {'; '.join(found.examples[state])}", advice)
+    if warning := found.image_warning():
+        yield problem(topic, warning, "see the reasons above; a dataset without images names none in its posts")
     unused = sorted(_files(folder) - seen.pictures)
     if unused:
         yield note(

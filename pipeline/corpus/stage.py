@@ -25,7 +25,7 @@ class IngestReport:
     labels: LabelSet
     variant: str  # known name of the data, "" for any other
     corpus: str  # the paper's name of it, "" if it is none of the paper's
-    warning: str  # files that pass for a known corpus and are not among its known files, "" for none
+    warning: str  # what a reader of the scores must know: another version of a known corpus, images that cannot be used
     n_repeated: int  # ids that occurred before and became `id~2`
     n_renamed: int  # ids with characters that an id cannot hold
 
@@ -71,7 +71,7 @@ def run(config: SourceConfig, folder: Path, out: Path, progress: Progress = sile
     digests = {split: keys.digest_file(path) for split, path in paths.items()}
     variant = "" if config.first else variants.variant(digests.values())  # a shard is not the corpus it is of
     corpus = "" if config.first else variants.corpus(variant, folder.name)
-    warning = variants.warning(digests, corpus)
+    warning = "; ".join(filter(None, (variants.warning(digests, corpus), found.image_warning())))
     labels = config.label_set()
     meta = {
         "sources": {split: {"file": config.files[split], "sha256": digests[split]} for split in paths},

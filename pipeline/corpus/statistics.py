@@ -62,6 +62,14 @@ class Counts:
     def images(self, state: str) -> int:
         return sum(split.images[state] for split in self.splits.values())
 
+    def image_warning(self) -> str:
+        """What to say loudly where most images that the posts name cannot be used; "" otherwise."""
+        named, usable = sum(self.images(state) for state in STATES), self.images("ok")
+        if 2 * usable >= named:
+            return ""
+        bad = ", ".join(f"{self.images(state)} {state}" for state in STATES[1:] if self.images(state))
+        return f"{named - usable} of {named} images cannot be used ({bad}): the model reads an empty image instead"
+
     def to_json(self) -> dict[str, Any]:
         return {name: split.to_json() for name, split in self.splits.items()}
 

@@ -40,8 +40,8 @@ def test_a_picture_of_many_posts_is_named_once():
 
 
 def test_one_picture_that_nobody_drew_makes_the_data_real():
-    assert not count([*POSTS, post("5", "dev", "O", Image("d"))]).drawn
-    assert not count([post("5", "dev", "O")]).drawn
+    assert not count([*POSTS, post("5", "dev", "O", Image("d"))]).synthetic
+    assert not count([post("5", "dev", "O")]).synthetic
 
 
 def test_the_table_sets_the_papers_figures_beside_ours():
@@ -53,3 +53,12 @@ def test_the_table_sets_the_papers_figures_beside_ours():
     assert table["posts"] == ["2 (3373)", "2 (723)"]
     assert table["orphan I- tags"] == ["2", "0"]
     assert table["pictures missing"] == ["1", "0"]
+
+
+def test_most_images_unusable_is_a_warning():
+    few = [post("1", "dev", "O", Image("a")), post("2", "dev", "O", Image("b", state="missing"))]
+    assert count(few).image_warning() == count([post("1", "dev", "O")]).image_warning() == ""
+    many = [*few, post("3", "test", "O", Image("c", state="refused"), Image("d", state="refused"))]
+    assert count(many).image_warning() == (
+        "3 of 4 images cannot be used (1 missing, 2 refused): the model reads an empty image instead"
+    )

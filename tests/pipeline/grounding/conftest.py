@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pipeline.grounding.onestage.release import convert
 
+from pipeline.grounding.onestage.release import convert
 from tests.pipeline.grounding import checkpoints
 from tests.pipeline.grounding import released as release
 

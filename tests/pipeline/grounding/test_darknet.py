@@ -1,9 +1,9 @@
 """Darknet's shapes at the published size, and its numbers of layers against the published list."""
 
 import torch
-from pipeline.grounding.onestage.network import BLOCKS, Darknet, Sizes, layers
 from torch import nn
 
+from pipeline.grounding.onestage.network import BLOCKS, Darknet, Sizes, layers
 from tests.pipeline.grounding.released import CONV, HAND_ON, structure
 
 STAGES = tuple(zip((64, 128, 256, 512, 1024), BLOCKS, strict=True))

@@ -3,6 +3,8 @@
 import math
 
 import torch
+from torch.nn import functional as F
+
 from pipeline.grounding.onestage.network import (
     Head,
     OneStage,
@@ -11,7 +13,6 @@ from pipeline.grounding.onestage.network import (
     anchor_grid,
     coordinate_maps,
 )
-from torch.nn import functional as F
 
 TINY = Sizes(
     size_px=64,

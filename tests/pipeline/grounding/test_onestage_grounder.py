@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pipeline.grounding.onestage.grounder import OneStageGrounder, Vocabulary, architecture, load_onestage
-from pipeline.grounding.onestage.network import OneStage
 
 from cache.weights import EMBEDDED, load_safetensors, save_safetensors
 from pipeline.grounding.grounder import ground_images
+from pipeline.grounding.onestage.grounder import OneStageGrounder, Vocabulary, architecture, load_onestage
+from pipeline.grounding.onestage.network import OneStage
 from schema.errors import WeightsError
 from tests.pipeline.grounding.test_onestage import TINY
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+
 from pipeline.grounding.onestage.grounder import build
 from pipeline.grounding.onestage.release import ANCHORS, COORDINATES, UNUSED, anchors, renamed, settings_of
-
 from tests.pipeline.grounding import released
 
 

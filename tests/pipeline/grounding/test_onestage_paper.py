@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline.grounding.onestage.grounder import PAPER_VERSION, build, digest
-from pipeline.grounding.onestage.release import anchors
 
 from cache.weights import load_safetensors, save_safetensors
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import ground_images
+from pipeline.grounding.onestage.grounder import PAPER_VERSION, build, digest
+from pipeline.grounding.onestage.release import anchors
 from pipeline.grounding.registry import build_grounder
 from schema.errors import WeightsError
 from tests.pipeline.grounding.checkpoints import noise

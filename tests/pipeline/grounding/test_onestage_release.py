@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pipeline.grounding.onestage.release import ANCHORS, convert, read_state, read_words
 
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import ground_images
+from pipeline.grounding.onestage.release import ANCHORS, convert, read_state, read_words
 from pipeline.grounding.registry import build_grounder
 from schema.errors import WeightsError
 from tests.pipeline.grounding import released

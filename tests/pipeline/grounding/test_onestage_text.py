@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline.grounding.onestage.text import N_WORDS, BertText, Corpus, LstmText, Pieces
 from torch import nn
 from transformers import BertConfig
 
+from pipeline.grounding.onestage.text import N_WORDS, BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
 from tests.pipeline.grounding import released
 

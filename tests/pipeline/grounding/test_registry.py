@@ -2,12 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline.grounding.onestage.grounder import OneStageGrounder
 
 from cache.keys import digest_file
 from cache.weights import EMBEDDED, save_safetensors
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.controls import RandomBox, WholeImage
+from pipeline.grounding.onestage.grounder import OneStageGrounder
 from pipeline.grounding.registry import build_grounder
 from schema.errors import ConfigError, WeightsError
 
