@@ -56,6 +56,7 @@ def shown(project: Project, dataset: str, post_id: str) -> Shown:
         tuple(one for one in grounded if one.post_id == post_id),
         opened.read(post_id).regions if opened and post_id in opened else (),
         bool(opened and opened.meta.synthetic),
+        project.train_config(dataset).max_objects,
     )
 
 

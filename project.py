@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,20 +130,21 @@ class Project:
         out: Path | None = None,
         device: str = "auto",
         progress: Progress | None = None,
+        warn: Callable[[str], None] = lambda message: None,
     ) -> Iterator[EpochResult]:
         """Train; yields each epoch, and publishes the run when the iterator is exhausted.
 
+        `warn` gets each message about data that make the training or its scores meaningless, the first ones before the
+        first epoch.
         Raises RunError at once where `out` could not be written in the end.
         """
         from model import train
-        from model.config import PRESETS, TrainConfig
 
         out = out or self.run(dataset, approach, seed)
         for folder in (out, out / "model"):
             refuse_unwritable(folder)
-        config = TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
         return train.run(
-            config,
+            self.train_config(dataset),
             approach,
             seed,
             self.out(dataset, "posts.parquet"),
@@ -153,6 +154,7 @@ class Project:
             images=self.images(dataset),
             device=device,
             progress=progress,
+            warn=warn,
         )
 
     def evaluate(
@@ -222,13 +224,17 @@ class Project:
             for seed in named.seeds
         ]
 
-    def config(self, dataset: str, approach: str) -> TrainConfig:
-        """The settings of an approach on a dataset; raises ConfigError for an approach that there is not."""
-        from model.approaches import approach as named
+    def train_config(self, dataset: str) -> TrainConfig:
+        """The dataset's training section, before an approach changes it."""
         from model.config import PRESETS, TrainConfig
 
-        section = self.params.dataset(dataset).train
-        return named(approach).configure(TrainConfig.from_section(section, f"data.{dataset}.train", PRESETS))
+        return TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
+
+    def config(self, dataset: str, approach: str) -> TrainConfig:
+        """The settings of an approach on a dataset; raises ConfigError for an unknown approach."""
+        from model.approaches import approach as resolve
+
+        return resolve(approach).configure(self.train_config(dataset))
 
     def is_fresh(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
         """Whether a whole run is there, trained with today's settings on today's posts and pack (the dataset's own)."""

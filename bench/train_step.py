@@ -30,7 +30,7 @@ from model.approaches import approach
 from model.config import TrainConfig
 from model.data import Batch, LengthBatches, PostDataset, collate
 from model.encoders import embedded_folder
-from model.objects import Given
+from model.objects import FromMemory
 from model.tagger import EncoderTagger, Setting, Tagger
 from model.trainer import Trainer
 from model.words import build_words
@@ -93,7 +93,7 @@ def trainers(config: TrainConfig, folder: Path, vocabulary: list[str], device: s
         setting = Setting(config, DEFAULT_LABELS, OBJECT_DIM, folder)
         built: Tagger = Bare(build_words(config, folder)) if name == "bare encoder" else approach(name).build(setting)
         changed = config if name == "fmit" else approach("bert-crf").configure(config)
-        data = PostDataset(posts, Given(objects), DEFAULT_LABELS, built.featurizer, changed)
+        data = PostDataset(posts, FromMemory(objects), DEFAULT_LABELS, built.featurizer, changed)
         found[name] = Trainer(built, data, data, changed, 0, torch.device(device))
     return found
 

@@ -73,7 +73,17 @@ def train(
     if not first:
         click.get_current_context().meta[QUIET] = True
     with opened(sinks if first else (), run) as sink, progress(f"train {run.name}") as bar:
-        for result in project.train(dataset, approach, seed, pack=pack, out=run, device=device, progress=bar):
+        epochs = project.train(
+            dataset,
+            approach,
+            seed,
+            pack=pack,
+            out=run,
+            device=device,
+            progress=bar,
+            warn=lambda text: note(f"warning: {text}"),
+        )
+        for result in epochs:
             sink(result)
             best = "  best so far" if result.best else ""
             note(f"epoch {result.epoch}: loss {result.train_loss:.3f}, dev F1 {result.dev_f1:.4f}{best}")

@@ -40,10 +40,8 @@ OURS = (
     "A word's vector is that of one or all of its pieces (`pooling`); labels are on words.",
     "A one-word entity has the boundary label B.",
 )
-COMMON = (
-    "The loss is the mean over a step's posts, not their sum.",
-    "The epoch with the best strict dev F1 is kept; the paper does not say how it chose.",
-)
+MEAN_LOSS = "The loss is the mean over a step's posts, not their sum."
+BEST_EPOCH = "The epoch with the best strict dev F1 is kept; the paper does not say how it chose."
 
 
 def card(info: RunInfo) -> str:
@@ -54,11 +52,13 @@ def card(info: RunInfo) -> str:
     lines += [f"{'Method' if is_fmit else 'A rival of'}: {PAPER}.", ""]
     if info.synthetic:
         lines += ["**Toy:** its region features come from parts that were trained on drawings.", ""]
+    lines += [line for warning in info.warnings for line in (f"**Warning:** {plain_markdown(warning)}.", "")]
     lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
     lines += ["## Data", "", *_data(info.data), *_table({**info.n_posts, **info.inputs}), ""]
     if any(info.n_cut.values()):
-        told = ", ".join(f"{plain_markdown(name)} {n}" for name, n in info.n_cut.items())
-        lines += [f"Objects that a cap or truncation kept from the lattice: {told}.", ""]
+        phrases = {name: f", of these {n} of phrases" for name, n in info.n_cut_phrases.items()}
+        counts = "; ".join(f"{plain_markdown(name)} {n}{phrases.get(name, '')}" for name, n in info.n_cut.items())
+        lines += [f"Objects that the cap or truncation left out of the lattice: {counts}.", ""]
     types = ", ".join(f"{plain_markdown(name)} ({plain_markdown(word)})" for name, word in info.labels.words.items())
     lines += [f"Types: {types}.", ""]
     for name, part in sorted(info.pack.provenance.items() if info.pack else ()):
@@ -66,7 +66,8 @@ def card(info: RunInfo) -> str:
         lines += [f"- {plain_markdown(name)}: `{identity}`"]
     lines += ["", "## Settings", "", *_table(info.config.model_dump()), ""]
     pictures = () if info.config.objects == "none" else (TUNED if info.config.reads_crops else FEATURES,)
-    said = (*pictures, *(OURS if is_fmit else ()), *COMMON)
+    selection = BEST_EPOCH if not info.selection else plain_markdown(info.selection) + "."
+    said = (*pictures, *(OURS if is_fmit else ()), MEAN_LOSS, selection)
     lines += ["## Beside the paper", "", *(f"- {line}" for line in said), ""]
     lines += ["## Versions", "", *_table(info.versions), ""]
     return "\n".join(lines)
@@ -108,8 +109,13 @@ class RunInfo:
     n_posts: Mapping[str, int] = field(default_factory=dict)  # of train and dev
     dev: Mapping[str, float | int] = field(default_factory=dict)  # the chosen epoch's row of the curves
     versions: Mapping[str, str] = field(default_factory=dict)
-    n_cut: Mapping[str, int] = field(default_factory=dict)  # objects that the cap or truncation kept from the lattice
-    data: Mapping[str, Any] = field(default_factory=dict)  # what ingest noted of the files: variant, digests, a warning
+    n_cut: Mapping[str, int] = field(default_factory=dict)  # objects that the cap or truncation left out, by split
+    data: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what ingest recorded of the source: variant, digests, scheme
+    n_cut_phrases: Mapping[str, int] = field(default_factory=dict)  # those of n_cut that belong to noun phrases
+    selection: str = ""  # why the published epoch is not the one with the best dev F1; "": it is
+    warnings: tuple[str, ...] = ()  # about the data, as training printed them
 
     @property
     def synthetic(self) -> bool:
@@ -123,7 +129,8 @@ class RunInfo:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; types and aliases are lists of pairs, since their order gives the tags their numbers."""
-        values = {name: dict(getattr(self, name)) for name in ("inputs", "n_posts", "n_cut", "dev", "versions", "data")}
+        names = ("inputs", "n_posts", "n_cut", "n_cut_phrases", "dev", "versions", "data")
+        values = {name: dict(getattr(self, name)) for name in names}
         return {
             "schema_version": SCHEMA_VERSION,
             "approach": self.approach,
@@ -131,6 +138,8 @@ class RunInfo:
             "config": self.config.model_dump(),
             "labels": [list(self.labels.words.items()), list(self.labels.aliases.items())],
             "pack": asdict(self.pack) if self.pack else None,
+            "selection": self.selection,
+            "warnings": list(self.warnings),
             **values,
         }
 
@@ -148,8 +157,11 @@ class RunInfo:
                 config=TrainConfig.checked(values["config"], "config"),
                 labels=LabelSet(dict(types), dict(aliases)),
                 pack=PackMeta(**values["pack"]) if values["pack"] else None,
-                n_cut=values.get("n_cut", {}),  # earlier runs do not have it
-                data=values.get("data", {}),  # nor this
+                n_cut=values.get("n_cut", {}),  # runs of earlier versions lack this and what follows
+                data=values.get("data", {}),
+                n_cut_phrases=values.get("n_cut_phrases", {}),
+                selection=values.get("selection", ""),
+                warnings=tuple(values.get("warnings", ())),
                 **rest,
             )
         except (KeyError, TypeError, ValueError, AttributeError, FmitError) as error:

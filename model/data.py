@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from model.config import TrainConfig
 from model.crops import Crop, CropReader, crop_of
 from model.distributed import World
-from model.objects import ObjectSource, Plan, plans
+from model.objects import ObjectPlan, ObjectSource, plan_objects, total_cut
 from schema.errors import DataError
 from schema.labels import EBD_TAGS, LabelSet, ebd_tags
+from schema.lattice import CutObjects
 from schema.records import Post
 
 
@@ -159,7 +160,7 @@ class PostDataset(Dataset[Example]):
         self.crops = crops
         self.posts, self.objects, self.labels = posts, objects, labels
         self.encoded = [featurizer.encode(post.words) for post in posts]
-        self.plans = plans(posts, objects, [one.n_words for one in self.encoded], config, seed)
+        self.plans = plan_objects(posts, objects, [one.n_words for one in self.encoded], config, seed)
 
     def __len__(self) -> int:
         return len(self.posts)
@@ -175,13 +176,13 @@ class PostDataset(Dataset[Example]):
         none = np.zeros((len(plan.spans), 0), np.float32)
         return Example(row, self.encoded[row], none, plan.spans, tags, boundaries, self._crops(row, plan))
 
-    def _features(self, row: int, plan: Plan) -> np.ndarray:
+    def _features(self, row: int, plan: ObjectPlan) -> np.ndarray:
         source = self.objects(self.posts[row if plan.owner is None else plan.owner]).features
         if plan.owner is None:
             return np.zeros((len(plan.spans), source.shape[1]), source.dtype)
         return source[list(plan.indices)]
 
-    def _crops(self, row: int, plan: Plan) -> tuple[Crop | None, ...]:
+    def _crops(self, row: int, plan: ObjectPlan) -> tuple[Crop | None, ...]:
         if plan.owner is None:
             return (None,) * len(plan.spans)
         owner = self.posts[plan.owner]
@@ -197,9 +198,9 @@ class PostDataset(Dataset[Example]):
         return [one.n_words + 2 + len(plan.spans) for one, plan in zip(self.encoded, self.plans, strict=True)]
 
     @property
-    def n_cut(self) -> int:
-        """Objects that the cap or truncation keeps from the lattice."""
-        return sum(plan.n_cut for plan in self.plans)
+    def cut(self) -> CutObjects:
+        """Objects that the cap, or truncation of words, leaves out of the lattice."""
+        return total_cut(self.plans)
 
 
 def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropReader | None = None) -> Batch:

@@ -41,16 +41,6 @@ from torch.autograd.function import once_differentiable
 
 from kernels import linear_2d, per_head
 from schema.errors import DataError
-from schema.records import Span
-
-
-def object_span(span: Span | None, n_words: int) -> tuple[int, int]:
-    """(head, tail) of an object: its phrase's first and last word, or all words (None: image and general words)."""
-    if span is None:
-        return 1, n_words
-    if span.end > n_words:
-        raise DataError("an object stands at words that the post does not have", found=f"{span} of {n_words} words")
-    return span.head, span.tail
 
 
 def distances(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Which objects of a post the lattice gets: the settings of Table 5 and the controls beside every figure."""
+"""Which objects of a post the lattice gets: the object sets of Table 5, the controls, and the cap."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 from cache.packs import Objects, Pack, cells_of
 from model.config import TrainConfig
-from model.interaction import object_span
 from schema.errors import PackError
+from schema.lattice import CutObjects, object_span, within_cap
 from schema.records import SOURCES, Post, Region, Source
 
-KEPT: dict[str, tuple[Source, ...]] = {
+SOURCES_OF: dict[str, tuple[Source, ...]] = {  # by TrainConfig.objects
     "all": SOURCES,
-    "grid": ("image",),  # cells are pieces of the image
+    "grid": ("image",),  # cells are parts of the image
     "grounded": ("general", "phrase"),  # no whole image
     "phrases": ("phrase",),
     "general": ("general",),
@@ -31,7 +31,7 @@ ObjectSource = Callable[[Post], Objects]
 
 @dataclass(frozen=True)
 class FromPack:
-    """Reads a post's objects from a pack; a class and no closure, since DataLoader workers receive it."""
+    """Reads a post's objects from a pack. A class, not a closure, because DataLoader workers pickle it."""
 
     pack: Pack
 
@@ -41,7 +41,7 @@ class FromPack:
 
 @dataclass(frozen=True)
 class FromGrid:
-    """The cells of a post's pictures, from a pack that goes by their digests; none for a post without a picture."""
+    """The grid cells of a post's images, from a pack keyed by image digest; no objects for a post without an image."""
 
     pack: Pack
 
@@ -50,8 +50,8 @@ class FromGrid:
 
 
 @dataclass(frozen=True)
-class Given:
-    """Objects that are in memory, by post id."""
+class FromMemory:
+    """Objects in memory, by post id."""
 
     objects: Mapping[str, Objects]
 
@@ -60,38 +60,38 @@ class Given:
 
 
 def no_objects(post: Post) -> Objects:
-    """For approaches that read text alone, where no pack is given."""
+    """For approaches that read text only and have no pack."""
     return Objects(np.zeros((0, 1), np.float32), ())
 
 
 def open_pack(config: TrainConfig, path: Path | None) -> Pack | None:
-    """The pack at `path`, or the grid in it where the setting reads that; None where text is enough.
+    """The pack at `path`, or its grid if `config` reads the grid; None if `config` reads no objects and no pack exists.
 
-    Raises PackError where the setting needs a pack that is not there.
+    Raises PackError if `config` reads objects and the pack, or its grid, is missing.
     """
     if config.objects == "none" and (path is None or not path.exists()):
         return None
     if path is None:
-        raise PackError("this setting reads objects", found="no pack", todo="give the dataset's pack")
+        raise PackError("this approach reads objects", found="no pack", todo="pass the dataset's pack")
     if config.objects != "grid":
         return Pack.open(path)
     grid = Pack.open(path).grid
     if grid is None:
         todo = "set regions.grid: true for this dataset and run its regions stage"
-        raise PackError("this setting reads the 7x7 grid", where=str(path), found="a pack without it", todo=todo)
+        raise PackError("this approach reads the 7x7 grid", where=str(path), found="a pack without a grid", todo=todo)
     return grid
 
 
 def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> ObjectSource:
-    """Where the setting's objects come from; raises PackError for a pack that lacks posts or is of another kind."""
+    """Where the objects of `posts` come from; raises PackError if the pack lacks posts or has the wrong boxes."""
     if pack is None:
         return no_objects
     is_grid = config.objects == "grid"
-    needed = [image.digest for post in posts for image in post.images if image.ok] if is_grid else [p.id for p in posts]
-    missing = [name for name in needed if name not in pack]
+    names = [image.digest for post in posts for image in post.images if image.ok] if is_grid else [p.id for p in posts]
+    missing = [name for name in names if name not in pack]
     if missing:
         raise PackError(
-            f"{len(missing)} {'picture' if is_grid else 'post'}(s) are not in the pack",
+            f"{len(missing)} {'image' if is_grid else 'post'}(s) are not in the pack",
             where=str(pack.folder),
             found=", ".join(missing[:3]),
             todo="run the stage regions for this dataset again",
@@ -104,83 +104,90 @@ def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> 
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A post's place in the lattice: whose features (a row of the dataset; None: zeros), which of them, and spans.
+class ObjectPlan:
+    """The objects that a post contributes to the lattice, before any feature is read."""
 
-    `n_cut` objects were beyond the cap, or stand at words that have no vector.
-    """
-
-    owner: int | None
-    indices: tuple[int, ...]
+    owner: int | None  # row of the post whose features are used; None: zeros
+    indices: tuple[int, ...]  # of the owner's objects
     spans: tuple[tuple[int, int], ...]  # (head, tail)
-    n_cut: int = 0
+    cut: tuple[Source, ...] = ()  # sources of the objects that the cap, or truncation of the post's words, removes
 
 
-def plans(
+def plan_objects(
     posts: Sequence[Post], objects: ObjectSource, n_words: Sequence[int], config: TrainConfig, seed: int
-) -> list[Plan]:
-    """The plan of each post; `n_words` are those with a vector; `seed` draws who lends whom (control "shuffled")."""
-    if config.control == "empty":  # ours: one whole-image object of zeros; any constant tells as little
-        return [Plan(None, (0,), ((1, n),)) for n in n_words]
+) -> list[ObjectPlan]:
+    """The plan of each post. `n_words`: words with a vector, of each post; `seed`: of the "shuffled" control."""
+    if config.control == "empty":  # ours: one whole-image object of zeros; any constant carries no information
+        return [ObjectPlan(None, (0,), ((1, n),)) for n in n_words]
     regions = [objects(post).regions for post in posts]
-    wanted = [[i for i, region in enumerate(one) if region.source in KEPT[config.objects]] for one in regions]
-    lender = lenders(len(posts), seed) if config.control == "shuffled" else range(len(posts))
-    found = []
+    selected = [_of_sources(one, SOURCES_OF[config.objects]) for one in regions]
+    donors = donor_permutation(len(posts), seed) if config.control == "shuffled" else range(len(posts))
+    plans = []
     for row, post in enumerate(posts):
-        own = [regions[row][i] for i in wanted[row]]
-        kept = [i for i, region in enumerate(own) if region.span is None or region.span.start < n_words[row]]
-        kept = capped(kept, own, config)
-        spans = [object_span(own[i].span, post.n_words) for i in kept]
-        lent, owner = wanted[lender[row]], lender[row]
-        places = exchanged(own, [regions[owner][i] for i in lent]) if owner != row else list(range(len(own)))
-        found.append(
-            Plan(
-                owner=owner if len(places) == len(own) else None,
-                indices=tuple(lent[places[i]] if places else 0 for i in kept),
+        own, donor = [regions[row][index] for index in selected[row]], donors[row]
+        kept = _kept(own, n_words[row], config)
+        spans = [object_span(own[index].span, post.n_words) for index in kept]
+        places = list(range(len(own)))
+        if donor != row:
+            places = match_donor(own, [regions[donor][index] for index in selected[donor]])
+        plans.append(
+            ObjectPlan(
+                owner=donor if len(places) == len(own) else None,
+                indices=tuple(selected[donor][places[index]] if places else 0 for index in kept),
                 spans=tuple((head, min(tail, n_words[row])) for head, tail in spans),
-                n_cut=len(own) - len(kept),
+                cut=tuple(region.source for index, region in enumerate(own) if index not in set(kept)),
             )
         )
-    return found
+    return plans
 
 
-def capped(kept: Sequence[int], own: Sequence[Region], config: TrainConfig) -> list[int]:
-    """The first `max_objects` of a post, or of each of its pictures where they are cells of the grid."""
+def total_cut(plans: Sequence[ObjectPlan]) -> CutObjects:
+    """How many objects the plans leave out."""
+    return sum((CutObjects.of_post(plan.cut) for plan in plans), CutObjects())
+
+
+def _of_sources(regions: Sequence[Region], sources: Sequence[Source]) -> list[int]:
+    return [index for index, region in enumerate(regions) if region.source in sources]
+
+
+def _kept(own: Sequence[Region], n_words: int, config: TrainConfig) -> list[int]:
+    """Indices of the objects whose words have a vector, within the cap: of the post, or of each image of a grid."""
+    visible = [index for index, region in enumerate(own) if region.span is None or region.span.start < n_words]
     if config.objects != "grid":
-        return list(kept[: config.max_objects])
+        return [visible[place] for place in within_cap([own[index].source for index in visible], config.max_objects)]
     count: Counter[int] = Counter()
-    found = []
-    for i in kept:
-        box = own[i].box
-        picture = box.image_index if box else 0
-        if count[picture] < config.max_objects:
-            found.append(i)
-        count[picture] += 1
-    return found
+    kept = []
+    for index in visible:
+        box = own[index].box
+        image_index = box.image_index if box else 0
+        if count[image_index] < config.max_objects:
+            kept.append(index)
+        count[image_index] += 1
+    return kept
 
 
-def exchanged(own: Sequence[Region], lent: Sequence[Region]) -> list[int]:
-    """For each own object the lent one whose features it takes; empty where nothing is lent.
+def match_donor(own: Sequence[Region], donor: Sequence[Region]) -> list[int]:
+    """For each own object the index of the donor's object whose features it takes; empty if the donor has none.
 
-    Places, order and number of a post's objects stay. The k-th object of a source takes the lender's k-th of that
-    source: round again where the lender has fewer, its first object where it has none of that source.
+    A post keeps the number, order and spans of its objects. Its k-th object of a source takes the donor's k-th object
+    of that source, modulo their number, or the donor's first object if it has none of that source.
     """
-    offered: dict[str, list[int]] = {source: [] for source in SOURCES}
-    for index, region in enumerate(lent):
-        offered[region.source].append(index)
-    taken: list[int] = []
+    by_source: dict[str, list[int]] = {source: [] for source in SOURCES}
+    for index, region in enumerate(donor):
+        by_source[region.source].append(index)
+    matches: list[int] = []
     count = dict.fromkeys(SOURCES, 0)
-    for region in own if lent else ():
-        choice = offered[region.source] or [0]
-        taken.append(choice[count[region.source] % len(choice)])
+    for region in own if donor else ():
+        candidates = by_source[region.source] or [0]
+        matches.append(candidates[count[region.source] % len(candidates)])
         count[region.source] += 1
-    return taken
+    return matches
 
 
-def lenders(n_posts: int, seed: int) -> list[int]:
-    """Who lends post i its pictures: one random cycle through all posts, so nobody (of two or more) keeps its own."""
+def donor_permutation(n_posts: int, seed: int) -> list[int]:
+    """The post whose images each post gets: one random cycle, so that no post (of two or more) keeps its own."""
     order = torch.randperm(n_posts, generator=torch.Generator().manual_seed(seed)).tolist()
-    found = [0] * n_posts
+    donors = [0] * n_posts
     for place, post in enumerate(order):
-        found[post] = order[(place + 1) % n_posts]
-    return found
+        donors[post] = order[(place + 1) % n_posts]
+    return donors

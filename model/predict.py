@@ -19,7 +19,7 @@ from model.config import TrainConfig
 from model.crf import Transitions
 from model.crops import reader_of
 from model.data import Batch, LengthBatches, PostDataset, loader
-from model.objects import Given, ObjectSource, no_objects, source_of
+from model.objects import FromMemory, ObjectSource, no_objects, source_of
 from model.tagger import Tagger
 from schema.errors import ConfigError, DataError, RunError
 from schema.labels import entities
@@ -225,7 +225,7 @@ class Run:
         if len(objects) != len(posts) or len({post.id for post in posts}) != len(posts):
             raise DataError("each post needs an id of its own and its objects", found=f"{len(posts)}, {len(objects)}")
         given = {post.id: one for post, one in zip(posts, objects, strict=True)}
-        return self._predict(posts, Given(given), progress, images)
+        return self._predict(posts, FromMemory(given), progress, images)
 
     def predict_pack(
         self, posts: Sequence[Post], pack: Pack | None, progress: Progress | None = None, images: Path | None = None

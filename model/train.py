@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,7 +33,9 @@ from model.predict import Progress, pick_device
 from model.resume import SAVE_EVERY_S, FileKeeper
 from model.tagger import Setting, Tagger
 from model.trainer import EpochResult, Trainer
+from schema.checks import training_warnings
 from schema.errors import DataError, RunError, WeightsError
+from schema.lattice import CutObjects
 from schema.records import Post
 
 
@@ -85,7 +87,9 @@ def _encoder(name: str, revision: str, stamps: tuple[tuple[str, int, int], ...])
     return find_encoder(TrainConfig(encoder=name, encoder_revision=revision)).digest
 
 
-NOTED = ("variant", "warning", "sources")  # by ingest, of the files: a run keeps it
+# What a run keeps of the metadata that ingest wrote to posts.parquet; `source` is how the files were read (tag scheme,
+# tokenizer), so that prediction can read files of the same kind.
+NOTED = ("variant", "warning", "sources", "source")
 GPU_WORKERS = 2  # processes that read the pack ahead of a GPU
 
 
@@ -122,6 +126,7 @@ def run(
     images: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda message: None,
     save_every_s: float = SAVE_EVERY_S,
 ) -> Iterator[EpochResult]:
     """Train and publish `out/curves.json` and then `out/model`; yields each epoch, those of a broken-off call first.
@@ -150,7 +155,11 @@ def run(
         start=start,
     )
     with alone(resume, "trains this very run") if world.first else nullcontext():
+        for message in _warnings(inputs, trainer):
+            warn(message)
         yield from trainer.epochs(FileKeeper(resume, save_every_s), progress)
+        if trainer.selection:
+            warn(trainer.selection)
         if world.first:
             _publish(inputs, trainer, start, out)
             shutil.rmtree(resume, ignore_errors=True)
@@ -192,6 +201,21 @@ def _trainer(inputs: Inputs, tagger: Tagger, world: World) -> Trainer:
     return Trainer(tagger, train, dev, inputs.config, inputs.seed, world.device, workers, world)
 
 
+def _cut(trainer: Trainer) -> dict[str, CutObjects]:
+    return {"train": trainer.train.cut, "dev": trainer.dev.cut}
+
+
+def _warnings(inputs: Inputs, trainer: Trainer) -> list[str]:
+    """What is wrong with the data, known before the first epoch; a sentence each, without a full stop."""
+    reads_images = inputs.config.objects != "none" and inputs.config.control != "empty"
+    warnings = training_warnings(inputs.table.posts, reads_images=reads_images)
+    for split, cut in _cut(trainer).items():
+        if cut.n_objects:
+            cause = f"max_objects: {inputs.config.max_objects} or the encoder's max_pieces"
+            warnings.append(f"{split}: {cut.message()}, are left out of the lattice by {cause}")
+    return warnings
+
+
 def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
     history = trainer.position.history
     chosen = next(one for one in history if one.epoch == trainer.position.best_epoch)
@@ -203,7 +227,10 @@ def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
         pack=inputs.pack.meta if inputs.pack else None,
         inputs={**inputs.digests, **trainer.tagger.origin(), "start_weights": start},
         n_posts={"train": len(trainer.train), "dev": len(trainer.dev)},
-        n_cut={"train": trainer.train.n_cut, "dev": trainer.dev.n_cut},
+        n_cut={name: cut.n_objects for name, cut in _cut(trainer).items()},
+        n_cut_phrases={name: cut.n_phrases for name, cut in _cut(trainer).items()},
+        selection=trainer.selection,
+        warnings=tuple(_warnings(inputs, trainer)),
         dev=chosen.curve(),
         versions=versions(),
         data={name: inputs.table.meta[name] for name in NOTED if name in inputs.table.meta},

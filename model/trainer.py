@@ -38,6 +38,7 @@ from model.distributed import World
 from model.metrics import score
 from model.predict import Progress, autocast, decode
 from model.tagger import EncoderTagger, Tagger
+from schema.checks import splits_without_entities
 from schema.errors import RunError
 from schema.scores import Counts
 
@@ -179,6 +180,7 @@ class Trainer:
         self.world = world or World(device)
         self.tagger: Tagger = tagger.to(device)
         self.train, self.dev, self.config = train, dev, config
+        self.dev_has_entities = not splits_without_entities(dev.posts)
         self.seed, self.device, self.workers = seed, device, workers
         self.optimizer = build_optimizer(tagger, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
@@ -208,8 +210,22 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether no epoch is left to train."""
-        done, best = self.position.epoch, self.position.best_epoch
-        return done >= self.config.epochs or (done > 0 and done - best >= self.config.patience)
+        history = self.position.history
+        if len(history) >= self.config.epochs or not history or not self.dev_has_entities:
+            return len(history) >= self.config.epochs
+        best = max(result.dev_f1 for result in history)
+        first_best = next(result.epoch for result in history if result.dev_f1 == best)
+        return self.position.epoch - first_best >= self.config.patience
+
+    @property
+    def selection(self) -> str:
+        """Why the last epoch is published instead of the best one on dev; "" where dev decided."""
+        history = self.position.history
+        if not self.dev_has_entities:
+            return f"dev has no entity, so its scores decide nothing: the last epoch ({len(history)}) is kept"
+        if len(history) > 1 and len({result.dev_f1 for result in history}) == 1:
+            return f"all {len(history)} epochs have the dev F1 {history[0].dev_f1:.4f}: the last one is kept"
+        return ""
 
     def _restore(self, keeper: Keeper | None) -> None:
         if keeper:
@@ -277,7 +293,8 @@ class Trainer:
         if not math.isfinite(loss):
             raise RunError("training diverged: the loss is no number", where=f"epoch {epoch}", todo="lower the rates")
         micro = self.world.from_first(self._dev_score)
-        best = micro.f1 > max((past.dev_f1 for past in self.position.history), default=-1.0)
+        past = {result.dev_f1 for result in self.position.history}
+        best = micro.f1 > max(past, default=-1.0) or past == {micro.f1}  # while all are equal, the last one is kept
         if best:
             self.best = {name: value.detach().to("cpu", copy=True) for name, value in self.tagger.state_dict().items()}
         result = EpochResult(epoch, self.position.step, loss, micro.precision, micro.recall, micro.f1, best, speed)

@@ -23,6 +23,7 @@ from report.pages import safe_text, safe_word, script_json, write_page
 from report.posts import Posts, line_of, n_pictures
 from report.thumbnails import Album, Colour, Loader, load_or_none, with_boxes
 from schema.labels import LabelSet, entities
+from schema.lattice import object_span, within_cap
 from schema.records import Box, Grounded, Post, PostPhrases, Region
 
 ROW, NAMES, CHAR, PAD = 24, 190, 7.4, 12  # user units: a row, the column of names, a character, around a word
@@ -31,18 +32,23 @@ SHOWN_CHARS = 18  # of a word or an object's text
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an object of the lattice stands: positions of its first and last word; 0 is [CLS], words are 1 to n."""
+    """An object and its positions in the lattice, those of its first and last word; 0 is [CLS], words are 1 to n.
+
+    `cut`: the cap on objects (train.max_objects) leaves it out of the lattice.
+    """
 
     region: Region
     head: int
     tail: int
+    cut: bool = False
 
 
-def places(regions: Sequence[Region], n_words: int) -> list[Place]:
-    """Positions of objects: those of their phrase, or 1 and n for whole pictures and general words."""
+def places(regions: Sequence[Region], n_words: int, max_objects: int | None = None) -> list[Place]:
+    """Positions of a post's objects, in their order, and which of them the cap cuts (None: no cap)."""
+    n_kept = len(regions) if max_objects is None else max_objects
+    kept = set(within_cap([region.source for region in regions], n_kept))
     return [
-        Place(region, region.span.head if region.span else 1, region.span.tail if region.span else n_words)
-        for region in regions
+        Place(region, *object_span(region.span, n_words), cut=index not in kept) for index, region in enumerate(regions)
     ]
 
 
@@ -69,8 +75,9 @@ def _bar(svg: Tree.Element, place: Place, y: float, edges: Sequence[float]) -> N
     name = place.region.text if place.region.source != "image" else "whole picture"
     add(svg, "text", "name", text=safe_text(name, SHOWN_CHARS + 6), x=4, y=y + 16)
     x0, x1 = edges[place.head], edges[place.tail + 1]
-    bar = add(svg, "rect", f"bar {place.region.source}", x=x0 + 2, y=y + 4, width=x1 - x0 - 4, height=ROW - 8, rx=4)
-    add(bar, "title", text=f"{name}: head {place.head}, tail {place.tail}")
+    kind = f"bar {place.region.source}{' cut' if place.cut else ''}"
+    bar = add(svg, "rect", kind, x=x0 + 2, y=y + 4, width=x1 - x0 - 4, height=ROW - 8, rx=4)
+    add(bar, "title", text=f"{name}: head {place.head}, tail {place.tail}{', cut' if place.cut else ''}")
 
 
 # Names of the terminal's own colours, so that they suit its background; types take them in turn.
@@ -94,10 +101,24 @@ class Shown:
     boxes: tuple[Grounded, ...] = ()
     regions: tuple[Region, ...] = ()
     synthetic: bool = False
+    max_objects: int | None = None  # train.max_objects of the dataset; None: not known, so nothing is marked as cut
 
     @property
     def places(self) -> list[Place]:
-        return places(self.regions, self.post.n_words)
+        return places(self.regions, self.post.n_words, self.max_objects)
+
+    @property
+    def n_cut(self) -> int:
+        """Objects that are not in the lattice."""
+        return sum(place.cut for place in self.places)
+
+    @property
+    def cut_note(self) -> str:
+        """A sentence about them; "" where none is cut."""
+        if not self.n_cut:
+            return ""
+        n_cut, n_objects = self.n_cut, len(self.regions)
+        return f"{n_cut} of {n_objects} objects are not in the lattice (train.max_objects: {self.max_objects})"
 
 
 def write_html(shown: Shown, out: Path, *, load_image: Loader, redact: bool = False) -> None:
@@ -202,11 +223,14 @@ def _box_table(shown: Shown) -> Table:
 
 
 def _object_table(shown: Shown) -> Table:
-    table = _table("objects of the lattice", "source", "text", "head", "tail", "box", "score")
+    columns = ("source", "text", "head", "tail", "box", "score", *(["lattice"] if shown.n_cut else []))
+    table = _table(shown.cut_note or "objects of the lattice", *columns)
     for place in shown.places:
         region = place.region
         box = _box(region.box) if region.box else "no picture"
-        _row(table, region.source, safe_text(region.text, 80), place.head, place.tail, box, f"{region.score:.3f}")
+        state = [("cut" if place.cut else "") for _ in columns[6:]]
+        cells = (safe_text(region.text, 80), place.head, place.tail, box, f"{region.score:.3f}", *state)
+        _row(table, region.source, *cells)
     return table
 
 

@@ -52,7 +52,8 @@ class LabelSet:
 
     @cached_property
     def general_words(self) -> tuple[str, ...]:
-        return tuple(self.words.values())
+        """Each general word once, in the order of the types: two types may share one."""
+        return tuple(dict.fromkeys(self.words.values()))
 
     def canonical(self, tag: str) -> str:
         """The tag with aliases resolved; raises DataError for a tag outside the set."""

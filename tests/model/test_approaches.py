@@ -10,7 +10,7 @@ import torch
 from model.approaches import ADA_CO_ATT, APPROACHES, BILSTM, approach
 from model.config import PRESETS, TrainConfig
 from model.data import PostDataset, collate
-from model.objects import Given
+from model.objects import FromMemory
 from model.tagger import Setting
 from model.trainer import build_optimizer
 from schema.errors import ConfigError
@@ -23,7 +23,7 @@ def test_learns_from_a_batch(encoder: Path, name: str) -> None:
     torch.manual_seed(0)
     posts, objects = linked(6, 2)
     tagger = approach(name).build(Setting(config, LABELS, DIM, None, [post.words for post in posts]))
-    dataset = PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config)
+    dataset = PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config)
     batch = collate([dataset[row] for row in range(6)], tagger.featurizer)
     optimizer = build_optimizer(tagger.eval(), config)
     losses = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cache.packs import Objects, Pack
 from cache.tables import read_posts
 from model.data import LengthBatches, PostDataset, collate, loader
-from model.objects import FromPack, Given
+from model.objects import FromMemory, FromPack
 from model.words import Pieces, build_words
 from schema.records import Box, Region, Span
 from tests.model.tiny import LABELS, post, tiny_config
@@ -34,7 +34,7 @@ def small(pieces: Pieces, encoder: Path, **changes: object) -> PostDataset:
         long.id: Objects(np.float16([[1, 2], [3, 4]]), regions),
         short.id: Objects(np.float16([[5, 6]]), regions[:1]),
     }
-    return PostDataset([long, short], Given(objects), LABELS, pieces, tiny_config(encoder, **changes))
+    return PostDataset([long, short], FromMemory(objects), LABELS, pieces, tiny_config(encoder, **changes))
 
 
 def test_a_batch_by_hand(pieces: Pieces, encoder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from model.approaches import approach
 from model.data import PostDataset, collate
-from model.objects import Given
+from model.objects import FromMemory
 from model.predict import Decoded, autocast, decode
 from model.tagger import Setting, Tagger
 from schema.labels import entities
@@ -27,7 +27,7 @@ def make(encoder: Path, n_posts: int, **changes: object) -> tuple[Tagger, PostDa
         tagger.tag.weight.mul_(8)  # type: ignore[operator,union-attr]
         tagger.crf.transitions.normal_()
     posts, objects = linked(n_posts, 9)
-    return tagger, PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config)
+    return tagger, PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config)
 
 
 def test_batches_change_nothing(encoder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from model import crf, interaction, trainer, words
 from model.approaches import approach
 from model.data import PostDataset, collate
-from model.objects import Given
+from model.objects import FromMemory
 from model.predict import Decoded
 from model.tagger import Setting
 from model.trainer import EpochResult, Position, Trainer, build_optimizer, grouped
@@ -30,7 +31,7 @@ def make(encoder: Path, seed: int = 0, name: str = "bert-crf", **changes: Any) -
     splits = []
     for which, n_posts in (("train", 20), ("dev", 6)):
         posts, objects = linked(n_posts, 3 if which == "train" else 4)
-        splits.append(PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config, seed))
+        splits.append(PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config, seed))
     return Trainer(tagger, *splits, config, seed, CPU)
 
 
@@ -122,6 +123,21 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(encoder: Path, monkeypatch:
     assert trainer.position.best_epoch == 2
     assert torch.equal(weights(trainer), after[1])
     assert found[1].dev_recall > found[0].dev_recall
+
+
+def test_while_all_epochs_score_alike_the_last_one_is_kept(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, [2, 2, 2, 2])
+    trainer = make(encoder, epochs=4, patience=2)
+    after = []
+    for _ in trainer.epochs():
+        after.append(weights(trainer).clone())
+    assert trainer.position.best_epoch == len(after) == 3  # patience counts from the first epoch of that score
+    assert torch.equal(weights(trainer), after[-1])
+    assert re.fullmatch(r"all 3 epochs have the dev F1 0\.\d{4}: the last one is kept", trainer.selection)
+    scripted(monkeypatch, [0, 0, 1, 0])
+    trainer = make(encoder, epochs=4)
+    list(trainer.epochs())
+    assert (trainer.position.best_epoch, trainer.selection) == (3, "")
 
 
 def test_a_loss_that_is_no_number_stops(encoder: Path) -> None:

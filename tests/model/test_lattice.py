@@ -9,6 +9,7 @@ import torch
 
 from model import interaction
 from schema.errors import DataError
+from schema.lattice import object_span
 from schema.records import Region, Span
 
 #  position:  0     1      2     3     4    5
@@ -24,14 +25,14 @@ REGIONS = [
 
 
 def test_objects_stand_at_their_words() -> None:
-    assert [interaction.object_span(one.span, N_WORDS) for one in REGIONS] == [(1, 4), (1, 4), (1, 1), (3, 4)]
+    assert [object_span(one.span, N_WORDS) for one in REGIONS] == [(1, 4), (1, 4), (1, 1), (3, 4)]
 
 
 def test_a_span_beyond_the_post_is_an_error() -> None:
     with pytest.raises(
         DataError, match=r"words that the post does not have \(found Span\(start=2, end=5\) of 4 words\)"
     ):
-        interaction.object_span(Span(2, 5), N_WORDS)
+        object_span(Span(2, 5), N_WORDS)
 
 
 def test_distances_are_those_of_eq_3_to_6() -> None:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from cache.packs import Objects, Pack, PackMeta, write_pack
-from model.objects import Given, Plan, exchanged, lenders, no_objects, open_pack, plans, source_of
+from model.objects import (
+    FromMemory,
+    ObjectPlan,
+    donor_permutation,
+    match_donor,
+    no_objects,
+    open_pack,
+    plan_objects,
+    source_of,
+)
 from schema.errors import PackError
 from schema.records import Box, Region, Source, Span
 from tests.model.tiny import post, tiny_config
@@ -26,9 +35,9 @@ POST = post(0, "train", ["a", "b", "c", "d", "e"], None)
 OBJECTS = Objects(np.arange(5, dtype=np.float32)[:, None], REGIONS)
 
 
-def plan(n_words: int = 5, **changes: object) -> Plan:
+def plan(n_words: int = 5, **changes: object) -> ObjectPlan:
     config = tiny_config(Path("none"), **changes)
-    return plans([POST], Given({POST.id: OBJECTS}), [n_words], config, 0)[0]
+    return plan_objects([POST], FromMemory({POST.id: OBJECTS}), [n_words], config, 0)[0]
 
 
 @pytest.mark.parametrize(
@@ -37,7 +46,7 @@ def plan(n_words: int = 5, **changes: object) -> Plan:
 )
 def test_settings(setting: str, indices: tuple[int, ...]) -> None:
     found = plan(objects=setting)
-    assert (found.owner, found.indices, found.n_cut) == (0, indices, 0)
+    assert (found.owner, found.indices, found.cut) == (0, indices, ())
 
 
 def test_spans_are_head_and_tail() -> None:
@@ -45,63 +54,65 @@ def test_spans_are_head_and_tail() -> None:
 
 
 def test_no_object_at_all() -> None:
-    assert plan(objects="none") == Plan(0, (), ())
+    assert plan(objects="none") == ObjectPlan(0, (), ())
 
 
 def test_the_cap_counts_what_it_cuts() -> None:
     found = plan(max_objects=3)
-    assert (found.indices, found.n_cut) == ((0, 1, 2), 2)
+    assert (found.indices, found.spans, found.cut) == ((0, 3, 4), ((1, 5), (1, 2), (3, 5)), ("general", "general"))
+    assert plan(max_objects=2).cut == ("general", "general", "phrase")
+    assert plan(objects="general", max_objects=1).cut == ("general",)
 
 
 def test_the_cap_is_of_each_picture_where_cells_of_the_grid_are_read() -> None:
     cells = [replace(region("image"), box=Box(0, 0, 2, 2, index)) for index in (0, 1) for _ in range(49)]
-    two = Given({POST.id: Objects(np.zeros((98, 1), np.float32), tuple(cells))})
+    two = FromMemory({POST.id: Objects(np.zeros((98, 1), np.float32), tuple(cells))})
     whole, cut = (
-        plans([POST], two, [5], tiny_config(Path("none"), objects="grid", **changes), 0)[0]
+        plan_objects([POST], two, [5], tiny_config(Path("none"), objects="grid", **changes), 0)[0]
         for changes in ({}, {"max_objects": 3})
     )
-    assert (whole.indices, whole.n_cut) == (tuple(range(98)), 0)
-    assert (cut.indices, cut.n_cut) == ((0, 1, 2, 49, 50, 51), 92)
+    assert (whole.indices, whole.cut) == (tuple(range(98)), ())
+    assert (cut.indices, len(cut.cut)) == ((0, 1, 2, 49, 50, 51), 92)
 
 
 def test_truncated_words_take_their_objects_with_them() -> None:
     assert plan(n_words=3).spans == ((1, 3), (1, 3), (1, 3), (1, 2), (3, 3))
     two = plan(n_words=2)
-    assert (two.indices, two.spans[-1], two.n_cut) == ((0, 1, 2, 3), (1, 2), 1)
+    assert (two.indices, two.spans[-1], two.cut) == ((0, 1, 2, 3), (1, 2), ("phrase",))
 
 
 def test_empty_is_one_object_of_zeros_at_all_words() -> None:
-    assert plan(control="empty") == Plan(None, (0,), ((1, 5),))
+    assert plan(control="empty") == ObjectPlan(None, (0,), ((1, 5),))
 
 
 def test_exchange_keeps_places_and_sources() -> None:
     own = [region("image"), region("phrase", 0, 1), region("general"), region("phrase", 1, 2), region("phrase", 2, 3)]
     lent = [region("general"), region("phrase", 0, 4), region("phrase", 3, 4)]
-    assert exchanged(own, lent) == [0, 1, 0, 2, 1]
-    assert exchanged(own, []) == []
+    assert match_donor(own, lent) == [0, 1, 0, 2, 1]
+    assert match_donor(own, []) == []
 
 
 @pytest.mark.parametrize("n_posts", [2, 3, 50])
 def test_nobody_keeps_its_own_pictures(n_posts: int) -> None:
-    found = lenders(n_posts, 3)
+    found = donor_permutation(n_posts, 3)
     assert sorted(found) == list(range(n_posts))
     assert all(lender != row for row, lender in enumerate(found))
-    assert found == lenders(n_posts, 3)
+    assert found == donor_permutation(n_posts, 3)
 
 
 def test_shuffled_reads_the_lenders_features() -> None:
     other = post(1, "train", ["x"], None)
-    source = Given({POST.id: OBJECTS, other.id: Objects(np.zeros((1, 1), np.float32), (region("image"),))})
+    source = FromMemory({POST.id: OBJECTS, other.id: Objects(np.zeros((1, 1), np.float32), (region("image"),))})
     config = tiny_config(Path("none"), control="shuffled")
-    first, second = plans([POST, other], source, [5, 1], config, 0)
+    first, second = plan_objects([POST, other], source, [5, 1], config, 0)
     assert (first.owner, first.indices, first.spans) == (1, (0,) * 5, plan().spans)
     assert (second.owner, second.indices, second.spans) == (0, (0,), ((1, 1),))
 
 
 def test_a_lender_without_objects_leaves_zeros() -> None:
     other = post(1, "train", ["x"], None)
-    source = Given({POST.id: OBJECTS, other.id: no_objects(other)})
-    first, second = plans([POST, other], source, [5, 1], tiny_config(Path("none"), control="shuffled"), 0)
+    source = FromMemory({POST.id: OBJECTS, other.id: no_objects(other)})
+    first, second = plan_objects([POST, other], source, [5, 1], tiny_config(Path("none"), control="shuffled"), 0)
     assert (first.owner, first.spans) == (None, plan().spans)
     assert second.spans == ()
 
@@ -121,7 +132,7 @@ def test_the_pack_must_hold_the_posts(tmp_path: Path) -> None:
 
 
 def test_text_alone_needs_no_pack(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match=r"this setting reads objects \(found no pack\)"):
+    with pytest.raises(PackError, match=r"this approach reads objects \(found no pack\)"):
         open_pack(tiny_config(Path("none")), None)
     config = tiny_config(Path("none"), objects="none")
     assert open_pack(config, None) is None
@@ -132,7 +143,7 @@ def test_text_alone_needs_no_pack(tmp_path: Path) -> None:
 def test_the_grid_goes_by_pictures(tmp_path: Path) -> None:
     config = tiny_config(Path("none"), objects="grid")
     make_pack(tmp_path / "pack")
-    with pytest.raises(PackError, match=r"a pack without it\); set regions.grid: true"):
+    with pytest.raises(PackError, match=r"a pack without a grid\); set regions.grid: true"):
         open_pack(config, tmp_path / "pack")
     picture, meta = POST.images[0], PackMeta(1, "float32", 1, ())
     write_pack(tmp_path / "pack", meta, [(POST.id, OBJECTS)], grid=(meta, [(picture.digest, OBJECTS)]))
@@ -145,7 +156,7 @@ def test_the_grid_goes_by_pictures(tmp_path: Path) -> None:
     none = replace(POST, images=(lost,))
     assert source_of(config, pack, [none])(none).features.shape == (0, 1)
     other = replace(POST, images=(replace(picture, digest="1" * 64),))
-    with pytest.raises(PackError, match=r"1 picture\(s\) are not in the pack"):
+    with pytest.raises(PackError, match=r"1 image\(s\) are not in the pack"):
         source_of(config, pack, [other])
 
 

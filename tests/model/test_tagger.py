@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.crf import CRF
 from model.data import Batch, PostDataset, collate
-from model.objects import Given
+from model.objects import FromMemory
 from model.tagger import FMIT, Setting, Tagger, build_fmit
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
@@ -21,7 +21,7 @@ def make(encoder: Path, **changes: object) -> tuple[FMIT, Batch]:
     torch.manual_seed(0)
     tagger = build_fmit(Setting(config, LABELS, DIM)).eval()
     posts, objects = linked(4, 5)
-    dataset = PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config)
+    dataset = PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config)
     return tagger, collate([dataset[row] for row in range(4)], tagger.featurizer)
 
 
@@ -65,7 +65,7 @@ def test_a_post_is_tagged_alike_alone_and_in_company(encoder: Path, relative: bo
     tagger, batch = make(encoder, relative=relative)
     posts, objects = linked(4, 5)
     config = tiny_config(encoder, relative=relative)
-    alone = PostDataset(posts[:1], Given(objects), LABELS, tagger.featurizer, config)
+    alone = PostDataset(posts[:1], FromMemory(objects), LABELS, tagger.featurizer, config)
     single = collate([alone[0]], tagger.featurizer)
     n_words = posts[0].n_words
     torch.testing.assert_close(tagger.emissions(single)[0], tagger.emissions(batch)[0, :n_words], atol=1e-5, rtol=1e-4)

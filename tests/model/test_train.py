@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,21 @@ import pytest
 from cache.keys import digest_file
 from cache.packs import Pack
 from cache.tables import read_posts, write_posts
-from model import train
+from model import evaluate, train
 from model.trainer import EpochResult
 from schema.errors import ConfigError, DataError, PackError, RunError
+from schema.text import plain_markdown
 from tests.model.tiny import LABELS, tiny_config
 
 ROOT = Path(__file__).parents[2]
 
 
-def go(encoder: Path, dataset: tuple[Path, Path], out: Path, **changes: object) -> list[EpochResult]:
+def go(
+    encoder: Path, dataset: tuple[Path, Path], out: Path, warnings: list[str] | None = None, **changes: object
+) -> list[EpochResult]:
     config = tiny_config(encoder, **{"epochs": 6, **changes})
-    return list(train.run(config, "fmit", 0, *dataset, out, out.parent / "resume", device="cpu", save_every_s=0))
+    warn, resume = ([] if warnings is None else warnings).append, out.parent / "resume"
+    return list(train.run(config, "fmit", 0, *dataset, out, resume, device="cpu", save_every_s=0, warn=warn))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -56,15 +61,49 @@ def test_what_a_run_says_of_itself(run_folder: Path, dataset: tuple[Path, Path],
 def test_a_run_tells_how_many_objects_a_cap_cut(
     encoder: Path, dataset: tuple[Path, Path], run_folder: Path, tmp_path: Path
 ) -> None:
-    go(encoder, dataset, tmp_path / "run", epochs=1, max_objects=1)
-    found = json.loads((tmp_path / "run" / "model" / "config.json").read_text())["n_cut"]
+    warnings: list[str] = []
+    go(encoder, dataset, tmp_path / "run", warnings, epochs=1, max_objects=1)
+    info = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    found, n_phrases = info["n_cut"], info["n_cut_phrases"]["train"]
+    assert info["warnings"] == warnings
+    assert n_phrases == found["train"]  # what is left is the whole image
     pack, posts = Pack.open(dataset[1]), read_posts(dataset[0]).posts
     beyond = {name: sum(len(pack.read(one.id).regions) - 1 for one in posts if one.split == name) for name in found}
     assert found == beyond
     assert found["train"] > 0
-    told = f"kept from the lattice: train {found['train']}, dev {found['dev']}."
-    assert told in (tmp_path / "run" / "model" / "card.md").read_text()
-    assert "kept from the lattice" not in (run_folder / "model" / "card.md").read_text()
+    card = (tmp_path / "run" / "model" / "card.md").read_text()
+    assert f"left out of the lattice: train {found['train']}, of these {n_phrases} of phrases; dev " in card
+    assert warnings[0] == (
+        f"train: {found['train']} object(s) of 24 post(s), {n_phrases} of them phrases, are left out of the lattice by "
+        "max_objects: 1 or the encoder's max_pieces"
+    )
+    assert f"**Warning:** train: {found['train']} object(s) of 24 post(s)" in card
+    assert "left out of the lattice" not in (run_folder / "model" / "card.md").read_text()
+
+
+def test_a_dev_split_without_entities_publishes_the_last_epoch(
+    encoder: Path, dataset: tuple[Path, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    """Test F1 is that of a trained model: the first epoch, which is no better on dev, finds nothing."""
+    posts = read_posts(dataset[0]).posts
+    blank = [replace(post, tags=("O",) * post.n_words) if post.split == "dev" else post for post in posts]
+    write_posts(tmp_path / "posts.parquet", blank, LABELS, {"source": {"scheme": "bioes"}})
+    warnings: list[str] = []
+    results = go(encoder, (tmp_path / "posts.parquet", dataset[1]), tmp_path / "run", warnings, epochs=20, patience=2)
+    assert [one.dev_f1 for one in results] == [0.0] * 20  # patience has nothing to count
+    info = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert info["dev"]["epoch"] == 20
+    no_entity = "dev has labelled posts but no entity, so no epoch can be better than another: check its labels"
+    last = "dev has no entity, so its scores decide nothing: the last epoch (20) is kept"
+    assert warnings == [no_entity, last]
+    assert info["selection"] == last
+    card = (tmp_path / "run" / "model" / "card.md").read_text()
+    assert f"- {plain_markdown(last)}." in card
+    assert f"**Warning:** {no_entity}" in card
+    assert "best strict dev F1" not in card
+    scores = evaluate.run(tmp_path / "run", dataset[0], dataset[1], ["test"], device="cpu")
+    assert scores["test"]["strict"]["micro"]["f1"] == 1.0
+    assert info["data"] == {"source": {"scheme": "bioes"}}  # what prediction needs to read files of this kind
 
 
 def test_an_interrupted_call_goes_on(
@@ -121,7 +160,7 @@ def test_text_alone_needs_no_pack(encoder: Path, dataset: tuple[Path, Path], tmp
     config, posts = tiny_config(encoder, epochs=1), dataset[0]
     list(train.run(config, "bert-crf", 0, posts, None, tmp_path / "run", tmp_path / "resume", device="cpu"))
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["pack"] is None
-    with pytest.raises(PackError, match="this setting reads objects"):
+    with pytest.raises(PackError, match="this approach reads objects"):
         next(train.run(config, "fmit", 0, posts, None, tmp_path / "x", tmp_path / "resume", device="cpu"))
 
 

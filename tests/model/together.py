@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from model.approaches import approach
 from model.data import PostDataset
 from model.distributed import join
-from model.objects import Given
+from model.objects import FromMemory
 from model.resume import FileKeeper
 from model.tagger import Setting
 from model.trainer import Trainer
@@ -26,7 +26,7 @@ def main(encoder: Path, out: Path) -> None:
     torch.manual_seed(0)
     tagger = approach("fmit").build(Setting(config, LABELS, DIM)).double()
     made = [linked(n, seed) for n, seed in ((17, 3), (6, 4))]
-    splits = [PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config) for posts, objects in made]
+    splits = [PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config) for posts, objects in made]
     trainer = Trainer(tagger, splits[0], splits[1], config, 0, world.device, world=world)
     rows = [one.curve() for one in trainer.epochs(FileKeeper(out / "resume", every_s=0))]
     name = f"{world.rank}-of-{world.size}"

@@ -110,6 +110,21 @@ def test_no_color_means_no_colour_and_no_picture(monkeypatch):
     assert "tiny" in text
 
 
+def test_objects_beyond_the_cap_are_marked(tmp_path):
+    """Of a whole image, a general word and a phrase, a cap of 2 cuts the general word."""
+    capped = shown(max_objects=2)
+    text = printed(capped)
+    assert "1 of 3 objects are not in the lattice (train.max_objects: 2)" in text
+    assert re.search(r"general +person +1 +4 .* 0\.250 +cut", text)
+    assert len(re.findall(r" cut$", text, re.M)) == 1
+    show.write_html(capped, tmp_path / "post.html", load_image=load)
+    page = (tmp_path / "post.html").read_text(encoding="utf-8")
+    assert "2 objects; 1 of 3 objects are not in the lattice" in page
+    assert page.count("<td>cut</td>") == 1
+    assert page.count("bar general cut") == 1
+    assert "not in the lattice" not in printed(shown(max_objects=3))
+
+
 def test_a_page_of_one_post(tmp_path):
     show.write_html(shown(synthetic=True), tmp_path / "post.html", load_image=load)
     page = (tmp_path / "post.html").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from model.approaches import approach
 from model.checkpoint import RunInfo, save_run
 from model.config import TrainConfig
 from model.data import Batch, PostDataset, collate
-from model.objects import Given
+from model.objects import FromMemory
 from model.predict import Prediction, Run
 from model.resume import FileKeeper
 from model.tagger import Setting, Tagger
@@ -58,7 +58,7 @@ def built(given: Setting, name: str) -> Tagger:
 
 
 def batch_of(tagger: Tagger, config: TrainConfig, posts: Sequence[Post], objects: dict[str, Objects]) -> Batch:
-    dataset = PostDataset(posts, Given(objects), LABELS, tagger.featurizer, config)
+    dataset = PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config)
     return collate([dataset[row] for row in range(len(posts))], tagger.featurizer)
 
 

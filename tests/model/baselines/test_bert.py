@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from model.baselines.bert import Softmax
 from model.crf import CRF, Transitions
 from model.data import PostDataset
-from model.objects import Given
+from model.objects import FromMemory
 from model.predict import decode
 from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
 from tests.model.tiny import LABELS
@@ -57,7 +57,7 @@ def test_a_confidence_is_a_product_of_softmaxes(encoder: Path) -> None:
         tagger.tag.bias[1] += 1.0  # so that some entity is found
         tagger.tag.weight.mul_(20)
         probabilities = tagger.emissions(batch_of(tagger, given.config, posts, objects)).double().softmax(-1)
-    dataset = PostDataset(posts, Given(objects), LABELS, tagger.featurizer, given.config)
+    dataset = PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, given.config)
     n_found = n_long = 0
     for row, one in enumerate(decode(tagger, dataset, given.config, torch.device("cpu"), confident=True)):
         assert one.tags == tuple(LABELS.tags[k] for k in probabilities[row, : posts[row].n_words].argmax(-1).tolist())

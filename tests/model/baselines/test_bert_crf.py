@@ -9,7 +9,7 @@ import torchcrf
 
 from model.baselines.bert import build_bert_crf
 from model.data import PostDataset, collate
-from model.objects import Given, no_objects
+from model.objects import FromMemory, no_objects
 from model.tagger import Setting
 from tests.model.tiny import LABELS, linked, tiny_config
 
@@ -20,7 +20,7 @@ def test_loss_is_a_crf_over_a_linear_map_of_word_vectors(encoder: Path) -> None:
     tagger = build_bert_crf(Setting(config, LABELS, 1)).eval()
     posts, objects = linked(3, 1)
     batches = []
-    for source in (Given(objects), no_objects):
+    for source in (FromMemory(objects), no_objects):
         dataset = PostDataset(posts, source, LABELS, tagger.featurizer, config)
         batches.append(collate([dataset[row] for row in range(3)], tagger.featurizer))
     emissions = []

@@ -1,0 +1,47 @@
+"""Facts about a dataset that make training or its scores meaningless; ingest, doctor and training report them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from schema.labels import entities
+from schema.records import Post
+
+UNUSABLE_SHARE = 0.5  # of a split's images; ours: from here on the model learns from the empty image
+
+
+def splits_without_entities(posts: Iterable[Post]) -> list[str]:
+    """Splits that have labelled posts but no entity, in order of appearance: all their tags are `O` or orphan `I-`."""
+    n_entities: Counter[str] = Counter()
+    for post in posts:
+        if post.tags is not None:
+            n_entities[post.split] += len(entities(post.tags))
+    return [split for split, number in n_entities.items() if not number]
+
+
+def unusable_images(posts: Iterable[Post]) -> dict[str, str]:
+    """Splits of which at least half of the images cannot be used, each with the counts in words."""
+    states: dict[str, Counter[str]] = {}
+    for post in posts:
+        states.setdefault(post.split, Counter()).update(image.state for image in post.images)
+    messages = {}
+    for split, counts in states.items():
+        n_unusable = counts.total() - counts["ok"]
+        if n_unusable and n_unusable >= UNUSABLE_SHARE * counts.total():
+            reasons = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if state != "ok")
+            messages[split] = f"{n_unusable} of {counts.total()} image(s) cannot be used ({reasons})"
+    return messages
+
+
+def training_warnings(posts: Sequence[Post], *, reads_images: bool) -> list[str]:
+    """What a training on the splits train and dev must say before it starts, one sentence each."""
+    used = [post for post in posts if post.split in ("train", "dev")]
+    warnings = []
+    for split in splits_without_entities(used):
+        effect = "no epoch can be better than another" if split == "dev" else "the model can learn no entity"
+        warnings.append(f"{split} has labelled posts but no entity, so {effect}: check its labels")
+    if reads_images:
+        for split, message in unusable_images(used).items():
+            warnings.append(f"{split}: {message}, so their posts have the empty image: run fmit doctor")
+    return warnings

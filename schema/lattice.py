@@ -1,0 +1,72 @@
+"""The objects of a post's lattice: their positions, the cap on their number, and what the cap cuts. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+from schema.errors import DataError
+from schema.records import Post, Source, Span, Split
+
+PRIORITY: dict[Source, int] = {"image": 0, "phrase": 1, "general": 2}  # the last are cut first
+
+
+def object_span(span: Span | None, n_words: int) -> tuple[int, int]:
+    """(head, tail) of an object: its phrase's first and last word; all words for images and general words (None)."""
+    if span is None:
+        return 1, n_words
+    if span.end > n_words:
+        raise DataError("an object's phrase has words that the post does not have", found=f"{span} of {n_words} words")
+    return span.head, span.tail
+
+
+def within_cap(sources: Sequence[Source], max_objects: int) -> list[int]:
+    """Indices of the objects that a cap keeps, ascending: whole images before phrases, phrases before general words."""
+    by_priority = sorted(range(len(sources)), key=lambda index: PRIORITY[sources[index]])
+    return sorted(by_priority[:max_objects])
+
+
+@dataclass(frozen=True)
+class CutObjects:
+    """How many objects are left out of the lattice: of how many posts, and how many of them belong to phrases."""
+
+    n_posts: int = 0
+    n_objects: int = 0
+    n_phrases: int = 0
+
+    def __add__(self, other: CutObjects) -> CutObjects:
+        return CutObjects(
+            self.n_posts + other.n_posts, self.n_objects + other.n_objects, self.n_phrases + other.n_phrases
+        )
+
+    @classmethod
+    def of_post(cls, sources: Sequence[Source]) -> CutObjects:
+        """The count for one post, given the sources of the objects that it loses."""
+        return cls(int(bool(sources)), len(sources), sources.count("phrase"))
+
+    def message(self) -> str:
+        """Such as `12 object(s) of 3 post(s), 2 of them phrases`."""
+        return f"{self.n_objects} object(s) of {self.n_posts} post(s), {self.n_phrases} of them phrases"
+
+
+def count_cut(
+    posts: Iterable[Post], n_general_words: int, max_objects: int, n_phrases: Mapping[str, int]
+) -> dict[Split, CutObjects]:
+    """What `train.max_objects` cuts in each split, counted from posts and the number of phrases of each post id.
+
+    Needs no features, so ingest (without phrases: an empty mapping) and doctor can ask. Splits that lose nothing are
+    absent.
+    """
+    total: dict[Split, CutObjects] = {}
+    for post in posts:
+        n_images = sum(image.ok for image in post.images)
+        sources: list[Source] = ["image"]
+        if n_images:
+            sources += repeat("general", n_general_words)
+            sources = sources * n_images + list(repeat("phrase", n_phrases.get(post.id, 0)))
+        kept = set(within_cap(sources, max_objects))
+        cut = CutObjects.of_post([source for index, source in enumerate(sources) if index not in kept])
+        if cut.n_objects:
+            total[post.split] = total.get(post.split, CutObjects()) + cut
+    return total
