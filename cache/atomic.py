@@ -1,9 +1,7 @@
-"""Publication by rename: a reader sees an old file, a new file, never half of one.
+"""Atomic publication: a reader sees the old file or the new one, never half of one; and a file lock.
 
-A file is written under a unique temporary name beside its place, flushed to the disk, renamed, and its folder is
-flushed. A killed writer leaves a temporary; `sweep` removes those whose writer is known to be dead.
-
-One process at a time, where a second would only do the same work beside the first; no result depends on it.
+A file is written under a unique temporary name beside its destination, flushed to disk and renamed, and its folder is
+flushed. A killed writer leaves its temporary file; `sweep` removes those whose writer is known to be dead.
 """
 
 from __future__ import annotations
@@ -27,65 +25,41 @@ from typing import Any
 from schema.errors import RunError
 
 _TEMPORARY = re.compile(r"\..*\.tmp-(?P<machine>[0-9a-f]{12})-(?P<pid>\d+)-[0-9a-f]{12}")
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
-_NO_FOLDER_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # network disks that flush on rename by themselves
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
+_NO_FOLDER_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # network disks that flush on rename themselves
+_LOCKED = (errno.EAGAIN, errno.EACCES)
 
 
 @contextlib.contextmanager
 def file(path: str | Path, *, mode: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path to write to; published as `path` when the block ends well, removed otherwise.
+    """Yield a temporary path to write to; it is published as `path` if the block succeeds, else removed.
 
-    `mode` sets permission bits, else the process's umask decides. OSError (disk full, read-only) passes to the caller
-    and names `path`.
+    `mode` sets the permission bits; without it the umask decides. OSError (disk full, read-only) names `path`.
     """
     path = Path(path)
-    temporary = _temporary(path)
-    try:
+    with _temporary(path) as temporary:
         yield temporary
         _flush_file(temporary, mode)
         temporary.replace(path)
         flush_folder(path.parent)
-    except OSError as error:
-        if _is_of(error, temporary):
-            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
-        raise
-    finally:
-        with contextlib.suppress(OSError):  # a read-only disk refuses this too, and has been told of
-            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; when the block ends well it takes the place of `path`, else it is removed.
+    """Yield a temporary folder to fill; it replaces the folder `path` if the block succeeds, else it is removed.
 
-    An old folder at `path` stays readable until the block ends. OSError passes to the caller and names `path`.
+    The old folder stays readable until the block ends. OSError names `path`.
     """
     path = Path(path)
-    temporary, replaced = _temporary(path), []
-    try:
+    with _temporary(path) as temporary:
         temporary.mkdir(parents=True)
         yield temporary
         for inner in sorted(temporary.rglob("*"), reverse=True):
             flush_folder(inner) if inner.is_dir() else _flush_file(inner, None)
         flush_folder(temporary)
-        while temporary.is_dir():
-            replaced.append(_temporary(path))
-            with contextlib.suppress(FileNotFoundError):  # another writer took it away just now
-                if path.is_dir():
-                    path.rename(replaced[-1])
-            try:
-                temporary.rename(path)
-            except OSError as error:
-                if error.errno not in _TAKEN:  # else another writer published meanwhile: the last one stays
-                    raise
+        while temporary.is_dir():  # if two writers publish at once, the last one wins
+            _replace_folder(temporary, path)
         flush_folder(path.parent)
-    except OSError as error:
-        if _is_of(error, temporary):
-            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
-        raise
-    finally:
-        for rest in (temporary, *replaced):
-            shutil.rmtree(rest, ignore_errors=True)
 
 
 def write_bytes(path: str | Path, data: bytes | bytearray | memoryview, *, mode: int | None = None) -> None:
@@ -95,17 +69,17 @@ def write_bytes(path: str | Path, data: bytes | bytearray | memoryview, *, mode:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Publish `text` as UTF-8 with the newlines it has."""
+    """Publish `text` as UTF-8; newlines stay as they are."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Publish JSON: sorted names, one space of indent, a final newline, so equal values are equal bytes."""
+    """Publish JSON with sorted names, an indent of one space and a final newline: equal values are equal bytes."""
     write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
 
 
 def flush_folder(path: Path) -> None:
-    """fsync a folder, so that a rename in it survives a power cut; silent on disks that cannot."""
+    """fsync a folder, so that a rename in it survives a power cut; does nothing on disks that cannot."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -117,35 +91,54 @@ def flush_folder(path: Path) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a name is one of ours, still unpublished."""
+    """Whether this is the name of a file or folder that is not yet published."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def sweep(where: Path) -> list[Path]:
-    """Remove the temporaries in folder `where` whose writer ran on this machine and is dead; return them."""
+    """Remove and return the temporary files in folder `where` whose writer ran on this machine and is dead."""
     return _sweep(where.iterdir() if where.is_dir() else ())
 
 
 def _sweep(paths: Iterable[Path]) -> list[Path]:
     removed = []
     for path in paths:
-        found = _TEMPORARY.fullmatch(path.name)
-        if found and found["machine"] == _machine() and not _alive(int(found["pid"])):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and match["machine"] == _machine() and not _is_alive(int(match["pid"])):
             with contextlib.suppress(OSError):  # another process sweeps too, or it is another user's file
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 removed.append(path)
     return removed
 
 
-def _is_of(error: OSError, temporary: Path) -> bool:
-    """Whether an error is of the temporary; Arrow's name no file, and say it in words of their own."""
-    return bool(error.errno) and error.filename in (None, str(temporary), temporary)
-
-
-def _temporary(path: Path) -> Path:
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield an unused name beside `path`; errors about it name `path`, and what is left of it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent.glob(f".{glob.escape(path.name)}.tmp-*"))  # what a killed writer of the same left
-    return path.with_name(f".{path.name}.tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}")
+    _sweep(path.parent.glob(f".{glob.escape(path.name)}.tmp-*"))  # left by killed writers of the same file
+    temporary = path.with_name(f".{path.name}.tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}")
+    try:
+        yield temporary
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary), temporary):  # Arrow's errors name no file
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # a read-only disk refuses this too, and was reported already
+            shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename `new` to `path` after moving an old folder aside; does nothing if another writer publishes meanwhile."""
+    with _temporary(path) as old:
+        with contextlib.suppress(FileNotFoundError):  # another writer has just moved it
+            if path.is_dir():
+                path.rename(old)
+        try:
+            new.rename(path)
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                raise
 
 
 def _flush_file(path: Path, mode: int | None) -> None:
@@ -160,7 +153,7 @@ def _flush_file(path: Path, mode: int | None) -> None:
 
 @cache
 def _machine() -> str:
-    """Names the process table that a pid belongs to: host, boot, and pid namespace (a container has its own)."""
+    """Identifies the process table that a pid belongs to: host, boot, and pid namespace (a container has its own)."""
     parts = [platform.node()]
     for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         with contextlib.suppress(OSError):
@@ -169,37 +162,33 @@ def _machine() -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # another user's process
         return True
     return True
 
 
-LOCK = "lock"
-_HELD = (errno.EAGAIN, errno.EACCES)
-
-
 @contextlib.contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` (made where it is not there) for the block; the system lets go of it when the process ends.
+def file_lock(folder: Path, what: str) -> Iterator[None]:
+    """Lock `folder` (created if absent) for the block; the system releases the lock when the process ends.
 
-    Raises RunError, which says that another process does `what` and which one, where `folder` is held already. On disks
-    without locks nobody is held off.
+    Raises RunError "another process `what`", with that process's id, where the folder is locked. On disks without
+    locks it locks nothing: a lock may save work, no result depends on it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno in _HELD:
-                found = os.read(handle, 200).decode("utf-8", "replace") or "no name"
-                todo = "let it finish, or stop it: the next call goes on from what it saved"
-                raise RunError(f"another process {what}", where=str(folder), found=found, todo=todo) from None
+            if error.errno in _LOCKED:
+                owner = os.read(handle, 200).decode("utf-8", "replace") or "no process id in the lock file"
+                todo = "wait for it to finish, or stop it: the next call resumes from what it saved"
+                raise RunError(f"another process {what}", where=str(folder), found=owner, todo=todo) from None
         os.truncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
         yield

@@ -74,7 +74,7 @@ class Bucket:
     def __init__(self, path: Path, index: int, n_buckets: int, features: tuple[str, int]) -> None:
         self._path = path
         try:
-            note, self._places = hdf5.places(path)
+            note, self._places = hdf5.extents(path)
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             if self._places.keys() < _NAMES or note != bucket_note(index, n_buckets):
@@ -168,7 +168,7 @@ def bucket_bytes(posts: Sequence[tuple[str, Objects]], dtype: str, dim: int, not
         "text": np.frombuffer(b"".join(texts), np.uint8),
         "text_ends": np.cumsum([len(one) for one in texts], dtype=np.int64),
     }
-    body = hdf5.image(datasets, note)
+    body = hdf5.encode(datasets, note)
     return _head(body) + body
 
 

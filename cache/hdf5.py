@@ -1,7 +1,7 @@
-"""HDF5 files whose bytes depend on their content alone, and where their contiguous datasets lie.
+"""HDF5 files whose bytes depend on their content only, and where their contiguous datasets lie.
 
-Files are made in memory and written by us: a full disk then fails in one write, not inside the HDF5 library. Readers
-ask the library once for offsets, close it, and read the bytes themselves: no handle outlives a call, so forks are safe.
+Files are built in memory and written by the caller: a full disk then fails in one write, not inside the HDF5 library.
+Readers ask the library once for offsets and read the bytes themselves: no handle stays open, so forks are safe.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,8 +21,8 @@ NOTE = "fmit"  # attribute of the root that holds our JSON
 
 
 @dataclass(frozen=True)
-class Place:
-    """A contiguous dataset: its first byte in the file, shape and dtype. `offset` is 0 where it holds nothing."""
+class Extent:
+    """A contiguous dataset: its first byte in the file, shape and dtype. `offset` is 0 for an empty one."""
 
     offset: int
     shape: tuple[int, ...]
@@ -31,8 +32,12 @@ class Place:
     def n_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def view(self, file: Any) -> np.ndarray:
+        """The dataset as a view of the file's bytes or memory map."""
+        return np.frombuffer(file, self.dtype, math.prod(self.shape), self.offset).reshape(self.shape)
 
-def image(datasets: Mapping[str, np.ndarray], note: str) -> bytes:
+
+def encode(datasets: Mapping[str, np.ndarray], note: str) -> bytes:
     """The bytes of an HDF5 file with these datasets, contiguous, in this order, and `note` as the root's attribute."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fapl_core(1 << 20, False)
@@ -42,33 +47,32 @@ def image(datasets: Mapping[str, np.ndarray], note: str) -> bytes:
     creation.set_obj_track_times(False)  # the root group would carry the time
     identifier = h5py.h5f.create(b"image", h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access)
     with h5py.File(identifier) as file:
-        file.attrs[NOTE] = np.bytes_(note.encode())  # of fixed length it lies under a checksum, else it would not
+        file.attrs[NOTE] = np.bytes_(note.encode())  # only an attribute of fixed length is covered by a checksum
         for name, value in datasets.items():
             file.create_dataset(name, data=value, track_times=False)
         file.flush()
         return identifier.get_file_image()
 
 
-def places(path: Path) -> tuple[str, dict[str, Place]]:
-    """Our note and where the datasets lie; OSError for anything but a whole HDF5 file with contiguous datasets."""
+def extents(path: Path) -> tuple[str, dict[str, Extent]]:
+    """Our note, and each dataset's extent; OSError for anything but a whole HDF5 file with contiguous datasets."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            found = {name: _place(dataset) for name, dataset in file.items()}
+            datasets = {name: _extent(dataset) for name, dataset in file.items()}
             note = file.attrs[NOTE].decode()
     except (FileNotFoundError, PermissionError):
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise OSError(f"no readable HDF5 file: {error}") from None
+        raise OSError(f"not a readable HDF5 file: {error}") from None
     size = path.stat().st_size
-    for name, place in found.items():
-        if place.offset + place.n_bytes > size:
-            raise OSError(f"dataset {name} reaches beyond the end of the file")
-    return note, found
+    for name, extent in datasets.items():
+        if extent.offset + extent.n_bytes > size:
+            raise OSError(f"dataset {name} extends beyond the end of the file")
+    return note, datasets
 
 
-def _place(dataset: h5py.Dataset) -> Place:
-    empty = not dataset.size  # nothing was allocated: the offset means nothing
-    offset = 0 if empty else dataset.id.get_offset()
+def _extent(dataset: h5py.Dataset) -> Extent:
+    offset = dataset.id.get_offset() if dataset.size else 0  # nothing is allocated for an empty one
     if offset is None:
         raise ValueError(f"dataset {dataset.name} is not contiguous")
-    return Place(offset, tuple(dataset.shape), dataset.dtype)
+    return Extent(offset, tuple(dataset.shape), dataset.dtype)

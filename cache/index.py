@@ -1,9 +1,9 @@
-"""Where a key's row lies: sorted arrays of keys, searched all at once. A cache of what the shards themselves say.
+"""Where a key's row lies: sorted arrays of keys, searched for many keys at once. A cache of what the shards hold.
 
-Segments grow as shards come, and two of like size are merged, so their number stays logarithmic. A key that lies in
-several shards is found in the one whose name comes first: every reader of the same shards returns the same row.
+A key that lies in several shards is found in the one whose name sorts first: every reader of the same shards returns
+the same row.
 
-The catalog of a shelf: its index, kept in line with the shards that are there, and remembered in index files.
+A `Catalog` keeps the index of a shard directory up to date and stores it in index files.
 """
 
 from __future__ import annotations
@@ -15,32 +15,33 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from cache import atomic, hdf5, keys
-from cache.shard_directory import Shelf
-from cache.shards import Check, Damaged, Newer
+from cache.shard_directory import ShardDirectory
+from cache.shards import Check, Codec, Newer
 from schema.errors import StoreError
 
-KEY = np.dtype(f"S{keys.KEY_BYTES}")
-_NOWHERE = np.iinfo(np.uint64).max  # no shard: sorts behind every name
+log = logging.getLogger(__name__)
+
+N_UNINDEXED = 16  # shards without an index file, whose keys are read at opening; with more, a file is written
+RACY_NS = 2_000_000_000  # a folder changed this recently may change again within the same time stamp
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """N rows sorted by (key, shard): keys [N] S32, first 8 bytes of the shard's name [N] uint64, rows [N] uint32."""
 
     keys: np.ndarray
     shards: np.ndarray
     rows: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
     def take(self, which: np.ndarray) -> Segment:
-        return Segment(self.keys[which], self.shards[which], self.rows[which])
+        return Segment(*(column[which] for column in self))
+
+
+_EMPTY = Segment(np.zeros(0, keys.PACKED), np.zeros(0, np.uint64), np.zeros(0, np.uint32))
 
 
 @dataclass
@@ -48,53 +49,37 @@ class Index:
     """The rows of all shards in `sizes` (name to file size in bytes)."""
 
     sizes: dict[str, int] = field(default_factory=dict)
-    _segments: list[Segment] = field(default_factory=list)
+    _all: Segment = _EMPTY
     _names: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Rows, a key that lies in two shards counted twice."""
-        return sum(len(segment) for segment in self._segments)
+        """Rows; a key that lies in two shards counts twice."""
+        return len(self._all.keys)
 
-    def add(self, shards: Mapping[str, tuple[int, np.ndarray]]) -> None:
-        """Take in shards: name to (size, keys [N] in row order)."""
-        if not shards:
-            return
-        self._add(
-            segment_of({name: packed for name, (_, packed) in shards.items()}),
-            {name: size for name, (size, _) in shards.items()},
-        )
-
-    def add_segment(self, segment: Segment, sizes: Mapping[str, int]) -> None:
-        """Take in a sorted segment, less the shards that the index has already."""
-        fresh = {name: size for name, size in sizes.items() if name not in self.sizes}
-        if len(fresh) < len(sizes):
-            segment = segment.take(np.isin(segment.shards, _prefixes(fresh)))
-        self._add(segment, fresh)
+    def add(self, segment: Segment, sizes: Mapping[str, int]) -> None:
+        """Add the rows of a segment, except those of shards that are already in the index."""
+        new = {name: size for name, size in sizes.items() if name not in self.sizes}
+        if len(new) < len(sizes):
+            segment = segment.take(np.isin(segment.shards, _prefixes(new)))
+        self.sizes.update(new)
+        self._names.update(zip(_prefixes(new).tolist(), new, strict=True))
+        self._all = merge(self._all, segment)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Forget shards and their rows."""
-        gone = [name for name in names if self.sizes.pop(name, None) is not None]
-        if gone:
-            prefixes = _prefixes(gone)
-            kept = [segment.take(~np.isin(segment.shards, prefixes)) for segment in self._segments]
-            self._segments = [segment for segment in kept if len(segment)]
-            for prefix in prefixes:
-                self._names.pop(int(prefix), None)
+        """Remove shards and their rows."""
+        gone = _prefixes(name for name in names if self.sizes.pop(name, None) is not None)
+        if len(gone):
+            self._all = self._all.take(~np.isin(self._all.shards, gone))
 
     def find(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each key [N]: whether it is here, the prefix of its shard's name (uint64), and its row (uint32)."""
-        order = np.argsort(packed)  # asked in order, neighbours share their way through the cache
-        asked = packed[order]
-        shards = np.full(len(asked), _NOWHERE, np.uint64)
-        rows = np.zeros(len(asked), np.uint32)
-        for segment in self._segments:
-            at = np.minimum(np.searchsorted(segment.keys, asked), len(segment) - 1)
-            better = (segment.keys[at] == asked) & (segment.shards[at] < shards)
-            shards[better] = segment.shards[at[better]]
-            rows[better] = segment.rows[at[better]]
-        back = np.argsort(order)
-        shards, rows = shards[back], rows[back]
-        return shards != _NOWHERE, shards, rows
+        """For each key [N]: whether it is here, the prefix of its shard's name (uint64), and its row (uint32)."""
+        if not len(self):
+            return np.zeros(len(packed), bool), np.zeros(len(packed), np.uint64), np.zeros(len(packed), np.uint32)
+        order = np.argsort(packed)  # neighbouring keys search the same part of memory
+        at = np.empty(len(packed), np.intp)
+        at[order] = np.minimum(np.searchsorted(self._all.keys, packed[order]), len(self) - 1)
+        first = self._all.take(at)
+        return first.keys == packed, first.shards, first.rows
 
     def name(self, prefix: int) -> str:
         """The shard whose name starts with these 8 bytes."""
@@ -102,146 +87,115 @@ class Index:
 
     def keys(self) -> np.ndarray:
         """All keys, sorted, each once, [N] S32."""
-        return np.unique(np.concatenate([np.zeros(0, KEY), *(segment.keys for segment in self._segments)]))
+        return np.unique(self._all.keys)
 
-    def image(self) -> bytes:
+    def encode(self) -> bytes:
         """The bytes of an index file."""
-        whole = merged(self._segments)
-        table = {"keys": whole.keys.view("u1").reshape(-1, keys.KEY_BYTES), "shards": whole.shards, "rows": whole.rows}
-        return hdf5.image(table, keys.canonical({"shards": self.sizes}))
-
-    def _add(self, segment: Segment, sizes: Mapping[str, int]) -> None:
-        self.sizes.update(sizes)
-        self._names.update({int(name[:16], 16): name for name in sizes})
-        if len(segment):
-            self._segments.append(segment)
-        while len(self._segments) > 1 and 2 * len(self._segments[-1]) > len(self._segments[-2]):
-            self._segments.append(merged([self._segments.pop(), self._segments.pop()]))
+        columns = {**self._all._asdict(), "keys": self._all.keys.view("u1").reshape(-1, keys.KEY_BYTES)}
+        return hdf5.encode(columns, keys.canonical({"shards": self.sizes}))
 
 
 def read_index(path: Path) -> tuple[Segment, dict[str, int]]:
-    """An index file's rows and shards; OSError when its bytes do not match its name, or it is of another layout."""
+    """An index file's rows and shards; OSError if its bytes do not match its name, or its layout is another."""
     data = path.read_bytes()
     if keys.digest_bytes(data) != path.stem:
         raise OSError("the index's bytes do not match its name")
-    note, places = hdf5.places(path)
-    if {"keys", "shards", "rows"} - set(places):
+    note, extents = hdf5.extents(path)
+    if set(Segment._fields) - set(extents):
         raise OSError("the index has another layout")
-    found = {}
-    for name, place in places.items():
-        count = int(np.prod(place.shape))
-        found[name] = np.frombuffer(data, place.dtype, count, place.offset)
-    return Segment(found["keys"].view(KEY), found["shards"], found["rows"]), json.loads(note)["shards"]
+    packed, shards, rows = (extents[name].view(data) for name in Segment._fields)
+    return Segment(packed.view(keys.PACKED).reshape(-1), shards, rows), json.loads(note)["shards"]
 
 
 def segment_of(shards: Mapping[str, np.ndarray]) -> Segment:
-    """The sorted segment of some shards: name to keys [N] in row order."""
-    ordered = sorted(shards)
-    parts = [
-        Segment(
-            shards[name],
-            np.full(len(shards[name]), int(name[:16], 16), np.uint64),
-            np.arange(len(shards[name]), dtype=np.uint32),
-        )
-        for name in ordered
-    ]
-    return merged(parts)
+    """The segment of some shards: name to keys [N] in row order."""
+    columns = [_EMPTY]
+    for name in sorted(shards):
+        n_rows = len(shards[name])
+        columns.append(Segment(shards[name], np.repeat(_prefixes([name]), n_rows), np.arange(n_rows, dtype=np.uint32)))
+    whole = Segment(*map(np.concatenate, zip(*columns, strict=True)))
+    return whole.take(np.argsort(whole.keys, kind="stable"))
 
 
-def merged(segments: list[Segment]) -> Segment:
-    """One sorted segment of several, each of them sorted or of one shard."""
-    empty = Segment(np.zeros(0, KEY), np.zeros(0, np.uint64), np.zeros(0, np.uint32))
-    whole = Segment(
-        *(np.concatenate([getattr(part, name) for part in [empty, *segments]]) for name in ("keys", "shards", "rows"))
-    )
-    order = np.argsort(whole.keys, kind="stable")
-    sorted_keys = whole.keys[order]
-    if np.any(sorted_keys[1:] == sorted_keys[:-1]):  # a key in two shards: then their order matters too
-        by_shard = np.argsort(whole.shards, kind="stable")
-        order = by_shard[np.argsort(whole.keys[by_shard], kind="stable")]
-    return whole.take(order)
+def merge(whole: Segment, part: Segment) -> Segment:
+    """One segment of two; quick where `part` is small."""
+    if not len(whole.keys):
+        return part
+    at = np.searchsorted(whole.keys, part.keys)
+    while True:  # a key in several shards: the shard whose name sorts first comes first
+        here = whole.take(np.minimum(at, len(whole.keys) - 1))
+        later = (at < len(whole.keys)) & (here.keys == part.keys) & (here.shards < part.shards)
+        if not later.any():
+            return Segment(*(np.insert(old, at, new) for old, new in zip(whole, part, strict=True)))
+        at += later
 
 
 def _prefixes(names: Iterable[str]) -> np.ndarray:
     return np.array([int(name[:16], 16) for name in names], np.uint64)
 
 
-log = logging.getLogger(__name__)
-
-N_UNINDEXED = 16  # shards that an opener reads the keys of; from there on an index file is written
-RACY_NS = 2_000_000_000  # a folder changed this lately may change again with the same time stamp
-
-
 class Catalog:
-    """What a shelf holds. `index` answers where a key lies; `codec` opens shards."""
+    """What a shard directory holds: `index` says where a key lies. Without `codec` shards of any schema are read."""
 
-    def __init__(self, shelf: Shelf, codec: Any, check: Check) -> None:
-        self._shelf, self._codec, self._check = shelf, codec, check
+    def __init__(self, directory: ShardDirectory, check: Check, codec: Codec | None = None) -> None:
+        self._directory, self._check, self._codec = directory, check, codec
         self.index = Index()
         self._index_files: list[Path] = []
         self._indexed: set[str] = set()  # shards that those files cover
-        self._bad: set[str] = set()  # not to be read: of a later format, or damaged on a read-only disk
-        self._stamp = (0, 0)  # the folder's time at the last scan, and the time of that scan, in ns
-        if not shelf.shards.is_dir():
-            shelf.make()
-        for folder in (shelf.shards, shelf.index):
+        self._unusable: set[str] = set()  # of a later format, or damaged on a read-only disk
+        self._scanned = (0, 0)  # the folder's time at the last scan, and the time of that scan, in ns
+        if not directory.shards.is_dir():
+            directory.make()
+        for folder in (directory.shards, directory.index):
             atomic.sweep(folder)
         self._load()
         self.scan()
 
     def changed(self) -> bool:
         """Whether shards may have come or gone since the last scan."""
-        stamp, seen_at = self._stamp
-        return self._shelf.stamp() != stamp or seen_at - stamp < RACY_NS
+        modified, at = self._scanned
+        return self._directory.modified_ns() != modified or at - modified < RACY_NS
 
     def scan(self) -> None:
-        """Bring the index in line with the folder: what has gone leaves it, the keys of new shards come in."""
-        self._stamp = (self._shelf.stamp(), time.time_ns())
-        present = self._shelf.listed()
-        self.index.remove(self.index.sizes.keys() - present)
-        fresh: dict[str, tuple[int, np.ndarray]] = {}
-        for name in sorted(present - self.index.sizes.keys() - self._bad):
-            path = self._shelf.path(name)
-            try:
-                with contextlib.closing(self._codec.open(path, self._check)) as reader:
-                    fresh[name] = (path.stat().st_size, reader.keys())
-            except FileNotFoundError:
-                continue
-            except Newer as error:
-                self.leave(name, error)
-            except Damaged as error:
-                self.set_aside(name, error)
-        self.index.add(fresh)
+        """Bring the index up to date with the folder: removed shards leave it, the keys of new ones are read."""
+        self._scanned = (self._directory.modified_ns(), time.time_ns())
+        names = self._directory.names()
+        self.index.remove(self.index.sizes.keys() - names)
+        new = names - self.index.sizes.keys() - self._unusable
+        sizes, packed = {}, {}
+        for shard in self._directory.survey(new, check=self._check, codec=self._codec, read_keys=True):
+            if shard.error:
+                self.exclude(shard.name, shard.error)
+            elif shard.keys is not None:
+                sizes[shard.name], packed[shard.name] = shard.size, shard.keys
+        self.index.add(segment_of(packed), sizes)
 
     def add(self, name: str, size: int, packed: np.ndarray) -> None:
         """A shard was published: its bytes, and its keys [N] in row order."""
-        self._bad.discard(name)
-        self.index.add({name: (size, packed)})
+        self._unusable.discard(name)
+        self.index.add(segment_of({name: packed}), {name: size})
         self.save()
 
-    def lost(self, name: str) -> None:
-        """A shard has gone: someone compacted, collected or dropped it."""
+    def remove(self, name: str) -> None:
+        """A shard is gone: someone compacted, collected or dropped it."""
         self.index.remove([name])
-        self._stamp = (0, 0)
+        self._scanned = (0, 0)
 
-    def leave(self, name: str, error: StoreError) -> None:
-        """A shard is for later versions: it stays where it is, and its rows count as missing."""
+    def exclude(self, name: str, error: StoreError) -> None:
+        """A shard cannot be used: a damaged one goes to quarantine, one of a later version stays where it is."""
         self.index.remove([name])
-        self._bad.add(name)
-        log.warning("%s; its rows count as missing", error)
-
-    def set_aside(self, name: str, error: StoreError) -> None:
-        """A shard is damaged: to the quarantine with it."""
-        self.index.remove([name])
-        self._bad.add(name)
-        self._shelf.set_aside(name, f"{error.what}{f' ({error.found})' if error.found else ''}")
+        self._unusable.add(name)
+        if isinstance(error, Newer):
+            log.warning("%s; its rows count as missing", error)
+        else:
+            self._directory.set_aside(name, error)
 
     def save(self) -> None:
-        """Write an index file of all shards once enough of them have none; it may fail, for it only saves time."""
-        if len(self.index.sizes.keys() - self._indexed) < N_UNINDEXED or not self._shelf.writable():
+        """Write an index file of all shards once enough have none; a failure is only logged, for it costs only time."""
+        if len(self.index.sizes.keys() - self._indexed) < N_UNINDEXED or not self._directory.writable():
             return
         try:
-            path = self._shelf.publish_index(self.index.image())
+            path = self._directory.publish_index(self.index.encode())
         except StoreError as error:
             log.warning("%s", error)
             return
@@ -252,18 +206,18 @@ class Catalog:
         self._index_files, self._indexed = [path], set(self.index.sizes)
 
     def _load(self) -> None:
-        for path in sorted(self._shelf.index.glob("*.h5")):
+        for path in sorted(self._directory.index.glob("*.h5")):
             try:
                 segment, sizes = read_index(path)
-            except FileNotFoundError:  # a newer one took its place
+            except FileNotFoundError:  # replaced by a newer one
                 continue
             except OSError as error:
-                log.warning("%s: index dropped (%s); the shards themselves are read", path, error)
+                log.warning("%s: index removed (%s); the shards themselves are read", path, error)
                 with contextlib.suppress(OSError):
                     path.unlink()
                 continue
-            self.index.add_segment(segment, sizes)
+            self.index.add(segment, sizes)
             self._index_files.append(path)
             self._indexed.update(sizes)
-        present = self._shelf.names()  # a file of another size than when it was indexed is looked at again
-        self.index.remove([name for name, size in self.index.sizes.items() if present.get(name) != size])
+        sizes = {name: stat.st_size for name, stat in self._directory.stats().items()}
+        self.index.remove([name for name, size in self.index.sizes.items() if sizes.get(name) != size])

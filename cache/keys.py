@@ -1,4 +1,4 @@
-"""Keys: sha256 over a canonical form of everything that changes a row's numbers, and digests of bytes and files."""
+"""Keys: sha256 over the canonical JSON of everything that changes a row's numbers; digests of bytes and files."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ import numpy as np
 from schema.errors import DataError, StoreError
 
 KEY_BYTES = 32  # sha256
+PACKED = np.dtype(f"S{KEY_BYTES}")
 _HEX = re.compile(r"[0-9a-f]*")
 
 
 def key(kind: str, **fields: Any) -> str:
     """64 lowercase hex digits: sha256 of the canonical JSON of `kind` and `fields`.
 
-    Fields are JSON values. 1 and 1.0 differ; the order of names does not matter; NaN, infinities and mappings with keys
-    that are not strings are refused with DataError.
+    Fields are JSON values. 1 and 1.0 differ; the order of names does not matter. DataError for NaN, infinities and
+    mappings with keys that are not strings.
     """
     return digest_bytes(canonical({"kind": kind, "fields": fields}).encode())
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, ASCII, no spaces, floats by repr."""
+    """The canonical JSON text of a value: sorted keys, ASCII, no spaces, floats by repr."""
     try:
         _check_names(value)
         return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            f"no canonical JSON: {error}", todo="use text, numbers, booleans, lists and named fields"
-        ) from None
+        todo = "use text, numbers, booleans, lists and mappings with text keys"
+        raise DataError(f"no canonical JSON: {error}", todo=todo) from None
 
 
 def _check_names(value: Any) -> None:
     if isinstance(value, dict):
         for name in value:
-            if not isinstance(name, str):  # json would turn 1 and "1" into one name
-                raise TypeError(f"the name {name!r} is no text")
+            if not isinstance(name, str):  # json would turn 1 and "1" into the same name
+                raise TypeError(f"the name {name!r} is not text")
         value = value.values()
     if isinstance(value, list | tuple | type({}.values())):
         for inner in value:
@@ -54,22 +54,27 @@ def digest_bytes(data: bytes | bytearray | memoryview) -> str:
 
 
 def digest_file(path: str | Path) -> str:
-    """sha256 of a file's bytes as 64 lowercase hex digits; OSError where it cannot be read."""
+    """sha256 of a file's bytes as 64 lowercase hex digits; OSError if it cannot be read."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pack_keys(keys: Iterable[str]) -> np.ndarray:
     """Hex keys as an array [N] of 32-byte strings; StoreError for anything but 64 lowercase hex digits."""
-    listed = list(keys)
-    if any(len(one) != 2 * KEY_BYTES for one in listed) or not _HEX.fullmatch("".join(listed)):
-        bad = next(one for one in listed if len(one) != 2 * KEY_BYTES or not _HEX.fullmatch(one))
+    names = list(keys)
+    text = "".join(names)
+    if any(len(name) != 2 * KEY_BYTES for name in names) or not _HEX.fullmatch(text):
+        bad = next(name for name in names if len(name) != 2 * KEY_BYTES or not _HEX.fullmatch(name))
         raise StoreError("a key is 64 lowercase hex digits", found=repr(bad)[:80], todo="make it with cache.keys.key")
-    return np.frombuffer(bytes.fromhex("".join(listed)), dtype=f"S{KEY_BYTES}")
+    return np.frombuffer(bytes.fromhex(text), dtype=PACKED)
 
 
 def unpack_keys(packed: np.ndarray) -> list[str]:
     """Hex keys of an array [N] of 32-byte strings."""
-    text = np.ascontiguousarray(packed).tobytes().hex()
-    width = 2 * KEY_BYTES
-    return [text[at : at + width] for at in range(0, len(text), width)]
+    return [key.hex() for key in split_keys(packed)]
+
+
+def split_keys(packed: np.ndarray) -> list[bytes]:
+    """The keys of an array [N] as 32 bytes each; NumPy's own items drop trailing zero bytes."""
+    raw = np.ascontiguousarray(packed).tobytes()
+    return [raw[start : start + KEY_BYTES] for start in range(0, len(raw), KEY_BYTES)]

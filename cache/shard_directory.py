@@ -1,12 +1,10 @@
-"""A shelf: one folder of immutable shards of one kind, with its index and its quarantine.
+"""The files of one shard directory: immutable shards of one kind, their index, and a quarantine.
 
     <store>/arrays/shards/<sha256 of the file's bytes>.h5        rows-<schema>/shards/<...>.parquet
     <store>/arrays/index/<sha256 of the file's bytes>.h5         a cache of the shards' keys
-    <store>/arrays/quarantine/                                   damaged shards, each with a line that says why
+    <store>/arrays/quarantine/                                   damaged shards, each with a text file that says why
 
-Under a folder with the setgid bit (a team's) everything made here is open to the group as that folder is.
-
-Opening a shard without knowing beforehand what it holds: upkeep works on any shelf.
+Everything made under a folder with the setgid bit (a team's) gets that folder's group rights.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from cache import atomic, keys
-from cache.shards import FORMAT, ArrayCodec, ArrayReader, Check, Damaged, Newer, RowCodec, RowReader
+from cache.shards import FORMAT, Check, Codec, Damaged, Newer, open_shard
 from schema.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -38,8 +36,32 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """The files of one shelf; `suffix` is that of its shards. Names are the 64 hex digits of a shard's sha256."""
+class Shard:
+    """What `survey` read of a shard; with `error` (it is damaged, or of a later version) the rest is empty."""
+
+    name: str
+    size: int  # bytes
+    note: str = ""
+    n_rows: int = 0
+    keys: np.ndarray | None = None  # [N] of 32-byte strings in row order, if asked for
+    error: Damaged | Newer | None = None
+
+    @property
+    def producer(self) -> dict[str, Any]:
+        """What computed its rows, as given to `Store.open`."""
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return dict(json.loads(self.note)["producer"])
+        return {}
+
+    @property
+    def producer_name(self) -> str:
+        """A parser names itself in `parser`, every other producer in `name`."""
+        return str(self.producer.get("name") or self.producer.get("parser") or "unnamed")
+
+
+@dataclass(frozen=True)
+class ShardDirectory:
+    """A folder with shards of one `suffix`. A shard's name is the sha256 of its bytes."""
 
     folder: Path
     suffix: str
@@ -57,41 +79,57 @@ class Shelf:
         return self.folder / "quarantine"
 
     def make(self) -> None:
-        """Create the folders that are absent; StoreError where that cannot be."""
+        """Create the folders that are absent; StoreError if that fails."""
         try:
             for folder in (self.shards, self.index, self.quarantine):
                 make_folder(folder)
         except OSError as error:
-            raise refused("the store's folder cannot be made", self.folder, error) from None
+            raise disk_error("the store's folder cannot be made", self.folder, error) from None
 
-    def listed(self) -> set[str]:
-        """Names of the shards. Whatever is not named like a shard is not one."""
+    def names(self) -> set[str]:
+        """The shards' names. Files that are not named like a shard are ignored."""
         try:
-            with os.scandir(self.shards) as found:
-                entries = [entry.name for entry in found]
+            files = [path.name for path in self.shards.iterdir()]
         except FileNotFoundError:
             return set()
         except OSError as error:
-            raise refused("the store cannot be listed", self.shards, error) from None
-        length = 64 + len(self.suffix)
-        return {
-            entry[:64]
-            for entry in entries
-            if len(entry) == length and entry.endswith(self.suffix) and _NAME.fullmatch(entry, endpos=64)
-        }
+            raise disk_error("the store cannot be listed", self.shards, error) from None
+        stems = {file.removesuffix(self.suffix) for file in files if file.endswith(self.suffix)}
+        return {stem for stem in stems if _NAME.fullmatch(stem)}
 
-    def names(self) -> dict[str, int]:
-        """The shards by name, with their size in bytes, in order."""
-        found = {}
-        for name in sorted(self.listed()):
-            with contextlib.suppress(FileNotFoundError):  # it has gone since the folder was listed
-                found[name] = self.path(name).stat().st_size
-        return found
+    def stats(self) -> dict[str, os.stat_result]:
+        """The shards' names, in order, with what the disk says of their files."""
+        stats = {}
+        for name in sorted(self.names()):
+            with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
+                stats[name] = self.path(name).stat()
+        return stats
 
-    def strays(self) -> list[Path]:
-        """What lies among the shards and is none: temporaries of running writers, and what others put there."""
-        known = self.listed()
-        return [path for path in sorted(self.shards.glob("*")) if path.name.removesuffix(self.suffix) not in known]
+    def survey(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        check: Check = "never",
+        codec: Codec | None = None,
+        read_keys: bool = False,
+    ) -> Iterator[Shard]:
+        """Open shards (by default all) in order of name; those that have gone are left out."""
+        for name in sorted(self.names() if names is None else names):
+            path, size = self.path(name), 0
+            try:
+                size = path.stat().st_size
+                with contextlib.closing(open_shard(path, check, codec)) as reader:
+                    shard = Shard(name, size, reader.note, reader.n_rows, reader.keys() if read_keys else None)
+            except FileNotFoundError:
+                continue
+            except (Damaged, Newer) as error:
+                shard = Shard(name, size, error=error)
+            yield shard
+
+    def foreign_files(self) -> list[Path]:
+        """What lies among the shards and is not one: temporary files, and what others put there."""
+        names = self.names()
+        return [path for path in sorted(self.shards.glob("*")) if path.name.removesuffix(self.suffix) not in names]
 
     def path(self, name: str) -> Path:
         return self.shards / (name + self.suffix)
@@ -103,29 +141,29 @@ class Shelf:
         return name
 
     def publish_index(self, data: bytes) -> Path:
-        """Write an index file, named as shards are."""
+        """Write an index file, named like a shard."""
         path = self.index / f"{keys.digest_bytes(data)}.h5"
         self._write(path, data)
         return path
 
-    def set_aside(self, name: str, why: str) -> None:
-        """Move a damaged shard to the quarantine, with a warning; on a read-only disk the warning alone."""
-        moved = "moved to quarantine/"
+    def set_aside(self, shard: str, error: StoreError) -> None:
+        """Move a damaged shard to quarantine and log a warning; on a read-only disk only the warning."""
+        why, action = error.what + (f" ({error.found})" if error.found else ""), "moved to quarantine/"
         try:
             make_folder(self.quarantine)
-            self.path(name).replace(self.quarantine / (name + self.suffix))
-            atomic.write_text(self.quarantine / f"{name}.txt", why + "\n")
+            self.path(shard).replace(self.quarantine / (shard + self.suffix))
+            atomic.write_text(self.quarantine / f"{shard}.txt", why + "\n")
         except FileNotFoundError:
-            moved = "gone by now"
-        except OSError as error:
-            moved = f"it stays in its place: {error.strerror}"
-        log.warning("%s: damaged shard (%s); %s, its rows count as missing", self.path(name), why, moved)
+            action = "already removed"
+        except OSError as failure:
+            action = f"it could not be moved: {failure.strerror}"
+        log.warning("%s: damaged shard (%s); %s, its rows count as missing", self.path(shard), why, action)
 
     def writable(self) -> bool:
-        """Whether shards may be written here, as far as rights tell. A folder that has gone is made again."""
+        """Whether shards may be written here, judging by rights. A folder that was removed is made again."""
         return not self.shards.exists() or os.access(self.shards, os.W_OK | os.X_OK)
 
-    def stamp(self) -> int:
+    def modified_ns(self) -> int:
         """Time of the folder's last change, in ns."""
         try:
             return self.shards.stat().st_mtime_ns
@@ -137,36 +175,33 @@ class Shelf:
             make_folder(path.parent)
             atomic.write_bytes(path, data, mode=file_mode(path.parent))
         except OSError as error:
-            raise refused("a shard cannot be written", path.parent, error) from None
+            raise disk_error("a shard cannot be written", path.parent, error) from None
 
 
-def shelves(folder: Path) -> list[Shelf]:
-    """All shelves in a store, or in a folder of stores, by path; StoreError where the folder may not be read."""
-    found: list[Shelf] = []
+def shard_directories(folder: Path) -> list[ShardDirectory]:
+    """All shard directories in a store, or in a folder of stores, by path; StoreError if it may not be read."""
     if not folder.is_dir():
-        return found
-    if not os.access(folder, os.R_OK | os.X_OK):  # the walk below would pass it by in silence
-        raise StoreError("the store cannot be read", where=str(folder), todo="mend its rights, or set FMIT_STORE")
-    for shards in sorted(folder.rglob("shards")):
-        kind = shards.parent.name
-        if shards.is_dir() and (kind == "arrays" or kind.startswith("rows-")):
-            found.append(Shelf(shards.parent, ".h5" if kind == "arrays" else ".parquet"))
-    return found
+        return []
+    if not os.access(folder, os.R_OK | os.X_OK):  # the search below would skip it silently
+        raise StoreError("the store cannot be read", where=str(folder), todo="fix its rights, or set FMIT_STORE")
+    parents = [path.parent for path in sorted(folder.rglob("shards")) if path.is_dir()]
+    kinds = [(path, ".h5" if path.name == "arrays" else ".parquet") for path in parents]
+    return [ShardDirectory(path, suffix) for path, suffix in kinds if re.match(r"arrays$|rows-", path.name)]
 
 
 def unlink(paths: Iterable[Path]) -> None:
-    """Remove files; those that have gone already are no error, those that may not be removed are a StoreError."""
+    """Remove files, or folders; StoreError for one that cannot be removed. What is already gone is no error."""
     for path in paths:
         try:
-            if path.is_dir() and not path.is_symlink():  # somebody's folder, set aside for being called like a shard
+            if path.is_dir() and not path.is_symlink():  # a folder in quarantine that was named like a shard
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise refused("a file of the store cannot be removed", path, error) from None
+            raise disk_error("a file of the store cannot be removed", path, error) from None
 
 
-def note(producer: Mapping[str, Any]) -> str:
-    """What every shard says of itself: its format, who computed its rows (name, version, device), what wrote it."""
+def make_note(producer: Mapping[str, Any]) -> str:
+    """The note of a new shard: its format, what computed its rows (name, version, device), what wrote it."""
     versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -178,59 +213,24 @@ def note(producer: Mapping[str, Any]) -> str:
     return keys.canonical({"format": FORMAT, "producer": dict(producer), "versions": versions, "writer": machine})
 
 
-def refused(what: str, where: Path, error: OSError) -> StoreError:
-    """A StoreError for something that the disk does not let us do."""
-    return StoreError(
-        f"{what}: {error.strerror or error}",
-        where=str(where),
-        todo="what was flushed is safe; free space or mend the folder's rights, then run the same command again",
-    )
+def disk_error(what: str, where: Path, error: OSError) -> StoreError:
+    """A StoreError for something that the disk does not allow."""
+    todo = "what was flushed is safe; free space or fix the folder's rights, then run the same command again"
+    return StoreError(f"{what}: {error.strerror or error}", where=str(where), todo=todo)
 
 
 def file_mode(folder: Path) -> int | None:
-    """Permission bits of a file made in `folder`: open to the group as a team's folder is, else as the umask says."""
+    """Permission bits of a file made in `folder`: that folder's if it is a team's, else None (the umask decides)."""
     mode = folder.stat().st_mode
     return mode & 0o666 if mode & stat.S_ISGID else None
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents, under a team's folder with that one's rights."""
+    """Create a folder and its parents; under a team's folder they get its rights."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     mode = folder.parent.stat().st_mode
-    if mode & stat.S_ISGID:  # the umask took the group's rights away: a team's store gives them back
+    if mode & stat.S_ISGID:  # the umask has taken away the group's rights
         folder.chmod(stat.S_IMODE(mode))
-
-
-def codec_of(shelf: Shelf, name: str) -> ArrayCodec | RowCodec:
-    """The codec of one shard; FileNotFoundError when it has gone, Damaged when it is none of its kind, Newer."""
-    return ArrayCodec() if shelf.folder.name == ArrayCodec.kind else RowCodec.of(shelf.path(name))
-
-
-def codec_for(shelf: Shelf) -> ArrayCodec | RowCodec | None:
-    """The codec of a shelf's shards, by the first of them that can be read; None when there is none such."""
-    for name in shelf.names():
-        with contextlib.suppress(FileNotFoundError, Damaged, Newer):
-            return codec_of(shelf, name)
-    return None
-
-
-@contextlib.contextmanager
-def open_shard(shelf: Shelf, name: str, check: Check = "never") -> Iterator[ArrayReader | RowReader]:
-    """A shard's reader; FileNotFoundError when it has gone, Damaged when it is no whole shard, Newer."""
-    with contextlib.closing(codec_of(shelf, name).open(shelf.path(name), check)) as reader:
-        yield reader
-
-
-def name_of(producer: Mapping[str, Any]) -> str:
-    """What a producer calls itself: a parser says `parser`, every other part `name`."""
-    return str(producer.get("name") or producer.get("parser") or "unnamed")
-
-
-def producer_of(note: str) -> dict[str, Any]:
-    """What a shard's note says of who computed its rows."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return dict(json.loads(note)["producer"])
-    return {}

@@ -1,4 +1,4 @@
-"""How files get to and from a remote: a folder, or a URL through fsspec. What is half sent is never seen there."""
+"""Files of a remote: a folder, or a URL through fsspec. An upload appears there whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import errno
 import os
 import re
 import secrets
-import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from cache import atomic
-from cache.shard_directory import file_mode, make_folder, refused
+from cache.shard_directory import disk_error, file_mode, make_folder
 from schema.errors import StoreError
 
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}  # an upload appears whole or not at all
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "ssh": "ssh", "sftp": "ssh"}
-AGAIN = "check address, rights and network, then run the same command again"
-_ADDRESS = re.compile(r"(?!.*://).+|[a-zA-Z][\w+.-]*://.+")  # a folder, or a URL that names more than a protocol
-_OURS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # this side's disk: no use in trying again
-_FOREIGN = (  # what fsspec's backends raise beside OSError, where they are loaded
+TODO = "check address, rights and network, then run the same command again"
+_ADDRESS = re.compile(r"(?!.*://).+|[a-zA-Z][\w+.-]*://.+")  # a folder, or a URL that has more than a protocol
+_LOCAL_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # of this machine's disk: no use in retrying
+_BACKEND_ERRORS = (  # what fsspec's backends raise beside OSError, if they are loaded
     ("botocore.exceptions", "BotoCoreError"),
     ("botocore.exceptions", "ClientError"),
     ("aiohttp", "ClientError"),
@@ -33,181 +33,128 @@ _FOREIGN = (  # what fsspec's backends raise beside OSError, where they are load
     ("fsspec.exceptions", "FSTimeoutError"),
 )
 
-Result = TypeVar("Result")
-
 
 class Unreachable(StoreError):
     """A remote did not do what was asked; trying again may help."""
 
 
-class Transport(Protocol):
-    """Files of a remote by their path below its root. FileNotFoundError from `read` and `fetch`: it has gone."""
+class Transport:
+    """Files of a remote by their path below its root. StoreError, often Unreachable, for what the remote refuses.
+
+    `atomic_uploads`: an unfinished upload is never visible; else an upload is renamed when it is complete.
+    """
+
+    def __init__(self, system: Any, root: str, *, atomic_uploads: bool) -> None:
+        self._system, self._root, self._atomic_uploads = system, root.rstrip("/"), atomic_uploads
 
     def files(self) -> dict[str, int]:
         """Every file with its size in bytes."""
+        with _remote_errors():
+            self._system.invalidate_cache()
+            try:
+                files = self._system.find(self._root, detail=True)
+            except FileNotFoundError:  # nothing was ever sent there
+                return {}
+        sizes = {name.removeprefix(self._root).lstrip("/"): int(info["size"]) for name, info in files.items()}
+        return {name: size for name, size in sizes.items() if name}  # without a file that is called like the root
 
-    def send(self, path: Path, target: str) -> None:
-        """Copy a local file to `target`, which appears whole."""
+    def read(self, path: str) -> bytes:
+        """The bytes of a file; FileNotFoundError when it is gone."""
+        with _remote_errors():
+            return self._system.cat_file(self._place(path))
 
-    def write(self, data: bytes, target: str) -> None:
-        """Make `target` hold these bytes; it appears whole."""
+    def write(self, data: bytes, path: str) -> None:
+        """Write or replace a file."""
+        place = self._place(path)
+        upload = place if self._atomic_uploads else f"{place}.tmp-{secrets.token_hex(6)}"
+        try:
+            with _remote_errors():
+                if upload != place:
+                    self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
+                self._upload(data, upload)
+                if upload != place:
+                    if self._system.exists(place):  # some cannot rename over a file
+                        self._system.rm_file(place)
+                    self._system.mv(upload, place)
+        except StoreError:
+            if upload != place:
+                with contextlib.suppress(*_failures()):
+                    self._system.rm_file(upload)
+            raise
 
-    def fetch(self, target: str, path: Path) -> None:
-        """Copy `target` into a local file."""
+    def remove(self, path: str) -> None:
+        """Remove a file; FileNotFoundError when it is gone, which some remotes do not say."""
+        with _remote_errors():
+            self._system.rm_file(self._place(path))
 
-    def read(self, target: str) -> bytes:
-        """The bytes of `target`."""
+    def _upload(self, data: bytes, place: str) -> None:
+        self._system.pipe_file(place, data)
+        self._system.invalidate_cache()
+        size = int(self._system.info(place)["size"])
+        if size != len(data):
+            raise Unreachable(f"an upload is incomplete, {size} of {len(data)} bytes", todo=TODO)
 
-    def remove(self, target: str) -> None:
-        """Remove `target`."""
+    def _place(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+
+class FolderTransport(Transport):
+    """A folder: files are published by rename, with the group's rights under a team's folder."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(LocalFileSystem(), str(root.absolute()), atomic_uploads=True)
+
+    def files(self) -> dict[str, int]:
+        if Path(self._root).is_dir() and not os.access(self._root, os.R_OK | os.X_OK):  # it would look empty
+            raise StoreError("the remote folder cannot be read", where=self._root, todo="fix its rights")
+        return super().files()
+
+    def write(self, data: bytes, path: str) -> None:
+        place = Path(self._place(path))
+        try:
+            make_folder(place.parent)
+            atomic.write_bytes(place, data, mode=file_mode(place.parent))
+        except OSError as error:
+            raise disk_error("the remote folder cannot be written", place.parent, error) from None
 
 
 def transport_of(url: str | Path) -> Transport:
     """The transport for a folder or a URL; StoreError for a protocol that is unknown or not installed."""
     text = str(url)
     if not _ADDRESS.fullmatch(text):
-        todo = "give a folder, or a URL with a place in it, such as s3://bucket/store"
-        raise StoreError("no address of a store", found=repr(text), todo=todo)
+        todo = "give a folder, or a URL with a path in it, such as s3://bucket/store"
+        raise StoreError("not the address of a store", found=repr(text), todo=todo)
     protocol = text.partition("://")[0] if "://" in text else "file"
     if protocol == "file":
         return FolderTransport(Path(text.removeprefix("file://")))
     try:
-        # some connect when they are made
-        system, root = _reached(
-            lambda: fsspec.core.url_to_fs(text, skip_instance_cache=True, use_listings_cache=False), text
-        )
+        with _remote_errors(text):  # some file systems connect when they are made
+            system, root = fsspec.core.url_to_fs(text, skip_instance_cache=True, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         extra = EXTRAS.get(protocol)
         todo = f"pip install 'fmit[{extra}]'" if extra else "use a folder, s3://, gs:// or ssh://"
-        raise StoreError(f"no way to {protocol}:// here: {error}", where=text, todo=todo) from None
-    return UrlTransport(system, root, whole=protocol in OBJECT_STORES)
+        raise StoreError(f"{protocol}:// is not supported here: {error}", where=text, todo=todo) from None
+    return Transport(system, root, atomic_uploads=protocol in OBJECT_STORES)
 
 
-class FolderTransport:
-    """A folder: files are published by rename, open to the group where the folder is a team's."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def files(self) -> dict[str, int]:
-        found = {}
-        if self._root.is_dir() and not os.access(
-            self._root, os.R_OK | os.X_OK
-        ):  # no entry would look like an empty one
-            raise StoreError("the remote folder cannot be read", where=str(self._root), todo="mend its rights")
-        for path in sorted(self._root.rglob("*")):
-            if path.is_file() and not atomic.is_temporary(path):
-                found[path.relative_to(self._root).as_posix()] = path.stat().st_size
-        return found
-
-    def send(self, path: Path, target: str) -> None:
-        place = self._root / target
-        with path.open("rb") as source:  # FileNotFoundError here means that ours has gone
-            try:
-                make_folder(place.parent)
-                with atomic.file(place, mode=file_mode(place.parent)) as temporary, temporary.open("wb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-            except OSError as error:
-                raise refused("the remote folder cannot be written", place.parent, error) from None
-
-    def write(self, data: bytes, target: str) -> None:
-        place = self._root / target
-        try:
-            make_folder(place.parent)
-            atomic.write_bytes(place, data, mode=file_mode(place.parent))
-        except OSError as error:
-            raise refused("the remote folder cannot be written", place.parent, error) from None
-
-    def fetch(self, target: str, path: Path) -> None:
-        shutil.copyfile(self._root / target, path)
-
-    def read(self, target: str) -> bytes:
-        return (self._root / target).read_bytes()
-
-    def remove(self, target: str) -> None:
-        (self._root / target).unlink(missing_ok=True)
-
-
-class UrlTransport:
-    """Anything that fsspec speaks. `whole`: an upload appears at once; else it is renamed when it is complete."""
-
-    def __init__(self, system: Any, root: str, whole: bool) -> None:
-        self._system, self._root, self._whole = system, root.rstrip("/"), whole
-
-    def files(self) -> dict[str, int]:
-        def find() -> dict[str, Any]:
-            self._system.invalidate_cache()
-            try:
-                return self._system.find(self._root, detail=True)
-            except FileNotFoundError:  # nothing was ever sent there
-                return {}
-
-        found = _reached(find)
-        return {name.removeprefix(self._root).lstrip("/"): int(info["size"]) for name, info in found.items()}
-
-    def send(self, path: Path, target: str) -> None:
-        size = path.stat().st_size
-        self._upload(target, size, lambda place: self._system.put_file(str(path), place))
-
-    def write(self, data: bytes, target: str) -> None:
-        self._upload(target, len(data), lambda place: self._system.pipe_file(place, data))
-
-    def fetch(self, target: str, path: Path) -> None:
-        _reached(lambda: self._system.get_file(self._place(target), str(path)))
-
-    def read(self, target: str) -> bytes:
-        return _reached(lambda: self._system.cat_file(self._place(target)))
-
-    def remove(self, target: str) -> None:
-        _reached(lambda: self._system.rm_file(self._place(target)))
-
-    def _upload(self, target: str, size: int, upload: Callable[[str], object]) -> None:
-        place = self._place(target)
-        first = place if self._whole else f"{place}.tmp-{secrets.token_hex(6)}"
-
-        def work() -> None:
-            if not self._whole:
-                self._system.makedirs(place.rpartition("/")[0], exist_ok=True)
-            upload(first)
-            self._system.invalidate_cache()
-            found = int(self._system.info(first)["size"])
-            if found != size:
-                raise Unreachable(f"an upload arrived in part, {found} of {size} bytes", todo=AGAIN)
-            if not self._whole:
-                if self._system.exists(place):  # some cannot rename over a file
-                    self._system.rm_file(place)
-                self._system.mv(first, place)
-
-        try:
-            _reached(work)
-        except StoreError:
-            if not self._whole:
-                with contextlib.suppress(*_failures()):  # what was sent in part is of no use to anyone
-                    self._system.rm_file(first)
-            raise
-
-    def _place(self, target: str) -> str:
-        return f"{self._root}/{target}"
-
-
-def _reached(work: Callable[[], Result], where: str = "") -> Result:
-    """Do the work; Unreachable for whatever the network or the service says no with."""
+@contextlib.contextmanager
+def _remote_errors(where: str = "") -> Iterator[None]:
+    """Turn what the network or the service raises into Unreachable, or StoreError where retrying is of no use."""
     try:
-        return work()
+        yield
     except FileNotFoundError:
         raise
     except NotImplementedError:
         todo = "this kind of address can only be pulled from: use a folder, s3://, gs:// or ssh://"
-        raise StoreError("nothing can be sent or removed there", todo=todo) from None
+        raise StoreError("files cannot be sent to or removed from this address", todo=todo) from None
     except _failures() as error:
         what = f"{type(error).__name__}: {error}"
-        if isinstance(error, OSError) and error.errno in _OURS:
-            raise StoreError(
-                what, todo="free space or mend the folder's rights, then run the same command again"
-            ) from None
-        raise Unreachable(what, where=where, todo=AGAIN) from None
+        if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
+            todo = "free space or fix the folder's rights, then run the same command again"
+            raise StoreError(what, todo=todo) from None
+        raise Unreachable(what, where=where, todo=TODO) from None
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    loaded = (getattr(sys.modules.get(module), name, None) for module, name in _FOREIGN)
-    return (OSError, EOFError, *(one for one in loaded if isinstance(one, type)))
+    loaded = (getattr(sys.modules.get(module), name, None) for module, name in _BACKEND_ERRORS)
+    return (OSError, EOFError, *(error for error in loaded if isinstance(error, type)))

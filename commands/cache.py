@@ -55,15 +55,17 @@ def stats(folder: Path | None, params_path: Path, as_json: bool) -> None:
     root = root_of(folder, params_path)
     found = maintenance.stats(root)
     if as_json:
-        print_json({"store": str(root), "shelves": [asdict(one) for one in found]})
+        print_json({"store": str(root), "directories": [asdict(one) for one in found]})
         return
     rows = [
-        (one.shelf, producer, n_rows, one.n_shards, size(one.n_bytes), one.n_quarantined, one.n_newer)
+        (one.directory, producer, n_rows, one.n_shards, size(one.n_bytes), one.n_quarantined, one.n_newer)
         for one in found
         for producer, n_rows in (one.rows or {"-": 0}).items()
     ]
     print_table(
-        f"store {root}", ("shelf", "producer", "rows", "shards", "shelf's bytes", "quarantined", "later version"), rows
+        f"store {root}",
+        ("directory", "producer", "rows", "shards", "directory's bytes", "quarantined", "later version"),
+        rows,
     )
 
 

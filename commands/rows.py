@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import maintenance, remotes, tables
-from cache.remotes import Moved
+from cache.remotes import TransferReport
 from project import Project, allowing
 from schema.errors import ConfigError, DataError
 from schema.records import SPLITS, Post
@@ -113,7 +113,7 @@ def recomputed(
     return found
 
 
-def pulled_for(project: Project, root: Path, url: str, whose: str) -> tuple[list[dict[str, Any]], Moved]:
+def pulled_for(project: Project, root: Path, url: str, whose: str) -> tuple[list[dict[str, Any]], TransferReport]:
     """Pull what posts need, stage after stage: what one needs follows from the rows of the one before.
 
     `whose` is DATASET, and after colons what `chosen` takes. Returns the stages' rows, wanted and here, and what
@@ -124,13 +124,13 @@ def pulled_for(project: Project, root: Path, url: str, whose: str) -> tuple[list
     dataset, *parts = whose.split(":")
     made = open_made(project, dataset)
     made = made.only(chosen(made.posts.posts, parts, f"--for {whose}"))
-    steps, moved = [], Moved(0, 0, 0)
+    steps, moved = [], TransferReport(0, 0, 0)
     with open_stores(root) as stores:
         for step in wanted(made, stores):
             one = remotes.pull(root, url, step.unique)
             damaged = tuple(dict.fromkeys((*moved.damaged, *one.damaged)))
             n_before = one.n_present - moved.n_shards  # those of an earlier step are there by now
-            moved = Moved(moved.n_shards + one.n_shards, moved.n_bytes + one.n_bytes, n_before, damaged)
+            moved = TransferReport(moved.n_shards + one.n_shards, moved.n_bytes + one.n_bytes, n_before, damaged)
             n_absent = len(stores[step.store].missing(step.unique))
             steps.append({"stage": step.stage, "n_rows": len(step.unique), "n_here": len(step.unique) - n_absent})
     return steps, moved
@@ -159,7 +159,7 @@ def forgotten(
         kept_for, used = _used_by_others(project, stores, posts, datasets)
         shared = sorted(own & used)
         n_kept = sum(len(shared) - len(store.missing(shared)) for store in stores.values())
-    away = {url: remotes.forget(url, own - used) for url in urls}
+    away = {url: remotes.purge(url, own - used) for url in urls}
     found = maintenance.forget(root, own - used)
     n_left = found.n_left + sum(one.n_left for one in away.values())
     recalled = {url: one.n_rows for url, one in away.items()}

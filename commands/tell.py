@@ -12,8 +12,8 @@ from commands.console import UNITS, print_json
 from schema.errors import StoreError
 
 if TYPE_CHECKING:
-    from cache.maintenance import Removed, Verified
-    from cache.remotes import Moved
+    from cache.maintenance import RemovalReport, VerifyReport
+    from cache.remotes import TransferReport
     from commands.rows import Forgotten
 
 
@@ -31,7 +31,7 @@ def some(names: Sequence[object]) -> str:
     return ", ".join(map(str, names[:N_SHOWN])) + (f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else "")
 
 
-def verified(found: Verified, again: Mapping[str, Mapping[str, Any]]) -> None:
+def verified(found: VerifyReport, again: Mapping[str, Mapping[str, Any]]) -> None:
     """What verify read, and what is wrong."""
     for one in found.problems:
         click.echo(f"{one.path}: {one.what}")
@@ -48,7 +48,7 @@ def verified(found: Verified, again: Mapping[str, Mapping[str, Any]]) -> None:
             click.echo(f"  {line}")
 
 
-def removed(what: str, removed: Removed, dry_run: bool, as_json: bool) -> None:
+def removed(what: str, removed: RemovalReport, dry_run: bool, as_json: bool) -> None:
     """What went, or would go."""
     if as_json:
         paths = [str(path) for path in removed.paths]
@@ -63,12 +63,12 @@ def removed(what: str, removed: Removed, dry_run: bool, as_json: bool) -> None:
     click.echo(f"{what}: {len(removed.paths)} files ({size(removed.n_bytes)}) {went}, {kept}{spared}")
 
 
-def moved(what: str, url: str, moved: Moved) -> None:
+def moved(what: str, url: str, moved: TransferReport) -> None:
     """What travelled."""
     click.echo(f"{what} {url}: {moved.n_shards} shards ({size(moved.n_bytes)}) moved, {moved.n_present} there already")
 
 
-def refuse_damaged(what: str, moved: Moved, todo: str) -> None:
+def refuse_damaged(what: str, moved: TransferReport, todo: str) -> None:
     """Raise StoreError where shards were damaged."""
     if moved.damaged:
         raise StoreError(f"{len(moved.damaged)} damaged shard(s) {what}", found=some(moved.damaged), todo=todo)

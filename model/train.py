@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from cache import atomic, keys
-from cache.atomic import alone
+from cache.atomic import file_lock
 from cache.packs import Pack
 from cache.run_files import run_config
 from cache.tables import Posts, read_posts
@@ -154,7 +154,7 @@ def run(
         inputs=inputs.digests,
         start=start,
     )
-    with alone(resume, "trains this very run") if world.first else nullcontext():
+    with file_lock(resume, "trains this very run") if world.first else nullcontext():
         for message in _warnings(inputs, trainer):
             warn(message)
         yield from trainer.epochs(FileKeeper(resume, save_every_s), progress)

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from cache import keys
-from cache.shard_directory import name_of, open_shard, producer_of, shelves
-from cache.shards import Damaged
+from cache.shard_directory import shard_directories
 from cache.store import Store
 from cache.tables import Posts
 from pipeline.engine import Rows
@@ -303,15 +302,12 @@ def strangers(root: Path, chain: Chain) -> list[str]:
     """What other parts than these have made rows that the store holds, by name: theirs cannot be told by post."""
     known = [part.identity.items() for part in (chain.parser, chain.grounder, chain.net)]
     found = set()
-    for shelf in shelves(root):
-        for name in shelf.names():
-            try:
-                with open_shard(shelf, name) as reader:
-                    producer: dict[str, Any] = producer_of(reader.note)
-            except (FileNotFoundError, Damaged):  # gone, or for forget to remove
+    for directory in shard_directories(root):
+        for shard in directory.survey():
+            if shard.error:  # for forget to remove, or to refuse
                 continue
-            if not any(part <= producer.items() for part in known):  # a producer names versions of libraries too
-                found.add(name_of(producer))
+            if not any(part <= shard.producer.items() for part in known):  # a producer names library versions too
+                found.add(shard.producer_name)
     return sorted(found)
 
 

@@ -23,12 +23,12 @@ N_SHARDS = 4  # that fit on the disk
 # a file may have once some shards are there; a file beyond it fails as on a full disk.
 CHILD = f"""
 import resource, sys
-from cache.shard_directory import Shelf
+from cache.shard_directory import ShardDirectory
 from pipeline import engine
 
 engine.FLUSH_S = 0.0
 if sys.argv.pop(1) == "ulimit":
-    publish = Shelf.publish
+    publish = ShardDirectory.publish
 
     def publish_and_fill(self, data):
         name = publish(self, data)
@@ -36,7 +36,7 @@ if sys.argv.pop(1) == "ulimit":
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         return name
 
-    Shelf.publish = publish_and_fill
+    ShardDirectory.publish = publish_and_fill
 import cli
 
 cli.main(prog_name="fmit")
@@ -77,7 +77,7 @@ def fill_the_disk(trained: Project, folder: Path, store: Path, stage: str, way: 
     assert files(folder / "out/own" / STAGES[stage]) == before, "the old out is as it was"
     assert maintenance.verify(store).clean
     assert not [path for path in store.rglob("*") if ".tmp-" in path.name]
-    n_held = sum(sum(shelf.rows.values()) for shelf in maintenance.stats(store))
+    n_held = sum(sum(directory.rows.values()) for directory in maintenance.stats(store))
     assert n_held >= N_SHARDS
     if way == "mount":
         subprocess.run(["mount", "-o", "remount,size=64m", store.parent], check=True)

@@ -30,23 +30,23 @@ def state(folder: Path) -> Iterator[Finding]:
     if not folder.exists():
         yield ok("store", f"{folder}: not there yet, the first stage makes it")
         return
-    yield from _shelves(folder)
+    yield from _directories(folder)
 
 
-def _shelves(folder: Path) -> Iterator[Finding]:
+def _directories(folder: Path) -> Iterator[Finding]:
     from cache import maintenance
 
     try:
-        shelves = maintenance.stats(folder)
+        directories = maintenance.stats(folder)
     except StoreError as error:
         yield problem("store", error.fact, error.todo or "mend the folder's rights")
         return
-    rows = sum(sum(one.rows.values()) for one in shelves)
-    n_shards, n_bytes = sum(one.n_shards for one in shelves), sum(one.n_bytes for one in shelves)
+    rows = sum(sum(one.rows.values()) for one in directories)
+    n_shards, n_bytes = sum(one.n_shards for one in directories), sum(one.n_bytes for one in directories)
     yield ok("store", f"{folder}: {rows} rows in {n_shards} shard(s), {n_bytes / 1e6:.1f} MB")
-    for one in shelves:
+    for one in directories:
         if one.n_quarantined:
-            what = f"{one.n_quarantined} damaged shard(s) set aside in {one.shelf}/quarantine"
+            what = f"{one.n_quarantined} damaged shard(s) set aside in {one.directory}/quarantine"
             yield note("store", what, "their rows are computed again when needed; look at the disk if more appear")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -22,22 +21,21 @@ class FlakyFileSystem(MemoryFileSystem):
     def _strip_protocol(cls, path: str) -> str:
         return "/" + str(path).removeprefix("flaky://").removeprefix("memory://").strip("/")
 
-    def put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
-        data = Path(lpath).read_bytes()
+    def pipe_file(self, path: str, value: bytes, **kwargs: Any) -> None:
         if fails("put_half"):
-            self.pipe_file(rpath, data[: len(data) // 2])
+            super().pipe_file(path, value[: len(value) // 2], **kwargs)
             raise ConnectionResetError("connection reset by peer")
         if fails("put_silently_half"):
-            data = data[: len(data) // 2]
-        self.pipe_file(rpath, data)
+            value = value[: len(value) // 2]
+        super().pipe_file(path, value, **kwargs)
 
-    def get_file(self, rpath: str, lpath: str, **kwargs: Any) -> None:
-        data = self.cat_file(rpath)
+    def cat_file(self, path: str, *arguments: Any, **kwargs: Any) -> bytes:
+        data = super().cat_file(path, *arguments, **kwargs)
         if fails("get_half"):
             data = data[: len(data) // 2]
         if fails("get_flipped"):
             data = data[:100] + bytes([data[100] ^ 1]) + data[101:]
-        Path(lpath).write_bytes(data)
+        return data
 
     def find(self, *arguments: Any, **options: Any) -> Any:
         if fails("find"):

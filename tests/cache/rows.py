@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cache import keys
-from cache.shard_directory import Shelf, shelves
+from cache.shard_directory import ShardDirectory, shard_directories
 from cache.store import Store
 
 SCHEMA = pa.schema({"start": pa.int32(), "text": pa.string(), "score": pa.float32()})
@@ -49,14 +49,14 @@ def fill(folder: Path, indexes: range, n_flushes: int = 1, schema: pa.Schema | N
     return names
 
 
-def only_shelf(folder: Path) -> Shelf:
-    (shelf,) = shelves(folder)
-    return shelf
+def only_directory(folder: Path) -> ShardDirectory:
+    (directory,) = shard_directories(folder)
+    return directory
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    shelf = only_shelf(folder)
-    return [shelf.path(name) for name in sorted(shelf.names())]
+    directory = only_directory(folder)
+    return [directory.path(name) for name in sorted(directory.stats())]
 
 
 def flip(path: Path, at: int, bit: int = 0) -> None:

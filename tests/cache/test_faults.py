@@ -23,7 +23,7 @@ from tests.cache.rows import (
     flip,
     in_child,
     key_of,
-    only_shelf,
+    only_directory,
     rows_of,
     same,
     shard_paths,
@@ -88,7 +88,7 @@ def test_killed_writers_leave_a_whole_store(folder: Path, n_kills: int) -> None:
     resumed = {path.name: path.read_bytes() for path in (folder / "pack").iterdir()}
     assert resumed == {path.name: path.read_bytes() for path in (folder / "unbroken" / "pack").iterdir()}
     Store.open(folder / "store")
-    assert only_shelf(folder / "store").strays() == []
+    assert only_directory(folder / "store").foreign_files() == []
 
 
 def put_overlapping(folder: Path, worker: int, schema: pa.Schema | None) -> None:
@@ -112,7 +112,7 @@ def test_eight_processes_put_overlapping_keys(folder: Path, schema: pa.Schema | 
         assert store.keys() == names
         assert all(same(*pair) for pair in zip(store.get(names), map(value, names), strict=True))
     assert verify(folder).clean
-    assert only_shelf(folder).strays() == []
+    assert only_directory(folder).foreign_files() == []
 
 
 def assert_right_or_missing(folder: Path, names: list[str], schema: pa.Schema | None, value: Any) -> None:
@@ -152,7 +152,7 @@ def test_every_flipped_byte_of_an_index_is_found_and_changes_nothing(
 ) -> None:
     monkeypatch.setattr("cache.index.N_UNINDEXED", 3)
     names = fill(folder, range(20), n_flushes=3)
-    (path,) = only_shelf(folder).index.glob("*.h5")
+    (path,) = only_directory(folder).index.glob("*.h5")
     good, rng = path.read_bytes(), np.random.default_rng(2)
     for at in [0, len(good) - 1, *rng.integers(0, len(good), 100).tolist()]:
         path.write_bytes(good)
@@ -203,7 +203,7 @@ def test_swapped_names_are_found_and_never_read(
 ) -> None:
     names = fill(folder, range(40), n_flushes=17, schema=schema)
     if not indexed:
-        next(only_shelf(folder).index.glob("*.h5")).unlink()
+        next(only_directory(folder).index.glob("*.h5")).unlink()
     first, second = shard_paths(folder)[3:5]
     held = (first.read_bytes(), second.read_bytes())
     for _ in range(2):
@@ -226,9 +226,9 @@ def test_what_is_no_shard_is_left_alone_and_told(folder: Path) -> None:
     with Store.open(folder) as store:
         assert store.keys() == sorted(names)
     problems = {problem.path.name: problem.what for problem in verify(folder).problems}
-    assert problems == {"notes.txt": "not of the store"}
-    assert (only_shelf(folder).quarantine / ("ab" * 32 + ".txt")).read_text().startswith("the shard cannot be read")
+    assert problems == {"notes.txt": "does not belong to the store"}
+    assert (only_directory(folder).quarantine / ("ab" * 32 + ".txt")).read_text().startswith("the shard cannot be read")
     (path.parent / ("cd" * 32 + ".h5") / "inside").mkdir(parents=True)
     assert len(verify(folder).problems) == 2
     assert forget(folder, names[:1]).n_left == 0
-    assert list(only_shelf(folder).quarantine.iterdir()) == []
+    assert list(only_directory(folder).quarantine.iterdir()) == []

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import keys
-from cache.index import KEY, Index, merged, read_index, segment_of
+from cache.index import Index, merge, read_index, segment_of
 from tests.cache.rows import flip
 
 NAMES = [keys.digest_bytes(bytes([at])) for at in range(12)]
@@ -16,7 +16,11 @@ NAMES = [keys.digest_bytes(bytes([at])) for at in range(12)]
 
 def packed(numbers: list[int]) -> np.ndarray:
     """Keys that collide in their first bytes, zero among them."""
-    return np.array([number.to_bytes(32, "big") for number in numbers], KEY)
+    return np.array([number.to_bytes(32, "big") for number in numbers], keys.PACKED)
+
+
+def fill(index: Index, shards: dict[str, list[int]]) -> None:
+    index.add(segment_of({name: packed(numbers) for name, numbers in shards.items()}), dict.fromkeys(shards, 7))
 
 
 def expected(shards: dict[str, list[int]], number: int) -> tuple[str, int] | None:
@@ -50,7 +54,7 @@ def test_it_finds_what_a_dictionary_finds(steps: list[tuple[str, list[int] | Non
         index.remove([name])
         shards.pop(name, None)
         if numbers is not None:
-            index.add({name: (len(numbers), packed(numbers))})
+            index.add(segment_of({name: packed(numbers)}), {name: len(numbers)})
             shards[name] = numbers
         assert_like(index, shards)
     assert index.sizes == {name: len(numbers) for name, numbers in shards.items()}
@@ -60,37 +64,32 @@ def test_it_finds_what_a_dictionary_finds(steps: list[tuple[str, list[int] | Non
 @given(st.dictionaries(st.sampled_from(NAMES), st.lists(st.integers(0, 29), unique=True), max_size=6))
 def test_a_file_says_the_same(tmp_path_factory: pytest.TempPathFactory, shards: dict[str, list[int]]) -> None:
     index = Index()
-    index.add({name: (7, packed(numbers)) for name, numbers in shards.items()})
-    data = index.image()
+    fill(index, shards)
+    data = index.encode()
     path = tmp_path_factory.mktemp("index") / f"{keys.digest_bytes(data)}.h5"
     path.write_bytes(data)
     again = Index()
     half = dict(list(shards.items())[::2])
-    again.add({name: (7, packed(numbers)) for name, numbers in half.items()})
-    again.add_segment(*read_index(path))
+    fill(again, half)
+    again.add(*read_index(path))
     assert_like(again, shards)
-    assert again.image() == data
+    assert again.encode() == data
 
 
-def test_segments_stay_few() -> None:
-    index = Index()
-    for at in range(200):
-        index.add({keys.digest_bytes(bytes([at])): (1, packed([at]))})
-    assert len(index._segments) <= 8
-    assert len(index) == 200
-
-
-def test_merged_is_sorted_by_key_then_shard() -> None:
-    parts = [segment_of({NAMES[at]: packed([5, 1, at])}) for at in (3, 0, 2)]
-    whole = merged(parts)
+def test_merge_sorts_by_key_then_shard() -> None:
+    shards = {NAMES[at]: packed([5, 1, at]) for at in (3, 0, 2, 7)}
+    whole = segment_of({})
+    for name in shards:
+        whole = merge(whole, segment_of({name: shards[name]}))
     order = [(bytes(key), int(shard)) for key, shard in zip(whole.keys, whole.shards, strict=True)]
     assert order == sorted(order)
+    assert all(np.array_equal(*columns) for columns in zip(whole, segment_of(shards), strict=True))
 
 
 def test_a_flipped_file_is_an_error(tmp_path: Path) -> None:
     index = Index()
-    index.add({NAMES[0]: (7, packed([1, 2]))})
-    data = index.image()
+    fill(index, {NAMES[0]: [1, 2]})
+    data = index.encode()
     path = tmp_path / f"{keys.digest_bytes(data)}.h5"
     path.write_bytes(data)
     flip(path, len(data) // 2)
@@ -98,5 +97,5 @@ def test_a_flipped_file_is_an_error(tmp_path: Path) -> None:
         read_index(path)
     other = tmp_path / f"{keys.digest_bytes(b'x')}.h5"
     other.write_bytes(b"x")
-    with pytest.raises(OSError, match="no readable HDF5 file"):
+    with pytest.raises(OSError, match="not a readable HDF5 file"):
         read_index(other)

@@ -12,7 +12,7 @@ from cache.remotes import pull, push
 from cache.shards import FORMAT, Newer
 from cache.store import Store
 from schema.errors import MissingKeys
-from tests.cache.rows import SCHEMA, array_of, fill, key_of, only_shelf, rows_of, same, shard_paths
+from tests.cache.rows import SCHEMA, array_of, fill, key_of, only_directory, rows_of, same, shard_paths
 
 KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
 
@@ -24,7 +24,7 @@ def newer_(monkeypatch: pytest.MonkeyPatch) -> Any:
     def filled(folder: Path, indexes: range, schema: pa.Schema | None = None, n_flushes: int = 1) -> list[Path]:
         before = set(folder.rglob("shards/*"))
         with monkeypatch.context() as patch:
-            for module in ("shards", "shelf"):
+            for module in ("shards", "shard_directory"):
                 patch.setattr(f"cache.{module}.FORMAT", FORMAT + 1)
             fill(folder, indexes, n_flushes, schema)
         return sorted(set(folder.rglob("shards/*")) - before)
@@ -33,7 +33,7 @@ def newer_(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @KINDS
-def test_a_later_versions_shard_is_left_alone(
+def test_a_later_versions_shard_stays(
     folder: Path, newer: Any, schema: pa.Schema | None, value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = fill(folder, range(10), schema=schema)
@@ -52,7 +52,7 @@ def test_a_later_versions_shard_is_left_alone(
     assert drop(folder, {"producer": "test"}, dry_run=True).n_kept == 1
     assert compact(folder).n_after == 3
     assert theirs.read_bytes() == content
-    assert list(only_shelf(folder).quarantine.iterdir()) == []
+    assert list(only_directory(folder).quarantine.iterdir()) == []
 
 
 @KINDS
@@ -61,7 +61,7 @@ def test_an_index_that_a_later_version_wrote_leads_to_no_row(
 ) -> None:
     monkeypatch.setattr("cache.index.N_UNINDEXED", 2)
     newer(folder, range(10), schema, n_flushes=2)
-    assert list(only_shelf(folder).index.iterdir())
+    assert list(only_directory(folder).index.iterdir())
     names = [key_of(index) for index in range(10)]
     with Store.open(folder, schema=schema) as store:
         with pytest.raises(MissingKeys):

@@ -9,7 +9,7 @@ import pytest
 
 from cache import remotes
 from cache.maintenance import verify
-from cache.remotes import Moved, pull, push
+from cache.remotes import TransferReport, pull, push
 from cache.store import Store
 from schema.errors import StoreError
 from tests.cache import remote_faults
@@ -43,10 +43,10 @@ def test_what_is_pushed_is_pulled(folder: Path, url: str) -> None:
     names = fill(folder / "a" / "regions", range(30), n_flushes=3)
     fill(folder / "a" / "phrases", range(5), schema=SCHEMA)
     n_bytes = sum(path.stat().st_size for path in [*(folder / "a").rglob("shards/*")])
-    assert push(folder / "a", url) == Moved(4, n_bytes, 0)
-    assert push(folder / "a", url) == Moved(0, 0, 4)
-    assert pull(folder / "b", url) == Moved(4, n_bytes, 0)
-    assert pull(folder / "b", url) == Moved(0, 0, 4)
+    assert push(folder / "a", url) == TransferReport(4, n_bytes, 0)
+    assert push(folder / "a", url) == TransferReport(0, 0, 4)
+    assert pull(folder / "b", url) == TransferReport(4, n_bytes, 0)
+    assert pull(folder / "b", url) == TransferReport(0, 0, 4)
     assert_holds(folder / "b" / "regions", names)
     with Store.open(folder / "b" / "phrases", schema=SCHEMA) as store:
         assert store.get([key_of(3)]) == [rows_of(key_of(3))]
@@ -97,7 +97,7 @@ def test_a_shard_that_lies_damaged_at_the_remote_is_refused(folder: Path, caplog
     flip(bad, bad.stat().st_size // 2)
     report = pull(folder / "b", folder / "team")
     assert (report.n_shards, report.damaged) == (1, (bad.stem,))
-    assert "refused (what arrived does not match its name)" in caplog.text
+    assert "refused (the shard's bytes do not match its name)" in caplog.text
     bad.write_bytes(bad.read_bytes()[:100])
     assert push(folder / "a", folder / "team").n_shards == 1
     assert verify(folder / "team").clean
@@ -132,6 +132,11 @@ def test_a_broken_pull_publishes_nothing(folder: Path, flaky: str) -> None:
     fill(folder / "a" / "s", range(12), n_flushes=3)
     push(folder / "a", flaky)
     remote_faults.N_FAILURES["get_half"] = 1000
+    with pytest.raises(StoreError, match=r"cannot fetch s/arrays/shards/.* arrived incomplete, \d+ of \d+ bytes"):
+        pull(folder / "b", flaky)
+    assert [path for path in (folder / "b").rglob("*") if path.is_file()] == []
+    remote_faults.N_FAILURES.clear()
+    remote_faults.N_FAILURES["get_flipped"] = 1000
     report = pull(folder / "b", flaky)
     assert (report.n_shards, len(report.damaged)) == (0, 3)
     assert [path for path in (folder / "b").rglob("*") if path.is_file()] == []
@@ -203,10 +208,10 @@ def test_foreign_files_at_a_remote_are_left_there(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense://x", r"no way to nonsense:// here: .*; use a folder, s3://, gs:// or ssh://"),
-        ("adl://x/y", r"no way to adl:// here"),
+        ("nonsense://x", r"nonsense:// is not supported here: .*; use a folder, s3://, gs:// or ssh://"),
+        ("adl://x/y", r"adl:// is not supported here"),
     ],
 )
-def test_an_unknown_protocol_is_told(folder: Path, url: str, message: str) -> None:
+def test_an_unknown_protocol_is_an_error(folder: Path, url: str, message: str) -> None:
     with pytest.raises(StoreError, match=message):
         push(folder, url)

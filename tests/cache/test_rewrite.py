@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from cache import keys
-from cache.maintenance import Compacted, compact, forget, stats, verify
+from cache.maintenance import CompactReport, compact, forget, stats, verify
 from cache.store import Store
-from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, same, shard_paths
+from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_directory, rows_of, same, shard_paths
 
 KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
 
@@ -23,13 +23,13 @@ def test_compact_keeps_every_row(folder: Path, schema: pa.Schema | None, value: 
         store.put({key_of(99): value(key_of(99))})
     with Store.open(folder, schema=schema) as reader:
         reader.get(names[:7])
-        assert compact(folder) == Compacted(21, 2, 0)
+        assert compact(folder) == CompactReport(21, 2, 0)
         assert all(same(*pair) for pair in zip(reader.get(names), map(value, names), strict=True))
     assert verify(folder).clean
     assert stats(folder)[0].rows == {"other": 1, "test": 40}
     with Store.open(folder, schema=schema) as store:
         assert store.missing([*names, key_of(99)]) == []
-    assert compact(folder) == Compacted(2, 2, 0)
+    assert compact(folder) == CompactReport(2, 2, 0)
 
 
 def test_compact_drops_repeats_and_keeps_ages(folder: Path) -> None:
@@ -40,7 +40,7 @@ def test_compact_drops_repeats_and_keeps_ages(folder: Path) -> None:
     moved.rename(kept.with_name(moved.name))
     for path in shard_paths(folder / "a"):
         os.utime(path, (1e9, 1e9))
-    assert compact(folder / "a") == Compacted(2, 1, 6)
+    assert compact(folder / "a") == CompactReport(2, 1, 6)
     assert shard_paths(folder / "a") == [kept]  # the same rows are the same bytes
     assert kept.stat().st_mtime == 1e9
 
@@ -49,7 +49,7 @@ def test_compact_sets_damage_aside(folder: Path) -> None:
     names = fill(folder, range(30), n_flushes=3)
     bad = shard_paths(folder)[1]
     flip(bad, bad.stat().st_size - 60)
-    assert compact(folder) == Compacted(3, 1, 0)
+    assert compact(folder) == CompactReport(3, 1, 0)
     assert len(Store.open(folder).missing(names)) == 10
 
 
@@ -59,7 +59,7 @@ def test_compact_leaves_big_shards(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("cache.shards.ArrayCodec.compact_bytes", 2 * sizes[-1])
     assert compact(folder).n_after == 3
     monkeypatch.setattr("cache.shards.ArrayCodec.compact_bytes", sizes[0])
-    assert compact(folder) == Compacted(3, 3, 0)
+    assert compact(folder) == CompactReport(3, 3, 0)
 
 
 def many_times(folder: Path, worker: int) -> None:
@@ -75,7 +75,7 @@ def test_compacting_and_writing_at_once_loses_nothing(folder: Path) -> None:
     with Store.open(folder) as store:
         assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
     assert verify(folder).clean
-    assert only_shelf(folder).strays() == []
+    assert only_directory(folder).foreign_files() == []
 
 
 @KINDS
@@ -98,7 +98,7 @@ def test_forget_leaves_no_trace(folder: Path, schema: pa.Schema | None, value: A
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix == ".h5":
             assert not any(keys.pack_keys([key])[0] in path.read_bytes() for key in unwanted), path
-    assert list(only_shelf(folder).quarantine.iterdir()) == []
+    assert list(only_directory(folder).quarantine.iterdir()) == []
 
 
 def test_forgetting_a_whole_shard_removes_it(folder: Path) -> None:

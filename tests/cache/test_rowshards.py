@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cache import keys
-from cache.shards import ROW_GROUP, Damaged, RowCodec, rows_digest
+from cache.shards import ROW_GROUP, Damaged, RowCodec, open_shard, row_digest
 from schema.errors import StoreError
 from tests.cache.rows import SCHEMA, key_of, rows_of
 
@@ -48,19 +48,19 @@ def test_every_type_comes_back_with_its_digest(tmp_path: Path) -> None:
     codec = RowCodec(WIDE)
     rows = {key_of(1): [ROW, {}, {"words": []}], key_of(2): []}
     path = publish(tmp_path, codec, rows)
-    reader = RowCodec.of(path).open(path, "always")
+    reader = open_shard(path, "always")
     names = keys.unpack_keys(reader.keys())
     found = dict(zip(names, reader.read([0, 1], [bytes.fromhex(key) for key in names]), strict=True))
     assert found == {key: codec.admit(value, key) for key, value in rows.items()}
     assert found[key_of(1)][0] == ROW | {"half": float(np.float16(0.1))}
-    assert RowCodec.of(path).kind == codec.kind
+    assert reader.codec.kind == codec.kind
 
 
 def test_many_row_groups_in_any_order(tmp_path: Path) -> None:
     codec, n = RowCodec(SCHEMA), 2 * ROW_GROUP + 100
     rows = {key_of(at): rows_of(key_of(at)) for at in range(n)}
     path = publish(tmp_path, codec, rows)
-    reader, names = codec.open(path, "always"), sorted(rows)
+    reader, names = open_shard(path, "always", codec), sorted(rows)
     order = np.random.default_rng(0).permutation(n)[:300].tolist()
     order += [3, 3]
     found = reader.read(order, [bytes.fromhex(names[at]) for at in order])
@@ -89,18 +89,18 @@ def test_a_row_that_lies_about_itself_is_found(tmp_path: Path) -> None:
     wrong = table.set_column(2, table.schema.field(2), pa.array(other, table.schema.field(2).type))
     pq.write_table(wrong, tmp_path / "wrong.parquet")
     key = bytes.fromhex(key_of(1))
-    reader = RowCodec.of(tmp_path / "wrong.parquet").open(tmp_path / "wrong.parquet", "never")
+    reader = open_shard(tmp_path / "wrong.parquet", "never")
     assert reader.read([0], [key])[0][0]["start"] == 2
     bad = tmp_path / f"{keys.digest_file(tmp_path / 'wrong.parquet')}.parquet"
     (tmp_path / "wrong.parquet").rename(bad)
     with pytest.raises(Damaged, match="row 0 does not match its digest"):
-        codec.open(bad, "always").read([0], [key])
+        open_shard(bad, "always", codec).read([0], [key])
     with pytest.raises(Damaged, match="row 0 holds another key"):
-        codec.open(bad, "never").read([0], [bytes(32)])
+        open_shard(bad, "never", codec).read([0], [bytes(32)])
     with pytest.raises(Damaged, match="row 1 does not exist"):
-        codec.open(bad, "never").read([1], [key])
+        open_shard(bad, "never", codec).read([1], [key])
     with pytest.raises(Damaged, match="the shard has another schema"):
-        RowCodec(WIDE).open(bad, "always")
+        open_shard(bad, "always", RowCodec(WIDE))
 
 
 def test_damage_anywhere_is_seen_before_a_byte_is_parsed(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_damage_anywhere_is_seen_before_a_byte_is_parsed(tmp_path: Path) -> None
     path.write_bytes(data[:at] + b"P" + data[at + 1 :])
     for check in ("always", "shard"):
         with pytest.raises(Damaged, match="bytes do not match its name"):
-            codec.open(path, check)  # type: ignore[arg-type]
-    assert codec.open(path, "never").n_rows == 1
+            open_shard(path, check, codec)  # type: ignore[arg-type]
+    assert open_shard(path, "never", codec).n_rows == 1
 
 
 def test_a_digest_covers_key_and_content() -> None:
@@ -125,9 +125,9 @@ def test_a_digest_covers_key_and_content() -> None:
         rows * 2,
         [{"a": "1", "b": None}],
     ]
-    digests = {rows_digest(bytes(32), value) for value in variants} | {rows_digest(b"\1" * 32, rows)}
+    digests = {row_digest(bytes(32), value) for value in variants} | {row_digest(b"\1" * 32, rows)}
     assert len(digests) == 7
-    assert rows_digest(bytes(32), [{"b": None, "a": 1}]) in digests
+    assert row_digest(bytes(32), [{"b": None, "a": 1}]) in digests
 
 
 def test_what_is_no_row_shard(tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def test_what_is_no_row_shard(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"PAR1PAR1")
     for name in ("a", "b"):
         with pytest.raises(Damaged, match="the shard cannot be read"):
-            RowCodec.of(tmp_path / f"{name}.parquet")
+            open_shard(tmp_path / f"{name}.parquet")
     with pytest.raises(FileNotFoundError):
-        RowCodec.of(tmp_path / "none.parquet")
+        open_shard(tmp_path / "none.parquet")
     huge = [{"text": "x" * (65 << 20)}]
     with pytest.raises(StoreError, match="a value has at most 67108864 bytes"):
         RowCodec(SCHEMA).admit(huge, "k")

@@ -13,7 +13,7 @@ import pytest
 
 from cache import remotes
 from cache.maintenance import verify
-from cache.remotes import Moved, pull, push
+from cache.remotes import TransferReport, pull, push
 from cache.store import Store
 from schema.errors import StoreError
 from tests.cache.rows import array_of, fill, key_of, same
@@ -90,7 +90,7 @@ def s3_(monkeypatch: pytest.MonkeyPatch) -> Iterator[CuttingProxy]:
 def test_s3_holds_what_was_pushed(folder: Path, s3: CuttingProxy) -> None:
     names = fill(folder / "a" / "s", range(30), n_flushes=3)
     assert push(folder / "a", s3.url).n_shards == 3
-    assert push(folder / "a", s3.url) == Moved(0, 0, 3)
+    assert push(folder / "a", s3.url) == TransferReport(0, 0, 3)
     assert pull(folder / "b", s3.url, names[:3]).n_shards == 1
     assert pull(folder / "b", s3.url).n_shards == 2
     assert_holds(folder / "b" / "s", names)
@@ -130,7 +130,7 @@ def test_two_people_push_to_a_bucket_at_once(folder: Path, s3: CuttingProxy) -> 
 def test_a_bucket_forgets(folder: Path, s3: CuttingProxy) -> None:
     names = fill(folder / "a" / "s", range(20), n_flushes=2)
     push(folder / "a", s3.url)
-    assert (remotes.forget(s3.url, names[:3]).n_rows, remotes.forget(s3.url, names[:3]).n_rows) == (3, 0)
+    assert (remotes.purge(s3.url, names[:3]).n_rows, remotes.purge(s3.url, names[:3]).n_rows) == (3, 0)
     pull(folder / "b", s3.url)
     with Store.open(folder / "b" / "s") as store:
         assert store.missing(names) == names[:3]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cache import keys
-from cache.shards import ArrayCodec, Damaged, check_name, row_digest
+from cache.shards import ArrayCodec, Damaged, check_name, open_shard, row_digest
 from tests.cache.rows import array_of, key_of, same
 
 CODEC = ArrayCodec()
@@ -32,7 +32,7 @@ def test_arrays_come_back_bit_by_bit(tmp_path_factory: pytest.TempPathFactory, v
     rows = {key_of(at): value for at, value in enumerate(values)}
     path = publish(tmp_path_factory.mktemp("s"), rows)
     check_name(path)
-    reader = CODEC.open(path, "always")
+    reader = open_shard(path, "always")
     names = keys.unpack_keys(reader.keys())
     assert names == sorted(rows)
     found = reader.read(range(len(names)), [bytes.fromhex(key) for key in names])
@@ -83,14 +83,14 @@ def test_checks_do_what_they_say(tmp_path: Path) -> None:
     path.write_bytes(data)
     key = bytes.fromhex(key_of(1))
     with pytest.raises(Damaged, match="row 0 does not match its digest"):
-        CODEC.open(path, "always").read([0], [key])
+        open_shard(path, "always").read([0], [key])
     with pytest.raises(Damaged, match="bytes do not match its name"):
-        CODEC.open(path, "shard")
-    assert CODEC.open(path, "never").read([0], [key])[0][0] != 7
+        open_shard(path, "shard")
+    assert open_shard(path, "never").read([0], [key])[0][0] != 7
     with pytest.raises(Damaged, match="row 0 holds another key"):
-        CODEC.open(path, "never").read([0], [bytes(32)])
+        open_shard(path, "never").read([0], [bytes(32)])
     with pytest.raises(Damaged, match="row 1 does not exist"):
-        CODEC.open(path, "never").read([1], [key])
+        open_shard(path, "never").read([1], [key])
 
 
 def test_an_hdf5_file_of_others_is_no_shard(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_an_hdf5_file_of_others_is_no_shard(tmp_path: Path) -> None:
         ("b", {"rows": np.zeros(3)}),
         ("c", {"rows": np.zeros(3), "float16": [1], "float32": [1]}),
     ):
-        with h5py.File(tmp_path / name, "w") as file:
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file.attrs["fmit"] = np.bytes_(b"{}")
             for dataset, value in content.items():
                 file[dataset] = value
         with pytest.raises(Damaged, match=r"the shard has (no rows|another layout)"):
-            CODEC.open(tmp_path / name, "never")
+            open_shard(tmp_path / f"{name}.h5", "never")

@@ -16,7 +16,7 @@ import pytest
 from cache.maintenance import verify
 from cache.store import Store, root
 from schema.errors import MissingKeys, StoreError
-from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, same, shard_paths
+from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_directory, rows_of, same, shard_paths
 
 KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
 
@@ -235,7 +235,7 @@ def test_a_full_disk_is_a_clear_error_and_the_store_goes_on(folder: Path) -> Non
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert verify(folder / "s").clean
-    assert [path.name for path in only_shelf(folder / "s").strays()] == []
+    assert [path.name for path in only_directory(folder / "s").foreign_files()] == []
     assert Store.open(folder / "s").keys() == sorted(names)
     store.flush()  # space again: nothing was lost
     assert Store.open(folder / "s").get([key_of(107)])[0][0] == 107
@@ -246,7 +246,7 @@ def test_a_read_only_store_reads_and_says_so_at_once(folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root, who runs CI, may write anywhere
     with Store.open(folder / "s") as store:
         assert same(store.get(names)[0], array_of(names[0]))
-        with pytest.raises(StoreError, match=r"the store is read-only; mend its rights, or set FMIT_STORE"):
+        with pytest.raises(StoreError, match=r"the store is read-only; fix its rights, or set FMIT_STORE"):
             store.put({key_of(50): np.zeros(1, "f4")})
 
 
@@ -301,7 +301,7 @@ def test_a_damaged_shard_is_set_aside_and_recomputed(
         store.put({key: value(key) for key in raised.value.keys})
         assert all(same(*pair) for pair in zip(store.get(names), map(value, names), strict=True))
     assert verify(folder / "s").clean
-    assert sorted(path.suffix for path in only_shelf(folder / "s").quarantine.iterdir()) == [bad.suffix, ".txt"]
+    assert sorted(path.suffix for path in only_directory(folder / "s").quarantine.iterdir()) == [bad.suffix, ".txt"]
 
 
 def test_a_row_in_two_shards_survives_the_loss_of_one(folder: Path) -> None:

@@ -12,7 +12,7 @@ from cache.maintenance import compact, drop, forget, stats, verify
 from cache.remotes import pull, push
 from cache.store import Store
 from schema.errors import MissingKeys, StoreError
-from tests.cache.rows import array_of, fill, flip, in_child, key_of, only_shelf, same, shard_paths, wait
+from tests.cache.rows import array_of, fill, flip, in_child, key_of, only_directory, same, shard_paths, wait
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as two users")
 
@@ -37,12 +37,18 @@ def test_two_users_of_a_group_share_a_store(folder: Path) -> None:
     team.chmod(0o2775)
     assert as_user(5001, 4242, lambda: fill(team / "regions", range(20), 17)) == 0
     assert as_user(5002, 4242, lambda: fill(team / "regions", range(20, 30))) == 0
-    shelf = only_shelf(team)
-    for path in [shelf.shards, shelf.index, shelf.quarantine, *shelf.shards.iterdir(), *shelf.index.iterdir()]:
+    directory = only_directory(team)
+    for path in [
+        directory.shards,
+        directory.index,
+        directory.quarantine,
+        *directory.shards.iterdir(),
+        *directory.index.iterdir(),
+    ]:
         mode = path.stat()
         assert mode.st_gid == 4242
         assert stat.S_IMODE(mode.st_mode) == (0o2775 if path.is_dir() else 0o664), path
-    mine = next(path for path in shelf.shards.iterdir() if path.stat().st_uid == 5001)
+    mine = next(path for path in directory.shards.iterdir() if path.stat().st_uid == 5001)
     flip(mine, mine.stat().st_size // 2)
 
     def quarantines() -> None:
@@ -92,9 +98,9 @@ def test_two_users_of_a_group_push_to_one_folder_and_pull(folder: Path) -> None:
     assert as_user(5001, 4242, pulls) == 0
 
     def is_refused() -> None:
-        with pytest.raises(StoreError, match=r"the remote folder cannot be read; mend its rights"):
+        with pytest.raises(StoreError, match=r"the remote folder cannot be read; fix its rights"):
             pull(folder / "5003", team)
-        with pytest.raises(StoreError, match=r"the store cannot be read; mend its rights"):
+        with pytest.raises(StoreError, match=r"the store cannot be read; fix its rights"):
             verify(team)
 
     assert as_user(5003, 4243, is_refused) == 0

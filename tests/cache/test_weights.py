@@ -46,21 +46,18 @@ def test_equal_tensors_are_equal_bytes(tmp_path: Path) -> None:
 
 def test_find_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "EMBEDDED", tmp_path / "weights")
-    weights.save_safetensors(tmp_path / "weights" / "synthetic.safetensors", TENSORS, {})
+    weights.save_safetensors(tmp_path / "weights" / "shipped.safetensors", TENSORS, {})
     weights.save_safetensors(tmp_path / "mine.safetensors", TENSORS, {})
-    assert (
-        weights.find("synthetic")
-        == weights.find("synthetic.safetensors")
-        == tmp_path / "weights" / "synthetic.safetensors"
-    )
+    shipped = tmp_path / "weights" / "shipped.safetensors"
+    assert weights.find("shipped") == weights.find("shipped.safetensors") == shipped
     assert weights.find(tmp_path / "mine.safetensors") == tmp_path / "mine.safetensors"
-    assert weights.find("synthetic", keys.digest_file(tmp_path / "mine.safetensors")).name == "synthetic.safetensors"
-    with pytest.raises(WeightsError, match=r"no weights 'other' .*the name of an embedded one: synthetic"):
+    assert weights.find("shipped", keys.digest_file(tmp_path / "mine.safetensors")).name == "shipped.safetensors"
+    with pytest.raises(WeightsError, match=r"no weights 'other' .*the name of an embedded one: shipped"):
         weights.find("other")
     with pytest.raises(WeightsError, match="no weights ''"):
         weights.find("")
     with pytest.raises(WeightsError, match="these are not the expected weights: sha256 should be 0000"):
-        weights.find("synthetic", "0" * 64)
+        weights.find("shipped", "0" * 64)
 
 
 def test_damage_is_an_error(tmp_path: Path) -> None:

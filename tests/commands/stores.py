@@ -35,8 +35,8 @@ def shards(home, suffix=".h5", store=STORE):
 
 
 def n_rows(store=STORE):
-    shelves = told("cache", "stats", "--store", store)["shelves"]
-    return {one["shelf"].split("/")[0]: sum(one["rows"].values()) for one in shelves}
+    directories = told("cache", "stats", "--store", store)["directories"]
+    return {one["directory"].split("/")[0]: sum(one["rows"].values()) for one in directories}
 
 
 def lines(*stages):

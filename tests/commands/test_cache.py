@@ -22,8 +22,8 @@ def home(trained, tmp_path, monkeypatch):
 
 
 def test_stats_count_rows_by_stage_and_producer(home):
-    shelves = told("cache", "stats")["shelves"]
-    assert [one["shelf"].split("/")[0] for one in shelves] == ["boxes", "phrases", "regions"]
+    directories = told("cache", "stats")["directories"]
+    assert [one["directory"].split("/")[0] for one in directories] == ["boxes", "phrases", "regions"]
     assert n_rows()["phrases"] == 16
     printed = fmit("cache", "stats").stdout
     assert "toy-resnet" in printed
@@ -33,8 +33,8 @@ def test_stats_count_rows_by_stage_and_producer(home):
 
 def test_the_store_is_the_environments_unless_one_is_named(home, monkeypatch):
     monkeypatch.setenv("FMIT_STORE", str(home / "elsewhere"))
-    assert told("cache", "stats")["shelves"] == []
-    assert told("cache", "stats", "--store", home / STORE)["shelves"]
+    assert told("cache", "stats")["directories"] == []
+    assert told("cache", "stats", "--store", home / STORE)["directories"]
 
 
 def test_verify_reads_all_and_says_what_is_damaged(home):

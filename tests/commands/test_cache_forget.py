@@ -82,7 +82,7 @@ def test_a_post_that_is_not_there(home):
 
 
 def test_rows_that_are_there_again_are_an_error(home, monkeypatch):
-    monkeypatch.setattr("cache.maintenance.forget", lambda root, unwanted: maintenance.Forgotten(5, 2, 1))
+    monkeypatch.setattr("cache.maintenance.forget", lambda root, unwanted: maintenance.ForgetReport(5, 2, 1))
     result = fmit("cache", "forget", "dev-00000", "--dataset", "own", code=1)
     assert "1 of the post's rows are there again" in result.stderr
     assert "none of them" not in result.stdout

@@ -1,7 +1,7 @@
 import pytest
 
-from cache.maintenance import Verified
-from cache.remotes import Moved
+from cache.maintenance import VerifyReport
+from cache.remotes import TransferReport
 from commands import tell
 from schema.errors import StoreError
 
@@ -19,13 +19,13 @@ def test_of_many_names_the_first_are_told():
 
 
 def test_damaged_shards_are_an_error():
-    tell.refuse_damaged("refused", Moved(1, 2, 3), "nothing")
+    tell.refuse_damaged("refused", TransferReport(1, 2, 3), "nothing")
     with pytest.raises(StoreError, match=r"1 damaged shard\(s\) refused \(found abc\); push again"):
-        tell.refuse_damaged("refused", Moved(1, 2, 3, ("abc",)), "push again")
+        tell.refuse_damaged("refused", TransferReport(1, 2, 3, ("abc",)), "push again")
 
 
 def test_shards_of_a_later_version_are_told(capsys):
-    tell.verified(Verified(3, 10, 0, ()), {})
+    tell.verified(VerifyReport(3, 10, 0, ()), {})
     assert capsys.readouterr().out == "verify: 3 shards, 10 B, clean\n"
-    tell.verified(Verified(3, 10, 1, ()), {})
+    tell.verified(VerifyReport(3, 10, 1, ()), {})
     assert "\n1 of them are whole and of a later version of fmit: their rows count as" in capsys.readouterr().out

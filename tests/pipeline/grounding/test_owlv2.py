@@ -13,7 +13,7 @@ from transformers.models.owlv2.processing_owlv2 import Owlv2Processor
 
 from cache import tables
 from cache.keys import digest_file
-from cache.shard_directory import open_shard, producer_of, shelves
+from cache.shard_directory import shard_directories
 from pipeline.engine import Tally
 from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
@@ -189,7 +189,6 @@ def test_through_the_stage_every_box_says_where_it_comes_from(owl: Path, tmp_pat
     )
     assert (meta["n_cut"], meta["n_too_long"]) == (0, 0)
     assert "transformers" not in str(meta)  # an out is the same under every release that gives the same boxes
-    (shelf,) = shelves(tmp_path / "store")
-    with open_shard(shelf, next(iter(shelf.names()))) as shard:
-        assert producer_of(shard.note)["transformers"] == transformers.__version__
+    (directory,) = shard_directories(tmp_path / "store")
+    assert next(directory.survey()).producer["transformers"] == transformers.__version__
     assert run() == Tally("ground", 3, 0)

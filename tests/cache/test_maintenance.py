@@ -1,4 +1,4 @@
-"""Upkeep: figures, a clean bill, and what may go."""
+"""Statistics, verification, and what may be removed."""
 
 import os
 import time
@@ -10,10 +10,10 @@ import pytest
 from cache import atomic
 from cache.maintenance import DAY_S, gc, stats, verify
 from cache.maintenance import drop as drop_rows
-from cache.shard_directory import Shelf
+from cache.shard_directory import ShardDirectory
 from cache.store import Store
 from schema.errors import StoreError
-from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_shelf, rows_of, shard_paths
+from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_directory, rows_of, shard_paths
 
 
 def age(path: Path, days: float) -> None:
@@ -29,8 +29,13 @@ def test_stats_count_by_producer(folder: Path) -> None:
     flip(shard_paths(folder / "phrases")[0], 100)
     verify(folder / "phrases")
     phrases, regions = stats(folder)
-    assert (phrases.shelf.split("/")[0], phrases.n_shards, phrases.n_quarantined, phrases.rows) == ("phrases", 0, 1, {})
-    assert (regions.shelf, regions.n_shards, regions.rows) == ("regions/arrays", 4, {"test": 7, "unnamed": 1})
+    assert (phrases.directory.split("/")[0], phrases.n_shards, phrases.n_quarantined, phrases.rows) == (
+        "phrases",
+        0,
+        1,
+        {},
+    )
+    assert (regions.directory, regions.n_shards, regions.rows) == ("regions/arrays", 4, {"test": 7, "unnamed": 1})
     assert regions.n_bytes == sum(path.stat().st_size for path in shard_paths(folder / "regions"))
     assert stats(folder / "nothing") == []
 
@@ -91,12 +96,12 @@ def test_gc_goes_by_size_longest_unused_first(folder: Path) -> None:
 
 def test_gc_sweeps_waste(folder: Path) -> None:
     fill(folder, range(3))
-    shelf = only_shelf(folder)
+    directory = only_directory(folder)
     old, young = (
-        shelf.shards / ".x.tmp-0123456789ab-7-0123456789ab",
-        shelf.shards / ".x.tmp-0123456789ab-8-0123456789ab",
+        directory.shards / ".x.tmp-0123456789ab-7-0123456789ab",
+        directory.shards / ".x.tmp-0123456789ab-8-0123456789ab",
     )
-    bad = shelf.quarantine / "old.h5"
+    bad = directory.quarantine / "old.h5"
     for path in (old, young, bad):
         path.write_text("x")
     age(old, 2)
@@ -110,15 +115,15 @@ def test_a_dead_writers_temporary_goes_at_once(folder: Path) -> None:
     fill(folder, range(3))
     pid = os.fork()
     if not pid:
-        with atomic.file(only_shelf(folder).shards / "abc") as temporary:
+        with atomic.file(only_directory(folder).shards / "abc") as temporary:
             temporary.write_text("half")
             os._exit(0)
     os.waitpid(pid, 0)
-    assert len(only_shelf(folder).strays()) == 1
-    with atomic.file(only_shelf(folder).shards / "abc") as mine:
+    assert len(only_directory(folder).foreign_files()) == 1
+    with atomic.file(only_directory(folder).shards / "abc") as mine:
         mine.write_text("half")
         assert verify(folder).clean
-        assert only_shelf(folder).strays() == [mine]
+        assert only_directory(folder).foreign_files() == [mine]
 
 
 def test_drop_by_producer(folder: Path) -> None:
@@ -143,8 +148,8 @@ def test_drop_by_producer(folder: Path) -> None:
         drop_rows(folder, {})
 
 
-def test_stray_kinds_are_no_shelves(folder: Path) -> None:
+def test_folders_of_other_kinds_are_ignored(folder: Path) -> None:
     (folder / "x" / "other" / "shards").mkdir(parents=True)
     fill(folder / "s", range(2), schema=SCHEMA)
-    assert isinstance(only_shelf(folder), Shelf)
+    assert isinstance(only_directory(folder), ShardDirectory)
     assert rows_of(key_of(0)) == Store.open(folder / "s", schema=SCHEMA).get([key_of(0)])[0]

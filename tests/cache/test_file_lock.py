@@ -1,4 +1,4 @@
-"""Two processes at one folder: the second is told who holds it; a dead one holds nothing."""
+"""The file lock: a second process is refused and told the first one's id; a killed process holds nothing."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from cache.atomic import alone
+from cache.atomic import file_lock
 from schema.errors import RunError
 from tests.imports import ROOT
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cache.atomic import alone
-with alone(Path(sys.argv[1]), "waits"):
+from cache.atomic import file_lock
+with file_lock(Path(sys.argv[1]), "waits"):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -32,11 +32,11 @@ def test_the_second_one_is_told_which_process_holds_it_and_a_killed_one_lets_go(
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        told = rf"^{re.escape(str(tmp_path))}: another process waits \(found process {other.pid} on .+\); let it finish"
-        with pytest.raises(RunError, match=told), alone(tmp_path, "waits"):
+        message = rf"^{re.escape(str(tmp_path))}: another process waits \(found process {other.pid} on .+\); wait"
+        with pytest.raises(RunError, match=message), file_lock(tmp_path, "waits"):
             pass
         other.send_signal(signal.SIGKILL)
-    with alone(tmp_path, "waits"):
+    with file_lock(tmp_path, "waits"):
         pass
 
 
@@ -44,9 +44,9 @@ def test_the_name_in_it_is_the_holder_s_and_goes_with_the_folder(tmp_path: Path)
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     (folder / "lock").write_text("an older and much longer name " * 5)
-    with alone(folder, "waits"):
+    with file_lock(folder, "waits"):
         assert (folder / "lock").read_text().startswith(f"process {os.getpid()} on ")
-    with alone(folder, "waits"):  # let go at the end of the block
+    with file_lock(folder, "waits"):  # let go at the end of the block
         pass
 
 
@@ -55,5 +55,5 @@ def test_a_disk_without_locks_holds_nobody_off(tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr(fcntl, "flock", refused)
-    with alone(tmp_path, "waits"), alone(tmp_path, "waits"):
+    with file_lock(tmp_path, "waits"), file_lock(tmp_path, "waits"):
         pass
