@@ -1,16 +1,15 @@
 """Bucket files of a pack: their layout, their bytes, and how a post is read from one.
 
 P posts, N objects of the bucket, M objects of one post, D width. Datasets, all contiguous, posts sorted by id:
-`features` [N, D]; `first` [P + 1]: a post's objects are first[p] .. first[p + 1]; `ids` UTF-8 behind one another with
+`features` [N, D]; `first` [P + 1]: a post's objects are first[p] .. first[p + 1]; `ids` concatenated UTF-8 with
 `id_ends` [P]; `digests` [P, 32]; of each object `source` [N], `span` [N, 2] (-1: none), `box` [N, 4], `image_index` [N]
-(-1: no box), `score` [N], and `text` UTF-8 with `text_ends` [N].
-
-A spool: posts' objects on disk between a writer that gives them in any order and one that needs them by bucket.
+(-1: no box), `score` [N], and `text`, concatenated UTF-8 with `text_ends` [N].
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import mmap
 import os
@@ -28,6 +27,7 @@ from schema.records import SOURCES, Box, Region, Span
 
 HEAD_BYTES = 512  # the smallest HDF5 user block
 FORMAT = 1
+TODO = "pull the pack, or run the regions stage again"
 _NAMES = {"features", "first", "ids", "id_ends", "digests", "source", "span", "box", "image_index", "score", "text"}
 
 
@@ -39,14 +39,14 @@ class Objects:
     regions: tuple[Region, ...]
 
 
-Place = tuple[np.ndarray, tuple["Bucket", int, int]]  # of a post: its features' view; bucket, first and last row
+Place = tuple[np.ndarray, tuple["Bucket", int, int]]  # of a post: its features' view; bucket, first and end row
 
 
 class StoredObjects(Objects):
-    """Objects in a bucket file: features are a view of it, regions are made when first asked for.
+    """Objects in a bucket file: features are a view of it, regions are made when first used.
 
-    One is made for each post that training reads, thousands a second: slots, set past the base's ban on setting, make
-    that half as long.
+    Training makes one for each post that it reads, thousands a second: slots that are set past the frozen base class
+    take half the time.
     """
 
     __slots__ = ("_rows", "features")
@@ -69,32 +69,29 @@ _set_features, _set_rows = (vars(StoredObjects)[name].__set__ for name in ("feat
 
 
 class Bucket:
-    """An open bucket file. PackError when it is damaged, or another bucket than its name says."""
+    """An open bucket file. PackError if it is damaged, or does not hold the bucket that its name says."""
 
-    def __init__(self, path: Path, index: int, n_buckets: int, features: tuple[str, int]) -> None:
-        self._path = path
+    def __init__(self, path: Path, index: int, n_buckets: int, dtype: str, dim: int) -> None:
         try:
-            note, self._places = hdf5.extents(path)
+            note, self._extents = hdf5.extents(path)
             with path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            if self._places.keys() < _NAMES or note != bucket_note(index, n_buckets):
+            if self._extents.keys() < _NAMES or note != bucket_note(index, n_buckets):
                 raise ValueError(f"it says {note}")
-            self.features = self._array("features")
-            if (str(self.features.dtype), *self.features.shape[1:]) != features:
-                raise ValueError(f"its features are {self.features.dtype} {list(self.features.shape)}")
-            self._first = self._array("first").tolist()
-            self.rows = {one: row for row, one in enumerate(self._texts("ids", "id_ends"))}
+            self._features = self._column("features")
+            if (str(self._features.dtype), *self._features.shape[1:]) != (dtype, dim):
+                raise ValueError(f"its features are {self._features.dtype} {list(self._features.shape)}")
+            self._first = self._column("first").tolist()
+            self.rows = {post_id: row for row, post_id in enumerate(self._texts("ids", "id_ends"))}
         except (OSError, ValueError, KeyError) as error:
-            told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-            raise PackError(
-                f"no readable bucket: {told}", where=str(path), todo="pull the pack, or run the regions stage again"
-            ) from None
+            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            raise PackError(f"not a readable bucket: {why}", where=str(path), todo=TODO) from None
 
     def place_of(self, post_id: str) -> Place:
-        """Where a post's objects are; KeyError when it is not here."""
+        """Where a post's objects are; KeyError if it is not here."""
         row = self.rows[post_id]
         start, end = self._first[row], self._first[row + 1]
-        return self.features[start:end], (self, start, end)
+        return self._features[start:end], (self, start, end)
 
     def region(self, row: int) -> Region:
         """The region of one object of the bucket."""
@@ -112,28 +109,23 @@ class Bucket:
 
     def digests(self) -> dict[str, bytes]:
         """Post id to the sha256 of its content."""
-        table = self._array("digests")
-        return {one: table[row].tobytes() for one, row in self.rows.items()}
+        table = self._column("digests")
+        return {post_id: table[row].tobytes() for post_id, row in self.rows.items()}
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
-        return {name: self._array(name) for name in ("source", "span", "box", "image_index", "score")}
+        return {name: self._column(name) for name in ("source", "span", "box", "image_index", "score")}
 
     @cached_property
     def _object_texts(self) -> list[str]:
         return self._texts("text", "text_ends")
 
-    def _array(self, name: str) -> np.ndarray:
-        place = self._places[name]
-        count = int(np.prod(place.shape))
-        return np.frombuffer(self._map, place.dtype, count, place.offset).reshape(place.shape)
+    def _column(self, name: str) -> np.ndarray:
+        return self._extents[name].view(self._map)
 
     def _texts(self, name: str, ends: str) -> list[str]:
-        data, found, start = self._array(name).tobytes(), [], 0
-        for end in self._array(ends).tolist():
-            found.append(data[start:end].decode())
-            start = end
-        return found
+        data, limits = self._column(name).tobytes(), [0, *self._column(ends).tolist()]
+        return [data[start:end].decode() for start, end in itertools.pairwise(limits)]
 
 
 def bucket_name(index: int) -> str:
@@ -179,11 +171,7 @@ def verify_bucket(path: Path) -> None:
     except OSError as error:
         raise PackError(f"a bucket cannot be read: {error.strerror}", where=str(path)) from None
     if data[:HEAD_BYTES] != _head(data[HEAD_BYTES:]):
-        raise PackError(
-            "a bucket's bytes do not match its digest",
-            where=str(path),
-            todo="pull the pack, or run the regions stage again",
-        )
+        raise PackError("a bucket's bytes do not match its digest", where=str(path), todo=TODO)
 
 
 def post_digest(post_id: str, objects: Objects) -> bytes:
@@ -218,44 +206,6 @@ def _box(box: Box | None) -> tuple[int, int, int, int, int]:
 
 
 def _head(body: bytes) -> bytes:
-    return f"fmit pack bucket\nsha256 of what follows byte {HEAD_BYTES}: {keys.digest_bytes(body)}\n".encode().ljust(
-        HEAD_BYTES, b"\0"
-    )
-
-
-class Spool:
-    """One file, one record a post: features, then regions. In memory: ids and places."""
-
-    def __init__(self, path: Path, dtype: np.dtype, dim: int) -> None:
-        self._file = path.open("w+b")
-        self._dtype, self._dim = dtype, dim
-        self._places: dict[str, tuple[int, int, int]] = {}  # first byte, objects, bytes of regions
-
-    @property
-    def ids(self) -> list[str]:
-        return list(self._places)
-
-    def add(self, post_id: str, objects: Objects) -> None:
-        """Take a post; PackError for one that came before or whose features do not fit."""
-        features = objects.features
-        if post_id in self._places:
-            raise PackError(f"post {post_id!r} comes twice")
-        if features.dtype != self._dtype or features.shape != (len(objects.regions), self._dim):
-            raise PackError(
-                f"post {post_id!r}: features must be {self._dtype} [{len(objects.regions)}, {self._dim}]",
-                found=f"{features.dtype} {list(features.shape)}",
-            )
-        regions = encode_regions(objects.regions)
-        self._places[post_id] = (self._file.tell(), len(features), len(regions))
-        self._file.write(np.ascontiguousarray(features).tobytes())
-        self._file.write(regions)
-
-    def read(self, post_id: str) -> Objects:
-        """A post's objects again."""
-        offset, count, n_bytes = self._places[post_id]
-        self._file.seek(offset)
-        features = np.frombuffer(self._file.read(count * self._dim * self._dtype.itemsize), self._dtype)
-        return Objects(features.reshape(count, self._dim), decode_regions(self._file.read(n_bytes)))
-
-    def close(self) -> None:
-        self._file.close()
+    """An HDF5 user block that names the digest of the rest: any changed byte is found without a second file."""
+    text = f"fmit pack bucket\nsha256 of what follows byte {HEAD_BYTES}: {keys.digest_bytes(body)}\n"
+    return text.encode().ljust(HEAD_BYTES, b"\0")

@@ -1,4 +1,4 @@
-"""A run's folder as JSON files of others: read once, checked, and what cannot be read is said."""
+"""JSON files of a run's folder, read and checked; checks of output folders before any work is done."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from schema.errors import RunError
 
 
 def run_config(run: Path) -> dict[str, Any]:
-    """config.json of a run's folder; raises RunError where there is none, or where it is no run's."""
+    """config.json of a run's folder; RunError if there is none, or if it is not a run's."""
     path = run / "model" / "config.json"
     if not path.is_file():
         raise RunError("no trained run", where=str(run), todo="train it, or pull it (dvc pull)")
     values = read_object(path, "pull the run again, or train again")
-    lost = [name for name in ("inputs", "config", "seed") if name not in values]
-    if lost or not isinstance(values["inputs"], dict) or not isinstance(values["config"], dict):
-        found = f"no {', '.join(lost)}" if lost else "inputs or config is no object"
-        raise RunError("this is no run's configuration", where=str(path), found=found, todo="train again")
+    absent = [name for name in ("inputs", "config", "seed") if name not in values]
+    if absent or not isinstance(values["inputs"], dict) or not isinstance(values["config"], dict):
+        found = f"no {', '.join(absent)}" if absent else "inputs or config is not an object"
+        raise RunError("not a run's config.json", where=str(path), found=found, todo="train again")
     return values
 
 
 def read_object(path: Path, todo: str) -> dict[str, Any]:
-    """A JSON object from a file of a run; raises RunError for what is missing, cut short or of another kind."""
+    """A JSON object from a file of a run; raises as `read_json`."""
     values = read_json(path, todo)
     if not isinstance(values, dict):
-        raise RunError("no JSON object", where=str(path), found=type(values).__name__, todo=todo)
+        raise RunError("not a JSON object", where=str(path), found=type(values).__name__, todo=todo)
     return values
 
 
 def read_json(path: Path, todo: str) -> Any:
-    """Any JSON from a file of a run; raises RunError."""
+    """Any JSON from a file of a run; RunError if it is missing or unreadable."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -43,23 +43,21 @@ def read_json(path: Path, todo: str) -> Any:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise RunError where `folder` cannot be made or written: before the work, not after it."""
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        found = f"{there} is {'read-only' if there.is_dir() else 'no folder'}"
+    """RunError if `folder` cannot be created or written: found before the work, not after it."""
+    parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        found = f"{parent} is {'read-only' if parent.is_dir() else 'not a folder'}"
         raise RunError("cannot be written", where=str(folder), found=found, todo="name another folder")
 
 
-def refuse_strange(folder: Path, ours: str) -> None:
-    """Raise RunError for a folder that holds names which `ours`, a regular expression, does not know.
+def refuse_strange(folder: Path, own: str) -> None:
+    """RunError for a folder with names that do not match the regular expression `own`.
 
-    What is published as a whole folder takes its place, and they would be gone.
+    An output that is published as a folder replaces it, and these files would be lost.
     """
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    strange = [name for name in names if name != ".DS_Store" and not re.fullmatch(ours, name)]
-    if strange:
-        found = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
-        todo = "name a new folder, or move them"
-        raise RunError(
-            "this folder would be replaced, other files in it included", where=str(folder), found=found, todo=todo
-        )
+    foreign = [name for name in names if name != ".DS_Store" and not re.fullmatch(own, name)]
+    if foreign:
+        found, todo = ", ".join([*foreign[:3], "..."][: len(foreign)]), "name a new folder, or move them"
+        what = "this folder would be replaced, other files in it included"
+        raise RunError(what, where=str(folder), found=found, todo=todo)

@@ -104,7 +104,7 @@ def test_a_configuration_that_is_no_runs_is_said(trained, tmp_path, text):
     run = tmp_path / "run"
     (run / "model").mkdir(parents=True)
     (run / "model" / "config.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(RunError, match=r"config\.json: (not readable as JSON|no JSON object|this is no run's)"):
+    with pytest.raises(RunError, match=r"config\.json: (not readable as JSON|not a JSON object|not a run's config)"):
         trained.dataset_of(run)
     with pytest.raises(RunError, match=r"config\.json"):
         pages.report(trained, run, dataset="own")
@@ -125,7 +125,7 @@ def test_scores_cut_short_are_said(trained, tmp_path, text):
 
 def test_a_file_where_the_model_will_lie_is_told_before_training(trained, tmp_path):
     (tmp_path / "model").write_text("mine")
-    with pytest.raises(RunError, match=r"model: cannot be written \(found .*model is no folder\); name another folder"):
+    with pytest.raises(RunError, match=r"model: cannot be written \(found .*model is not a folder\); name another folder"):
         trained.train("own", "fmit", 0, out=tmp_path, device="cpu")
 
 

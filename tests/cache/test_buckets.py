@@ -64,7 +64,7 @@ def test_a_bucket_file_is_read_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "bucket-002.h5"
     path.write_bytes(bucket_bytes(posts, "float32", 4, bucket_note(2, 5)))
     verify_bucket(path)
-    bucket = Bucket(path, 2, 5, ("float32", 4))
+    bucket = Bucket(path, 2, 5, "float32", 4)
     assert list(bucket.rows) == ["a", "b", "c"]
     stored = StoredObjects(*bucket.place_of("c"))
     assert stored.regions == (REGION,)
@@ -74,8 +74,8 @@ def test_a_bucket_file_is_read_by_itself(tmp_path: Path) -> None:
     assert bucket.digests() == {post_id: post_digest(post_id, objects) for post_id, objects in posts}
     assert path.read_bytes().startswith(b"fmit pack bucket\nsha256 of what follows byte 512: ")
     assert path.read_bytes()[HEAD_BYTES:].startswith(b"\x89HDF")
-    for wrong in ((1, 5, ("float32", 4)), (2, 6, ("float32", 4)), (2, 5, ("float32", 5)), (2, 5, ("float16", 4))):
-        with pytest.raises(PackError, match=r"no readable bucket: its? (says|features are)"):
+    for wrong in ((1, 5, "float32", 4), (2, 6, "float32", 4), (2, 5, "float32", 5), (2, 5, "float16", 4)):
+        with pytest.raises(PackError, match=r"not a readable bucket: its? (says|features are)"):
             Bucket(path, *wrong)
     with pytest.raises(PackError, match="a bucket cannot be read: No such file"):
         verify_bucket(tmp_path / "none")

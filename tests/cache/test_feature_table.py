@@ -25,20 +25,20 @@ from tests.cache.test_exchange import IMAGE, make_dataset, row, write_rows
         (row(**(IMAGE | {"word_end": 4})), r"row 1: a phrase .* have neither \(found image with None and 4\)"),
         (row(score=None), r"row 1: every object has a score, a finite number \(found None\)"),
         (row(score=float("nan")), r"row 1: every object has a score, a finite number \(found nan\)"),
-        (row(word_start=3, word_end=3), r"row 1: no span: a span needs 0 <= start < end"),
+        (row(word_start=3, word_end=3), r"row 1: a span needs 0 <= start < end"),
         (row(word_end=5), r"row 1: post p2 has 4 words \(found word_end 5\)"),
-        (row(x1=0), "row 1: no box: a box needs"),
+        (row(x1=0), "row 1: a box needs"),
         (row(x1=None), r"row 1: a box has all of x0, y0, x1, y1, or none \(found \[0, 1, None, 40\]\)"),
-        (row(post_id="p0"), r"row 1: post p0 names no picture, so its objects have no box"),
+        (row(post_id="p0"), r"row 1: post p0 names no image, so its objects have no box"),
         (row(image_index=-1), r"row 1: post p2 has 2 image\(s\) \(found image_index -1\)"),
-        (row(x1=101), r"row 1: the picture is 100 x 80 \(found a box \(0, 1, 101, 40\)\)"),
-        (row(x1=60, image_index=1), r"row 1: the picture is 50 x 50"),
+        (row(x1=101), r"row 1: the image is 100 x 80 \(found a box \(0, 1, 101, 40\)\)"),
+        (row(x1=60, image_index=1), r"row 1: the image is 50 x 50"),
         (row(image_index=2), r"row 1: post p2 has 2 image\(s\) \(found image_index 2\)"),
         (row(features=[1.0]), r"row 1: features of another width than in the first row \(found 1 and 2 numbers\)"),
         (row(features=None), r"row 1: no features;"),
         (row(features=[]), r"row 1: no features;"),
-        (row(features=[1.0, float("nan")]), "row 1: features that are no finite numbers"),
-        (row(features=[1.0, None]), "row 1: features that are no finite numbers"),
+        (row(features=[1.0, float("nan")]), "row 1: features that are not finite numbers"),
+        (row(features=[1.0, None]), "row 1: features that are not finite numbers"),
         (row(word_start=0), "row 1: an object that row 0 has already"),
     ],
 )
@@ -59,7 +59,7 @@ FEATURES = TABLE.get_field_index("features")
         ("word_end", pa.float64(), 4.0, float("nan"), r"row 1: the column word_end .* or null \(found nan\)"),
         ("y1", pa.int64(), 40, 2**40, r"row 1: the column y1 holds whole numbers or null \(found 1099511627776\)"),
         ("score", pa.string(), "0.5", "high", r"row 1: the column score holds numbers or null \(found 'high'\)"),
-        ("features", pa.list_(pa.float64()), [1.0], [1e39], "row 1: features that are no finite numbers in float32"),
+        ("features", pa.list_(pa.float64()), [1.0], [1e39], "row 1: features that are not finite numbers in float32"),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -69,7 +69,7 @@ def test_a_value_that_its_column_cannot_hold_is_named(
     table = pa.Table.from_pylist([row(word_start=0), row()], schema=TABLE)
     at = table.schema.get_field_index(name)
     pq.write_table(table.set_column(at, name, pa.array([good, bad], kind)), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match=rf"t\.parquet {message}.*; mend the row, then import again"):
+    with pytest.raises(DataError, match=rf"t\.parquet {message}.*; correct the row, then import again"):
         import_features(tmp_path / "t.parquet", make_dataset(), tmp_path / "pack")
 
 
@@ -115,7 +115,7 @@ def test_a_bad_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the table has no rows"):
         import_features(write_rows(path, []), make_dataset(), tmp_path / "pack")
     path.write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="no readable table of features"):
+    with pytest.raises(DataError, match="not a readable table of features"):
         import_features(path, make_dataset(), tmp_path / "pack")
     with pytest.raises(DataError, match="no such table"):
         import_features(tmp_path / "none", make_dataset(), tmp_path / "pack")

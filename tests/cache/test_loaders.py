@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cache.packs import Pack
-from tests.cache.test_packs import make_posts
+from tests.cache.test_packs import make_posts, pack_  # noqa: F401
 
 
 class Posts(torch.utils.data.Dataset):

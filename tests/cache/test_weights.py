@@ -56,7 +56,7 @@ def test_find_by_path_and_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         weights.find("other")
     with pytest.raises(WeightsError, match="no weights ''"):
         weights.find("")
-    with pytest.raises(WeightsError, match="these are not the expected weights: sha256 should be 0000"):
+    with pytest.raises(WeightsError, match="not the expected weights: sha256 should be 0000"):
         weights.find("shipped", "0" * 64)
 
 
@@ -66,14 +66,14 @@ def test_damage_is_an_error(tmp_path: Path) -> None:
     data = path.read_bytes()
     for bad in (b"", data[:20], data[:-1], b"\x80\x02pickle"):
         path.write_bytes(bad)
-        with pytest.raises(WeightsError, match="no readable safetensors file"):
+        with pytest.raises(WeightsError, match="not a readable safetensors file"):
             weights.load_safetensors(path)
-    with pytest.raises(WeightsError, match="no readable safetensors file"):
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
         weights.load_safetensors(tmp_path / "none")
     with pytest.raises(WeightsError, match="cannot read weights: No such file"):
         weights.verify(tmp_path / "none", "0" * 64)
-    with pytest.raises(WeightsError, match=r"tensor x has a dtype that safetensors lacks \(found complex64\)"):
-        weights.save_safetensors(path, {"x": np.zeros(1, "c8")}, {})
+    with pytest.raises(WeightsError, match='tensors that safetensors cannot hold: Unknown dtype "complex128"'):
+        weights.save_safetensors(path, {"x": np.zeros(1, "c16")}, {})
 
 
 def test_fetched_files_are_found_by_name(tmp_path, monkeypatch):
@@ -123,8 +123,8 @@ def test_a_pickle_cut_short_is_seen(tmp_path):
     ("content", "damage"),
     [
         (b"", "it is empty"),
-        (b"<!DOCTYPE html><html>404</html>", "it is no weights file"),
-        (bytes(100), "it is no weights file"),
+        (b"<!DOCTYPE html><html>404</html>", "it is not a weights file"),
+        (bytes(100), "it is not a weights file"),
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", ""),
     ],
 )

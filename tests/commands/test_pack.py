@@ -38,7 +38,7 @@ def test_verify_finds_a_flipped_byte(home):
     assert "1 file(s) of the pack are not as they were written" in result.stderr
     found = json.loads(fmit("verify", "out/own/pack", "--json", code=1).stdout)
     assert (len(found["problems"]), found["n_buckets"], found["synthetic"]) == (1, 8, True)
-    assert "no readable pack" in fmit("verify", "nowhere", code=1).stderr
+    assert "not a readable pack" in fmit("verify", "nowhere", code=1).stderr
 
 
 def test_a_pack_goes_out_and_comes_back_and_trains_to_the_same_numbers(home, trained):
@@ -94,7 +94,7 @@ def test_what_does_not_fit_the_posts_is_refused_by_row(home):
 def test_junk_is_no_table_and_the_message_says_where_its_columns_stand(home, junk):
     (home / "junk.parquet").write_bytes(junk)
     said = fmit("import", "junk.parquet", "--dataset", "own", "--out", "packs/mine", code=1).stderr
-    assert said.startswith("error: junk.parquet: no readable table of features (found ")
+    assert said.startswith("error: junk.parquet: not a readable table of features (found ")
     assert "; give a Parquet table; `fmit pack import --help` lists its columns" in said
     assert not (home / "packs").exists()
 

@@ -94,7 +94,7 @@ def test_training_into_a_place_that_cannot_be_written_fails_before_it_begins(fmi
     result = fmit("train", "--dataset", "own", "--out", tmp_path / "file" / "run")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"error: {tmp_path}/file/run: cannot be written (found {tmp_path}/file is no folder); name another folder\n"
+        f"error: {tmp_path}/file/run: cannot be written (found {tmp_path}/file is not a folder); name another folder\n"
     )
 
 

@@ -35,7 +35,7 @@ def test_scores_on_another_dataset_lie_beside_the_runs(tmp_path):
     (scores / "metrics-test.json").write_text(json.dumps(there))
     assert both.metrics("made", "fmit", "other") == {0: there}
     (scores / "metrics-test.json").write_text("[]")
-    with pytest.raises(RunError, match=r"metrics-test.json: no JSON object .*; remove the run's scores/ and score it"):
+    with pytest.raises(RunError, match=r"metrics-test.json: not a JSON object .*; remove the run's scores/ and score it"):
         both.metrics("made", "fmit", "other")
 
 

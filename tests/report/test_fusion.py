@@ -23,7 +23,7 @@ def test_what_was_measured(tmp_path):
     [
         (b"junk", "not readable as JSON"),
         (b"\xff\xfe", "not readable as JSON"),
-        (b"[]", r"no JSON object \(found list\)"),
+        (b"[]", r"not a JSON object \(found list\)"),
         (b"{}", r"no figures of bench.fusion \(found {}\)"),
         (b'{"rows": 3, "notes": []}', r"no figures of bench.fusion \(found rows, notes\)"),
         (b'{"rows": [], "notes": [1]}', "no figures of bench.fusion"),

@@ -97,8 +97,8 @@ def test_what_is_missing_is_said(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("model/config.json", "[]", r"config\.json: no JSON object \(found list\)"),
-        ("model/config.json", "null", r"config\.json: no JSON object \(found NoneType\)"),
+        ("model/config.json", "[]", r"config\.json: not a JSON object \(found list\)"),
+        ("model/config.json", "null", r"config\.json: not a JSON object \(found NoneType\)"),
         ("curves.json", '{"epoch": 1}', r"curves\.json: no list of epochs"),
         ("curves.json", "[1]", r"curves\.json: no list of epochs"),
         ("scores/metrics-test.json", '{"strict": {"micro": {"f1"', r"metrics-test\.json: not readable as JSON"),

@@ -27,7 +27,7 @@ def test_the_digest_of_a_folder_is_the_one_that_the_parsers_name(tmp_path):
     ("file", "content", "why"),
     [
         ("benepar_model.bin", b"PK\x03\x04 cut", "benepar_model.bin: the file ends too early"),
-        ("benepar_model.bin", b"<html>404</html>", "benepar_model.bin: it is no weights file"),
+        ("benepar_model.bin", b"<html>404</html>", "benepar_model.bin: it is not a weights file"),
         ("config.json", b"{", "config.json: Expecting"),
     ],
 )

@@ -89,7 +89,7 @@ def test_folders_that_are_not_whole(released: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"weights of another network \(found .*heads\.0\.answer\.bias"):
         build_grounder(at(copy))
     (copy / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match="no readable safetensors file"):
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
         build_grounder(at(copy))
 
 

@@ -61,6 +61,6 @@ def test_a_package_that_is_not_there(monkeypatch):
 def test_another_package_is_refused(monkeypatch):
     monkeypatch.setattr(span_network, "DIGEST", "0" * 64)
     span_network.folder.cache_clear()
-    with pytest.raises(WeightsError, match="these are not the expected weights"):
+    with pytest.raises(WeightsError, match="not the expected weights"):
         span_network.folder()
     span_network.folder.cache_clear()

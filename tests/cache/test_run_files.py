@@ -29,10 +29,10 @@ def test_a_runs_configuration(tmp_path):
         ("", "not readable as JSON"),
         ("{", "not readable as JSON"),
         ("\udcff", "not readable as JSON"),
-        ("[]", r"no JSON object \(found list\)"),
-        ("null", r"no JSON object \(found NoneType\)"),
-        ("{}", r"this is no run's configuration \(found no inputs, config, seed\); train again"),
-        (json.dumps({**GOOD, "inputs": 3}), r"this is no run's configuration \(found inputs or config is no object\)"),
+        ("[]", r"not a JSON object \(found list\)"),
+        ("null", r"not a JSON object \(found NoneType\)"),
+        ("{}", r"not a run's config.json \(found no inputs, config, seed\); train again"),
+        (json.dumps({**GOOD, "inputs": 3}), r"not a run's config.json \(found inputs or config is not an object\)"),
     ],
 )
 def test_what_is_no_configuration_is_said(tmp_path, text, message):
@@ -46,7 +46,7 @@ def test_json_of_any_kind(tmp_path):
         read_json(path, "do this")
     path.write_text("[1]")
     assert read_json(path, "") == [1]
-    with pytest.raises(RunError, match=r"no JSON object \(found list\); do that"):
+    with pytest.raises(RunError, match=r"not a JSON object \(found list\); do that"):
         read_object(path, "do that")
     with pytest.raises(RunError, match="not readable as JSON"):
         read_json(tmp_path, "")  # a folder
@@ -58,7 +58,7 @@ def test_places_that_cannot_be_written_are_refused_and_nothing_is_made(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunError, match=r"cannot be written \(found .*/file is no folder\); name another folder"):
+        with pytest.raises(RunError, match=r"cannot be written \(found .*/file is not a folder\); name another folder"):
             refuse_unwritable(place)
 
 
