@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 
-from commands import cache, compare, completion, embedded, grounding, look, pack, runs, stages
+from commands import cache, compare, completion, embedded, grounding, look, pack, runs, stages, tables
 from commands.doctor import command as doctor
 from commands.models import command as models
-from commands.study import command as tables
 from schema.errors import FmitError
 
 COLUMN = 10  # characters of the longest command's name

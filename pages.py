@@ -1,8 +1,10 @@
-"""What people open of a project: the report of a run, a post, a contact sheet, a summary of the runs."""
+"""Pages and tables of a project: the report of a run, a post, a contact sheet, the paper's tables, a summary."""
 
 from __future__ import annotations
 
 import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,11 @@ from schema.errors import RunError
 
 if TYPE_CHECKING:
     from cache.tables import Posts
+    from report.grounding import GoldBoxes
+    from report.run_set import Key, RunSet
+    from report.runs import Line
     from report.show import Shown
+    from report.tables_page import Document, Sources
     from report.thumbnails import Loader
 
 
@@ -102,6 +108,135 @@ def loader(folder: Path) -> Loader:
             return None  # the page counts pictures that it could not show
 
     return load
+
+
+def tables(
+    project: Project, out: Path | None = None, *, fusion: Path | None = None, redact: bool = False
+) -> tuple[Document, list[Path]]:
+    """Write the paper's tables and figures beside those of the project's runs; returns them and the files to open.
+
+    Nothing is trained. `out` defaults to `tables` in the project, `fusion` (figures of bench.fusion) to `fusion.json`.
+    Raises RunError, before anything is read, if `out` cannot be replaced.
+    """
+    from cache.run_files import refuse_strange, refuse_unwritable
+    from report.results import published, read_fusion
+    from report.tables_page import WRITTEN, build, publish
+
+    folder = out or project.root / "tables"
+    refuse_unwritable(folder)
+    refuse_strange(folder, WRITTEN)
+    runs = run_set(project)
+    document = build(
+        runs,
+        published(),
+        {name: _sources(project, name) for name in runs.datasets},
+        fusion=read_fusion(fusion or project.root / "fusion.json"),
+        redact=redact or project.params.report.redact,
+    )
+    return document, publish(document, folder)
+
+
+def run_set(project: Project) -> RunSet:
+    """The runs below `runs/` that are rows of the tables, by what their configuration says rather than by their names.
+
+    A run is a row's if the present settings of the row's approach would train the same (`Project.is_up_to_date`); so
+    a run of `fmit` with three layers is also the row `fmit-l3`.
+    """
+    from cache.keys import digest_file
+    from report.results import published
+    from report.run_set import RunSet, find_scores
+
+    approaches = published().approaches("table2", "table4", "table5")
+    posts = {name: project.out(name, "posts.parquet") for name in (*project.params.train_on, *project.params.datasets)}
+    digests = {name: digest_file(path) for name, path in posts.items() if path.is_file()}
+    shown = {name: digest for name, digest in digests.items() if name not in project.params.random_boxes}
+    folders = sorted(path.parent.parent for path in (project.root / "runs").glob("*/model/config.json"))
+    configs = {folder: run_config(folder) for folder in folders}
+    scores = {folder: find_scores(folder, shown) for folder in folders}
+    runs: dict[Key, Mapping[str, Path]] = {}
+    missing: dict[tuple[str, str], str] = {}
+    for dataset, digest in shown.items():
+        controls = [name for name in project.params.random_boxes if digests.get(name) == digest]
+        same_posts = {folder: one for folder, one in configs.items() if one["inputs"].get("posts") == digest}
+        for approach in approaches:
+            matches, reason = _matches(project, approach, dataset, controls, same_posts)
+            runs |= {(dataset, approach, seed): scores[folder] for seed, folder in matches.items()}
+            missing |= {(dataset, approach): reason} if reason else {}
+    notes = {name: tuple(_notes(project, name, configs, digest)) for name, digest in shown.items()}
+    return RunSet({name: posts[name] for name in shown}, runs, tuple(approaches), missing, notes)
+
+
+def _matches(
+    project: Project, approach: str, dataset: str, controls: list[str], configs: Mapping[Path, Mapping[str, Any]]
+) -> tuple[dict[int, Path], str]:
+    """The runs of a row by seed, and why there are not more; `controls` are datasets with random boxes."""
+    from model.approaches import APPROACHES
+    from model.objects import RANDOM_BOXES
+
+    home = dataset
+    if project.config(dataset, approach).control == RANDOM_BOXES:
+        if not controls:
+            return {}, "no dataset with random boxes: see random_boxes in params.yaml"
+        home = controls[0]
+    settings = json.loads(project.config(home, approach).model_dump_json())
+    matches: dict[int, Path] = {}
+    outdated = ""
+    for folder, config in sorted(configs.items(), key=lambda one: (one[1].get("approach") != approach, one[0])):
+        trained = APPROACHES.get(config.get("approach", ""))
+        if trained is None or trained.build is not APPROACHES[approach].build:
+            continue
+        if config["config"] == settings and project.is_up_to_date(folder, home, approach, config["seed"]):
+            matches.setdefault(config["seed"], folder)
+        elif config["approach"] == approach:
+            outdated = f"{folder.name} was trained with other settings or features: run `dvc repro`"
+    return matches, outdated
+
+
+def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, Any]], digest: str) -> Iterator[str]:
+    """What a reader of a dataset's tables must know."""
+    for config in configs.values():
+        if config["inputs"].get("posts") == digest:
+            yield f"Trained on {config.get('n_posts', {}).get('train', 0)} posts."
+            break
+    ceilings = project.data(dataset) / "ceilings.json"
+    best = read_object(ceilings, f"draw it again (fmit draw {dataset})") if ceilings.is_file() else {}
+    for split in [name for name in ("test", "dev") if name in best][:1]:
+        text, both = (100 * best[split][name] for name in ("text", "pictures"))
+        best_f1 = f"{text:.2f} from text alone and {both:.2f} with images"
+        yield f"Synthetic posts: the highest F1 that can be expected on {split} is {best_f1}."
+
+
+def _sources(project: Project, dataset: str) -> Sources:
+    from report.tables_page import Sources
+    from synthetic.gold import FILE
+
+    folder = project.data(dataset)
+    boxes = (lambda lines: synthetic_boxes(lines, folder)) if (folder / FILE).is_file() else None
+    return Sources(loader(project.images(dataset)), boxes)
+
+
+def synthetic_boxes(lines: Sequence[Line], folder: Path) -> GoldBoxes:
+    """Gold boxes of the lines' entities in a synthetic dataset: each name's object, if its image can be read.
+
+    Raises DataError if the gold in `folder` has none of the lines' posts.
+    """
+    from schema.errors import DataError
+    from synthetic.gold import FILE, read_gold
+
+    posts = read_gold(folder)
+    if not any(line.id in posts for line in lines):
+        what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
+        raise DataError(what, where=str(folder / FILE), found=f"{len(posts)} other posts", todo=todo)
+    readable = {name: post.names for name, post in posts.items() if post.picture == "ok"}
+    return {
+        (line.id, entity): tuple(
+            (float(one.box.x0), float(one.box.y0), float(one.box.x1), float(one.box.y1))
+            for one in readable.get(line.id, ())
+            if one.span == entity.span
+        )
+        for line in lines
+        for entity in line.gold or ()
+    }
 
 
 def summary(project: Project) -> list[dict[str, Any]]:

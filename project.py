@@ -236,23 +236,20 @@ class Project:
 
         return resolve(approach).configure(self.train_config(dataset))
 
-    def is_fresh(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
-        """Whether a whole run is there, trained with today's settings on today's posts and pack (the dataset's own)."""
-        from model.train import is_made_of
+    def is_up_to_date(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
+        """Whether `run` is complete, and trained with the present settings on the present posts and features.
 
-        config = self.config(dataset, approach)
-        try:
-            now = self.digests(dataset, config, pack or self.pack(dataset))
-        except PackError:  # what the setting reads is not there: training says what is amiss
-            return False
-        return is_made_of(run, config, seed, now)
-
-    def digests(self, dataset: str, config: TrainConfig, pack: Path) -> dict[str, str]:
-        """Posts and pack as a run with these settings names them; raises PackError for features that are not there."""
+        Features that are not here (only the run was pulled) are not compared. `pack` defaults to the dataset's own.
+        """
         from model.objects import open_pack
-        from model.train import digests_of
+        from model.train import digests_of, is_made_of
 
-        return digests_of(self.out(dataset, "posts.parquet"), open_pack(config, pack))
+        config, posts = self.config(dataset, approach), self.out(dataset, "posts.parquet")
+        try:
+            features = open_pack(config, pack or self.pack(dataset))
+        except PackError:
+            features = None
+        return is_made_of(run, config, seed, digests_of(posts, features))
 
 
 def allowing(section: Mapping[str, Any], allow_synthetic: bool) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def f1_of(run: Path, split: str) -> dict[str, float]:
 def trained(project: Project, dataset: str, approach: str, seed: int) -> Path:
     """The run's folder, trained and scored now unless it is there for these settings and this pack."""
     run = project.run(dataset, approach, seed)
-    if not project.is_fresh(run, dataset, approach, seed):
+    if not project.is_up_to_date(run, dataset, approach, seed):
         for result in project.train(dataset, approach, seed):
             click.echo(f"{run.name}: epoch {result.epoch} dev F1 {result.dev_f1:.4f}", err=True)
     if not {"dev", "test"} <= earlier(run, {"weights": weights_digest(run)}).keys():  # scores of older weights stay

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.decorators import FC
 from click.shell_completion import CompletionItem
 
 from schema.text import inert_json, safe_text
@@ -26,13 +25,14 @@ ANEW = "nothing half done is left: give the same command again"
 GOES_ON = "what was done is kept: the same command goes on from there"
 
 
-def params_option_of(default: str, about: str) -> Callable[[FC], FC]:
-    """`--params`, a file of settings, given to the command as `params_path`."""
-    path = click.Path(path_type=Path)
-    return click.option("--params", "params_path", type=path, default=Path(default), show_default=True, help=about)
-
-
-params_option = params_option_of("params.yaml", "The project's parameters.")
+params_option = click.option(
+    "--params",
+    "params_path",
+    type=click.Path(path_type=Path),
+    default=Path("params.yaml"),
+    show_default=True,
+    help="The project's parameters.",
+)
 allow_synthetic_option = click.option(
     "--allow-synthetic", is_flag=True, help="Let parts trained on drawings see other pictures; results are marked."
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from commands.console import Examples, finite, json_option
-from schema.errors import DataError, RunError
+from schema.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,35 +61,16 @@ def grounding(run: Path, gold: Path, split: str | None, min_score: float | None,
 
 def gold_boxes(lines: Sequence[Line], folder: Path) -> tuple[GoldBoxes, str]:
     """Gold boxes of the lines' entities, and a remark; from XML files, or from a drawn dataset's own gold."""
+    from pages import synthetic_boxes
     from report.grounding import match
     from synthetic.gold import FILE
 
     if (folder / FILE).is_file():
-        return drawn_boxes(lines, folder), ""
+        return synthetic_boxes(lines, folder), ""
     found = match(lines, folder)
     notes = [(found.n_strays, "names are no entity"), (found.n_nameless, "objects without a name")]
     notes.append((found.n_scaled, "files of another size, scaled"))
     return found.boxes, f" in {found.n_files} files" + "".join(f"; {n} {what}" for n, what in notes if n)
-
-
-def drawn_boxes(lines: Sequence[Line], folder: Path) -> GoldBoxes:
-    """Gold boxes of a drawn dataset: each name's thing, where its picture can be seen.
-
-    Raises DataError where the dataset's gold has none of the lines' posts.
-    """
-    from synthetic.gold import FILE, read_gold
-
-    posts, found = read_gold(folder), {}
-    if not any(line.id in posts for line in lines):
-        what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
-        raise DataError(what, where=str(folder / FILE), found=f"{len(posts)} other posts", todo=todo)
-    for line in lines:
-        post = posts.get(line.id)
-        seen = [] if post is None or post.picture != "ok" else list(post.names)
-        for entity in line.gold or ():
-            corners = [tuple(map(float, one.box.xyxy)) for one in seen if one.span == entity.span]
-            found[line.id, entity] = tuple(corners)
-    return found  # type: ignore[return-value]
 
 
 COMMANDS = (grounding,)

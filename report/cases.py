@@ -1,6 +1,6 @@
-"""Figure 3: posts on which the approaches disagree, with what each of them predicts and how sure it is.
+"""Figure 3: posts on which the approaches disagree, with the predictions of each and their confidence.
 
-Figure 4: gold entities that bert-crf gets wrong and an approach gets right, and the reverse.
+Figure 4: gold entities that bert-crf misses and another approach finds (corrected), and the reverse (broken).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from report.field import TEXT_ONLY, Field
 from report.layout import Column, Number, Row, Table, mean
 from report.pages import redacted, safe_text
 from report.results import Published
+from report.run_set import TEXT_ONLY, RunSet
 from report.runs import Line, Picture
 from schema.records import Entity
 
@@ -23,105 +23,94 @@ MINE = "fmit"
 
 @dataclass(frozen=True)
 class Case:
-    """A post, and what each approach says: (text, type, confidence, right) of each predicted entity."""
+    """A post with gold entities as text, and the predictions of each approach: (text, confidence, is correct)."""
 
     dataset: str
-    line: Line
+    id: str
     text: str
+    image: Picture | None
     gold: tuple[str, ...]
-    said: Mapping[str, tuple[tuple[str, float | None, bool], ...]]
-
-    @property
-    def picture(self) -> Picture | None:
-        return next((one for one in self.line.pictures if one.state == "ok"), None)
+    predictions: Mapping[str, tuple[tuple[str, float | None, bool], ...]]
 
 
-def choose(field: Field, dataset: str, n_cases: int, *, redact: bool = False) -> list[Case]:
-    """Posts of the tables' split, half of them where FMIT is right and bert-crf is not, half the other way round.
+def choose(runs: RunSet, dataset: str, n_cases: int, *, redact: bool = False) -> list[Case]:
+    """Posts on which the runs of the first seed disagree.
 
-    The digests of ids decide among equals, so nobody picks. What one half lacks the other takes, then other posts on
-    which some approach is right and some is wrong. Runs of the first seed speak.
+    Half of them are posts where FMIT is right and bert-crf is wrong, half the reverse; if one half has too few, the
+    other takes its place, then posts on which any other approach differs. Within each group the order is that of a
+    digest of the id, so nobody picks.
     """
-    seed = field.seeds[0]
-    said = {
-        name: {line.id: line for line in field.lines(dataset, name, seed)}
-        for name in field.present(dataset)
-        if seed in field.of(dataset, name)
+    seed = next(iter(runs.seeds), None)
+    lines = {
+        name: {line.id: line for line in runs.lines(dataset, name, seed)}
+        for name in runs.present(dataset)
+        if seed is not None and seed in runs.of(dataset, name)
     }
-    if len(said) < 2:
+    if len(lines) < 2:
         return []
-    first = next(iter(said.values()))
-    groups: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for id_ in sorted(first, key=_drawn):
-        right = {name: set(lines[id_].entities) == set(lines[id_].gold or ()) for name, lines in said.items()}
-        if first[id_].gold and len(set(right.values())) == 2:
-            mine, text = right.get(MINE), right.get(TEXT_ONLY)
-            groups[0 if mine and text is False else 1 if text and mine is False else 2].append(id_)
-    chosen = _balanced(groups, n_cases)
-    return [_case(dataset, id_, said, redact) for id_ in chosen]
+    first = next(iter(lines.values()))
+    better: list[str] = []  # FMIT is right, bert-crf is wrong
+    worse: list[str] = []  # the reverse
+    other: list[str] = []
+    for id_ in sorted(first, key=_order):
+        correct = {name: set(some[id_].entities) == set(some[id_].gold or ()) for name, some in lines.items()}
+        mine, text = correct.get(MINE), correct.get(TEXT_ONLY)
+        if first[id_].gold and len(set(correct.values())) == 2:
+            (better if mine and text is False else worse if text and mine is False else other).append(id_)
+    n_better = min(len(better), max(n_cases - n_cases // 2, n_cases - len(worse)))
+    chosen = [*better[:n_better], *worse[: n_cases - n_better]]
+    chosen += other[: n_cases - len(chosen)]
+    return [_case(dataset, {name: some[id_] for name, some in lines.items()}, redact) for id_ in chosen]
 
 
 def figure3(cases: Sequence[Case], paper: Published) -> list[Table]:
-    """A table for each case: a row an approach."""
+    """A table for each case, with one row for each approach."""
     tables = []
     for number, case in enumerate(cases, 1):
         rows = [Row("gold", (", ".join(case.gold),))]
-        for name, found in case.said.items():
-            rows.append(Row(paper.name(name), (", ".join(map(spoken, found)) or "nothing",)))
+        for name, predictions in case.predictions.items():
+            rows.append(Row(paper.name(name), (", ".join(map(entity_text, predictions)) or "nothing",)))
         title = f"Figure 3, {case.dataset} {number}: {case.text}"
         tables.append(Table(f"figure3-{case.dataset}-{number}", title, (Column("entities (confidence)"),), tuple(rows)))
     return tables
 
 
-def spoken(found: tuple[str, float | None, bool]) -> str:
-    """`Ada Lovelace PER (0.93)`, with a mark where it is wrong."""
-    text, confidence, is_right = found
-    sure = "" if confidence is None else f" ({confidence:.2f})"
-    return f"{text}{sure}{'' if is_right else ' ✗'}"
+def entity_text(prediction: tuple[str, float | None, bool]) -> str:
+    """`Ada Lovelace PER (0.93)`, with a cross if it is wrong."""
+    text, confidence, is_correct = prediction
+    shown = "" if confidence is None else f" ({confidence:.2f})"
+    return f"{text}{shown}{'' if is_correct else ' ✗'}"
 
 
-def _balanced(groups: tuple[list[str], list[str], list[str]], n_cases: int) -> list[str]:
-    better, worse, other = groups
-    n_better = min(len(better), max(n_cases - n_cases // 2, n_cases - len(worse)))
-    chosen = better[:n_better] + worse[: n_cases - n_better]
-    return chosen + other[: n_cases - len(chosen)]
-
-
-def _case(dataset: str, id_: str, said: Mapping[str, Mapping[str, Line]], redact: bool) -> Case:
-    line = next(iter(said.values()))[id_]
+def _case(dataset: str, lines: Mapping[str, Line], redact: bool) -> Case:
+    line = next(iter(lines.values()))
     words = redacted(line.words) if redact else line.words
-
-    def text(start: int, end: int, name: str) -> str:
-        return safe_text(f"{' '.join(words[start:end])} {name}")
-
     gold = line.gold or ()
-    return Case(
-        dataset,
-        line,
-        safe_text(" ".join(words)),
-        tuple(text(one.span.start, one.span.end, one.type) for one in gold),
-        {
-            name: tuple(
-                (text(one.entity.span.start, one.entity.span.end, one.entity.type), one.confidence, one.entity in gold)
-                for one in lines[id_].predicted
-            )
-            for name, lines in said.items()
-        },
-    )
+    predictions = {
+        name: tuple((_text(words, one.entity), one.confidence, one.entity in gold) for one in other.predicted)
+        for name, other in lines.items()
+    }
+    image = next((one for one in line.pictures if one.state == "ok"), None)
+    texts = tuple(_text(words, entity) for entity in gold)
+    return Case(dataset, line.id, safe_text(" ".join(words)), image, texts, predictions)
 
 
-def _drawn(id_: str) -> bytes:
+def _text(words: Sequence[str], entity: Entity) -> str:
+    return safe_text(f"{' '.join(words[entity.span.start : entity.span.end])} {entity.type}")
+
+
+def _order(id_: str) -> bytes:
     return hashlib.sha256(id_.encode("utf-8", "replace")).digest()
 
 
 Kind = Literal["corrected", "broken"]
 LISTED = ("approach", "seed", "kind", "post", "entity", "type", "bert-crf", "approach says")
-N_LISTED = 20_000  # lines of the list
+N_LISTED = 20_000  # rows of the list
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A gold entity that one of the two gets right; `before` and `after` are what overlaps it in each prediction."""
+    """A gold entity that only one of two runs finds; `before` and `after` are the predictions that overlap it."""
 
     approach: str
     seed: int
@@ -133,75 +122,65 @@ class Change:
     after: str
 
     def to_row(self) -> dict[str, object]:
-        """Under `LISTED`."""
+        """The columns `LISTED`."""
         values = (self.approach, self.seed, self.kind, self.post, self.text, self.type, self.before, self.after)
         return dict(zip(LISTED, values, strict=True))
 
 
-def changes(field: Field, dataset: str, approach: str, seed: int, *, redact: bool = False) -> Iterator[Change]:
-    """What an approach's run changes against bert-crf's of the same seed, in the posts' order."""
-    before = field.lines(dataset, TEXT_ONLY, seed)
-    after = {line.id: line for line in field.lines(dataset, approach, seed)}
-    for line in before:
+def changes(runs: RunSet, dataset: str, approach: str, seed: int, *, redact: bool = False) -> Iterator[Change]:
+    """What an approach's run changes relative to bert-crf's with the same seed, in the order of the posts."""
+    after = {line.id: line for line in runs.lines(dataset, approach, seed)}
+    for line in runs.lines(dataset, TEXT_ONLY, seed):
         other = after[line.id]
         words = redacted(line.words) if redact else line.words
         for gold in line.gold or ():
-            was, is_now = gold in line.entities, gold in other.entities
-            if was != is_now:
+            if (gold in line.entities) != (gold in other.entities):
+                kind: Kind = "corrected" if gold in other.entities else "broken"
                 text = safe_text(" ".join(words[gold.span.start : gold.span.end]))
-                kind: Kind = "corrected" if is_now else "broken"
-                yield Change(
-                    approach, seed, kind, line.id, text, gold.type, _says(line, gold, words), _says(other, gold, words)
-                )
+                sides = (_overlapping(one, gold, words) for one in (line, other))
+                yield Change(approach, seed, kind, line.id, text, gold.type, *sides)
 
 
-def all_changes(field: Field, dataset: str, *, redact: bool = False) -> list[Change]:
-    """Of every approach that has a run beside bert-crf's."""
-    seeds = field.of(dataset, TEXT_ONLY)
-    return [
-        change
-        for approach in field.present(dataset)
-        if approach != TEXT_ONLY
-        for seed in field.of(dataset, approach)
-        if seed in seeds
-        for change in changes(field, dataset, approach, seed, redact=redact)
-    ]
+def all_changes(runs: RunSet, dataset: str, *, redact: bool = False) -> list[Change]:
+    """The changes of every approach, for each seed that bert-crf has too."""
+    pairs = [(name, seed) for name, seeds in _common_seeds(runs, dataset).items() for seed in seeds]
+    return [one for name, seed in pairs for one in changes(runs, dataset, name, seed, redact=redact)]
 
 
-def counted(field: Field, dataset: str, found: list[Change]) -> dict[str, tuple[list[int], list[int]]]:
-    """approach -> (corrected, broken) of each seed that both have."""
-    seeds = field.of(dataset, TEXT_ONLY)
-    counts = {}
-    for approach in field.present(dataset):
-        both = [seed for seed in field.of(dataset, approach) if seed in seeds]
-        if approach != TEXT_ONLY and both:
-            mine = [one for one in found if one.approach == approach]
-            counts[approach] = tuple(
-                [sum(one.seed == seed and one.kind == kind for one in mine) for seed in both]
-                for kind in ("corrected", "broken")
-            )
-    return counts  # type: ignore[return-value]
+def counted(runs: RunSet, dataset: str, found: Sequence[Change]) -> dict[str, tuple[list[int], list[int]]]:
+    """Approach -> (corrected, broken), a number for each seed that bert-crf has too."""
+    return {
+        name: (
+            [sum((one.approach, one.seed, one.kind) == (name, seed, "corrected") for one in found) for seed in seeds],
+            [sum((one.approach, one.seed, one.kind) == (name, seed, "broken") for one in found) for seed in seeds],
+        )
+        for name, seeds in _common_seeds(runs, dataset).items()
+    }
 
 
-def figure4(field: Field, paper: Published, dataset: str, found: list[Change]) -> Table:
+def figure4(runs: RunSet, paper: Published, dataset: str, found: Sequence[Change]) -> Table:
     """Counts by approach, mean over seeds."""
     rows = []
-    for approach, (corrected, broken) in counted(field, dataset, found).items():
+    for approach, (corrected, broken) in counted(runs, dataset, found).items():
         net = Number(statistics.mean(a - b for a, b in zip(corrected, broken, strict=True)), None, 1)
         rows.append(Row(paper.name(approach), (mean(corrected, 1), mean(broken, 1), net)))
-    columns = (Column("bert-crf wrong, corrected"), Column("bert-crf right, broken"), Column("net"))
+    columns = (Column(f"{TEXT_ONLY} wrong, corrected"), Column(f"{TEXT_ONLY} right, broken"), Column("net"))
     n_gold = sum(
-        len(post.gold or ())
-        for seed in list(field.of(dataset, TEXT_ONLY))[:1]
-        for post in field.lines(dataset, TEXT_ONLY, seed)
+        len(line.gold or ())
+        for seed in list(runs.of(dataset, TEXT_ONLY))[:1]
+        for line in runs.lines(dataset, TEXT_ONLY, seed)
     )
-    notes = (
-        f"Of {n_gold} gold entities of the {field.split(dataset)} split, mean over seeds, "
-        "each against bert-crf of that seed.",
-    )
-    return Table(f"figure4-{dataset}", f"Figure 4: entities against bert-crf, {dataset}", columns, tuple(rows), notes)
+    note = f"Of {n_gold} gold entities in the {runs.split(dataset)} split; mean over seeds, same seed of {TEXT_ONLY}."
+    title = f"Figure 4: entities against {TEXT_ONLY}, {dataset}"
+    return Table(f"figure4-{dataset}", title, columns, tuple(rows), (note,))
 
 
-def _says(line: Line, gold: Entity, words: tuple[str, ...]) -> str:
-    met = [one for one in line.entities if one.span.overlaps(gold.span)]
-    return safe_text("; ".join(f"{' '.join(words[one.span.start : one.span.end])} {one.type}" for one in met))
+def _common_seeds(runs: RunSet, dataset: str) -> dict[str, list[int]]:
+    """Approaches with the seeds that they share with bert-crf."""
+    seeds = runs.of(dataset, TEXT_ONLY)
+    common = {name: [seed for seed in runs.of(dataset, name) if seed in seeds] for name in runs.present(dataset)}
+    return {name: some for name, some in common.items() if name != TEXT_ONLY and some}
+
+
+def _overlapping(line: Line, gold: Entity, words: Sequence[str]) -> str:
+    return "; ".join(_text(words, one) for one in line.entities if one.span.overlaps(gold.span))

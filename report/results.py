@@ -1,272 +1,216 @@
-"""Tables 1 to 5: the paper's figures beside ours, mean and standard deviation over seeds. Scores are percent.
+"""Tables 1 to 5: the paper's figures beside ours, mean and sample standard deviation over seeds. Scores are percent.
 
-What the paper prints, read from `paper.yaml`, to stand beside our figures.
-
-What `bench.fusion` measured, read from the file that it wrote: Table 3's own figures.
+The paper's figures are read from `paper.yaml`, those of Table 3 from the file that `python -m bench.fusion` writes.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import FiniteFloat
 
 from cache.run_files import read_object
-from report.field import Field
 from report.layout import Cell, Column, Number, Row, Table, mean
-from schema.errors import RunError
+from report.run_set import RunSet
+from schema.config import Config
+from schema.errors import ConfigError, RunError
 from schema.labels import entities
 
 FILE = Path(__file__).with_name("paper.yaml")
+TITLES = {"table2": "Table 2: approaches", "table4": "Table 4: cross-domain", "table5": "Table 5: ablations"}
+OVERALL = {"P": "precision", "R": "recall", "F1": "f1"}
+COUNTS = {"all": "all entities", "posts": "posts", "readable": "posts with a readable image"}  # rows below the types
+MEASURE_AGAIN = "remove the file and measure again (python -m bench.fusion --out FILE)"
 
 
-@dataclass(frozen=True)
-class Published:
-    """Rows of each table by group, names of approaches, and the paper's own figures."""
+class Published(Config):
+    """Rows of each table by group, display names of approaches, and the paper's own figures."""
 
     source: str
     types: tuple[str, ...]
-    datasets: Mapping[str, str]
-    names: Mapping[str, str]
-    rows: Mapping[str, Mapping[str, tuple[str, ...]]]
-    notes: Mapping[str, str]
-    table1: Mapping[str, Mapping[str, Mapping[str, int]]]
-    table3: Mapping[str, tuple[float, float]]
-    scores: Mapping[str, Mapping[str, Mapping[str, tuple[float, ...]]]]  # of tables 2, 4 and 5
+    datasets: dict[str, str]
+    names: dict[str, str]
+    rows: dict[str, dict[str, tuple[str, ...]]]
+    notes: dict[str, str]
+    table1: dict[str, dict[str, dict[str, int]]]
+    table2: dict[str, dict[str, tuple[float, ...]]]
+    table3: dict[str, tuple[float, float]]  # speed relative to UMGF, millions of parameters
+    table4: dict[str, dict[str, tuple[float, ...]]]
+    table5: dict[str, dict[str, tuple[float, ...]]]
+
+    @property
+    def scores(self) -> dict[str, dict[str, dict[str, tuple[float, ...]]]]:
+        """F1 of each type, then P, R and F1 of all: by table, dataset and approach."""
+        return {"table2": self.table2, "table4": self.table4, "table5": self.table5}
 
     def name(self, approach: str) -> str:
-        """How tables call an approach."""
+        """The display name of an approach."""
         return self.names.get(approach, approach)
 
+    def dataset(self, name: str) -> str:
+        """The display name of a dataset."""
+        return self.datasets.get(name, name)
+
     def approaches(self, *tables: str) -> list[str]:
-        """Approaches of the rows of some tables, each once."""
-        return list(
-            dict.fromkeys(name for table in tables for some in self.rows[table].values() for name in some),
-        )
+        """The approaches in the rows of some tables, each once."""
+        return list(dict.fromkeys(name for table in tables for group in self.rows[table].values() for name in group))
 
 
 @functools.cache
 def published() -> Published:
     """The paper's figures."""
-    raw: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    rows = {table: {name: tuple(some) for name, some in groups.items()} for table, groups in raw["rows"].items()}
-    scores = {
-        table: {
-            data: {name: tuple(map(float, one)) for name, one in figures.items()}
-            for data, figures in raw[table].items()
-        }
-        for table in ("table2", "table4", "table5")
-    }
-    table3 = {name: (float(speed), float(size)) for name, (speed, size) in raw["table3"].items()}
-    return Published(
-        raw["source"],
-        tuple(raw["types"]),
-        raw["datasets"],
-        raw["names"],
-        rows,
-        raw["notes"],
-        raw["table1"],
-        table3,
-        scores,
-    )
+    return Published.checked(yaml.safe_load(FILE.read_text(encoding="utf-8")), "", file=str(FILE))
 
 
-FIGURES = ("seconds", "speedup", "parameters")
-TODO = "remove the file: `fmit tables --step measure` measures again"
+class FusionRow(Config, extra="ignore"):
+    """Figures of one interaction module: seconds for a batch, parameters, speed relative to UMGF."""
+
+    approach: str
+    seconds: FiniteFloat
+    speedup: FiniteFloat
+    parameters: FiniteFloat
+    padded_speedup: FiniteFloat | None = None  # relative to UMGF as its code runs, padded
+
+    def cells(self) -> tuple[Cell, ...]:
+        padded = None if self.padded_speedup is None else Number(self.padded_speedup)
+        return Number(self.seconds * 1000), Number(self.speedup), Number(self.parameters / 1e6), padded
 
 
-def read_fusion(path: Path) -> dict[str, Any] | None:
-    """`rows` and `notes`, what Table 3 shows of them checked; None where it was not measured. Raises RunError."""
+class Fusion(Config, extra="ignore"):
+    """What `bench.fusion` measured."""
+
+    rows: tuple[FusionRow, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_fusion(path: Path) -> Fusion | None:
+    """The measurements in a file; None if it does not exist. Raises RunError for a damaged file."""
     if not path.exists():
         return None
-    values = read_object(path, TODO)
-    rows, notes = values.get("rows"), values.get("notes", [])
-    if not isinstance(rows, list) or not isinstance(notes, list) or not all(isinstance(one, str) for one in notes):
-        raise RunError("no figures of bench.fusion", where=str(path), found=", ".join(values) or "{}", todo=TODO)
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping) or not isinstance(row.get("approach"), str):
-            raise RunError("a row names its approach", where=f"{path} rows.{number}", found=repr(row), todo=TODO)
-        padded = {} if row.get("padded_speedup") is None else {"padded_speedup": row["padded_speedup"]}
-        for name, value in {**{name: row.get(name) for name in FIGURES}, **padded}.items():
-            if type(value) not in (int, float) or not math.isfinite(value):
-                where = f"{path} rows.{number}.{name}"
-                raise RunError("no finite number", where=where, found=repr(value), todo=TODO)
-    return values
+    values = read_object(path, MEASURE_AGAIN)
+    try:
+        return Fusion.checked(values, "", file=str(path))
+    except ConfigError as error:
+        raise RunError(f"not a file of bench.fusion: {error}", todo=MEASURE_AGAIN) from None
 
 
-PERCENT = 100.0
-OVERALL = ("precision", "recall", "f1")
-TITLES = {"table2": "Table 2: approaches", "table4": "Table 4: cross-domain", "table5": "Table 5: ablations"}
-
-
-def table1(field: Field, paper: Published) -> list[Table]:
+def table1(runs: RunSet, paper: Published) -> list[Table]:
     """Data statistics: entities by type, and posts, of each split."""
-    names = dict.fromkeys([*field.datasets, *paper.table1])
-    return [_statistics(field, paper, name) for name in names]
+    return [_statistics(runs, paper, name) for name in dict.fromkeys([*runs.datasets, *paper.table1])]
 
 
-def table2(field: Field, paper: Published) -> list[Table]:
+def table2(runs: RunSet, paper: Published) -> list[Table]:
     """Approaches on each dataset."""
-    return [_scores(field, paper, "table2", name, name) for name in dict.fromkeys([*field.datasets, *paper.datasets])]
+    names = dict.fromkeys([*runs.datasets, *paper.datasets])
+    return [_scores(runs, paper, "table2", name, name) for name in names]
 
 
-def table4(field: Field, paper: Published) -> list[Table]:
-    """Trained on one dataset, scored on another."""
-    pairs = dict.fromkeys([*field.crossings, *(tuple(name.split(" > ")) for name in paper.scores["table4"])])
-    return [_scores(field, paper, "table4", trained_on, scored_on) for trained_on, scored_on in pairs]
-
-
-def table5(field: Field, paper: Published) -> list[Table]:
-    """Ablations on each dataset."""
-    return [_scores(field, paper, "table5", name, name) for name in dict.fromkeys([*field.datasets, *paper.datasets])]
-
-
-def table3(fusion: Mapping[str, Any] | None, paper: Published) -> list[Table]:
-    """Speed and parameters of the interaction parts relative to UMGF's; `fusion` is what `bench.fusion` wrote."""
-    columns = (
-        Column("speedup", "paper"),
-        Column("parameters, M", "paper"),
-        Column("ms", "ours"),
-        Column("speedup", "ours"),
-        Column("parameters, M", "ours"),
-        Column("speedup, padded rivals", "ours"),
-    )
-    measured = {row["approach"]: row for row in (fusion or {}).get("rows", ())}
+def table3(fusion: Fusion | None, paper: Published) -> list[Table]:
+    """Speed and parameters of the interaction modules relative to UMGF's."""
+    printed = (Column("speedup", "paper"), Column("parameters, M", "paper"))
+    names = ("ms", "speedup", "parameters, M", "speedup, padded baselines")
+    measured = {row.approach: row for row in (fusion.rows if fusion else ())}
     rows = []
     for name in dict.fromkeys([*paper.table3, *measured]):
-        printed, row = paper.table3.get(name), measured.get(name)
-        ours: tuple[Cell, ...] = (None,) * 4
-        if row is not None:
-            padded = row.get("padded_speedup")
-            ours = (
-                Number(row["seconds"] * 1000),
-                Number(row["speedup"]),
-                Number(row["parameters"] / 1e6),
-                None if padded is None else Number(padded),
-            )
-        cells = (Number(printed[0]), Number(printed[1], None, 0)) if printed else (None, None)
-        rows.append(
-            Row(paper.name(name), (*cells, *ours), "", "" if row else "not measured: no figures of bench.fusion")
-        )
-    notes = (paper.notes["table3"], *((fusion or {}).get("notes", ())))
-    return [Table("table3", "Table 3: interaction parts at inference", columns, tuple(rows), tuple(notes))]
+        figures, row = paper.table3.get(name), measured.get(name)
+        theirs = (Number(figures[0]), Number(figures[1], None, 0)) if figures else (None, None)
+        ours = row.cells() if row else (None,) * len(names)
+        remark = "" if row else "not measured: see `python -m bench.fusion`"
+        rows.append(Row(paper.name(name), (*theirs, *ours), "", remark))
+    notes = (paper.notes["table3"], *(fusion.notes if fusion else ()))
+    columns = (*printed, *(Column(name, "ours") for name in names))
+    return [Table("table3", "Table 3: interaction modules at inference", columns, tuple(rows), notes)]
 
 
-def _statistics(field: Field, paper: Published, dataset: str) -> Table:
+def table4(runs: RunSet, paper: Published) -> list[Table]:
+    """Trained on one dataset, scored on another."""
+    pairs = dict.fromkeys([*runs.crossings, *(tuple(name.split(" > ")) for name in paper.table4)])
+    return [_scores(runs, paper, "table4", trained_on, scored_on) for trained_on, scored_on in pairs]
+
+
+def table5(runs: RunSet, paper: Published) -> list[Table]:
+    """Ablations on each dataset."""
+    names = dict.fromkeys([*runs.datasets, *paper.datasets])
+    return [_scores(runs, paper, "table5", name, name) for name in names]
+
+
+def _statistics(runs: RunSet, paper: Published, dataset: str) -> Table:
     printed = paper.table1.get(dataset, {})
-    types = field.types(dataset) if dataset in field.posts else paper.types
-    counted = count_splits(field, dataset) if dataset in field.posts else {}
+    counted = count_splits(runs, dataset) if dataset in runs.posts else {}
+    types = runs.types(dataset) if counted else paper.types
     splits = [name for name in ("train", "dev", "test") if name in counted or name in printed]
-    columns = [
-        *(Column(name, "paper") for name in splits if printed),
-        *(Column(name, "ours") for name in splits),
-    ]
+    sides = [("paper", printed)] * bool(printed) + [("ours", counted)]
+    columns = tuple(Column(name, side) for side, _ in sides for name in splits)
     rows = []
-    for key, label in [*((name, name) for name in types), ("all", "all entities"), ("posts", "posts"), *FURTHER]:
-        theirs: list[Cell] = [_count(printed[name].get(key)) for name in splits] if printed else []
-        ours = [_count(counted[name][key]) if name in counted else None for name in splits]
-        rows.append(Row(label, (*theirs, *ours)))
-    notes = list(field.notes.get(dataset, ()))
-    if not counted:
-        notes.append(f"Not read: {dataset} is not among the tables' datasets.")
-    else:
-        notes.append("Ours are strict entities: an orphan I- opens none.")
-    title = f"Table 1: {paper.datasets.get(dataset, dataset)}"
-    return Table(f"table1-{dataset}", title, tuple(columns), tuple(rows), tuple(notes))
+    for key, label in {**{name: name for name in types}, **COUNTS}.items():
+        values = [figures[name].get(key) if name in figures else None for _, figures in sides for name in splits]
+        rows.append(Row(label, tuple(None if value is None else Number(value, None, 0) for value in values)))
+    counting = "Ours: strict entities; an I- tag without a B- tag opens none."
+    notes = (*runs.notes.get(dataset, ()), counting if counted else f"No posts of {dataset} here.")
+    return Table(f"table1-{dataset}", f"Table 1: {paper.dataset(dataset)}", columns, tuple(rows), notes)
 
 
-FURTHER = (("seen", "posts with a picture that can be read"),)
-
-
-def count_splits(field: Field, dataset: str) -> dict[str, Counter[str]]:
-    """Strict entities by type, `all` of them, `posts`, and `seen`: posts with a readable picture."""
-    found: dict[str, Counter[str]] = {}
-    for post in field.table(dataset).posts:
-        counts = found.setdefault(post.split, Counter())
+def count_splits(runs: RunSet, dataset: str) -> dict[str, Counter[str]]:
+    """Strict entities of each split by type, and under the keys of `COUNTS`."""
+    splits: dict[str, Counter[str]] = {}
+    for post in runs.table(dataset).posts:
+        counts = splits.setdefault(post.split, Counter(dict.fromkeys((*runs.types(dataset), *COUNTS), 0)))
         types = [one.type for one in entities(post.tags or ())]
         counts.update(types)
-        counts.update({"all": len(types), "posts": 1, "seen": any(image.ok for image in post.images)})
-    return found
+        counts.update({"all": len(types), "posts": 1, "readable": any(image.ok for image in post.images)})
+    return splits
 
 
-def _scores(field: Field, paper: Published, table: str, trained_on: str, scored_on: str) -> Table:
+def _scores(runs: RunSet, paper: Published, table: str, trained_on: str, scored_on: str) -> Table:
     crossed = trained_on != scored_on
-    place = f"{trained_on} > {scored_on}" if crossed else scored_on
-    printed = paper.scores[table].get(place, {})
-    known = trained_on in field.posts and scored_on in field.posts
-    types = field.types(scored_on) if known else paper.types
-    names = [*types, "P", "R", "F1"]
-    beside = bool(printed) and set(types) == set(paper.types)
-    columns = [*(Column(name, "paper") for name in names if beside), *(Column(name, "ours") for name in names)]
+    key = f"{trained_on} > {scored_on}" if crossed else scored_on
+    known = trained_on in runs.posts and scored_on in runs.posts
+    types = runs.types(scored_on) if known else paper.types
+    printed = paper.scores[table].get(key) if set(types) == set(paper.types) else None
+    sides = ("paper", "ours") if printed else ("ours",)
+    columns = tuple(Column(name, side) for side in sides for name in (*types, *OVERALL))
     rows = []
-    for group, some in paper.rows[table].items():
-        for approach in some:
-            theirs = _printed(printed.get(approach), types, paper.types) if beside else ()
-            metrics = field.metrics(trained_on, approach, scored_on) if known else {}
-            rows.append(
-                Row(
-                    paper.name(approach),
-                    (*theirs, *_ours(list(metrics.values()), types)),
-                    group,
-                    _remark(field, trained_on, scored_on, approach, len(metrics)),
-                )
-            )
-    title = f"{TITLES[table]}, {_named(paper, trained_on)}"
-    title += f" to {_named(paper, scored_on)}" if crossed else ""
-    return Table(
-        f"{table}-{place.replace(' > ', '-to-')}",
-        f"{title}, {field.split(scored_on)} split" if known else title,
-        tuple(columns),
-        tuple(rows),
-        tuple(_notes(field, paper, table, trained_on, bool(printed))),
-    )
+    for group, approaches in paper.rows[table].items():
+        for approach in approaches:
+            theirs = _paper_cells(printed.get(approach), types, paper.types) if printed else ()
+            ours = _our_cells(runs.metrics(trained_on, approach, scored_on) if known else [], types)
+            remark = runs.why(trained_on, approach, scored_on)
+            rows.append(Row(paper.name(approach), (*theirs, *ours), group, remark))
+    title = f"{TITLES[table]}, {paper.dataset(trained_on)}"
+    title += f" to {paper.dataset(scored_on)}" if crossed else ""
+    title += f", {runs.split(scored_on)} split" if known else ""
+    notes = tuple(_notes(runs, paper, table, trained_on, bool(printed)))
+    return Table(f"{table}-{key.replace(' > ', '-to-')}", title, columns, tuple(rows), notes)
 
 
-def _remark(field: Field, trained_on: str, scored_on: str, approach: str, n_scored: int) -> str:
-    for name in (trained_on, scored_on):
-        if name not in field.posts:
-            return field.why(name, approach)
-    n_lost = len(field.of(trained_on, approach)) - n_scored
-    return field.why(trained_on, approach) or (f"{n_lost} runs not scored" if n_lost else "")
-
-
-def _notes(field: Field, paper: Published, table: str, dataset: str, printed: bool) -> Iterable[str]:
-    if dataset in field.posts:
-        seeds = ", ".join(map(str, field.seeds))
-        several = f"mean ± standard deviation over {len(field.seeds)} seeds ({seeds})"
-        yield f"Ours: strict entities; {several if len(field.seeds) > 1 else f'one seed ({seeds})'}."
-    if field.tiny and dataset in field.posts:
-        yield "TINY SETTINGS: these figures prove that the tables can be made, and nothing else."
-    if printed and table in paper.notes:
-        yield paper.notes[table]
+def _notes(runs: RunSet, paper: Published, table: str, dataset: str, printed: bool) -> Iterator[str]:
+    if dataset in runs.posts and runs.seeds:
+        seeds = ", ".join(map(str, runs.seeds))
+        several = f"mean ± standard deviation over {len(runs.seeds)} seeds ({seeds})"
+        yield f"Ours: strict entities; {several if len(runs.seeds) > 1 else f'one seed ({seeds})'}."
+        if any(one.get("synthetic") for name in runs.present(dataset) for one in runs.metrics(dataset, name)):
+            yield "Synthetic parts were used: these figures compare settings and say nothing about photographs."
     if not printed:
-        yield "The paper has no figures of this dataset."
-    yield from field.notes.get(dataset, ())
+        yield "The paper has no figures for this dataset."
+    elif table in paper.notes:
+        yield paper.notes[table]
+    yield from runs.notes.get(dataset, ())
 
 
-def _named(paper: Published, dataset: str) -> str:
-    return paper.datasets.get(dataset, dataset)
-
-
-def _printed(figures: Sequence[float] | None, types: Sequence[str], order: Sequence[str]) -> tuple[Cell, ...]:
-    """The paper's row in our order of types."""
+def _paper_cells(figures: Sequence[float] | None, types: Sequence[str], order: Sequence[str]) -> tuple[Cell, ...]:
+    """The paper's row, its types in our order."""
     if figures is None:
-        return (None,) * (len(types) + 3)
+        return (None,) * (len(types) + len(OVERALL))
     by_type = dict(zip(order, figures, strict=False))
-    return (*(Number(by_type[name]) for name in types), *(Number(value) for value in figures[-3:]))
+    return (*(Number(by_type[name]) for name in types), *(Number(value) for value in figures[-len(OVERALL) :]))
 
 
-def _ours(metrics: Sequence[Mapping[str, Any]], types: Sequence[str]) -> tuple[Cell, ...]:
+def _our_cells(metrics: Sequence[Mapping[str, Any]], types: Sequence[str]) -> tuple[Cell, ...]:
     strict = [one["strict"] for one in metrics]
-    single = (mean([PERCENT * one["types"][name]["f1"] for one in strict if name in one["types"]]) for name in types)
-    return (*single, *(mean([PERCENT * one["micro"][name] for one in strict]) for name in OVERALL))
-
-
-def _count(value: int | None) -> Cell:
-    return None if value is None else Number(value, None, 0)
+    by_type = (mean([100 * one["types"][name]["f1"] for one in strict if name in one["types"]]) for name in types)
+    return (*by_type, *(mean([100 * one["micro"][name] for one in strict]) for name in OVERALL.values()))

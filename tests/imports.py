@@ -13,15 +13,17 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "commands")
 TOP = ("kernels", "fmit", "project", "pages", "cli")
 
-ENTRIES = {  # stage of dvc.yaml -> the module whose imports are the stage's code
-    "draw": "synthetic.draw",
-    "ingest": "pipeline.corpus.stage",
-    "phrases": "pipeline.phrases.stage",
-    "ground": "pipeline.grounding.stage",
-    "regions": "pipeline.regions.stage",
-    "train": "model.train",
-    "evaluate": "model.evaluate",
-    "report": "report.html",
+ENTRIES = {  # stage of dvc.yaml -> the modules whose imports are the stage's code
+    "draw": ("synthetic.draw",),
+    "ingest": ("pipeline.corpus.stage",),
+    "phrases": ("pipeline.phrases.stage",),
+    "ground": ("pipeline.grounding.stage",),
+    "regions": ("pipeline.regions.stage",),
+    "train": ("model.train",),
+    "evaluate": ("model.evaluate",),
+    "report": ("report.html",),
+    "control": ("model.train", "model.evaluate"),
+    "cross": ("model.evaluate",),
 }
 
 
@@ -70,9 +72,9 @@ def parents(module: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
-def closure(entry: str) -> list[str]:
-    """Files, relative to the root and sorted, of a module and all of ours that it imports, directly or not."""
-    todo, seen = [entry, *parents(entry)], set()
+def closure(*entries: str) -> list[str]:
+    """Files, relative to the root and sorted, of some modules and all of ours that they import, directly or not."""
+    todo, seen = [name for entry in entries for name in (entry, *parents(entry))], set()
     while todo:
         module = todo.pop()
         path = file_of(module)
@@ -92,10 +94,10 @@ def write_stage_code() -> None:
     yaml.indent(mapping=2, sequence=4, offset=2)
     path = ROOT / "dvc.yaml"
     document = yaml.load(path.read_text(encoding="utf-8"))
-    for stage, entry in ENTRIES.items():
+    for stage, entries in ENTRIES.items():
         block = document["stages"][stage]
         block = block.get("do", block)
-        block["deps"] = [dep for dep in block["deps"] if not dep.endswith(".py")] + closure(entry)
+        block["deps"] = [dep for dep in block["deps"] if not dep.endswith(".py")] + closure(*entries)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
 

@@ -58,9 +58,6 @@ def home(trained, tmp_path_factory):
     shutil.copytree(root / ".fmit/store", root / "team-store")
     posts = tables.read_posts(root / "out/smoke/posts.parquet")
     feature_table.export_features(Pack.open(root / "out/smoke/pack"), posts, root / "features.parquet")
-    study = "project: ../params.yaml\ndatasets: [smoke]\napproaches: [fmit]\nseeds: [0]\nsplits: [dev]\n"
-    (root / "tables").mkdir()
-    (root / "tables/params.yaml").write_text(study)
     (root / "gmner/xml").mkdir(parents=True)
     (root / "gmner/xml/dev-00000.xml").write_text("<annotation><object><name>x</name></object></annotation>")
     trees = "(ROOT (S (NP (DT The) (NN cat)) (VP (VBZ sits)) (. .)))\n"

@@ -22,15 +22,18 @@ def test_the_stages_are_those_with_an_entry():
 
 @pytest.mark.parametrize("stage", ENTRIES)
 def test_the_command_exists(stage):
-    shell, wrapper, name, *_ = shlex.split(block(stage)["cmd"])
-    assert (shell, wrapper) == ("sh", "bin/fmit")
-    assert name in cli.main.commands
+    commands = block(stage)["cmd"]
+    for command in [commands] if isinstance(commands, str) else commands:
+        shell, wrapper, name, *options = shlex.split(command)
+        assert (shell, wrapper) == ("sh", "bin/fmit")
+        known = {option for parameter in cli.main.commands[name].params for option in parameter.opts}
+        assert {option for option in options if option.startswith("--")} <= known
 
 
 @pytest.mark.parametrize("stage", ENTRIES)
 def test_code_dependencies_are_what_the_entry_imports(stage):
     code = [dep for dep in block(stage)["deps"] if dep.endswith(".py")]
-    assert code == closure(ENTRIES[stage]), "run make deps"
+    assert code == closure(*ENTRIES[stage]), "run make deps"
 
 
 def test_embedded_weights_are_dependencies_of_the_stage_that_reads_them():
@@ -41,5 +44,5 @@ def test_embedded_weights_are_dependencies_of_the_stage_that_reads_them():
 
 def test_training_does_not_depend_on_region_code():
     """`vision/` alone is shared: `vision.finetune` cuts and computes crops in training."""
-    code = closure(ENTRIES["train"])
+    code = closure(*ENTRIES["train"])
     assert not [path for path in code if path.startswith(("pipeline/", "embedded/", "report/"))]

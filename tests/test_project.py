@@ -42,22 +42,22 @@ def test_a_run_knows_its_dataset_by_the_digest_of_its_posts(trained, tmp_path):
         run_config(tmp_path)
 
 
-def test_a_run_is_fresh_until_settings_change(trained):
+def test_a_run_is_up_to_date_until_settings_change(trained):
     run = trained.run("own", "fmit", 0)
-    assert trained.is_fresh(run, "own", "fmit", 0)
-    assert not trained.is_fresh(run, "own", "fmit", 1)
-    assert not trained.is_fresh(run, "own", "fmit-no-rel", 0)
-    assert not trained.is_fresh(trained.run("own", "bert-crf", 0), "own", "bert-crf", 0)
+    assert trained.is_up_to_date(run, "own", "fmit", 0)
+    assert not trained.is_up_to_date(run, "own", "fmit", 1)
+    assert not trained.is_up_to_date(run, "own", "fmit-no-rel", 0)
+    assert not trained.is_up_to_date(trained.run("own", "bert-crf", 0), "own", "bert-crf", 0)
 
 
-def test_a_run_is_not_fresh_for_features_that_are_not_there_or_others(trained, tmp_path):
+def test_a_run_is_not_up_to_date_with_other_features(trained, tmp_path):
     run = trained.run("own", "fmit", 0)
-    assert not trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "none")
+    assert trained.is_up_to_date(run, "own", "fmit", 0, pack=tmp_path / "none")  # not here, so not compared
     shutil.copytree(trained.pack("own"), tmp_path / "pack")
-    assert trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "pack")
+    assert trained.is_up_to_date(run, "own", "fmit", 0, pack=tmp_path / "pack")
     meta = json.loads((tmp_path / "pack" / "meta.json").read_text())
     (tmp_path / "pack" / "meta.json").write_text(json.dumps({**meta, "synthetic": not meta["synthetic"]}))
-    assert not trained.is_fresh(run, "own", "fmit", 0, pack=tmp_path / "pack")
+    assert not trained.is_up_to_date(run, "own", "fmit", 0, pack=tmp_path / "pack")
 
 
 def test_the_summary_has_a_row_a_scored_split(trained):

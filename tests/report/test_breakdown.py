@@ -6,7 +6,7 @@ from report.breakdown import breakdown, calibration, classes, f1_by_class
 from report.results import published
 from report.runs import parse_line
 from tests.report.made import Maker
-from tests.report.made_field import make_field
+from tests.report.made_runs import make_runs
 
 
 def line(words, gold, predicted, state="ok"):
@@ -27,11 +27,11 @@ def line(words, gold, predicted, state="ok"):
 def test_classes_of_an_entity():
     of = classes(frozenset({"new york"}))
     short = line(["New", "York", "x"], [(0, 2, "LOC"), (2, 3, "PER")], [])
-    assert list(of(short, short.gold[0])) == ["seen", "1-10 words", "with a picture"]
+    assert list(of(short, short.gold[0])) == ["seen", "1-10 words", "with an image"]
     long = line(["x"] * 11, [(0, 1, "LOC")], [], "missing")
-    assert list(of(long, long.gold[0])) == ["unseen", "11-20 words", "without one"]
+    assert list(of(long, long.gold[0])) == ["unseen", "11-20 words", "without an image"]
     longer = line(["x"] * 21, [(0, 1, "LOC")], [], "broken")
-    assert list(of(longer, longer.gold[0])) == ["unseen", "over 20 words", "without one"]
+    assert list(of(longer, longer.gold[0])) == ["unseen", "over 20 words", "without an image"]
 
 
 def test_f1_of_each_class_by_hand():
@@ -45,15 +45,15 @@ def test_f1_of_each_class_by_hand():
     assert found["unseen"] == 0  # b has the wrong type
     assert found["1-10 words"] == pytest.approx(2 * 1 / (2 + 2))
     assert found["11-20 words"] == 0
-    assert (gold["seen"], gold["unseen"], gold["with a picture"]) == (2, 1, 3)
-    assert "without one" not in found
+    assert (gold["seen"], gold["unseen"], gold["with an image"]) == (2, 1, 3)
+    assert "without an image" not in found
 
 
 def test_the_table_has_counts_first_and_no_figure_for_an_empty_class(tmp_path):
-    field = make_field(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
-    table = breakdown(field, published(), "made")
+    runs = make_runs(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
+    table = breakdown(runs, published(), "made")
     first, fmit, umt = table.rows
-    n_gold = sum(len(one.gold) for one in field.lines("made", "fmit", 0))
+    n_gold = sum(len(one.gold) for one in runs.lines("made", "fmit", 0))
     assert first.cells[0].value + first.cells[1].value == n_gold
     assert sum(one.value for one in first.cells[2:5]) == n_gold
     for count, mine, none in zip(first.cells, fmit.cells, umt.cells, strict=True):
@@ -63,9 +63,9 @@ def test_the_table_has_counts_first_and_no_figure_for_an_empty_class(tmp_path):
 
 
 def test_calibration_joins_seeds_and_an_approach_without_predictions_has_none(tmp_path):
-    field = make_field(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
-    table, plots = calibration(field, published(), "made")
-    told = [one.confidence for line in field.lines("made", "fmit", 0) for one in line.predicted]
+    runs = make_runs(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
+    table, plots = calibration(runs, published(), "made")
+    told = [one.confidence for line in runs.lines("made", "fmit", 0) for one in line.predicted]
     ece, confidence, right, n = table.rows[0].cells
     assert n.value == 2 * len(told)
     assert confidence.value == pytest.approx(sum(told) / len(told))

@@ -1,53 +1,53 @@
 import pytest
 
-from report.cases import choose, figure3, spoken
+from report.cases import choose, entity_text, figure3
 from report.results import published
-from tests.report.made_field import make_field
+from tests.report.made_runs import make_runs
 
 
 def ids(cases):
-    return {case.line.id for case in cases}
+    return {case.id for case in cases}
 
 
 def test_both_sides_are_shown_and_posts_on_which_all_agree_are_not(tmp_path):
-    field = make_field(tmp_path, {"fmit": {0, 1, 5}, "bert-crf": {2, 3, 5}, "umt": {4, 5}}, n_test=7)
-    two = choose(field, "made", 2)
+    runs = make_runs(tmp_path, {"fmit": {0, 1, 5}, "bert-crf": {2, 3, 5}, "umt": {4, 5}}, n_test=7)
+    two = choose(runs, "made", 2)
     assert len(ids(two) & {"test-00002", "test-00003"}) == 1
     assert len(ids(two) & {"test-00000", "test-00001"}) == 1
-    assert ids(choose(field, "made", 9)) == {f"test-0000{at}" for at in range(5)}
-    assert ids(choose(field, "made", 4)) == {f"test-0000{at}" for at in range(4)}
-    assert choose(field, "made", 0) == []
+    assert ids(choose(runs, "made", 9)) == {f"test-0000{at}" for at in range(5)}
+    assert ids(choose(runs, "made", 4)) == {f"test-0000{at}" for at in range(4)}
+    assert choose(runs, "made", 0) == []
 
 
 def test_one_half_takes_what_the_other_lacks(tmp_path):
-    field = make_field(tmp_path, {"fmit": {0, 1, 2}, "bert-crf": set()})
-    assert ids(choose(field, "made", 3)) == {"test-00000", "test-00001", "test-00002"}
+    runs = make_runs(tmp_path, {"fmit": {0, 1, 2}, "bert-crf": set()})
+    assert ids(choose(runs, "made", 3)) == {"test-00000", "test-00001", "test-00002"}
 
 
-def test_a_field_of_one_approach_has_no_cases(tmp_path):
-    assert choose(make_field(tmp_path, {"fmit": {0}}), "made", 4) == []
+def test_a_single_approach_has_no_cases(tmp_path):
+    assert choose(make_runs(tmp_path, {"fmit": {0}}), "made", 4) == []
 
 
 def test_what_each_says_with_confidence_and_a_mark_where_it_is_wrong(tmp_path):
-    field = make_field(tmp_path, {"fmit": set(), "bert-crf": {2}})
-    (case,) = choose(field, "made", 3)
+    runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
+    (case,) = choose(runs, "made", 3)
     (table,) = figure3([case], published())
     cells = {row.label: row.cells[0] for row in table.rows}
-    predicted = field.lines("made", "fmit", 0)[2].predicted
+    predicted = runs.lines("made", "fmit", 0)[2].predicted
     assert cells["BERT-CRF"] == "nothing"
     assert cells["FMIT"] == ", ".join(
         f"{text} ({one.confidence:.2f})" for text, one in zip(case.gold, predicted, strict=True)
     )
     assert cells["gold"] == ", ".join(case.gold)
-    assert spoken(("Ann PER", None, False)) == "Ann PER ✗"
+    assert entity_text(("Ann PER", None, False)) == "Ann PER ✗"
 
 
 @pytest.mark.parametrize("redact", [True, False])
 def test_names_are_hidden_when_asked(tmp_path, redact):
-    field = make_field(tmp_path, {"fmit": set(), "bert-crf": {2}})
-    line = field.lines("made", "fmit", 0)[2]
+    runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
+    line = runs.lines("made", "fmit", 0)[2]
     words = ("@ann", *line.words[1:])
-    lines = field.lines("made", "fmit", 0)
+    lines = runs.lines("made", "fmit", 0)
     lines[2] = type(line)(line.id, line.split, words, line.pictures, line.gold, line.predicted, line.things)
-    (case,) = choose(field, "made", 1, redact=redact)
+    (case,) = choose(runs, "made", 1, redact=redact)
     assert ("@ann" in case.text) != redact

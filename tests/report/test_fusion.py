@@ -13,33 +13,37 @@ ROW = {"approach": "umgf", "seconds": 0.4, "speedup": 1.0, "parameters": 9e6, "p
 def test_what_was_measured(tmp_path):
     path = tmp_path / "fusion.json"
     assert read_fusion(path) is None
-    for values in ({"rows": [ROW, ROW | {"padded_speedup": 3}], "notes": ["one thread"]}, {"rows": []}):
-        path.write_text(json.dumps(values))
-        assert read_fusion(path) == values
+    values = {"rows": [ROW, ROW | {"padded_speedup": 3, "more": 1}], "notes": ["one thread"], "machine": "x"}
+    path.write_text(json.dumps(values))
+    fusion = read_fusion(path)
+    assert [row.padded_speedup for row in fusion.rows] == [None, 3]
+    assert (fusion.rows[0].approach, fusion.rows[0].seconds, fusion.notes) == ("umgf", 0.4, ("one thread",))
+    path.write_text('{"rows": []}')
+    assert read_fusion(path).rows == ()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (b"junk", "not readable as JSON"),
         (b"\xff\xfe", "not readable as JSON"),
         (b"[]", r"not a JSON object \(found list\)"),
-        (b"{}", r"no figures of bench.fusion \(found {}\)"),
-        (b'{"rows": 3, "notes": []}', r"no figures of bench.fusion \(found rows, notes\)"),
-        (b'{"rows": [], "notes": [1]}', "no figures of bench.fusion"),
-        (b'{"rows": [1]}', r"rows.0: a row names its approach \(found 1\)"),
-        (json.dumps({"rows": [ROW, {"approach": "umt"}]}).encode(), r"rows.1.seconds: no finite number \(found None\)"),
-        (json.dumps({"rows": [ROW | {"speedup": "fast"}]}).encode(), r"rows.0.speedup: no finite number"),
-        (json.dumps({"rows": [ROW | {"seconds": float("nan")}]}).encode(), r"rows.0.seconds: no finite .*found nan"),
-        (json.dumps({"rows": [ROW | {"padded_speedup": []}]}).encode(), r"rows.0.padded_speedup: no finite number"),
+        (b"{}", "fusion.json rows: missing"),
+        (b'{"rows": 3, "notes": []}', r"fusion.json rows: .* \(found 3\)"),
+        (b'{"rows": [], "notes": [1]}', "fusion.json notes.0: "),
+        (b'{"rows": [1]}', r"fusion.json rows.0: .* \(found 1\)"),
+        (json.dumps({"rows": [ROW, {"approach": "umt"}]}).encode(), "fusion.json rows.1.seconds: missing"),
+        (json.dumps({"rows": [ROW | {"speedup": "fast"}]}).encode(), "rows.0.speedup: .*found 'fast'"),
+        (json.dumps({"rows": [ROW | {"seconds": float("nan")}]}).encode(), r"rows.0.seconds: .*finite .*found nan"),
+        (json.dumps({"rows": [ROW | {"padded_speedup": []}]}).encode(), r"rows.0.padded_speedup: "),
     ],
 )
-def test_junk(tmp_path, text, told):
+def test_a_damaged_file_is_refused(tmp_path, text, message):
     path = tmp_path / "fusion.json"
     path.write_bytes(text)
-    with pytest.raises(RunError, match=told) as caught:
+    with pytest.raises(RunError, match=message) as caught:
         read_fusion(path)
-    assert str(caught.value).endswith("remove the file: `fmit tables --step measure` measures again")
+    assert str(caught.value).endswith("remove the file and measure again (python -m bench.fusion --out FILE)")
     assert str(path) in str(caught.value)
 
 

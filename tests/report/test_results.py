@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from report.layout import Number
-from report.results import count_splits, published, table1, table2, table3, table4, table5
-from tests.report.made_field import make_field
+from report.results import Fusion, count_splits, published, table1, table2, table3, table4, table5
+from tests.report.made_runs import make_runs
 
 PAPER = published()
 
@@ -23,15 +23,15 @@ def cells(table, label):
 
 
 @pytest.fixture
-def field(tmp_path):
-    return make_field(tmp_path, {"fmit": {1}, "bert-crf": {0, 2, 3}}, seeds=(0, 1))
+def runs(tmp_path):
+    return make_runs(tmp_path, {"fmit": {1}, "bert-crf": {0, 2, 3}}, seeds=(0, 1))
 
 
-def test_data_statistics_count_what_is_there(field):
-    made, twitter2015, twitter2017 = table1(field, PAPER)
-    counts = count_splits(field, "made")
+def test_data_statistics_count_what_is_there(runs):
+    made, twitter2015, twitter2017 = table1(runs, PAPER)
+    counts = count_splits(runs, "made")
     gold = Counter(
-        tag[2:] for post in field.table("made").posts if post.split == "test" for tag in post.tags if tag[0] == "B"
+        tag[2:] for post in runs.table("made").posts if post.split == "test" for tag in post.tags if tag[0] == "B"
     )
     assert {name: counts["test"][name] for name in gold} == gold
     assert cells(made, "posts") == {"ours train": Number(5, None, 0), "ours test": Number(6, None, 0)}
@@ -40,64 +40,69 @@ def test_data_statistics_count_what_is_there(field):
     assert cells(twitter2015, "posts")["ours train"] is None
 
 
-def test_scores_are_means_over_seeds_in_percent(field, tmp_path):
-    path = field.runs["made", "fmit", 1] / "scores" / "metrics-test.json"
+def test_scores_are_means_over_seeds_in_percent(runs, tmp_path):
+    path = runs.runs["made", "fmit", 1]["made"] / "metrics-test.json"
     metrics = json.loads(path.read_text())
     metrics["strict"]["micro"]["f1"] = 0.5
     path.write_text(json.dumps(metrics))
-    found = cells(table5(field, PAPER)[0], "FMIT")
-    first = json.loads((field.runs["made", "fmit", 0] / "scores" / "metrics-test.json").read_text())["strict"]
+    found = cells(table5(runs, PAPER)[0], "FMIT")
+    first = json.loads((runs.runs["made", "fmit", 0]["made"] / "metrics-test.json").read_text())["strict"]
     both = [100 * first["micro"]["f1"], 50.0]
     assert found["ours F1"] == Number(pytest.approx(statistics.mean(both)), pytest.approx(statistics.stdev(both)))
     assert found["ours PER"].value == pytest.approx(100 * first["types"]["PER"]["f1"])
     assert "paper F1" not in found
 
 
-def test_rows_without_runs_say_so(field):
-    table = table5(field, PAPER)[0]
+def test_rows_without_runs_say_so(runs):
+    table = table5(runs, PAPER)[0]
     assert row(table, "FMIT").remark == ""
-    assert row(table, "w/o EBD").remark == "not run: not asked for"
+    assert row(table, "w/o EBD").remark == "not run"
     assert set(row(table, "w/o EBD").cells) == {None}
     assert {one.group for one in table.rows} == {"The paper's", "Further", "Controls"}
 
 
-def test_the_papers_figures_stand_beside_ours_for_its_datasets(field):
-    _, twitter2015, _ = table2(field, PAPER)
+def test_the_papers_figures_stand_beside_ours_for_its_datasets(runs):
+    _, twitter2015, _ = table2(runs, PAPER)
     found = cells(twitter2015, "UMT")
     assert [found[f"paper {name}"].value for name in ("PER", "MISC", "P", "F1")] == [85.24, 39.45, 71.67, 73.41]
     assert found["ours F1"] is None
-    assert row(twitter2015, "UMT").remark == "not run: twitter2015 is not among the tables' datasets"
+    assert row(twitter2015, "UMT").remark == "not run: no posts of twitter2015"
     assert row(twitter2015, "control: random boxes").cells[0] is None
 
 
-def test_other_types_have_no_column_of_the_papers(field):
-    ours = replace(field, posts={"twitter2015": field.posts["made"]}, runs={})
+def test_other_types_have_no_column_of_the_papers(runs):
+    ours = replace(runs, posts={"twitter2015": runs.posts["made"]}, runs={})
     assert "paper PER" in [column.title for column in table2(ours, PAPER)[0].columns]
 
 
-def test_crossings_read_the_scores_on_the_other_dataset(field, tmp_path):
-    crossed = replace(field, posts={**field.posts, "other": field.posts["made"]}, crossings=(("made", "other"),))
+def test_cross_domain_scores_are_those_on_the_other_dataset(runs, tmp_path):
+    scored = {}
     for seed in (0, 1):
-        run = field.runs["made", "fmit", seed]
-        there = tmp_path / "crossed" / "made-to-other" / run.name / "scores"
+        folders = runs.runs["made", "fmit", seed]
+        there = tmp_path / "on" / str(seed)
         there.mkdir(parents=True)
-        metrics = json.loads((run / "scores" / "metrics-test.json").read_text())
+        metrics = json.loads((folders["made"] / "metrics-test.json").read_text())
         metrics["strict"]["micro"]["f1"] = 0.25 + seed / 2
         (there / "metrics-test.json").write_text(json.dumps(metrics))
+        scored["made", "fmit", seed] = {**folders, "other": there}
+    crossed = replace(runs, posts={**runs.posts, "other": runs.posts["made"]}, runs={**runs.runs, **scored})
     first, *papers = table4(crossed, PAPER)
     assert cells(first, "FMIT")["ours F1"].value == pytest.approx(50)
-    assert row(first, "BERT-CRF").remark == "2 runs not scored"
-    assert row(first, "UMT").remark == "not run: not asked for"
+    assert row(first, "BERT-CRF").remark == "not scored: 2 not scored on other, test split"
+    assert row(first, "UMT").remark == "not run"
     assert [one.name for one in papers] == ["table4-twitter2017-to-twitter2015", "table4-twitter2015-to-twitter2017"]
     assert cells(papers[0], "UMGF")["paper F1"].value == 66.21
     assert any("harmonic mean" in note for note in papers[0].notes)
 
 
-def test_tiny_settings_are_marked_in_every_table_of_scores(field):
-    tiny = replace(field, tiny=True)
-    for table in (*table2(tiny, PAPER), *table4(tiny, PAPER), *table5(tiny, PAPER)):
-        marked = any(note.startswith("TINY SETTINGS") for note in table.notes)
-        assert marked == table.name.endswith("-made")
+def test_synthetic_parts_are_marked_in_every_table_of_scores(runs):
+    def marked(tables):
+        return {table.name for table in tables if any("Synthetic parts" in note for note in table.notes)}
+
+    assert not marked([*table2(runs, PAPER), *table5(runs, PAPER)])
+    path = runs.runs["made", "fmit", 1]["made"] / "metrics-test.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"synthetic": True}))
+    assert marked([*table2(runs, PAPER), *table5(runs, PAPER)]) == {"table2-made", "table5-made"}
 
 
 def test_speed_and_size_beside_the_papers():
@@ -106,11 +111,11 @@ def test_speed_and_size_beside_the_papers():
         {"approach": "fmit-l1", "seconds": 0.1, "parameters": 3e6, "speedup": 4.0, "padded_speedup": 16.0},
         {"approach": "fmit-l1 (ordinary code)", "seconds": 0.2, "parameters": 3e6, "speedup": 2.0},
     ]
-    (table,) = table3({"rows": rows, "notes": ["16 posts"]}, PAPER)
+    (table,) = table3(Fusion.model_validate({"rows": rows, "notes": ["16 posts"]}), PAPER)
     found = cells(table, "FMIT (l = 1)")
     assert [one.value for one in found.values()] == [27.73, 12, 100, 4, 3, 16]
     assert cells(table, "fmit-l1 (ordinary code)")["paper speedup"] is None
-    assert cells(table, "fmit-l1 (ordinary code)")["ours speedup, padded rivals"] is None
-    assert row(table, "UMT").remark == "not measured: no figures of bench.fusion"
+    assert cells(table, "fmit-l1 (ordinary code)")["ours speedup, padded baselines"] is None
+    assert row(table, "UMT").remark == "not measured: see `python -m bench.fusion`"
     assert "16 posts" in table.notes
     assert all(one.remark for one in table3(None, PAPER)[0].rows)

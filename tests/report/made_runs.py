@@ -1,4 +1,4 @@
-"""A field of made-up runs on a made-up dataset: posts, and predictions that are wrong where a test says so."""
+"""Made-up runs on a made-up dataset: posts, and predictions that are wrong where a test says so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.tables import write_posts
-from report.field import Field
+from report.run_set import RunSet
 from schema.labels import LabelSet, to_tags
 from schema.records import Entity, Image, Post, Span, joined
 from tests.report.made import LABELS, Maker, write_run
@@ -16,8 +16,8 @@ from tests.report.made import LABELS, Maker, write_run
 Wrong = Mapping[str, set[int]]  # approach -> numbers of the test posts in which it finds nothing
 
 
-def make_field(root: Path, wrong: Wrong, *, seeds: tuple[int, ...] = (0,), n_test: int = 6, **values: Any) -> Field:
-    """A field with one run an approach and seed on the dataset `made`; errors are the same for every seed."""
+def make_runs(root: Path, wrong: Wrong, *, seeds: tuple[int, ...] = (0,), n_test: int = 6, **values: Any) -> RunSet:
+    """One run for each approach and seed on the dataset `made`; errors are the same for every seed."""
     maker = Maker(4)
     train = [maker.post(at, "train", error_rate=0.0) for at in range(5)]
     test = [maker.post(at, "test", error_rate=0.0) for at in range(n_test)]
@@ -28,9 +28,10 @@ def make_field(root: Path, wrong: Wrong, *, seeds: tuple[int, ...] = (0,), n_tes
             lines = copy.deepcopy(test)
             for number in numbers:
                 lines[number]["entities"] = []
-            runs["made", approach, seed] = write_run(root / "runs" / f"made-{approach}-{seed}", {"test": lines})
+            run = write_run(root / "runs" / f"made-{approach}-{seed}", {"test": lines})
+            runs["made", approach, seed] = {"made": run / "scores"}
     names = values.pop("approaches", tuple(wrong))
-    return Field({"made": posts}, runs, names, seeds, **values)
+    return RunSet({"made": posts}, runs, names, **values)
 
 
 def write_made_posts(path: Path, lines: list[dict[str, Any]]) -> Path:
