@@ -107,9 +107,7 @@ def breakdown(runs: RunSet, paper: Published, dataset: str) -> Table:
         rows.append(Row(paper.name(approach), tuple(cells)))
     first = Row("gold entities", tuple(Number(counts[name], None, 0) for name in names))
     columns = tuple(Column(name, group) for name, group in CLASSES)
-    note = (
-        "Strict F1, percent, mean over seeds. Seen: the text is that of an entity in the training posts."
-    )
+    note = "Strict F1, percent, mean over seeds. Seen: the text is that of an entity in the training posts."
     title = f"F1 by kind of entity and post, {dataset}, {runs.split(dataset)} split"
     return Table(f"breakdown-{dataset}", title, columns, (first, *rows) if rows else (), (note,))
 

@@ -25,9 +25,7 @@ from report.thumbnails import Album, Loader
 
 PAGE = "index.html"
 TOGETHER = "tables.md"
-WRITTEN = (
-    r"index\.html|tables\.md|(table\d|figure\d|calibration|breakdown|grounding).*\.csv"  # file names
-)
+WRITTEN = r"index\.html|tables\.md|(table\d|figure\d|calibration|breakdown|grounding).*\.csv"  # file names
 N_CASES = 8  # posts of Figure 3
 BARS = ("corrected", "broken")
 
