@@ -10,9 +10,7 @@ from typing import Any
 
 import click
 
-from commands import cache, compare, completion, embedded, grounding, look, pack, runs, stages, tables
-from commands.doctor import command as doctor
-from commands.models import command as models
+from commands import cache, compare, completion, doctor, embedded, grounding, look, models, pack, runs, stages, tables
 from schema.errors import FmitError
 
 COLUMN = 10  # characters of the longest command's name

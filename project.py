@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,15 @@ from schema.errors import PackError, RunError
 from schema.params import Params, known_split, read_params
 
 if TYPE_CHECKING:
+    from cache.models import ModelRef
     from model.config import TrainConfig
     from model.trainer import EpochResult
     from pipeline.corpus.config import SourceConfig
     from pipeline.corpus.stage import IngestReport
     from pipeline.engine import Progress, Tally
+    from pipeline.grounding.config import GroundConfig
+    from pipeline.phrases.config import PhrasesConfig
+    from pipeline.regions.config import RegionsConfig
     from synthetic.draw import DrawReport
 
 
@@ -34,8 +38,8 @@ class Project:
 
     @property
     def store(self) -> Path:
-        """Rows remembered across reruns: `$FMIT_STORE`, else `.fmit/store`."""
-        return Path(os.environ.get("FMIT_STORE") or self.root / ".fmit" / "store")
+        """Rows remembered across reruns."""
+        return store_root(self.root)
 
     @property
     def resume(self) -> Path:
@@ -68,6 +72,59 @@ class Project:
 
         return SourceConfig.from_section(self.params.dataset(dataset).source, f"data.{dataset}.source", PRESETS)
 
+    def phrases_config(self, dataset: str) -> PhrasesConfig:
+        from pipeline.phrases.config import PRESETS, PhrasesConfig
+
+        return PhrasesConfig.from_section(self.params.dataset(dataset).phrases, f"data.{dataset}.phrases", PRESETS)
+
+    def ground_config(self, dataset: str, *, allow_synthetic: bool = False) -> GroundConfig:
+        from pipeline.grounding.config import PRESETS, GroundConfig
+
+        section = allowing(self.params.dataset(dataset).ground, allow_synthetic)
+        return GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
+
+    def regions_config(self, dataset: str, *, allow_synthetic: bool = False) -> RegionsConfig:
+        from pipeline.regions.config import PRESETS, RegionsConfig
+
+        section = allowing(self.params.dataset(dataset).regions, allow_synthetic)
+        return RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
+
+    def train_config(self, dataset: str) -> TrainConfig:
+        """The dataset's settings, before those of an approach; see `config`."""
+        from model.config import PRESETS, TrainConfig
+
+        return TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
+
+    def used_datasets(self) -> list[str]:
+        """Datasets that are prepared or trained on; every dataset where params.yaml names none."""
+        named = dict.fromkeys((*self.params.datasets, *self.params.train_on))
+        return [name for name in named if name in self.params.data] or list(self.params.data)
+
+    def models(self, datasets: Sequence[str] = ()) -> list[ModelRef]:
+        """The models that datasets (none given: all used ones) need, each once with its datasets, in stage order."""
+        users: dict[ModelRef, list[str]] = {}
+        for name in datasets or self.used_datasets():
+            for ref in self.models_of(name):
+                users.setdefault(ref, []).append(name)
+        return [replace(ref, used_by=tuple(names)) for ref, names in users.items()]
+
+    def models_of(self, dataset: str) -> list[ModelRef]:
+        """The models of one dataset's sections; raises ConfigError for a section that cannot be read."""
+        from cache.models import MINILM, ModelRef
+
+        phrases = self.phrases_config(dataset)
+        refs = [phrases.model_ref()]
+        if phrases.parser == "embedded":  # it reads MiniLM's layers
+            refs.append(replace(MINILM, part="parser"))
+        refs += [ref for ref in (self.ground_config(dataset).model_ref(),) if ref]
+        refs.append(self.regions_config(dataset).model_ref())
+        if dataset in self.params.train_on:
+            train = self.train_config(dataset)
+            refs.append(train.encoder_ref())
+            if train.reads_crops and train.vision.weights:
+                refs.append(ModelRef(train.vision.weights, "region net", "file"))
+        return refs
+
     def draw(self, dataset: str, progress: Progress) -> DrawReport:
         """Draw a dataset of the project's own."""
         from synthetic import draw
@@ -92,19 +149,16 @@ class Project:
     def phrases(self, dataset: str, progress: Progress) -> Tally:
         """posts.parquet to phrases.parquet."""
         from pipeline.phrases import stage as phrases_stage
-        from pipeline.phrases.config import PRESETS, PhrasesConfig
 
-        config = PhrasesConfig.from_section(self.params.dataset(dataset).phrases, f"data.{dataset}.phrases", PRESETS)
+        config = self.phrases_config(dataset)
         posts, out = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
         return phrases_stage.run(config, posts, out, self.store, progress)
 
     def ground(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
         """Posts and phrases to boxes.parquet."""
         from pipeline.grounding import stage as grounding_stage
-        from pipeline.grounding.config import PRESETS, GroundConfig
 
-        section = allowing(self.params.dataset(dataset).ground, allow_synthetic)
-        config = GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
+        config = self.ground_config(dataset, allow_synthetic=allow_synthetic)
         posts, phrases = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
         out = self.out(dataset, "boxes.parquet")
         return grounding_stage.run(config, posts, phrases, self.images(dataset), out, self.store, progress)
@@ -112,10 +166,8 @@ class Project:
     def regions(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
         """Posts and boxes to the pack."""
         from pipeline.regions import stage as regions_stage
-        from pipeline.regions.config import PRESETS, RegionsConfig
 
-        section = allowing(self.params.dataset(dataset).regions, allow_synthetic)
-        config = RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
+        config = self.regions_config(dataset, allow_synthetic=allow_synthetic)
         posts, boxes = self.out(dataset, "posts.parquet"), self.out(dataset, "boxes.parquet")
         phrases, out = self.out(dataset, "phrases.parquet"), self.out(dataset, "pack")
         return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
@@ -224,12 +276,6 @@ class Project:
             for seed in named.seeds
         ]
 
-    def train_config(self, dataset: str) -> TrainConfig:
-        """The dataset's training section, before an approach changes it."""
-        from model.config import PRESETS, TrainConfig
-
-        return TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
-
     def config(self, dataset: str, approach: str) -> TrainConfig:
         """The settings of an approach on a dataset; raises ConfigError for an unknown approach."""
         from model.approaches import approach as resolve
@@ -250,6 +296,11 @@ class Project:
         except PackError:
             features = None
         return is_made_of(run, config, seed, digests_of(posts, features))
+
+
+def store_root(project: Path) -> Path:
+    """The store's folder: `$FMIT_STORE`, else `.fmit/store` in the project's folder."""
+    return Path(os.environ.get("FMIT_STORE") or project / ".fmit" / "store")
 
 
 def allowing(section: Mapping[str, Any], allow_synthetic: bool) -> dict[str, Any]:

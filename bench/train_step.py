@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig
 
+from cache.models import minilm_folder
 from cache.packs import Objects
 from model.approaches import approach
 from model.config import TrainConfig
 from model.data import Batch, LengthBatches, PostDataset, collate
-from model.encoders import embedded_folder
 from model.objects import FromMemory
 from model.tagger import EncoderTagger, Setting, Tagger
 from model.trainer import Trainer
@@ -78,7 +78,7 @@ def made_posts(n_posts: int, vocabulary: Sequence[str], n_objects: int) -> tuple
 
 def assets(folder: Path, encoder: str) -> tuple[Path, list[str]]:
     """An encoder's configuration with a real tokenizer, and words that are one piece each."""
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder(), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), local_files_only=True)
     tokenizer.save_pretrained(folder)
     BertConfig(vocab_size=len(tokenizer), **ENCODERS[encoder]).save_pretrained(folder)
     return folder, sorted(word for word in tokenizer.get_vocab() if word.isalpha() and word.isascii())

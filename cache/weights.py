@@ -33,18 +33,23 @@ def find(name_or_path: str | Path, digest: str | None = None) -> Path:
 
     `digest`, if given, is checked (files only). WeightsError says where it looked.
     """
-    given = Path(name_or_path).expanduser()
-    candidates = [given, folder() / given, EMBEDDED / given, EMBEDDED / f"{given}{SUFFIX}"]
-    path = next((candidate for candidate in candidates if str(name_or_path) and candidate.exists()), None)
+    path = locate(name_or_path)
     if path is None:
         raise WeightsError(
             f"no weights {str(name_or_path)!r}",
-            found=f"nothing at {given}, in {folder()} or under weights",
+            found=f"nothing at {name_or_path}, in {folder()} or under weights",
             todo=f"get it (fmit models fetch), or give a path or the name of an embedded one: {', '.join(names())}",
         )
     if digest is not None:
         verify(path, digest)
     return path
+
+
+def locate(name_or_path: str | Path) -> Path | None:
+    """As `find`, but None where there is nothing of that name."""
+    given = Path(name_or_path).expanduser()
+    candidates = [given, folder() / given, EMBEDDED / given, EMBEDDED / f"{given}{SUFFIX}"]
+    return next((one for one in candidates if str(name_or_path) and one.exists()), None)
 
 
 def names() -> list[str]:

@@ -12,7 +12,7 @@ import click
 
 from commands import tell
 from commands.console import (
-    GOES_ON,
+    RESUMES,
     Bytes,
     Condition,
     Examples,
@@ -151,7 +151,7 @@ def drop(
     tell.removed("drop", removed, dry_run, as_json)
 
 
-@cache.command("push", cls=Examples, example="fmit cache push team-store", after=GOES_ON)
+@cache.command("push", cls=Examples, example="fmit cache push team-store", after=RESUMES)
 @click.argument("url")
 @on_a_store
 def push(url: str, folder: Path | None, params_path: Path, as_json: bool) -> None:
@@ -168,7 +168,7 @@ def push(url: str, folder: Path | None, params_path: Path, as_json: bool) -> Non
     )
 
 
-@cache.command("pull", cls=Examples, example="fmit cache pull team-store --for smoke:dev", after=GOES_ON)
+@cache.command("pull", cls=Examples, example="fmit cache pull team-store --for smoke:dev", after=RESUMES)
 @click.argument("url")
 @click.option("--for", "whose", metavar="DATASET[:SPLIT][:N]", help="Only what these posts need; N: first of a split.")
 @partial(on_a_store, there=False)

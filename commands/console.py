@@ -1,7 +1,4 @@
-"""What the commands share: progress on stderr, tables and JSON on stdout, options that recur.
-
-Values of options: datasets, runs and approaches that a shell offers, as params.yaml and runs/ have them; numbers.
-"""
+"""What the commands share: options and their types, progress and notes on stderr, tables and JSON on stdout."""
 
 from __future__ import annotations
 
@@ -19,10 +16,12 @@ from click.shell_completion import CompletionItem
 from schema.text import inert_json, safe_text
 
 Progress = Callable[[int, int], None]
-QUIET = "fmit.quiet"  # in click's meta, which all contexts of a call share
+QUIET = "fmit.quiet"  # key in click's meta, which all contexts of a call share
+MAX_COLUMNS = 1000  # of a table that is not printed on a terminal
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + SIGINT
-ANEW = "nothing half done is left: give the same command again"
-GOES_ON = "what was done is kept: the same command goes on from there"
+STARTS_AGAIN = "no partial output was left; the same command starts again"
+RESUMES = "finished work is kept; the same command resumes from there"
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # bytes
 
 
 params_option = click.option(
@@ -34,12 +33,14 @@ params_option = click.option(
     help="The project's parameters.",
 )
 allow_synthetic_option = click.option(
-    "--allow-synthetic", is_flag=True, help="Let parts trained on drawings see other pictures; results are marked."
+    "--allow-synthetic",
+    is_flag=True,
+    help="Let synthetic parts see photographs; marks the results.",
 )
 redact_option = click.option(
-    "--redact", is_flag=True, help="Hide @names, links and pictures; all other words and the post ids stay."
+    "--redact", is_flag=True, help="Hide @names, links and images; other words and post ids stay."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _be_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -47,16 +48,16 @@ def _be_quiet(context: click.Context, parameter: click.Parameter, value: bool) -
 
 
 class Examples(click.Command):
-    """A command whose help ends with an example that the tests run, and that says after Ctrl-C how to go on.
+    """A command with --quiet, an example that the tests run, and a message after Ctrl-C.
 
-    `after`: what an interrupted call leaves. Each takes --quiet; datasets and runs are completed by the shell.
+    `after`: what an interrupted call leaves behind.
     """
 
-    def __init__(self, *args: Any, example: str, after: str = ANEW, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, example: str, after: str = STARTS_AGAIN, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example, self.after = example, after
-        self.epilog = f"\b\nExample: {example}"  # \b: a line that can be copied, not wrapped
-        text = "No progress and no remarks."
+        self.epilog = f"\b\nExample: {example}"  # \b: not wrapped, so that the line can be copied
+        text = "Print no progress and no notes."
         options = ["-q", "--quiet"]
         self.params.append(click.Option(options, is_flag=True, expose_value=False, callback=_be_quiet, help=text))
         for parameter in self.params:
@@ -67,8 +68,8 @@ class Examples(click.Command):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # Interrupted in code that is a string (each dataclass is made of some), Python notes that nobody caught it
-            # and ends as if killed, whatever exit code it is given; the next such code takes the note back.
+            # After an interrupt inside exec(), which dataclasses use, Python exits as if killed, whatever the exit code;
+            # another exec() resets that.
             exec("")
             start = "\n" if sys.stderr.isatty() else ""  # the terminal shows ^C
             click.echo(f"{start}stopped; {self.after}", err=True)
@@ -83,7 +84,7 @@ def is_quiet() -> bool:
 
 @contextmanager
 def progress(label: str) -> Iterator[Progress]:
-    """A progress bar on stderr while a terminal is there to show it and --quiet was not given; else silence."""
+    """A progress bar on stderr; nothing where stderr is not a terminal or --quiet was given."""
     if is_quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -97,7 +98,7 @@ def progress(label: str) -> Iterator[Progress]:
 
 
 def note(text: str) -> None:
-    """A remark for people, on stderr, unless --quiet was given."""
+    """Print a note on stderr, unless --quiet was given."""
     if not is_quiet():
         click.echo(safe_text(text, None), err=True)
 
@@ -107,7 +108,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A plain table on stdout: the first column left, the others right."""
+    """A table on stdout, first column left-aligned, the others right-aligned; no cell is cut off."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -115,10 +116,13 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else safe_text(cell, None)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console = Console()
+    if not sys.stdout.isatty():  # a file or pipe: as wide as its longest row
+        console.width = console.measure(table, options=console.options.update(max_width=MAX_COLUMNS)).maximum
+    console.print(table)
 
 
 def print_record(record: Mapping[str, object]) -> None:
@@ -127,11 +131,14 @@ def print_record(record: Mapping[str, object]) -> None:
         click.echo(f"{name:<{width}}  {value}")
 
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+def format_bytes(n_bytes: int) -> str:
+    """Bytes with a unit in powers of ten."""
+    unit = max((one for one in UNITS if n_bytes >= UNITS[one]), key=UNITS.__getitem__, default="")
+    return f"{n_bytes / UNITS[unit]:.1f} {unit}B" if unit else f"{n_bytes} B"
 
 
 class Named(click.ParamType):
-    """A name that params.yaml holds: anything is taken, those that are there are offered."""
+    """A name from params.yaml: any text is accepted, the file's names are offered for completion."""
 
     name = "name"
 
@@ -139,25 +146,25 @@ class Named(click.ParamType):
         self.key = key
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        found = settings(ctx).get(self.key)
-        names = [str(name) for name in found] if isinstance(found, (dict, list)) else []
+        values = settings(ctx).get(self.key)
+        names = [str(name) for name in values] if isinstance(values, (dict, list)) else []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class RunFolder(click.Path):
-    """A run's folder: those below runs/ are offered, and any folder."""
+    """A run's folder; those below runs/ are offered for completion."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, file_okay=False)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        runs = sorted(path.parent.parent for path in where(ctx).parent.glob("runs/*/model/config.json"))
-        found = [CompletionItem(str(run)) for run in runs if str(run).startswith(incomplete)]
-        return found or super().shell_complete(ctx, param, incomplete)
+        runs = sorted(path.parent.parent for path in params_file(ctx).parent.glob("runs/*/model/config.json"))
+        items = [CompletionItem(str(run)) for run in runs if str(run).startswith(incomplete)]
+        return items or super().shell_complete(ctx, param, incomplete)
 
 
 class TableFile(click.Path):
-    """A file whose name says what is written into it."""
+    """A file to write, whose suffix decides the format."""
 
     SUFFIXES = (".csv", ".json")
 
@@ -167,7 +174,7 @@ class TableFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = super().convert(value, param, ctx)
         if Path(str(path)).suffix not in self.SUFFIXES:
-            self.fail(f"{str(path)!r} ends in none of {', '.join(self.SUFFIXES)}", param, ctx)
+            self.fail(f"{str(path)!r} must end in {' or '.join(self.SUFFIXES)}", param, ctx)
         return path
 
 
@@ -179,7 +186,7 @@ class Bytes(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", str(value).strip().upper())
         if not match:
-            self.fail(f"{value!r} is no number of bytes such as 500M or 2.5G", param, ctx)
+            self.fail(f"{value!r} is not a number of bytes such as 500M or 2.5G", param, ctx)
         return round(float(match[1]) * UNITS[match[2]])
 
 
@@ -191,14 +198,14 @@ class Condition(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
-        field, equals, wanted = str(value).partition("=")
-        if not (field and equals and wanted):
-            self.fail(f"{value!r} is no condition such as producer=toy-resnet", param, ctx)
-        return field, wanted
+        field, _, expected = str(value).partition("=")
+        if not (field and expected):
+            self.fail(f"{value!r} is not a condition such as producer=toy-resnet", param, ctx)
+        return field, expected
 
 
 DATASET = Named("data")
-VALUES: Mapping[str, click.ParamType] = {  # a parameter's name -> its values, unless it has a type of its own
+VALUES: Mapping[str, click.ParamType] = {  # a parameter's name -> its type, unless it has one of its own
     "dataset": DATASET,
     "datasets": DATASET,
     "approach": Named("approaches"),
@@ -206,23 +213,23 @@ VALUES: Mapping[str, click.ParamType] = {  # a parameter's name -> its values, u
 
 
 def finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """Callback of an option with a number: nothing can be compared with nan, which Python reads as a number."""
+    """Callback of a number option: refuses nan and infinity."""
     if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no finite number.")
+        raise click.BadParameter(f"{value} is not a finite number.")
     return value
 
 
-def where(ctx: click.Context) -> Path:
-    """The params file that the line so far names."""
+def params_file(ctx: click.Context) -> Path:
+    """The params file that the command line names so far."""
     return ctx.params.get("params_path") or Path("params.yaml")
 
 
 def settings(ctx: click.Context) -> dict[str, Any]:
-    """The parameters as they are written; nothing where they cannot be read: a shell wants no message now."""
+    """The raw parameters for completion; empty where they cannot be read."""
     import yaml
 
     try:
-        values = yaml.safe_load(where(ctx).read_text(encoding="utf-8"))
+        values = yaml.safe_load(params_file(ctx).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -1,4 +1,4 @@
-"""The small parts that ship: train them again, and measure them."""
+"""`fmit embedded`: train and measure the small parts that ship with FMIT."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from pathlib import Path
 
 import click
 
-from commands.console import GOES_ON, Examples, json_option, note, print_json, print_record, progress
+from commands.console import RESUMES, Examples, json_option, note, print_json, print_record, progress
 
 treebank_argument = click.argument("treebank", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-out_option = click.option("--out", type=click.Path(path_type=Path), help="[default: weights]")
 
 
 @click.group()
 def embedded() -> None:
-    """Train and measure the small parts that ship."""
+    """Train and measure the small parts that ship with FMIT."""
 
 
 @embedded.command(
-    "train-parser",
-    cls=Examples,
-    example="fmit embedded train-parser gum.ptb --out parser.safetensors",
-    after=GOES_ON,
+    "train-parser", cls=Examples, example="fmit embedded train-parser gum.ptb --out parser.safetensors", after=RESUMES
 )
 @treebank_argument
 @click.option("--out", type=click.Path(path_type=Path), help="[default: the embedded parser's file]")
 def train_parser(treebank: Path, out: Path | None) -> None:
-    """Train the embedded parser on Penn-style trees; an interrupted training goes on."""
+    """Train the embedded parser on Penn-style trees.
+
+    An interrupted training resumes.
+    """
     from cache.weights import EMBEDDED
     from synthetic import parser_training
 
@@ -38,63 +37,60 @@ def train_parser(treebank: Path, out: Path | None) -> None:
 
 @embedded.command("score-parser", cls=Examples, example="fmit embedded score-parser gum.ptb")
 @treebank_argument
-@click.option("--held-out", is_flag=True, help="Only the blocks of the file that `train-parser` does not train on.")
+@click.option("--held-out", is_flag=True, help="Only the part of the file that `train-parser` does not train on.")
 @json_option
 def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
-    """Noun-phrase P, R, F1 of the embedded parser on Penn-style trees (micro, all sentences, gold words)."""
+    """Score the embedded parser's noun phrases on Penn-style trees.
+
+    Micro-averaged precision, recall and F1 over all sentences, with gold words.
+    """
     from pipeline.phrases.config import PhrasesConfig
     from pipeline.phrases.registry import build_parser
-    from synthetic.parser_training import score
+    from synthetic import parser_training
+    from synthetic.treebank import read
 
-    parser = build_parser(PhrasesConfig())
-    if held_out:
-        from synthetic.parser_training import held_out as split
-        from synthetic.treebank import read
-
-        found = score(split(read(treebank))[1], parser)
-    else:
-        found = score(treebank, parser)
+    trees = parser_training.held_out(read(treebank))[1] if held_out else treebank
+    result = parser_training.score(trees, build_parser(PhrasesConfig()))
     if as_json:
-        print_json({**found.to_json(), "n_sentences": found.n_sentences})
+        print_json({**result.to_json(), "n_sentences": result.n_sentences})
         return
-    click.echo(f"noun phrases: P {found.precision:.4f} R {found.recall:.4f} F1 {found.f1:.4f}, on edited text")
+    click.echo(f"noun phrases: P {result.precision:.4f} R {result.recall:.4f} F1 {result.f1:.4f}, on edited text")
 
 
-@embedded.command("train-toys", cls=Examples, example="fmit embedded train-toys --out /tmp/toys", after=GOES_ON)
-@out_option
+@embedded.command("train-toys", cls=Examples, example="fmit embedded train-toys --out /tmp/toys", after=RESUMES)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: weights]")
 def train_toys(out: Path | None) -> None:
-    """Train the synthetic ResNet and the synthetic grounder on drawn scenes (about 45 minutes); interrupted, they go on."""
+    """Train the synthetic ResNet and grounder on drawn scenes (about 45 minutes).
+
+    An interrupted training resumes.
+    """
     import shutil
 
     from cache.weights import EMBEDDED
-    from synthetic import grounder_training
+    from synthetic import grounder_training as training
 
     folder = out or EMBEDDED
-    for name, train in (
-        (grounder_training.RESNET, grounder_training.train_resnet),
-        (grounder_training.GROUNDER, grounder_training.train_grounder),
-    ):
+    trainings = {training.RESNET: training.train_resnet, training.GROUNDER: training.train_grounder}
+    for name, train in trainings.items():
         with progress(f"train {name}") as bar:
             for result in train(folder / f"{name}.safetensors"):
                 bar(result.step, result.n_steps)
         click.echo(f"{name}: {folder / name}.safetensors")
-    shutil.rmtree(
-        grounder_training.WORK, ignore_errors=True
-    )  # the drawn sets: hundreds of megabytes, drawn again when needed
+    shutil.rmtree(training.WORK, ignore_errors=True)  # hundreds of megabytes of scenes, drawn again when needed
 
 
 @embedded.command("score-toys", cls=Examples, example="fmit embedded score-toys --scenes 100")
-@click.option("--scenes", default=1000, show_default=True, help="Unseen scenes to draw.")
+@click.option("--scenes", default=1000, show_default=True, help="Number of unseen scenes to draw.")
 @json_option
 def score_toys(scenes: int, as_json: bool) -> None:
-    """Box accuracy and kind accuracy of the synthetic parts on scenes that they never saw."""
+    """Score the synthetic parts on unseen drawn scenes: accuracy of boxes and of kinds."""
     from synthetic import grounder_training
 
-    found = grounder_training.score(scenes)
+    scores = grounder_training.score(scenes)
     if as_json:
-        print_json(found)
+        print_json(scores)
         return
-    print_record({name: f"{value:.4f}" if isinstance(value, float) else value for name, value in found.items()})
+    print_record({name: f"{value:.4f}" if isinstance(value, float) else value for name, value in scores.items()})
 
 
 COMMANDS = (embedded,)

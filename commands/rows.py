@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cache import maintenance, remotes, tables
 from cache.remotes import TransferReport
-from project import Project, allowing
+from project import Project
 from schema.errors import ConfigError, DataError
 from schema.records import SPLITS, Post
 
@@ -64,17 +64,14 @@ def open_made(project: Project, dataset: str) -> Made:
 def build_chain(project: Project, dataset: str) -> Chain:
     """The parts that a dataset's parameters name. Toys are allowed: rows are named and compared, no result is made."""
     from pipeline.feature_pipeline import Chain
-    from pipeline.grounding import config as grounding
     from pipeline.grounding.registry import build_grounder
-    from pipeline.phrases import config as parsing
     from pipeline.phrases.registry import build_parser
-    from pipeline.regions import config as regions
+    from pipeline.regions.config import build_net
 
-    sections, where = project.params.dataset(dataset), f"data.{dataset}"
-    phrases = parsing.PhrasesConfig.from_section(sections.phrases, f"{where}.phrases", parsing.PRESETS)
-    ground = grounding.GroundConfig.from_section(allowing(sections.ground, True), f"{where}.ground", grounding.PRESETS)
-    net = regions.RegionsConfig.from_section(allowing(sections.regions, True), f"{where}.regions", regions.PRESETS)
-    return Chain(phrases, ground, net, build_parser(phrases), build_grounder(ground), regions.build_net(net))
+    phrases = project.phrases_config(dataset)
+    ground = project.ground_config(dataset, allow_synthetic=True)
+    net = project.regions_config(dataset, allow_synthetic=True)
+    return Chain(phrases, ground, net, build_parser(phrases), build_grounder(ground), build_net(net))
 
 
 def chosen(posts: Sequence[Post], parts: Sequence[str], where: str) -> list[Post]:

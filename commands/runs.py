@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from commands.console import (
-    GOES_ON,
     QUIET,
+    RESUMES,
     Examples,
     Progress,
     RunFolder,
@@ -32,7 +32,7 @@ existing = click.Path(path_type=Path, file_okay=False, exists=True)
 run_option = click.option("--run", "run", type=RunFolder(), required=True, help="A run's folder.")
 
 
-@click.command(cls=Examples, example="fmit train --dataset smoke --approach bert-crf --seed 0", after=GOES_ON)
+@click.command(cls=Examples, example="fmit train --dataset smoke --approach bert-crf --seed 0", after=RESUMES)
 @click.option("--dataset", required=True, help="A dataset of params.yaml.")
 @click.option("--pack", type=folder, help="Features to train on.  [default: the dataset's own pack]")
 @click.option("--approach", default="fmit", show_default=True, help="FMIT, a baseline, an ablation or a control: see docs/experiments.md.")

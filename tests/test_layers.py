@@ -15,6 +15,7 @@ ALLOWED = {
     "model": {"schema", "cache", "kernels", "vision"},
     "report": {"schema", "cache"},
     "synthetic": {"schema", "cache", "kernels", "vision", "pipeline", "model"},
+    "checks": {"schema", "cache", "pipeline", "model", "project"},
     "commands": {*ROOMS, "fmit", "project", "pages"},
 }
 NO_TORCH = ("schema", "cache", "report")

@@ -2,7 +2,6 @@
 
 import re
 
-from commands.models.named import named
 from project import Project
 from tests.imports import ROOT
 
@@ -12,11 +11,11 @@ def test_the_page_names_the_papers_models(tmp_path):
     (settings,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
     (tmp_path / "params.yaml").write_text(settings)
     project = Project.open(tmp_path / "params.yaml")
-    assert {(one.part, one.name) for one in named(project)} == {
+    assert {(one.part, one.name) for one in project.models()} == {
         ("parser", "http://localhost:9000"),
         ("grounder", "onestage"),
         ("region net", "resnet152-394f9c45.pth"),
         ("encoder", "bert-base-cased"),
     }
-    assert all(one.used_by == ("twitter2015", "twitter2017") for one in named(project))
+    assert all(one.used_by == ("twitter2015", "twitter2017") for one in project.models())
     assert len(project.runs()) == 2 * 5 * 3

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from cache.model_catalog import Kind as ModelKind
+from cache.models import ModelRef
 from pipeline.engine import Engine
 from schema.config import Config
 
@@ -50,6 +52,16 @@ class GroundConfig(Config):
     def source(self) -> str:
         """The path or name of the weights."""
         return self.weights or WEIGHTS[self.grounder]
+
+    def model_ref(self) -> ModelRef | None:
+        """The grounder's model; None for a grounder without one."""
+        name = self.source()
+        if not name:
+            return None
+        kind: ModelKind = "converted" if self.grounder == "onestage" else "hub"
+        if self.grounder == "toy-onestage":
+            kind = "embedded" if name == self.grounder else "file"
+        return ModelRef(name, "grounder", kind, digest=self.digest, revision=self.revision)
 
     def torch_device(self) -> str:
         import torch

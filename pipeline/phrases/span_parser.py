@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache import keys, weights
+from cache.models import minilm_folder
 from pipeline.phrases import parser, span_network
 from pipeline.phrases.parser import Parsed
 from pipeline.phrases.span_network import Size, SpanNet, encode
@@ -140,7 +141,7 @@ def load(path: Path) -> EmbeddedParser:
         net.load_state_dict({name: torch.from_numpy(value.astype(np.float32)) for name, value in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError("no weights of the embedded parser", where=str(path), found=str(error)) from None
-    folder = span_network.folder()
+    folder = minilm_folder()
     net.minilm.load_package(folder / "model.safetensors")
     net.minilm.fold()
     return EmbeddedParser(net, labels, keys.digest_file(path), span_network.Pieces(folder / "tokenizer.json"))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cache import weights
+from cache.models import ModelRef
 from pipeline.engine import Engine
 from schema.config import Config
 from vision.backbones import DIM, Dtype, FeatureNet, Variant, build_resnet
@@ -65,6 +66,12 @@ class RegionsConfig(Config):
             raise ValueError(f"{name} are torchvision's weights {wanted}: set weights_variant: {wanted}")
         return values
 
+    def model_ref(self) -> ModelRef:
+        """The network's weights file."""
+        if self.weights == EMBEDDED:
+            return ModelRef(self.net, "region net", "embedded", digest=self.digest)
+        return ModelRef(self.weights, "region net", "file", digest=self.digest)
+
     def torch_device(self) -> str:
         import torch
 
@@ -89,10 +96,9 @@ PRESETS = MappingProxyType(
 
 def build_net(config: RegionsConfig) -> FeatureNet:
     """The network that a configuration names; WeightsError when its file is missing or of another network."""
-    name = config.net if config.weights == EMBEDDED else config.weights
     return build_resnet(
         config.net,
-        weights.find(name, config.digest or None),
+        weights.find(config.model_ref().name, config.digest or None),
         variant=config.weights_variant,
         crop_px=config.crop_px,
         resize_px=config.resize_px,

@@ -78,7 +78,7 @@ def test_gc_tells_first_and_spares_the_young(home):
     assert found["n_spared"] > 0
     assert shards(home) == others
     for days in ("nan", "inf"):
-        assert f"{days} is no finite number" in fmit("cache", "gc", "--max-age-days", days, code=2).stderr
+        assert f"{days} is not a finite number" in fmit("cache", "gc", "--max-age-days", days, code=2).stderr
     assert "gc needs a limit" in fmit("cache", "gc", code=1).stderr
 
 
@@ -90,8 +90,8 @@ def test_bytes(text, number):
 
 
 def test_wrong_values_are_wrong_calls(home):
-    assert "no number of bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
-    assert "no condition such as producer=toy-resnet" in fmit("cache", "drop", "--where", "synthetic", code=2).stderr
+    assert "not a number of bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
+    assert "not a condition such as producer=toy-resnet" in fmit("cache", "drop", "--where", "synthetic", code=2).stderr
 
 
 def test_compact_joins_and_keeps_every_row(home):

@@ -55,17 +55,17 @@ def test_ctrl_c_is_one_line_and_exit_code_130():
 
     result = run(body)
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "stopped; nothing half done is left: give the same command again\n"
+    assert result.stderr == "stopped; no partial output was left; the same command starts again\n"
 
 
 def test_what_goes_on_says_so():
-    @click.command("go", cls=console.Examples, example="fmit go", after=console.GOES_ON)
+    @click.command("go", cls=console.Examples, example="fmit go", after=console.RESUMES)
     def body() -> None:
         raise KeyboardInterrupt
 
     result = CliRunner().invoke(body, [])
     assert result.exit_code == 130
-    assert result.stderr == "stopped; what was done is kept: the same command goes on from there\n"
+    assert result.stderr == "stopped; finished work is kept; the same command resumes from there\n"
 
 
 def test_tables_hold_text_as_it_is():

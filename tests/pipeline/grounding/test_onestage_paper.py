@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from cache.models import digest_of
 from cache.weights import load_safetensors, save_safetensors
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import ground_images
-from pipeline.grounding.onestage.grounder import PAPER_VERSION, build, digest
+from pipeline.grounding.onestage.grounder import PAPER_VERSION, build
 from pipeline.grounding.onestage.release import anchors
 from pipeline.grounding.registry import build_grounder
 from schema.errors import WeightsError
@@ -56,7 +57,7 @@ def test_rows_have_equal_bits_in_any_grouping_and_order(released: Path) -> None:
 
 def test_identity_is_the_folder_s(released: Path, tmp_path: Path) -> None:
     identity = build_grounder(at(released)).identity
-    assert identity == {"name": "onestage", "version": PAPER_VERSION, "weights": digest(released)}
+    assert identity == {"name": "onestage", "version": PAPER_VERSION, "weights": digest_of("converted", released)}
     copy = shutil.copytree(released, tmp_path / "copy")
     assert build_grounder(at(copy, digest=identity["weights"])).identity == identity
     settings = json.loads((copy / "config.json").read_text())
@@ -68,12 +69,12 @@ def test_identity_is_the_folder_s(released: Path, tmp_path: Path) -> None:
 def test_where_it_is_looked_for(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
     missing = (
-        r"no one-stage grounder 'onestage' on this machine; get a released \.pth\.tar .*fmit models convert onestage"
+        r"'onestage' is not on this machine .*convert the released \.pth\.tar .*fmit models convert onestage"
     )
     with pytest.raises(WeightsError, match=missing):
         build_grounder(GroundConfig(grounder="onestage"))
     shutil.copytree(released, tmp_path / "onestage")
-    assert build_grounder(GroundConfig(grounder="onestage")).identity["weights"] == digest(released)
+    assert build_grounder(GroundConfig(grounder="onestage")).identity["weights"] == digest_of("converted", released)
 
 
 def test_folders_that_are_not_whole(released: Path, tmp_path: Path) -> None:

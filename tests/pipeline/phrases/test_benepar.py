@@ -99,7 +99,7 @@ def test_weights_and_version_name_the_parser(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there_says_how_to_get_it() -> None:
-    with pytest.raises(WeightsError, match=r"no benepar model 'benepar_en3'.*fmit models fetch benepar_en3"):
+    with pytest.raises(WeightsError, match=r"'benepar_en3' is not on this machine.*fmit models fetch benepar_en3"):
         of_setting(Path("benepar_en3"))
 
 

@@ -1,7 +1,8 @@
-"""What a check finds: fine, odd, or in the way of work; and what to do."""
+"""What a check reports: that something is fine, worth knowing, or in the way of work."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ Level = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of `fmit doctor`. A note is odd or worth knowing; a problem stops work, and `todo` ends it."""
+    """One line of `fmit doctor`. A problem stops work or spoils its results; `todo` says how to solve it."""
 
     topic: str
     level: Level
@@ -28,3 +29,9 @@ def note(topic: str, what: str, todo: str = "") -> Finding:
 
 def problem(topic: str, what: str, todo: str) -> Finding:
     return Finding(topic, "problem", what, todo)
+
+
+def first_of(names: Sequence[object], n: int, separator: str = ", ") -> str:
+    """The first `n` of many names, and how many more there are."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return separator.join(map(str, names[:n])) + more

