@@ -68,8 +68,8 @@ class Examples(click.Command):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # After an interrupt inside exec(), which dataclasses use, Python exits as if killed, whatever the exit code;
-            # another exec() resets that.
+            # After an interrupt inside exec(), which dataclasses use, Python exits as if killed, whatever exit code it
+            # is given; another exec() resets that.
             exec("")
             start = "\n" if sys.stderr.isatty() else ""  # the terminal shows ^C
             click.echo(f"{start}stopped; {self.after}", err=True)
