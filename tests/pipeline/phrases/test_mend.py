@@ -1,13 +1,13 @@
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline.phrases import span_network
+from cache.models import minilm_folder
 from pipeline.phrases.benepar_compat import load_chart_parser, mended
 from schema.errors import WeightsError
 
 
 def test_the_method_that_went_is_given_back():
-    tokenizer = AutoTokenizer.from_pretrained(span_network.folder())
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
     ids = tokenizer("dogs bark", add_special_tokens=False)["input_ids"]
     assert mended(tokenizer).build_inputs_with_special_tokens(ids) == tokenizer("dogs bark")["input_ids"]
 
