@@ -35,7 +35,12 @@ run_option = click.option("--run", "run", type=RunFolder(), required=True, help=
 @click.command(cls=Examples, example="fmit train --dataset smoke --approach bert-crf --seed 0", after=RESUMES)
 @click.option("--dataset", required=True, help="A dataset of params.yaml.")
 @click.option("--pack", type=folder, help="Features to train on.  [default: the dataset's own pack]")
-@click.option("--approach", default="fmit", show_default=True, help="FMIT, a baseline, an ablation or a control: see docs/experiments.md.")
+@click.option(
+    "--approach",
+    default="fmit",
+    show_default=True,
+    help="FMIT, a baseline, an ablation or a control: see docs/experiments.md.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--out", type=folder, help="The run's folder.  [default: runs/DATASET-APPROACH-SEED]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
