@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from schema.text import inert_json, safe_text
 Progress = Callable[[int, int], None]
 QUIET = "fmit.quiet"  # key in click's meta, which all contexts of a call share
 MAX_COLUMNS = 1000  # of a table that is not printed on a terminal
+LOG_S = 60.0  # seconds between two lines of progress in a log
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + SIGINT
 STARTS_AGAIN = "no partial output was left; the same command starts again"
 RESUMES = "finished work is kept; the same command resumes from there"
@@ -84,9 +86,12 @@ def is_quiet() -> bool:
 
 @contextmanager
 def progress(label: str) -> Iterator[Progress]:
-    """A progress bar on stderr; nothing where stderr is not a terminal or --quiet was given."""
-    if is_quiet() or not sys.stderr.isatty():
+    """A progress bar on stderr; a line every LOG_S seconds if stderr is a file or pipe; nothing with --quiet."""
+    if is_quiet():
         yield lambda done, total: None
+        return
+    if not sys.stderr.isatty():
+        yield _log_progress(label)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -95,6 +100,19 @@ def progress(label: str) -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(label, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _log_progress(label: str) -> Progress:
+    """Progress as lines for a log: none before LOG_S seconds have passed, so short work prints nothing."""
+    last = time.monotonic()
+
+    def log(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LOG_S:
+            last = time.monotonic()
+            click.echo(f"{label}: {done} of {total}", err=True)
+
+    return log
 
 
 def note(text: str) -> None:

@@ -26,6 +26,19 @@ def test_no_progress_without_a_terminal():
     assert (result.stdout, result.stderr) == ("done\n", "")
 
 
+def test_long_work_prints_a_line_a_minute_to_a_log(monkeypatch):
+    seconds = iter([0.0, 59.0, 60.0, 61.0, 100.0, 120.0, 121.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(seconds))
+
+    def body() -> None:
+        with console.progress("regions") as bar:
+            for done in (1, 2, 3, 4):
+                bar(done, 9)
+
+    assert run(body).stderr == "regions: 2 of 9\nregions: 4 of 9\n"
+    assert run(body, "--quiet").stderr == ""
+
+
 def test_notes_go_to_stderr_and_quiet_hides_them():
     def body() -> None:
         console.note("a remark")
