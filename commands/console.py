@@ -108,8 +108,8 @@ def _log_progress(label: str) -> Progress:
 
     def log(done: int, total: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= LOG_S:
-            last = time.monotonic()
+        if (now := time.monotonic()) - last >= LOG_S:
+            last = now
             click.echo(f"{label}: {done} of {total}", err=True)
 
     return log
