@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache import hub, keys
-from checks.findings import Finding, first_of, note, ok, problem
+from checks.findings import Finding, note, ok, problem
 from checks.settings import CORRECT_KEY
 from pipeline.corpus import inputs, variants
 from pipeline.corpus.config import SourceConfig
@@ -23,6 +23,7 @@ from project import Project
 from schema.errors import ConfigError, DataError, FmitError, WeightsError
 from schema.lattice import CutObjects, count_cut
 from schema.records import Post, Split
+from schema.text import first_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

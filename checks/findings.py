@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,9 +28,3 @@ def note(topic: str, what: str, todo: str = "") -> Finding:
 
 def problem(topic: str, what: str, todo: str) -> Finding:
     return Finding(topic, "problem", what, todo)
-
-
-def first_of(names: Sequence[object], n: int, separator: str = ", ") -> str:
-    """The first `n` of many names, and how many more there are."""
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return separator.join(map(str, names[:n])) + more

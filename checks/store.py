@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from checks.findings import Finding, first_of, note, ok, problem
+from checks.findings import Finding, note, ok, problem
 from schema.errors import StoreError
+from schema.text import first_of
 
 N_NAMED = 6  # stages named in one line
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 
 TEXT_CHARS = 300  # longest title, phrase or value that is shown whole
 
@@ -30,6 +31,12 @@ def safe_text(value: object, limit: int | None = TEXT_CHARS) -> str:
     if limit is not None and len(kept) > limit:
         return f"{kept[:limit]}… ({len(kept)} characters)"
     return kept
+
+
+def first_of(names: Sequence[object], n: int = 10, separator: str = ", ") -> str:
+    """The first `n` of many names, and how many more there are."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return separator.join(map(str, names[:n])) + more
 
 
 def guarded(cell: object) -> object:

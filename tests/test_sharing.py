@@ -107,7 +107,7 @@ def test_ci_trains_and_scores_a_shard_of_64_posts_and_computes_nothing(tmp_path,
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CI_S
     assert computed(printed) == dict.fromkeys(STAGES, 0)
-    assert "phrases own-ci: 64 rows wanted, 64 here" in printed
+    assert "phrases own-ci: 64 rows needed, 64 here" in printed
     assert "evaluate ci: dev P " in printed
     assert (machine.root / "out/own-ci/pack/meta.json").is_file()
     assert not (machine.root / "data/own").exists(), "no picture was needed"

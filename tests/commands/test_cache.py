@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from cache import keys, maintenance
+from cache.maintenance import VerifyReport
+from cache.remotes import TransferReport
 from cache.store import Store
-from commands.console import Bytes
+from commands.cache import print_verified, refuse_damaged
+from commands.console import Bytes, format_bytes
+from schema.errors import StoreError
 from tests import own
 from tests.cache.rows import flip
 from tests.commands.stores import STORE, copy, fmit, lines, n_rows, shards, told
@@ -45,7 +49,7 @@ def test_verify_reads_all_and_says_what_is_damaged(home):
     assert f"{shard}: " in result.stdout
     assert "1 problem(s)" in result.stdout
     assert "error: " in result.stderr
-    assert "1 damaged or foreign file(s)" in result.stderr
+    assert "1 damaged or unknown file(s)" in result.stderr
     assert told("cache", "verify")["problems"] == []
     assert " 0 computed" not in lines("regions")[0]
 
@@ -53,7 +57,7 @@ def test_verify_reads_all_and_says_what_is_damaged(home):
 def test_recomputed_rows_agree_until_one_was_made_otherwise(home):
     found = told("cache", "verify", "--recompute", 6, "--seed", 0)
     assert found["recomputed"] == {"own": {"n_rows": 6, "moved": []}}
-    assert fmit("cache", "verify", "--recompute", 3).stdout.endswith("recompute own: 3 rows, 0 moved\n")
+    assert fmit("cache", "verify", "--recompute", 3).stdout.endswith("recompute own: 3 rows, 0 differ\n")
     with Store.open(home / STORE / "regions") as store:
         names = store.keys()
         values = dict(zip(names, store.get(names), strict=True))
@@ -61,9 +65,9 @@ def test_recomputed_rows_agree_until_one_was_made_otherwise(home):
     with Store.open(home / STORE / "regions", producer={"name": "wrong"}) as store:
         store.put({key: value * np.float32(1.01) for key, value in values.items()})
     result = fmit("cache", "verify", "--recompute", 6, "--dataset", "own", code=1)
-    assert "recompute own: 6 rows, 2 moved" in result.stdout
+    assert "recompute own: 6 rows, 2 differ" in result.stdout
     assert "regions, post " in result.stdout
-    assert "rows come out otherwise today (found own)" in result.stderr
+    assert "recomputed rows differ from stored ones (found own)" in result.stderr
 
 
 def test_gc_tells_first_and_spares_the_young(home):
@@ -71,7 +75,7 @@ def test_gc_tells_first_and_spares_the_young(home):
     os.utime(old, (time.time() - 40 * 86400,) * 2)
     result = fmit("cache", "gc", "--max-age-days", 30, "--dry-run")
     assert result.stdout.startswith(f"{old}\ngc: 1 files (")
-    assert "would go" in result.stdout
+    assert "would be removed" in result.stdout
     assert old.exists()
     found = told("cache", "gc", "--max-bytes", "1K")
     assert (found["paths"], found["dry_run"]) == ([str(old)], False)
@@ -104,12 +108,12 @@ def test_compact_joins_and_keeps_every_row(home):
     assert found["n_before"] - found["n_after"] >= 2
     assert len(shards(home)) <= before - 2
     assert n_rows() == rows
-    assert fmit("cache", "compact").stdout.endswith(" 0 repeated rows left out\n")
+    assert fmit("cache", "compact").stdout.endswith(" 0 repeated rows removed\n")
 
 
 def test_drop_takes_one_producers_rows(home):
     before = n_rows()
-    assert "would go" in fmit("cache", "drop", "--where", "producer=toy-resnet", "--dry-run").stdout
+    assert "would be removed" in fmit("cache", "drop", "--where", "producer=toy-resnet", "--dry-run").stdout
     assert n_rows() == before
     assert told("cache", "drop", "--where", "producer=toy-resnet", "--where", "version=none")["paths"] == []
     assert "removed" in fmit("cache", "drop", "--where", "producer=toy-resnet").stdout
@@ -126,7 +130,7 @@ def test_what_was_pushed_is_pulled_by_a_colleague_who_computes_nothing(home):
     for name in ("phrases.parquet", "boxes.parquet"):  # a colleague with posts.parquet and no other out
         (home / "out/own" / name).unlink()
     result = fmit("cache", "pull", "team", "--for", "own")
-    assert "phrases own: 16 rows wanted, 16 here" in result.stdout
+    assert "phrases own: 16 rows needed, 16 here" in result.stdout
     assert lines("phrases", "ground", "regions") == ["0 computed"] * 3
     assert fmit("cache", "pull", "team").stdout.startswith("pull team: 0 shards")
 
@@ -178,4 +182,24 @@ def test_damaged_shards_do_not_travel(home, monkeypatch):
     flip(shards(home, ".parquet")[0], 40)
     for path in shards(home, ".parquet", "team"):
         path.unlink()
-    assert "set aside here, not sent" in fmit("cache", "push", "team", code=1).stderr
+    assert "quarantined, not sent" in fmit("cache", "push", "team", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (2_540_000, "2.5 MB"), (7 * 10**12, "7.0 TB")]
+)
+def test_sizes_have_a_unit(n_bytes, text):
+    assert format_bytes(n_bytes) == text
+
+
+def test_damaged_shards_are_an_error():
+    refuse_damaged("refused", TransferReport(1, 2, 3), "nothing")
+    with pytest.raises(StoreError, match=r"1 damaged shard\(s\) refused \(found abc\); push again"):
+        refuse_damaged("refused", TransferReport(1, 2, 3, ("abc",)), "push again")
+
+
+def test_shards_of_a_later_version_are_reported(capsys):
+    print_verified(VerifyReport(3, 10, 0, ()), {})
+    assert capsys.readouterr().out == "verify: 3 shards, 10 B, clean\n"
+    print_verified(VerifyReport(3, 10, 1, ()), {})
+    assert "\n1 of them were written by a later version of fmit" in capsys.readouterr().out

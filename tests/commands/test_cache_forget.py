@@ -26,10 +26,10 @@ def test_forget_leaves_nothing_of_a_post_and_says_what_to_do(home):
     gone = sum(before.values()) - sum(after.values())
     assert result.stdout.startswith(f"forget test-00001: {gone} rows removed, ")
     for part in (
-        "a last look at every key of every shard found none",
+        "a final check of every key in every shard found none",
         "remove the post from data/own",
         "dvc repro",
-        "what `fmit cache push` sent is still on its remotes: `--remote URL` removes it there too",
+        "rows that `fmit cache push` sent are still on its remotes: --remote URL removes them there too",
     ):
         assert part in result.stdout
     assert told("cache", "forget", "test-00001", "--dataset", "own")["n_rows"] == 0
@@ -63,7 +63,7 @@ def test_rows_that_another_post_needs_stay_and_are_told(home):
     assert (found["n_rows"], found["n_left"], found["kept_for"]) == (0, 0, ["test-00001 (twin)"])
     assert n_rows() == before
     printed = fmit("cache", "forget", "test-00001", "--dataset", "own").stdout
-    assert f"kept {found['n_kept']} rows: a picture or sentence is also that of test-00001 (twin)" in printed
+    assert f"kept {found['n_kept']} rows: test-00001 (twin) shares an image or sentence with it" in printed
     both = told("cache", "forget", "test-00001", "--dataset", "own", "--dataset", "twin")
     assert (both["n_rows"], both["n_kept"], both["kept_for"]) == (found["n_kept"], 0, [])
     assert both["n_rows"] == sum(before.values()) - sum(n_rows().values())
@@ -73,7 +73,7 @@ def test_rows_of_other_parts_are_named_as_such(home):
     with Store.open(home / STORE / "regions", producer={"name": "resnet-of-old"}) as store:
         store.put({keys.key("old"): np.zeros(4, np.float32)})
     printed = fmit("cache", "forget", "dev-00000", "--dataset", "own").stdout
-    assert "rows by resnet-of-old are not of today's parameters and cannot be told by post" in printed
+    assert "rows by resnet-of-old were made with other parameters, so their posts are unknown" in printed
 
 
 def test_a_post_that_is_not_there(home):
@@ -84,5 +84,5 @@ def test_a_post_that_is_not_there(home):
 def test_rows_that_are_there_again_are_an_error(home, monkeypatch):
     monkeypatch.setattr("cache.maintenance.forget", lambda root, unwanted: maintenance.ForgetReport(5, 2, 1))
     result = fmit("cache", "forget", "dev-00000", "--dataset", "own", code=1)
-    assert "1 of the post's rows are there again" in result.stderr
+    assert "1 of the post's rows are stored again" in result.stderr
     assert "none of them" not in result.stdout

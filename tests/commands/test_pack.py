@@ -35,7 +35,7 @@ def test_verify_finds_a_flipped_byte(home):
     flip(home / "out/own/pack/bucket-003.h5", 900)
     result = fmit("verify", "out/own/pack", code=1)
     assert "bucket-003.h5: a bucket's bytes do not match its digest" in result.stdout
-    assert "1 file(s) of the pack are not as they were written" in result.stderr
+    assert "1 file(s) of the pack are damaged" in result.stderr
     found = json.loads(fmit("verify", "out/own/pack", "--json", code=1).stdout)
     assert (len(found["problems"]), found["n_buckets"], found["synthetic"]) == (1, 8, True)
     assert "not a readable pack" in fmit("verify", "nowhere", code=1).stderr

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.text import guarded, inert_json, plain_markdown, safe_text
+from schema.text import first_of, guarded, inert_json, plain_markdown, safe_text
 
 ANY = st.text(st.characters(), max_size=60)  # surrogates, controls and marks included
 CONTROLS = ("Cc", "Cs")
@@ -50,3 +50,9 @@ def test_no_cell_is_a_formula(text):
 def test_markdown_shows_what_is_written():
     assert plain_markdown("[x](javascript:alert(1)) | <b>`a_b") == r"\[x\](javascript:alert(1)) \| \<b\>\`a_b"
     assert plain_markdown(0.5) == "0.5"
+
+
+def test_of_many_names_the_first_are_listed():
+    assert first_of(["a", "b"]) == "a, b"
+    assert first_of(range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+    assert first_of("abc", 2, "; ") == "a; b and 1 more"
