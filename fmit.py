@@ -8,7 +8,7 @@ for prediction in model.predict(["Ann in Rome"]):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model.predict import Prediction, Run
     from pipeline.corpus.config import SourceConfig
     from pipeline.engine import Progress
-    from pipeline.feature_pipeline import BoxChain, GridChain
+    from pipeline.feature_pipeline import FeaturePipeline
     from schema.records import Post
 
 
@@ -37,20 +37,22 @@ class Model:
         self.run, self.allow_synthetic = run, allow_synthetic
 
     @cached_property
-    def chain(self) -> BoxChain | GridChain | None:
-        """Parser, grounder and network of the run's pack, the network alone for a grid; None for text alone.
+    def pipeline(self) -> FeaturePipeline | None:
+        """The parts that made the run's pack, or its grid; None for text only.
 
         A run that reads crops has a network of its own: parser and grounder are enough.
         """
-        from pipeline.feature_pipeline import build_box_chain, build_chain, build_grid_chain
+        from pipeline.feature_pipeline import FeaturePipeline, Kind
 
         info = self.run.info
         if info.pack is None or info.config.objects == "none":
             return None
-        build: Callable[..., BoxChain | GridChain] = build_box_chain if info.config.reads_crops else build_chain
+        kind: Kind = "boxes" if info.config.reads_crops else "features"
         if info.config.objects == "grid":
-            build = build_grid_chain
-        return build(info.pack.provenance, allow_synthetic=self.allow_synthetic, batch=CHUNK_CROPS)
+            kind = "grid"
+        return FeaturePipeline.of_pack(
+            info.pack.provenance, kind, allow_synthetic=self.allow_synthetic, batch=CHUNK_CROPS
+        )
 
     def predict(
         self, posts: Iterable[Post | Mapping[str, Any] | str], images: Path | str | None = None
@@ -103,9 +105,9 @@ class Model:
         )
 
     def _predict(self, posts: list[Post], images: Path | None) -> list[Prediction]:
-        if self.chain is None:
+        if self.pipeline is None:
             return self.run.predict(posts)
-        objects = self.chain.objects(posts, self.run.info.labels, images or Path())
+        objects = self.pipeline.objects(posts, self.run.info.labels, images or Path())
         return self.run.predict(posts, objects, images=images or Path())
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.grounding.config import GroundConfig
     from pipeline.phrases.config import PhrasesConfig
     from pipeline.regions.config import RegionsConfig
+    from pipeline.store_rows import PreparedDataset
     from synthetic.draw import DrawReport
 
 
@@ -171,6 +172,29 @@ class Project:
         posts, boxes = self.out(dataset, "posts.parquet"), self.out(dataset, "boxes.parquet")
         phrases, out = self.out(dataset, "phrases.parquet"), self.out(dataset, "pack")
         return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
+
+    def prepared(self, dataset: str) -> PreparedDataset:
+        """A dataset's tables as far as they exist, and its parts; DataError where it has no posts.
+
+        Synthetic parts are allowed: the store's rows are named and compared, no result is made.
+        """
+        from cache import tables
+        from pipeline.feature_pipeline import FeaturePipeline
+        from pipeline.store_rows import PreparedDataset
+
+        pipeline = FeaturePipeline(
+            self.phrases_config(dataset),
+            self.ground_config(dataset, allow_synthetic=True),
+            self.regions_config(dataset, allow_synthetic=True),
+        )
+        phrases, boxes = (self.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
+        return PreparedDataset(
+            tables.read_posts(self.out(dataset, "posts.parquet")),
+            tables.read_phrases(phrases)[0] if phrases.is_file() else [],
+            tables.read_boxes(boxes)[0] if boxes.is_file() else [],
+            self.images(dataset),
+            pipeline,
+        )
 
     def train(
         self,

@@ -22,9 +22,11 @@ from bench import timing
 from bench.stage_regions import random_crops
 from cache.store import Store
 from pipeline import engine
+from pipeline.engine import Plan
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.owlv2 import Owlv2Grounder, load
-from pipeline.grounding.stage import STORE_SCHEMA, Query, compute_boxes
+from pipeline.grounding.owlv2 import Owlv2Grounder
+from pipeline.grounding.registry import build_grounder
+from pipeline.grounding.stage import STORE_SCHEMA, Query, compute
 from schema.records import Image
 from vision import images
 
@@ -66,9 +68,10 @@ def run_stage(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image], wor
     """What the stage does between its tables: rows into an empty store, texts read again."""
     grounder._vectors.clear()
     wanted = {f"{k:064x}": query for k, query in enumerate(Query(image, text) for image in found for text in TEXTS)}
-    compute = partial(compute_boxes, grounder=grounder, folder=folder, n_workers=workers)
+    plan = Plan("ground", wanted, {}, {})
+    work = partial(compute, folder=folder, n_workers=workers)
     with tempfile.TemporaryDirectory() as place, Store.open(place, schema=STORE_SCHEMA) as store:
-        engine.stream(store, wanted, compute, stage="ground")
+        engine.run(plan, grounder, work, store)
 
 
 def run_plain_loop(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image], n_pictures: int) -> None:
@@ -116,7 +119,9 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     """The figures of one size, dtype and batch."""
     with tempfile.TemporaryDirectory() as place:
         write_model(Path(place), options.net)
-        grounder = load(GroundConfig(grounder="owlv2", weights=place, dtype=options.dtype, batch=options.batch))
+        config = GroundConfig(grounder="owlv2", weights=place, dtype=options.dtype, batch=options.batch)
+        grounder = build_grounder(config)
+        assert isinstance(grounder, Owlv2Grounder)
     found = pictures(options.photos, options.items)
     made = list(batches(grounder, options.photos, found))
     size, bare = grounder._n_batch, Bare(grounder._model)

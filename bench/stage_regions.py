@@ -19,8 +19,9 @@ from torchvision.models import get_model_weights
 from bench import timing
 from cache.store import Store
 from pipeline import engine
+from pipeline.engine import Plan
 from pipeline.regions.config import RegionsConfig, build_net
-from pipeline.regions.stage import Crop, compute_rows, net_key, row_key
+from pipeline.regions.stage import Crop, compute, net_key, row_key
 from schema.records import Box
 from vision import images
 from vision.backbones import FeatureNet, load_torchvision
@@ -85,7 +86,7 @@ def bare_forms(work: Work, *, compiled: bool) -> dict[str, Callable[[Tensor], Te
         inductor.freezing = work.net.device.type == "cpu"
         passes["compiled"] = torch.compile(copy.deepcopy(eager))
         passes["compiled, folded, channels-last"] = torch.compile(copy.deepcopy(folded).to(**last))
-    passes["ours"] = lambda x: work.net._maps(x).mean((2, 3))
+    passes["ours"] = lambda x: work.net._load_maps()(x).mean((2, 3))
     return passes
 
 
@@ -96,16 +97,18 @@ def run_bare(forward: Callable[[Tensor], Tensor], batches: list[Tensor], name: s
             forward(batch.contiguous(memory_format=torch.channels_last) if last else batch)
 
 
-def no_pass(work: Work) -> Callable[[Tensor], Tensor]:
-    """Zeros in place of features: what is left of the stage is decoding, cutting, moving and storing."""
-    return lambda crops: torch.zeros(len(crops), work.net.dim)
+def without_passes(net: FeatureNet) -> FeatureNet:
+    """The network with zeros in place of features: what is left of the stage decodes, crops, moves and stores."""
+    changed = copy.copy(net)
+    changed.forward = lambda crops: torch.zeros(len(crops), net.dim)  # type: ignore[method-assign]
+    return changed
 
 
-def run_stage(work: Work, forward: Callable[[Tensor], Tensor]) -> None:
+def run_stage(work: Work, net: FeatureNet) -> None:
     """What the stage does between its tables: rows into an empty store."""
-    compute = partial(compute_rows, forward=forward, net=work.net, config=work.config, folder=work.folder)
+    plan = Plan("regions", work.wanted, {}, {})
     with tempfile.TemporaryDirectory() as folder, Store.open(folder) as store:
-        engine.stream(store, work.wanted, compute, stage="regions")
+        engine.run(plan, net, partial(compute, config=work.config, folder=work.folder), store)
 
 
 def run_plain_loop(work: Work, model: Callable[[Tensor], Tensor], n_crops: int) -> None:
@@ -142,8 +145,8 @@ def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:
         f"bare: {name}": (partial(run_bare, forms[name], batches, name), len(batches) * size)
         for name in timing.choose(trials, clock, size)
     }
-    runs["stage"] = partial(run_stage, work, work.net.forward), len(work.crops)
-    runs["stage without its passes"] = partial(run_stage, work, no_pass(work)), len(work.crops)
+    runs["stage"] = partial(run_stage, work, work.net), len(work.crops)
+    runs["stage without its passes"] = partial(run_stage, work, without_passes(work.net)), len(work.crops)
     runs["plain loop"] = partial(run_plain_loop, work, forms["eager"], options.plain), options.plain
     flops = timing.count_flops(partial(run_bare, forms["eager"], batches[:1], "eager")) / size
     return timing.compare(runs, options.runs, flops, str(work.net.device), options.dtype)

@@ -98,7 +98,7 @@ def verify(
 
     root = root_of(folder, params_path)
     report = maintenance.verify(root)
-    recomputed = rows.recomputed(Project.open(params_path), root, datasets, n_rows, seed) if n_rows else {}
+    recomputed = rows.recompute(Project.open(params_path), root, datasets, n_rows, seed) if n_rows else {}
     if as_json:
         problems = [{"path": str(one.path), "what": one.what} for one in report.problems]
         print_json({**asdict(report), "problems": problems, "recomputed": recomputed})
@@ -199,7 +199,7 @@ def pull(url: str, whose: str | None, folder: Path | None, params_path: Path, as
 
     root = root_of(folder, params_path)
     if whose is not None:
-        steps, report = rows.pulled_for(Project.open(params_path), root, url, whose)
+        steps, report = rows.pull(Project.open(params_path), root, url, whose)
     else:
         steps, report = [], remotes.pull(root, url)
     for step in () if as_json else steps:
@@ -230,7 +230,7 @@ def forget(
     from project import Project
 
     root = root_of(folder, params_path)
-    report = rows.forgotten(Project.open(params_path), root, post_id, datasets, urls)
+    report = rows.forget(Project.open(params_path), root, post_id, datasets, urls)
     if as_json:
         print_json(report.to_json())
     if report.n_left:

@@ -1,41 +1,44 @@
-"""Decide, compute, store: compute only the rows that are missing, keep them as they come; a killed run resumes."""
+"""Decide, compute, store: `run` computes the rows of a plan that a store lacks, here or on a Ray cluster.
+
+Rows are stored as they are computed, so a killed run continues where it stopped.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass
-from functools import partial
-from typing import Any, Literal, Protocol, TypeVar
+from dataclasses import astuple, dataclass, replace
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from schema.errors import DataError, MissingKeys
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Detail = TypeVar("Detail")
 Result = TypeVar("Result")
-Engine = Literal["local", "ray"]  # where a stage's missing rows are computed: here, or by a cluster's actors
+Engine = Literal["local", "ray"]  # where a stage's missing rows are computed: in this process, or on a cluster
 FLUSH_S = 5.0  # seconds of work that a killed run may lose; each flush writes one shard
-N_PUT = 64  # rows put together: a put asks the store what it has
-N_AHEAD = 2  # results a worker that may wait for whoever takes them
+N_PUT = 64  # rows put at once: a put asks the store which of them it has
+N_PREFETCH = 2  # results per worker thread that may wait for their consumer
 
 
 class Progress(Protocol):
-    """Called with the rows done so far, those from the store included, and all rows."""
+    """Called with the number of finished rows, those already in the store included, and the number of all rows."""
 
     def __call__(self, done: int, total: int, /) -> None: ...
 
 
 def silent(done: int, total: int, /) -> None:
-    """The progress of a caller that shows none."""
+    """Progress that is not shown."""
 
 
 class Rows(Protocol):
-    """What a stage asks of a store; `cache.store.Store` and `Memory` have it."""
+    """What a stage needs of a store; `cache.store.Store` and `Memory` implement it."""
 
     def missing(self, keys: Sequence[str], /) -> list[str]: ...
     def put(self, rows: dict[str, Any], /) -> None: ...
@@ -65,21 +68,70 @@ class Memory:
         return [self._rows[key] for key in keys]
 
 
-class Elsewhere(ABC):
-    """`Rows` whose missing ones other processes compute and put, so that nothing is computed here."""
+class Readable(Protocol):
+    """Rows that `assemble` reads."""
 
-    @abstractmethod
-    def fill(self, missing: dict[str, Any], /) -> Iterator[Sequence[str]]:
-        """Have the missing items computed; yields their keys as the rows come into the store."""
-
-    @abstractmethod
-    def missing(self, keys: Sequence[str], /) -> list[str]: ...
-    @abstractmethod
-    def put(self, rows: dict[str, Any], /) -> None: ...
-    @abstractmethod
-    def flush(self) -> None: ...
-    @abstractmethod
     def get(self, keys: Sequence[str], /) -> list[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[Item, Detail]):
+    """Which rows the posts of a stage need, and what each row is computed from.
+
+    items: by key, each distinct row once. keys: by post id, in the order in which `assemble` reads them. details: by
+    post id, what `assemble` needs besides the rows.
+    """
+
+    stage: str
+    items: dict[str, Item]
+    keys: dict[str, list[str]]
+    details: dict[str, Detail]
+
+    @classmethod
+    def of(cls, stage: str, posts: Iterable[tuple[str, Sequence[tuple[str, Item]], Detail]]) -> Plan[Item, Detail]:
+        """A plan from (post id, its keys and items, its detail)."""
+        plan = cls(stage, {}, {}, {})
+        for post_id, rows, detail in posts:
+            plan.keys[post_id], plan.details[post_id] = [key for key, _ in rows], detail
+            for key, item in rows:
+                plan.items.setdefault(key, item)
+        return plan
+
+    def complete(self, rows: Rows) -> set[str]:
+        """The ids of the posts whose rows are all there."""
+        absent = set(rows.missing(list(self.items)))
+        return {post_id for post_id, keys in self.keys.items() if absent.isdisjoint(keys)}
+
+    def only(self, post_ids: Iterable[str]) -> Plan[Item, Detail]:
+        """The part of the plan that some posts need."""
+        keys = {post_id: self.keys[post_id] for post_id in post_ids if post_id in self.keys}
+        items = {key: self.items[key] for listed in keys.values() for key in listed}
+        return replace(self, items=items, keys=keys, details={post_id: self.details[post_id] for post_id in keys})
+
+    def read(self, rows: Readable) -> Iterator[tuple[str, Detail, list[Any]]]:
+        """(post id, detail, rows) of each post, all rows read at once."""
+        values = dict(zip(self.items, rows.get(list(self.items)), strict=True))
+        for post_id, keys in self.keys.items():
+            yield post_id, self.details[post_id], [values[key] for key in keys]
+
+
+class Part(Protocol):
+    """A parser, grounder or backbone. `identity` names everything that its rows depend on."""
+
+    @property
+    def identity(self) -> Mapping[str, str]: ...
+
+
+Compute = Callable[[dict[str, Any], Any], Iterable[tuple[str, Any]]]  # (items by key, part) -> (key, row), any order
+
+
+class Cluster(Protocol):
+    """Other processes that compute rows and put them into the store; `pipeline.ray_engine.RayCluster` is one."""
+
+    def compute(
+        self, stage: str, missing: dict[str, Any], identity: Mapping[str, str], compute: Compute, store: Any
+    ) -> Generator[list[str], None, None]:
+        """Yield the keys of rows that are in the store now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,123 +152,112 @@ class Tally:
         return f"{self.stage} {dataset}: {counts}{cut}{too_long}"
 
     def __add__(self, other: Tally) -> Tally:
-        mine, theirs = astuple(self), astuple(other)
-        return Tally(self.stage, *(one + more for one, more in zip(mine[1:], theirs[1:], strict=True)))
+        counts = zip(astuple(self)[1:], astuple(other)[1:], strict=True)
+        return Tally(self.stage, *(first + second for first, second in counts))
 
 
-def fill(
-    store: Rows | None,
-    wanted: Sequence[tuple[str, Item]],
-    compute: Callable[[list[Item]], list[Any]],
+class StoredRows:
+    """The rows of a plan that has run.
+
+    A row that was there a moment ago and is lost (its shard is damaged, or somebody deleted it) is computed again.
+    """
+
+    def __init__(self, rows: Rows, again: Callable[[], Tally]) -> None:
+        self._rows, self._again = rows, again
+
+    def get(self, keys: Sequence[str], /) -> list[Any]:
+        """The rows of keys, in order. Raises MissingKeys where computing them again does not help."""
+        try:
+            return self._rows.get(keys)
+        except MissingKeys as lost:
+            tally = self._again()
+            log.warning("%s: %s; %d row(s) computed again", tally.stage, lost, tally.n_computed)
+            return self._rows.get(keys)
+
+
+def run(
+    plan: Plan[Any, Any],
+    part: Part,
+    compute: Compute,
+    store: Rows | None = None,
     *,
-    batch: int,
-    stage: str,
+    cluster: Cluster | None = None,
     progress: Progress = silent,
-) -> tuple[dict[str, Any], Tally]:
-    """Every wanted key with its value, from the store or computed in lists of at most `batch` items.
+) -> tuple[StoredRows, Tally]:
+    """Compute the rows that the store lacks and put each at once; returns the rows, to be read when they are needed.
 
-    A key that is wanted twice is computed once. `compute` answers one value an item, in order; values must not depend
-    on which items come together. For results that do not fit in memory use `stream`.
+    `compute` is not called where no row is missing, so parts that load lazily are not loaded. `cluster` computes
+    instead of this process. What was computed before an error or an interrupt is kept. Raises DataError where
+    `compute` leaves a key out.
     """
     rows = store if store is not None else Memory()
-    batches = partial(in_batches, compute=compute, batch=batch)
-    items: dict[str, Item] = {}
-    for key, item in wanted:
-        items.setdefault(key, item)
-    tally = stream(rows, items, batches, stage=stage, progress=progress)
-    values = read(rows, list(items), lambda: stream(rows, items, batches, stage=stage))
-    return dict(zip(items, values, strict=True)), tally
 
-
-def in_batches(
-    missing: dict[str, Item], compute: Callable[[list[Item]], list[Any]], batch: int
-) -> Iterator[tuple[str, Any]]:
-    """(key, value) of every missing item, computed in lists of at most `batch` items."""
-    keys = list(missing)
-    for start in range(0, len(keys), batch):
-        part = keys[start : start + batch]
-        values = compute([missing[key] for key in part])
-        yield from list(zip(part, values, strict=True))  # all or none: no value lands under another's key
-
-
-def stream(
-    store: Rows,
-    wanted: Mapping[str, Item],
-    compute: Callable[[dict[str, Item]], Iterable[tuple[str, Any]]],
-    *,
-    stage: str,
-    progress: Progress = silent,
-) -> Tally:
-    """Leave every wanted row in the store, where the caller reads it back as it needs it.
-
-    `compute` gets the missing items and yields `(key, value)` in any order; each value is put at once and durable
-    within FLUSH_S; a store that is `Elsewhere` has them computed there instead. What was computed before an error or an
-    interrupt is kept. Raises DataError when a key is left out.
-    """
-    absent = store.missing(list(wanted))
-    done, total = len(wanted) - len(absent), len(wanted)
-    progress(done, total)
-    if not absent:
-        return Tally(stage, total, 0)
-    left, fresh, flushed = set(absent), {}, time.monotonic()
-    if isinstance(store, Elsewhere):
-        for keys in store.fill({key: wanted[key] for key in absent}):
-            left.difference_update(keys)
-            progress(total - len(left), total)
-        return _checked(stage, total, absent, left)
-    try:
-        for key, value in compute({key: wanted[key] for key in absent}):
-            fresh[key] = value
-            left.discard(key)
-            late = time.monotonic() - flushed > FLUSH_S
-            if late or len(fresh) >= N_PUT:
-                store.put(fresh)
-                fresh = {}
+    def fill(progress: Progress = silent) -> Tally:
+        absent, total = rows.missing(list(plan.items)), len(plan.items)
+        progress(total - len(absent), total)
+        if not absent:
+            return Tally(plan.stage, total, 0)
+        missing, left = {key: plan.items[key] for key in absent}, set(absent)
+        with contextlib.closing(
+            cluster.compute(plan.stage, missing, part.identity, compute, rows)
+            if cluster
+            else put_rows(rows, compute(missing, part))
+        ) as stored:
+            for keys in stored:
+                left.difference_update(keys)
                 progress(total - len(left), total)
+        if left:
+            raise DataError(f"{plan.stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
+        return Tally(plan.stage, total, len(absent))
+
+    return StoredRows(rows, fill), fill(progress)
+
+
+def put_rows(store: Rows, rows: Iterable[tuple[str, Any]]) -> Generator[list[str], None, None]:
+    """Put (key, row) pairs as they come, durable within FLUSH_S; yields the keys that were put."""
+    waiting: dict[str, Any] = {}
+    flushed = time.monotonic()
+    try:
+        for key, row in rows:
+            waiting[key] = row
+            late = time.monotonic() - flushed > FLUSH_S
+            if late or len(waiting) >= N_PUT:
+                put, waiting = waiting, {}
+                store.put(put)
+                yield list(put)
             if late:
                 store.flush()
                 flushed = time.monotonic()
     finally:
-        store.put(fresh)
+        store.put(waiting)
         store.flush()
-        progress(total - len(left), total)
-    return _checked(stage, total, absent, left)
+    yield list(waiting)
 
 
-def _checked(stage: str, total: int, absent: Sequence[str], left: set[str]) -> Tally:
-    if left:
-        raise DataError(f"{stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
-    return Tally(stage, total, len(absent))
+def in_batches(
+    items: dict[str, Item], compute: Callable[[list[Item]], list[Any]], batch: int
+) -> Iterator[tuple[str, Any]]:
+    """(key, row) of every item, computed in lists of at most `batch` items."""
+    keys = list(items)
+    for start in range(0, len(keys), batch):
+        part = keys[start : start + batch]
+        yield from list(zip(part, compute([items[key] for key in part]), strict=True))  # no row under another's key
 
 
-def read(store: Rows, keys: Sequence[str], again: Callable[[], Tally]) -> list[Any]:
-    """The values of keys that were there a moment ago.
+def prefetch(work: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
+    """`work` of every item, in order, computed by threads before the consumer asks; 0 workers: when it asks.
 
-    What a damaged shard takes with it when it is read, or somebody dropped meanwhile, is computed by `again`, with a
-    warning. Raises MissingKeys where that does not help.
-    """
-    try:
-        return store.get(keys)
-    except MissingKeys as lost:
-        tally = again()
-        log.warning("%s: %s; %d row(s) computed again", tally.stage, lost, tally.n_computed)
-        return store.get(keys)
-
-
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
-    """`work` of every item, in order, computed by threads ahead of whoever takes it; 0 workers: when it is taken.
-
-    At most N_AHEAD results a worker wait, so memory stays bounded however slow the taker is. The first error ends it.
+    At most N_PREFETCH results per worker wait, so memory stays bounded. The first error ends it.
     """
     if n_workers == 0:
         yield from map(work, items)
         return
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(n_workers, thread_name_prefix="ahead") as pool:
+    with ThreadPoolExecutor(n_workers, thread_name_prefix="prefetch") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                if len(waiting) > N_AHEAD * n_workers:
+                if len(waiting) > N_PREFETCH * n_workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -1,6 +1,6 @@
-"""What an out says of how it was made: parameters and identities, with nothing of the machine and no path.
+"""What an output says of how it was made: parameters and identities, nothing of the machine and no path.
 
-Parts trained on drawings refuse pictures that the project did not draw.
+Parts trained on drawings refuse images that the project did not draw.
 """
 
 from __future__ import annotations
@@ -14,28 +14,16 @@ from schema.config import Config
 from schema.errors import SyntheticError
 from schema.records import Post
 
-# Parameters that change no number: where and how fast it runs, what is checked or allowed, how an out is cut in files.
+# Parameters that change no number: where and how fast it runs, what is checked or allowed, how outputs are cut in files
 SILENT = frozenset(
-    {
-        "actors",
-        "allow_synthetic",
-        "batch",
-        "device",
-        "digest",
-        "engine",
-        "grid",
-        "n_buckets",
-        "timeout_s",
-        "url",
-        "workers",
-    }
+    "actors allow_synthetic batch device digest engine grid n_buckets timeout_s url workers".split()  # noqa: SIM905
 )
-LIBRARIES = ("torch", "torchvision", "transformers", "pillow")  # whose releases move a row's last bits, or more
+LIBRARIES = ("torch", "torchvision", "transformers", "pillow")  # whose releases change a row's last bits, or more
 MODELS = ("model", "weights")  # parameters that may hold a path
 
 
 def note(config: Config, identity: Mapping[str, str], *, synthetic: bool) -> dict[str, Any]:
-    """A part's entry: `config` can be checked by its Config class again, `identity` tells whether it is the same."""
+    """A part's entry: its Config class accepts `config` again; `identity` shows whether a part is the same."""
     values = config.model_dump(mode="json", exclude=set(SILENT))
     named = {name: portable(value) if name in MODELS else value for name, value in values.items()}
     return {"config": named, "identity": dict(identity), "synthetic": synthetic}
@@ -48,17 +36,18 @@ def portable(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that computed a shard's rows: for the store, which may differ between machines; not for outs."""
+    """Of the libraries that computed a shard's rows: for the store, which differs between machines, not for outputs."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def refuse_real_images(posts: Iterable[Post], part: str) -> None:
-    """Raise SyntheticError at the first post with a picture that the project did not draw; the empty image is fine."""
+    """Raise SyntheticError at the first post with an image that the project did not draw; the empty image is fine."""
     for post in posts:
         for image in post.images:
             if image.ok and not image.synthetic:
                 raise SyntheticError(
-                    f"{part} was trained on drawings, and {image.name} is none of the project's",
+                    f"{part} was trained on drawings, and the project did not draw {image.name}",
                     where=f"post {post.id}",
-                    todo="use a real model, or try it with --allow-synthetic (allow_synthetic: true in params): results are marked",
+                    todo="use a real model, or try it with --allow-synthetic (allow_synthetic: true in params): "
+                    "results are marked",
                 )

@@ -1,8 +1,8 @@
-"""`engine: ray`: a stage's missing rows are computed by the actors of a Ray cluster and put into the shared store.
+"""`engine: ray`: the actors of a Ray cluster compute a stage's missing rows and put them into the shared store.
 
-Each actor builds its own parts and opens the store by its path, which every machine must see. A task is a list of
-missing items; its rows are put under their keys, so a task that runs twice, after its machine was lost, changes
-nothing. Tables and packs are written by the caller alone, from the store, as with `engine: local`.
+Each actor opens its own part and opens the store by its path, which every machine must see. A task is a list of
+missing items. Its rows are put under their keys, so a task that runs twice, after its machine was lost, changes
+nothing. The caller writes tables and packs from the store, as with `engine: local`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ import math
 import os
 import pickle
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from cache.store import Store
-from pipeline import engine
-from pipeline.engine import Elsewhere, Engine, Rows
-from pipeline.recipes import Recipe
+from pipeline.engine import Compute, Engine, Part, put_rows
 from schema.errors import ConfigError, FmitError
 
 Job = tuple[str, Any]  # key and item
-MOST_ACTOR_CPUS = 8  # beyond them a process gains little: more actors do
+MAX_ACTOR_CPUS = 8  # a process gains little from more: start more actors instead
 
 
 class WorkerError(FmitError):
     """A worker of the cluster could not compute its rows; those that others computed are in the store."""
 
 
-class Placed(Protocol):
-    """A stage's configuration, as far as it says where rows are computed."""
+class Placement(Protocol):
+    """The part of a stage's configuration that says where rows are computed."""
 
     @property
     def engine(self) -> Engine: ...
@@ -41,139 +39,139 @@ class Placed(Protocol):
     def actors(self) -> int: ...
 
 
-def spread(config: Placed, store: Store, recipe: Recipe, identity: Mapping[str, str]) -> Rows:
-    """The store itself, or for `engine: ray` the store with a cluster behind it that computes what is missing.
+def cluster_of(
+    config: Placement, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int
+) -> RayCluster | None:
+    """The cluster of `engine: ray`, None for `engine: local`. Raises ConfigError where Ray is not installed."""
+    return RayCluster(open_part, group, n_items, config.actors) if config.engine == "ray" else None
 
-    `identity`: that of the caller's own part; workers whose part is another one refuse to work. Raises ConfigError
-    where Ray is not installed.
+
+class RayCluster:
+    """A Ray cluster at `$RAY_ADDRESS`, else one on this machine.
+
+    `open_part` runs in each actor. Items with equal `group` go into one task, of `n_items` or a few more. `actors`: 0
+    for as many as fit.
     """
-    return store if config.engine == "local" else RayRows(store, recipe, identity, config.actors)
 
-
-class RayRows(Elsewhere):
-    """A store whose missing rows a Ray cluster computes: `$RAY_ADDRESS`, else one of this machine's own."""
-
-    def __init__(self, store: Store, recipe: Recipe, identity: Mapping[str, str], actors: int) -> None:
+    def __init__(self, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int, actors: int) -> None:
         self._ray = _import_ray()
-        self._store, self._recipe, self._identity, self._actors = store, recipe, dict(identity), actors
+        self._open_part, self._group, self._n_items, self._actors = open_part, group, n_items, actors
 
-    def missing(self, keys: Sequence[str], /) -> list[str]:
-        return self._store.missing(keys)
-
-    def put(self, rows: dict[str, Any], /) -> None:
-        self._store.put(rows)
-
-    def flush(self) -> None:
-        self._store.flush()
-
-    def get(self, keys: Sequence[str], /) -> list[Any]:
-        return self._store.get(keys)
-
-    def fill(self, missing: dict[str, Any], /) -> Iterator[Sequence[str]]:
-        """Yields the keys of each task once its rows are in the store. Raises WorkerError."""
-        with _cluster(self._ray):
-            tasks = [pa.table({"jobs": [pickle.dumps(task)]}) for task in cut(missing.items(), self._recipe)]
+    def compute(
+        self, stage: str, missing: dict[str, Any], identity: Mapping[str, str], compute: Compute, store: Store
+    ) -> Generator[list[str], None, None]:
+        """Yield the keys of each task once its rows are in the store. Raises WorkerError."""
+        tasks = [pa.table({"jobs": [pickle.dumps(task)]}) for task in cut(missing.items(), self._group, self._n_items)]
+        with _connected(self._ray):
             try:
-                for row in self._dataset(tasks).iter_rows():
-                    yield self._taken(row)
+                dataset = self._dataset(tasks, (self._open_part, dict(identity), compute, store))
+                for row in dataset.iter_rows():
+                    yield stored_keys(stage, row, store)
             except self._ray.exceptions.RayError as error:
-                raise self._failed(_reason(error)) from None
+                raise failed(stage, _reason(error)) from None
 
-    def _dataset(self, tasks: Sequence[pa.Table]) -> Any:
-        """One block a task, in no order; a lost actor is started again and its task with it."""
+    def _dataset(self, tasks: Sequence[pa.Table], arguments: tuple[Any, ...]) -> Any:
+        """One block per task, in any order; Ray restarts a lost actor and its task."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.print_on_execution_start = False, False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         resources = self._ray.cluster_resources()
-        n_actors = min(self._actors or room(resources), len(tasks))
+        n_actors = min(self._actors or max_actors(resources), len(tasks))
         return ray.data.from_arrow(list(tasks)).map_batches(
             Worker,
-            fn_constructor_args=(self._recipe, self._identity, self._store),
+            fn_constructor_args=arguments,
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=n_actors),
-            **share(resources, n_actors),
+            **actor_resources(resources, n_actors),
         )
-
-    def _taken(self, row: Mapping[str, Any]) -> list[str]:
-        if row["error"]:
-            raise self._failed(row["error"])
-        keys: list[str] = pickle.loads(row["keys"])
-        if lost := self._store.missing(keys):
-            raise WorkerError(
-                f"{self._recipe.stage}: {len(lost)} row(s) that a worker put are not in the store",
-                todo="let FMIT_STORE name one folder that all machines of the cluster see",
-            )
-        return keys
-
-    def _failed(self, reason: str) -> WorkerError:
-        todo = "mend it and run the same command again: rows that were computed are in the store"
-        return WorkerError(f"{self._recipe.stage}: a worker failed", found=reason, todo=todo)
 
 
 class Worker:
-    """What an actor runs: parts built once, then task after task through `engine.stream` into its own store."""
+    """What an actor runs: it opens its part once, then computes task after task into its own store."""
 
-    def __init__(self, recipe: Recipe, identity: Mapping[str, str], store: Store) -> None:
-        self._recipe, self._store, self._error = recipe, store, ""
+    def __init__(
+        self, open_part: Callable[[], Part], identity: Mapping[str, str], compute: Compute, store: Store
+    ) -> None:
+        self._compute, self._store, self._error = compute, store, ""
         try:
-            built = recipe.build()
-        except FmitError as error:  # said with each task: an actor that cannot be made is made again and again
+            self._part = open_part()
+        except FmitError as error:  # reported with each task: Ray restarts an actor that raises here for ever
             self._error = str(error)
-        else:
-            self._compute = built.compute
-            if dict(built.identity) != dict(identity):
-                self._error = f"this machine has other parts: {dict(built.identity)} instead of {dict(identity)}"
+            return
+        own = dict(self._part.identity)
+        if own != dict(identity):
+            self._error = f"this machine has other parts: {own} instead of {dict(identity)}"
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
         """The keys of each task's rows, all in the store, or the error."""
-        done = [self._run(pickle.loads(task)) for task in tasks["jobs"].to_pylist()]
+        done = [self._run(dict(pickle.loads(task))) for task in tasks["jobs"].to_pylist()]
         return pa.table({"keys": [pickle.dumps(keys) for keys, _ in done], "error": [error for _, error in done]})
 
-    def _run(self, jobs: Sequence[Job]) -> tuple[list[str], str]:
+    def _run(self, items: dict[str, Any]) -> tuple[list[str], str]:
         if self._error:
             return [], self._error
+        missing = {key: items[key] for key in self._store.missing(items)}
         try:
-            engine.stream(self._store, dict(jobs), self._compute, stage=self._recipe.stage)
+            for _ in put_rows(self._store, self._compute(missing, self._part) if missing else ()):
+                pass
         except FmitError as error:
             return [], str(error)
-        return [key for key, _ in jobs], ""
+        return list(items), ""
 
 
-def cut(jobs: Iterable[Job], recipe: Recipe) -> Iterator[list[Job]]:
-    """Tasks of at least `n_items` jobs (the last may be shorter), no group in two of them."""
+def stored_keys(stage: str, row: Mapping[str, Any], store: Store) -> list[str]:
+    """The keys of a worker's answer; WorkerError where it failed or put its rows into another store."""
+    if row["error"]:
+        raise failed(stage, row["error"])
+    keys: list[str] = pickle.loads(row["keys"])
+    if lost := store.missing(keys):
+        raise WorkerError(
+            f"{stage}: {len(lost)} row(s) that a worker put are not in the store",
+            todo="set FMIT_STORE to a folder that all machines of the cluster see",
+        )
+    return keys
+
+
+def failed(stage: str, reason: str) -> WorkerError:
+    todo = "fix it and run the same command again: rows that were computed are in the store"
+    return WorkerError(f"{stage}: a worker failed", found=reason, todo=todo)
+
+
+def cut(jobs: Iterable[Job], group: Callable[[Any], str], n_items: int) -> Iterator[list[Job]]:
+    """Tasks of at least `n_items` jobs (the last may be shorter); no group is split between two tasks."""
     groups: dict[str, list[Job]] = defaultdict(list)
     for number, (key, item) in enumerate(jobs):
-        groups[recipe.group(item) or str(number)].append((key, item))
+        groups[group(item) or str(number)].append((key, item))
     task: list[Job] = []
     for members in groups.values():
         task += members
-        if len(task) >= recipe.n_items:
+        if len(task) >= n_items:
             yield task
             task = []
     if task:
         yield task
 
 
-def room(resources: Mapping[str, float]) -> int:
-    """Actors that a cluster has room for: one a GPU, else one for every MOST_ACTOR_CPUS of all CPUs but one."""
+def max_actors(resources: Mapping[str, float]) -> int:
+    """How many actors fit on a cluster: one per GPU, else one per MAX_ACTOR_CPUS of all CPUs but one."""
     if resources.get("GPU", 0) >= 1:
         return int(resources["GPU"])
-    return max(1, math.ceil((resources.get("CPU", 1) - 1) / MOST_ACTOR_CPUS))
+    return max(1, math.ceil((resources.get("CPU", 1) - 1) / MAX_ACTOR_CPUS))
 
 
-def share(resources: Mapping[str, float], n_actors: int) -> dict[str, Any]:
-    """What one actor asks for. One CPU stays free: Ray's own tasks need it, and a dataset without it hangs silently."""
+def actor_resources(resources: Mapping[str, float], n_actors: int) -> dict[str, Any]:
+    """What one actor reserves. One CPU stays free: Ray's own tasks need it, and a dataset without it hangs silently."""
     cpus = max(0.0, resources.get("CPU", 1.0) - 1) / n_actors
-    cpus = float(min(math.floor(cpus), MOST_ACTOR_CPUS)) if cpus >= 1 else math.floor(cpus * 100) / 100
+    cpus = float(min(math.floor(cpus), MAX_ACTOR_CPUS)) if cpus >= 1 else math.floor(cpus * 100) / 100
     gpus = min(1.0, resources.get("GPU", 0.0) / n_actors)
     return {"num_cpus": cpus, **({"num_gpus": gpus} if gpus else {})}
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage by default
     try:
         import ray
         import ray.data
@@ -185,8 +183,8 @@ def _import_ray() -> Any:
 
 
 @contextlib.contextmanager
-def _cluster(ray: Any) -> Iterator[None]:
-    """Within: connected to `$RAY_ADDRESS`, to a cluster made for this call, or to what the caller has connected to."""
+def _connected(ray: Any) -> Iterator[None]:
+    """Within: connected to `$RAY_ADDRESS`, to a cluster started for this call, or to the caller's."""
     if ray.is_initialized():
         yield
         return
@@ -195,7 +193,7 @@ def _cluster(ray: Any) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         raise _no_cluster(error) from error
     except Exception as error:
-        if type(error) is not Exception:  # Ray raises the bare class, and no other, where a node starts too slowly
+        if type(error) is not Exception:  # Ray raises the bare class only where a node starts too slowly
             raise
         raise _no_cluster(error) from error
     try:
@@ -205,7 +203,7 @@ def _cluster(ray: Any) -> Iterator[None]:
 
 
 def _no_cluster(error: Exception) -> WorkerError:
-    todo = "see RAY_ADDRESS (ray status), or unset it to use this machine alone; try again on a less busy machine"
+    todo = "check RAY_ADDRESS (ray status), or unset it to use this machine only; try again on a less busy machine"
     found = str(error).strip() or type(error).__name__
     return WorkerError("no Ray cluster", found=found.splitlines()[0], todo=todo)
 

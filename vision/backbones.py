@@ -5,10 +5,11 @@ N crops, C side of a crop in pixels, D floats of a feature, R side of the last c
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import safetensors.torch
 import torch
@@ -34,16 +35,16 @@ RESIZE_PX = {"v1": 256, "v2": 232}  # torchvision's presets: IMAGENET1K_V1 and I
 
 
 class FeatureNet:
-    """A frozen network that turns crops into features.
+    """A frozen network that turns crops into features; `load_maps` reads its weights, for the first crop.
 
-    `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `synthetic`: trained on drawings
-    only; `transform`: how a crop becomes its input. A row's last bits follow the batch's shape (not what else is in the
-    batch): whoever stores rows keeps to one shape.
+    `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `synthetic`: trained on
+    drawings only; `transform`: how a crop becomes its input. A row's last bits depend on the batch's shape (not on what
+    else is in the batch), so rows that are stored are computed in one shape.
     """
 
     def __init__(
         self,
-        maps: Callable[[Tensor], Tensor],
+        load_maps: Callable[[], Callable[[Tensor], Tensor]],
         transform: Transform,
         dim: int,
         identity: dict[str, str],
@@ -53,7 +54,7 @@ class FeatureNet:
         device: torch.device,
         grid_transform: Transform | None = None,
     ) -> None:
-        self._maps, self._dtype = maps, dtype
+        self._load_maps, self._dtype = functools.cache(load_maps), dtype
         self.transform, self.dim, self.identity, self.synthetic, self.device = (
             transform,
             dim,
@@ -62,6 +63,11 @@ class FeatureNet:
             device,
         )
         self._grid_transform = grid_transform
+
+    def load(self) -> Self:
+        """Read the weights now; raises WeightsError where the file is not of this network."""
+        self._load_maps()
+        return self
 
     def forward(self, crops: Tensor) -> Tensor:
         """uint8 [N, 3, C, C] of any device -> float32 [N, D] on the network's: the last maps' means."""
@@ -77,7 +83,7 @@ class FeatureNet:
             return self
         identity = {**self.identity, "transform": self._grid_transform.identity}
         return FeatureNet(
-            self._maps,
+            self._load_maps,
             self._grid_transform,
             self.dim,
             identity,
@@ -90,14 +96,15 @@ class FeatureNet:
     def _last(self, crops: Tensor) -> Tensor:
         pixels = crops.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         x = self.transform.standardise(pixels).to(self._dtype)
+        maps = self._load_maps()
         if self.device.type != "cuda":
-            return self._maps(x).float()
+            return maps(x).float()
         # TF32 off: a feature must not depend on the card's generation; no timing of kernels: nor on the day
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            return self._maps(x).float()
+            return maps(x).float()
 
 
-def build_resnet(
+def open_resnet(
     name: str,
     weights: Path,
     *,
@@ -107,10 +114,10 @@ def build_resnet(
     dtype: Dtype = "float32",
     device: str = "cpu",
 ) -> FeatureNet:
-    """A network of DIM, or `toy-resnet`, from its weights file (`.pth` or safetensors).
+    """A network of DIM, or `toy-resnet`; its weights file (`.pth` or safetensors) is read for the first crop.
 
-    `crop_px`, `resize_px`: other sizes than those that the weights' variant was evaluated with. Raises WeightsError
-    where the file is not of this network, ConfigError for a name or variant that does not exist.
+    `crop_px`, `resize_px`: other sizes than those that the weights' variant was evaluated with. Raises ConfigError for
+    a name or variant that does not exist.
     """
     if name == TOY:
         return _toy(weights, crop_px, resize_px, dtype, device)
@@ -119,12 +126,8 @@ def build_resnet(
     if variant == "v2" and name in WITHOUT_V2:
         raise ConfigError(f"torchvision has no v2 weights of {name}", todo="set weights_variant: v1")
     transform = Transform(crop_px or CROP_PX, resize_px or RESIZE_PX[variant])
-    network = fold_batch_norm(load_torchvision(name, weights)).to(
-        device=device, dtype=getattr(torch, dtype), memory_format=torch.channels_last
-    )
-    maps = fastest(network, fuse=dtype == "float32" and torch.device(device).type == "cpu")
     return FeatureNet(
-        maps,
+        functools.partial(_torchvision_maps, name, weights, dtype, device),
         transform,
         DIM[name],
         _identity(name, weights, transform, dtype),
@@ -132,6 +135,18 @@ def build_resnet(
         dtype=getattr(torch, dtype),
         device=torch.device(device),
     )
+
+
+def build_resnet(name: str, weights: Path, **settings: Any) -> FeatureNet:
+    """As `open_resnet`, loaded; raises WeightsError where the file is not of this network."""
+    return open_resnet(name, weights, **settings).load()
+
+
+def _torchvision_maps(name: str, weights: Path, dtype: Dtype, device: str) -> Callable[[Tensor], Tensor]:
+    network = fold_batch_norm(load_torchvision(name, weights)).to(
+        device=device, dtype=getattr(torch, dtype), memory_format=torch.channels_last
+    )
+    return fastest(network, fuse=dtype == "float32" and torch.device(device).type == "cpu")
 
 
 def load_torchvision(name: str, weights: Path) -> ResNet:
@@ -193,7 +208,7 @@ def _toy(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype
     network = network.to(device=device, dtype=getattr(torch, dtype)).requires_grad_(False)
     transform = Transform(crop_px or toy_resnet.CROP_PX, None, toy_resnet.MEAN, toy_resnet.STD)
     return FeatureNet(
-        network.grid,
+        lambda: network.grid,
         transform,
         network.dim,
         _identity(TOY, weights, transform, dtype),

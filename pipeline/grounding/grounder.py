@@ -1,15 +1,15 @@
-"""What every grounder gives: for each query of each picture its best box and that box's score.
+"""What every grounder provides: for each query of each image its best box and that box's score.
 
-Forward passes whose rows are the same in any company: one shape, no gradients, exact products.
-
-Pictures of any shape in a square of fixed size, and boxes back again.
+With it what grounders share: loading at first use, batches of one shape, deterministic inference, images letterboxed to
+a square.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,9 +20,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The best box of a query: x0, y0, x1, y1 in pixels of the given picture, not yet clipped to it, and its score.
+    """The best box of a query: x0, y0, x1, y1 in pixels of the given image, not clipped to it yet, and its score.
 
-    Scores of one grounder compare with one another, within and across pictures; those of two grounders do not.
+    Scores of one grounder are comparable, within and across images; those of two grounders are not.
     """
 
     xyxy: tuple[float, float, float, float]
@@ -30,12 +30,14 @@ class Found:
 
 
 class Grounder(Protocol):
-    """Finds words in pictures. A row's numbers do not depend on the pictures and queries it comes with, unless
-    `merges`: then on the queries of the same list, and on nothing else.
+    """Finds texts in images.
+
+    A row's numbers do not depend on the images and queries it comes with. A grounder that `merges` is the exception:
+    they depend on the queries of the same list, and on nothing else.
     """
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> Mapping[str, str]:
         """Everything that changes the numbers: name, algorithm version, digest of the weights, dtype."""
 
     @property
@@ -44,25 +46,65 @@ class Grounder(Protocol):
 
     @property
     def merges(self) -> bool:
-        """Whether the texts asked of one picture are read together, so that each one's answer depends on all."""
+        """Whether the texts asked of one image are read together, so that each one's answer depends on all."""
 
     def prepare(self, image: PIL.Image.Image) -> Any:
-        """What `ground` takes for a picture. Threads call it while the pictures before are grounded."""
+        """What `ground` takes for an image. Threads call it while earlier images are grounded."""
 
     def ground(self, images: Sequence[Any], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
-        """One list of boxes a picture, one box a query of that picture, in order: always a box, however low its score.
+        """One list of boxes per image, one box per query of that image, in order: always a box, however low its score.
 
         `images` were prepared; `queries[i]` are the texts asked of `images[i]`, perhaps none.
         """
 
     def is_cut(self, text: str) -> bool:
-        """Whether a text is longer than the grounder reads: its end is not looked for."""
+        """Whether a text is longer than the grounder reads: its end is ignored."""
+
+
+class LazyGrounder:
+    """A grounder that is loaded for the first image; what names its rows is known before.
+
+    `is_cut` may be given where a vocabulary alone decides it; else the grounder is loaded for it.
+    """
+
+    def __init__(
+        self,
+        identity: Mapping[str, str],
+        load: Callable[[], Grounder],
+        *,
+        synthetic: bool = False,
+        merges: bool = False,
+        is_cut: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.identity, self.synthetic, self.merges = dict(identity), synthetic, merges
+        self._load, self._is_cut = load, is_cut
+        self._lock = Lock()  # threads prepare images
+        self._grounder: Grounder | None = None
+
+    def load(self) -> Grounder:
+        """The grounder itself; raises WeightsError where its weights cannot be read."""
+        with self._lock:
+            if self._grounder is None:
+                self._grounder = self._load()
+            return self._grounder
+
+    def prepare(self, image: PIL.Image.Image) -> Any:
+        """See Grounder."""
+        return self.load().prepare(image)
+
+    def ground(self, images: Sequence[Any], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
+        """See Grounder."""
+        return self.load().ground(images, queries)
+
+    def is_cut(self, text: str) -> bool:
+        """See Grounder."""
+        return (self._is_cut or self.load().is_cut)(text)
 
 
 def ground_images(
     grounder: Grounder, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]
 ) -> list[list[Found]]:
-    """`ground` of pictures that nobody has prepared."""
+    """`ground` of images that are not prepared yet."""
     return grounder.ground([grounder.prepare(image) for image in images], queries)
 
 

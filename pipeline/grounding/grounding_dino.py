@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -21,7 +23,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import SPECIAL_T
 
 from pipeline.grounding import hub_model
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found, exact, filled
+from pipeline.grounding.grounder import Found, LazyGrounder, exact, filled
 from schema.errors import WeightsError
 
 VERSION = "1"  # of everything between a picture and its boxes that the identity does not name
@@ -60,7 +62,6 @@ class GroundingDinoGrounder:
         self.n_pieces: int = model.config.max_text_len
         self._start, self._end = tokenizer.cls_token_id, tokenizer.sep_token_id
         self._stop = tokenizer.convert_tokens_to_ids(".")
-        self._left_out = {*SPECIAL_TOKENS, PADDING}
         if not {self._start, self._end, self._stop} <= set(SPECIAL_TOKENS):
             found = f"{self._start}, {self._end}, {self._stop}"
             raise WeightsError("a tokenizer whose [CLS], [SEP] and '.' are not those of uncased BERT", found=found)
@@ -87,7 +88,7 @@ class GroundingDinoGrounder:
 
     def is_cut(self, text: str) -> bool:
         """See Grounder."""
-        return len(self._kept(text)) > self.n_pieces - N_AROUND
+        return len(_pieces(self._tokenizer, text)) > self.n_pieces - N_AROUND
 
     def passes(self, image: int, texts: Sequence[str]) -> list[Pass]:
         """The texts asked of a picture as few merged texts as hold them, each phrase whole in one of them."""
@@ -103,12 +104,7 @@ class GroundingDinoGrounder:
         return [*found, Pass(image, (*pieces, self._end), spans)] if spans else found
 
     def _phrase(self, text: str) -> list[int]:
-        """Pieces of a phrase. What would end it for the network is left out: "St. Louis" is one phrase, not two."""
-        return self._kept(text)[: self.n_pieces - N_AROUND] or [self._tokenizer.unk_token_id]
-
-    def _kept(self, text: str) -> list[int]:
-        pieces = self._tokenizer(text.lower(), add_special_tokens=False, verbose=False)["input_ids"]
-        return [piece for piece in pieces if piece not in self._left_out]
+        return _pieces(self._tokenizer, text)[: self.n_pieces - N_AROUND] or [self._tokenizer.unk_token_id]
 
     def _ask(self, images: Sequence[Seen], passes: Sequence[Pass]) -> dict[tuple[int, str], Found]:
         """Per picture and phrase the box with the best mean over the phrase's pieces of each piece's sigmoid."""
@@ -136,10 +132,15 @@ class GroundingDinoGrounder:
         return found
 
 
-def load(config: GroundConfig) -> GroundingDinoGrounder:
+def open_grounder(config: GroundConfig) -> LazyGrounder:
     """Grounding DINO from a folder or the hub's files on this machine; raises WeightsError."""
     folder = hub_model.find_folder(config)
     identity = hub_model.identity(config, folder, VERSION) | {"merged": "yes" if config.merge else "no"}
+    load, is_cut = partial(_load, config, folder, identity), partial(_is_cut, folder)
+    return LazyGrounder(identity, load, merges=config.merge, is_cut=is_cut)
+
+
+def _load(config: GroundConfig, folder: Path, identity: dict[str, str]) -> GroundingDinoGrounder:
     return GroundingDinoGrounder(
         hub_model.load_model(GroundingDinoForObjectDetection, folder, config),
         hub_model.image_processor("GroundingDino", folder, config.processor),
@@ -148,6 +149,16 @@ def load(config: GroundConfig) -> GroundingDinoGrounder:
         hub_model.n_batch(config),
         merges=config.merge,
     )
+
+
+def _is_cut(folder: Path, text: str) -> bool:
+    return len(_pieces(hub_model.tokenizer(folder), text)) > hub_model.settings(folder).max_text_len - N_AROUND
+
+
+def _pieces(tokenizer: Any, text: str) -> list[int]:
+    """Pieces of a phrase without those that would end it for the network: "St. Louis" is one phrase, not two."""
+    pieces = tokenizer(text.lower(), add_special_tokens=False, verbose=False)["input_ids"]
+    return [piece for piece in pieces if piece not in SPECIAL_TOKENS and piece != PADDING]
 
 
 def _padded(image: PIL.Image.Image) -> PIL.Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ def load_model(kind: type, folder: Path, config: GroundConfig) -> Any:
     """
     wanted = kind.config_class.model_type  # type: ignore[attr-defined]
     try:
-        settings = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if settings.model_type != wanted:
-            raise WeightsError(f"no {wanted} model", where=str(folder), found=settings.model_type)
+        model_type = _settings(folder).model_type
+        if model_type != wanted:
+            raise WeightsError(f"no {wanted} model", where=str(folder), found=model_type)
         model, report = _quietly(kind, folder, getattr(torch, config.dtype))
     except UNLOADABLE as error:
         what = f"cannot load the {wanted} model"
@@ -103,6 +104,20 @@ def image_processor(name: str, folder: Path, processor: Processor) -> Any:
         raise WeightsError("cannot load the image processor", where=str(folder), found=reason(error)) from None
 
 
+@lru_cache(maxsize=2)
+def settings(folder: Path) -> Any:
+    """The settings in a model's folder; raises WeightsError."""
+    try:
+        return _settings(folder)
+    except UNLOADABLE as error:
+        raise WeightsError("cannot load the model's settings", where=str(folder), found=reason(error)) from None
+
+
+def _settings(folder: Path) -> Any:
+    return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+@lru_cache(maxsize=2)
 def tokenizer(folder: Path) -> Any:
     """The folder's tokenizer."""
     try:

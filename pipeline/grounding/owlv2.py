@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import PIL.Image
@@ -18,7 +20,7 @@ from transformers import Owlv2ForObjectDetection
 
 from pipeline.grounding import hub_model
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found, exact, filled
+from pipeline.grounding.grounder import Found, LazyGrounder, exact, filled
 
 VERSION = "1"  # of everything between a picture and its boxes that the identity does not name
 N_QUERIES = 16  # matched with a picture at once
@@ -118,13 +120,23 @@ class Owlv2Grounder:
             self._vectors |= zip(part, vectors, strict=False)
 
 
-def load(config: GroundConfig) -> Owlv2Grounder:
+def open_grounder(config: GroundConfig) -> LazyGrounder:
     """OWLv2 from a folder or the hub's files on this machine; raises WeightsError."""
     folder = hub_model.find_folder(config)
+    identity = hub_model.identity(config, folder, VERSION)
+    return LazyGrounder(identity, partial(_load, config, folder, identity), is_cut=partial(_is_cut, folder))
+
+
+def _load(config: GroundConfig, folder: Path, identity: dict[str, str]) -> Owlv2Grounder:
     return Owlv2Grounder(
         hub_model.load_model(Owlv2ForObjectDetection, folder, config),
         hub_model.image_processor("Owlv2", folder, config.processor),
         hub_model.tokenizer(folder),
-        hub_model.identity(config, folder, VERSION),
+        identity,
         hub_model.n_batch(config),
     )
+
+
+def _is_cut(folder: Path, text: str) -> bool:
+    n_pieces = hub_model.settings(folder).text_config.max_position_embeddings
+    return len(hub_model.tokenizer(folder)(text, verbose=False)["input_ids"]) > n_pieces

@@ -1,75 +1,79 @@
-"""The one place that knows all grounders by name. A grounder's module is imported when it is asked for."""
+"""All grounders by name. A grounder's module is imported when the grounder is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from cache import weights
 from pipeline.grounding.config import WEIGHTS, GroundConfig
-from pipeline.grounding.grounder import Grounder
+from pipeline.grounding.grounder import Grounder, LazyGrounder
 from schema.errors import ConfigError, WeightsError
 
-ANY_DTYPE = ("owlv2", "grounding-dino")
+ANY_DTYPE = ("owlv2", "grounding-dino")  # the others compute in float32, or in none
 
 
-def build_grounder(config: GroundConfig) -> Grounder:
-    """The grounder that a configuration names.
+def open_grounder(config: GroundConfig) -> LazyGrounder:
+    """The grounder that a configuration names, known by its digests; its weights are loaded for the first image.
 
-    Raises WeightsError when its weights are missing, of another network, or others than `config.digest` names;
-    ConfigError for a dtype that it does not compute in; those without weights compute in none.
+    Raises WeightsError where its weights are missing or others than `config.digest` names, ConfigError for a dtype
+    that it does not compute in.
     """
     if config.dtype != "float32" and WEIGHTS[config.grounder] and config.grounder not in ANY_DTYPE:
         raise ConfigError(f"{config.grounder} computes in float32", found=config.dtype, todo="leave dtype out")
     grounder = GROUNDERS[config.grounder](config)
-    found = grounder.identity.get("weights", "")
-    if config.digest and config.digest != found:
+    digest = grounder.identity.get("weights", "")
+    if config.digest and config.digest != digest:
         raise WeightsError(
             f"the {config.grounder} grounder is not the one that ground.digest names",
             where=config.source(),
-            found=found or "a grounder without weights",
+            found=digest or "a grounder without weights",
             todo="fetch the model again, or name the digest of the one you mean",
         )
     return grounder
 
 
-def _whole_image(config: GroundConfig) -> Grounder:
+def build_grounder(config: GroundConfig) -> Grounder:
+    """The grounder that a configuration names, loaded; raises WeightsError also for weights of another network."""
+    return open_grounder(config).load()
+
+
+def _whole_image(config: GroundConfig) -> LazyGrounder:
     from pipeline.grounding.controls import WholeImage
 
-    return WholeImage()
+    return LazyGrounder(WholeImage.identity, WholeImage)
 
 
-def _random(config: GroundConfig) -> Grounder:
+def _random(config: GroundConfig) -> LazyGrounder:
     from pipeline.grounding.controls import RandomBox
 
-    return RandomBox()
+    return LazyGrounder(RandomBox.identity, RandomBox)
 
 
-def _toy(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.onestage.grounder import load_onestage
+def _synthetic(config: GroundConfig) -> LazyGrounder:
+    from pipeline.grounding.onestage.grounder import open_synthetic
 
-    return load_onestage(weights.find(config.source()), config.grounder, synthetic=True)
-
-
-def _onestage(config: GroundConfig) -> Grounder:
-    from pipeline.grounding.onestage.grounder import load
-
-    return load(config)
+    return open_synthetic(config)
 
 
-def _owlv2(config: GroundConfig) -> Grounder:
-    from pipeline.grounding import owlv2
+def _onestage(config: GroundConfig) -> LazyGrounder:
+    from pipeline.grounding.onestage.grounder import open_grounder
 
-    return owlv2.load(config)
-
-
-def _grounding_dino(config: GroundConfig) -> Grounder:
-    from pipeline.grounding import grounding_dino
-
-    return grounding_dino.load(config)
+    return open_grounder(config)
 
 
-GROUNDERS: dict[str, Callable[[GroundConfig], Grounder]] = {
-    "toy-onestage": _toy,
+def _owlv2(config: GroundConfig) -> LazyGrounder:
+    from pipeline.grounding.owlv2 import open_grounder
+
+    return open_grounder(config)
+
+
+def _grounding_dino(config: GroundConfig) -> LazyGrounder:
+    from pipeline.grounding.grounding_dino import open_grounder
+
+    return open_grounder(config)
+
+
+GROUNDERS: dict[str, Callable[[GroundConfig], LazyGrounder]] = {
+    "toy-onestage": _synthetic,
     "onestage": _onestage,
     "owlv2": _owlv2,
     "grounding-dino": _grounding_dino,

@@ -1,7 +1,4 @@
-"""Boxes for general words and noun phrases: each picture decoded once for all that is asked of it.
-
-Stage ground: posts and phrases to boxes.parquet.
-"""
+"""Stage ground: posts and phrases to boxes.parquet, a box for every general word and noun phrase."""
 
 from __future__ import annotations
 
@@ -18,70 +15,59 @@ import pyarrow as pa
 
 from cache import keys, tables
 from cache.store import Store
-from pipeline import engine, recipes
-from pipeline.engine import Progress, Rows, Tally, silent
+from pipeline import engine
+from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found, Grounder
-from pipeline.grounding.registry import build_grounder
+from pipeline.grounding.registry import open_grounder
 from pipeline.provenance import note, refuse_real_images, versions
-from pipeline.ray_engine import spread
+from pipeline.ray_engine import cluster_of
 from schema.labels import LabelSet
 from schema.records import Grounded, Image, Phrase, Post, PostPhrases, Source, Span
 from vision import boxes, images
 
-VERSION = "1"  # of what a stored row means
-N_IMAGES = 8  # pictures that a grounder gets at once; it makes its own passes of them
+VERSION = "1"  # of the meaning of a stored row
+N_IMAGES = 8  # images that a grounder gets at once; it forms its own batches of them
+N_QUERIES = 128  # of a cluster's task: a dozen images with their queries
 
-# One row a query: the box in pixels of the picture as the grounder gave it, not clipped, and its score.
+# One row per query: the box in pixels of the image as the grounder gave it, not clipped, and its score.
+STORE = "boxes"
 STORE_SCHEMA = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in ("x0", "y0", "x1", "y1", "score")])
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A text asked of a picture; `among`: all texts that a merging grounder reads with it, itself included."""
+    """A text to find in an image; `among`: all texts that a merging grounder reads with it, itself included."""
 
     image: Image
     text: str
     among: tuple[str, ...] = ()
 
 
-def ground_posts(
-    posts: Sequence[Post],
-    phrases: Sequence[PostPhrases],
-    labels: LabelSet,
-    config: GroundConfig,
-    grounder: Grounder,
-    images_folder: Path,
-    store: Rows | None = None,
-    progress: Progress = engine.silent,
-) -> tuple[list[Grounded], Tally]:
-    """Per post, in order: a box of each general word in each ok picture, then the best box of each noun phrase.
+Grounding = tuple[Post, Sequence[Phrase]]  # a post and the phrases of it that are grounded
+Job = tuple[str, Query]  # key and query
 
-    A phrase is grounded in all pictures of its post and keeps the best-scoring one (of equals the first). Raises
-    SyntheticError where a synthetic grounder would see pictures that nobody of us drew.
-    """
-    if grounder.synthetic and not config.allow_synthetic:
-        refuse_real_images(posts, config.grounder)
-    parsed = {one.post_id: one.phrases for one in phrases}
-    asked = [(post, kept_phrases(parsed.get(post.id, ()), config)) for post in posts]
-    name = keys.key("grounder", **grounder.identity)
-    wanted = [
-        (row_key(query, name), query)
-        for post, kept in asked
-        for query in queries(post, labels, kept, merged=grounder.merges)
-    ]
-    rows = store if store is not None else engine.Memory()
-    compute = partial(compute_boxes, grounder=grounder, folder=images_folder, n_workers=config.workers)
-    fill = partial(engine.stream, rows, dict(wanted), compute, stage="ground", progress=progress)
-    tally = fill()
-    answers = iter(_found(row) for row in engine.read(rows, [key for key, _ in wanted], fill))
-    return [one for post, kept in asked for one in _choices(post, labels, kept, answers, grounder)], tally
+
+def plan(
+    posts: Sequence[Post], phrases: Sequence[PostPhrases], labels: LabelSet, config: GroundConfig, grounder: Grounder
+) -> Plan[Query, Grounding]:
+    """The boxes that posts need: in each usable image those of the general words, then of the noun phrases."""
+    by_post = {one.post_id: one.phrases for one in phrases}
+    identity = keys.key("grounder", **grounder.identity)
+
+    def rows() -> Iterator[tuple[str, list[Job], Grounding]]:
+        for post in posts:
+            kept = kept_phrases(by_post.get(post.id, ()), config)
+            found = queries(post, labels, kept, merged=grounder.merges)
+            yield post.id, [(row_key(query, identity), query) for query in found], (post, kept)
+
+    return Plan.of("ground", rows())
 
 
 def row_key(query: Query, grounder: str) -> str:
-    """The store's key of a query's box: bytes of the picture, the text, all that the grounder's numbers depend on.
+    """The store's key of a query's box: bytes of the image, the text, all that the grounder's numbers depend on.
 
-    `grounder` is the key of its identity. What is read together with a text changes its numbers, so it is named too.
+    `grounder` is the key of its identity. Texts that are read together change each other's boxes, so they are named.
     """
     among = {"among": query.among} if query.among else {}
     fields = {"image": query.image.digest, "text": query.text, "grounder": grounder, "pixels": images.VERSION}
@@ -94,10 +80,10 @@ def kept_phrases(phrases: Sequence[Phrase], config: GroundConfig) -> Sequence[Ph
 
 
 def queries(post: Post, labels: LabelSet, phrases: Sequence[Phrase], *, merged: bool) -> list[Query]:
-    """All that is asked of a post's ok pictures: of each the general words, then the phrases.
+    """All queries of a post's usable images: in each the general words, then the phrases.
 
-    `merged`: the phrases are read together, and so are the general words; apart from each other, so that all posts
-    with a picture share its general words.
+    `merged`: the phrases are read together, and the general words are read together; separate groups, so that all
+    posts with an image share the boxes of its general words.
     """
     groups = [list(labels.general_words), [phrase.text for phrase in phrases]]
     among = [tuple(dict.fromkeys(texts)) if merged else () for texts in groups]
@@ -110,73 +96,109 @@ def queries(post: Post, labels: LabelSet, phrases: Sequence[Phrase], *, merged: 
     ]
 
 
-def _choices(
-    post: Post, labels: LabelSet, phrases: Sequence[Phrase], answers: Iterator[Found], grounder: Grounder
-) -> Iterator[Grounded]:
-    """The post's rows of the table from the answers to its `queries`."""
-    shown = [index for index, image in enumerate(post.images) if image.ok]
-    found = {index: [next(answers) for _ in (*labels.general_words, *phrases)] for index in shown}
-    for index in shown:
-        for word, one in zip(labels.general_words, found[index], strict=False):
-            yield _grounded(post, index, word, None, one, grounder)
-    for number, phrase in enumerate(phrases, start=len(labels.general_words)):
-        if shown:
-            scores = {index: _score(found[index][number]) for index in shown}
-            best = max(shown, key=scores.__getitem__)
-            yield _grounded(post, best, phrase.text, phrase.span, found[best][number], grounder)
-
-
-def _grounded(post: Post, index: int, text: str, span: Span | None, found: Found, grounder: Grounder) -> Grounded:
-    image = post.images[index]
-    box, clamped = boxes.clip(found.xyxy, image.width, image.height, index)
-    source: Source = "phrase" if span else "general"
-    return Grounded(post.id, source, text, span, box, _score(found), clamped, named(grounder))
-
-
-def named(grounder: Grounder) -> str:
-    """`name@weights`, their digest in short; a grounder without weights is named by its version."""
-    identity = grounder.identity
-    return f"{identity['name']}@{identity.get('weights', '')[:12] or identity.get('version', '')}"
-
-
-def compute_boxes(
-    missing: dict[str, Query], grounder: Grounder, folder: Path, n_workers: int
+def compute(
+    items: dict[str, Query], grounder: Grounder, folder: Path, n_workers: int
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(key, row) of every missing query, each picture decoded once for all that is asked of it."""
-    by_image: dict[str, list[tuple[str, Query]]] = defaultdict(list)
-    for key, query in missing.items():
+    """(key, row) of every query; each image is decoded once for all its queries. `folder` holds the images."""
+    by_image: dict[str, list[Job]] = defaultdict(list)
+    for key, query in items.items():
         by_image[query.image.digest].append((key, query))
-    prepared = engine.ahead(partial(_prepare, grounder=grounder, folder=folder), by_image.values(), n_workers)
+    prepared = engine.prefetch(partial(_prepare, grounder=grounder, folder=folder), by_image.values(), n_workers)
     while part := list(islice(prepared, N_IMAGES)):
-        lists = [(image, together) for image, jobs in part for together in _together(jobs)]
-        asked = [list(jobs[0][1].among) or [query.text for _, query in jobs] for _, jobs in lists]
-        answers = grounder.ground([image for image, _ in lists], asked)
-        for (_, jobs), texts, listed in zip(lists, asked, answers, strict=True):
-            found = dict(zip(texts, listed, strict=True))
+        groups = [(image, group) for image, jobs in part for group in _read_together(jobs)]
+        texts = [list(jobs[0][1].among) or [query.text for _, query in jobs] for _, jobs in groups]
+        answers = grounder.ground([image for image, _ in groups], texts)
+        for (_, jobs), asked, answer in zip(groups, texts, answers, strict=True):
+            found = dict(zip(asked, answer, strict=True))
             for key, query in jobs:
-                one = found[query.text]
-                yield key, [dict(zip(STORE_SCHEMA.names, (*one.xyxy, one.score), strict=True))]
+                box = found[query.text]
+                yield key, [dict(zip(STORE_SCHEMA.names, (*box.xyxy, box.score), strict=True))]
 
 
-def _prepare(jobs: list[tuple[str, Query]], grounder: Grounder, folder: Path) -> tuple[Any, list[tuple[str, Query]]]:
+def _prepare(jobs: list[Job], grounder: Grounder, folder: Path) -> tuple[Any, list[Job]]:
     return grounder.prepare(images.load(folder, jobs[0][1].image)), jobs
 
 
-def _together(jobs: list[tuple[str, Query]]) -> list[list[tuple[str, Query]]]:
-    """A picture's jobs by what they are read among: all in one list where the grounder merges nothing."""
-    groups: dict[tuple[str, ...], list[tuple[str, Query]]] = defaultdict(list)
+def _read_together(jobs: list[Job]) -> list[list[Job]]:
+    """An image's jobs by the texts they are read with: one list for a grounder that does not merge."""
+    groups: dict[tuple[str, ...], list[Job]] = defaultdict(list)
     for job in jobs:
         groups[job[1].among].append(job)
     return list(groups.values())
 
 
+def assemble(plan: Plan[Query, Grounding], rows: Readable, labels: LabelSet, grounder: Grounder) -> list[Grounded]:
+    """Per post, in order: a box of each general word in each usable image, then the best box of each noun phrase.
+
+    A phrase is grounded in all images of its post and keeps the box with the best score, of equal ones the first.
+    """
+    name = short_name(grounder)
+    return [
+        region
+        for _, (post, phrases), answers in plan.read(rows)
+        for region in _regions(post, labels, phrases, iter(map(_found, answers)), name)
+    ]
+
+
+def _regions(
+    post: Post, labels: LabelSet, phrases: Sequence[Phrase], answers: Iterator[Found], grounder: str
+) -> Iterator[Grounded]:
+    """The post's regions from the answers to its `queries`."""
+    usable = [index for index, image in enumerate(post.images) if image.ok]
+    found = {index: [next(answers) for _ in (*labels.general_words, *phrases)] for index in usable}
+    for index in usable:
+        for word, box in zip(labels.general_words, found[index], strict=False):
+            yield _region(post, index, word, None, box, grounder)
+    for number, phrase in enumerate(phrases, start=len(labels.general_words)):
+        if usable:
+            scores = {index: _score(found[index][number]) for index in usable}
+            best = max(usable, key=scores.__getitem__)
+            yield _region(post, best, phrase.text, phrase.span, found[best][number], grounder)
+
+
+def _region(post: Post, index: int, text: str, span: Span | None, found: Found, grounder: str) -> Grounded:
+    image = post.images[index]
+    box, clamped = boxes.clip(found.xyxy, image.width, image.height, index)
+    source: Source = "phrase" if span else "general"
+    return Grounded(post.id, source, text, span, box, _score(found), clamped, grounder)
+
+
 def _found(row: list[dict[str, Any]]) -> Found:
-    values = [row[0][name] for name in STORE_SCHEMA.names]
-    return Found((values[0], values[1], values[2], values[3]), values[4])
+    x0, y0, x1, y1, score = (row[0][name] for name in STORE_SCHEMA.names)
+    return Found((x0, y0, x1, y1), score)
 
 
 def _score(found: Found) -> float:
-    return float(np.float32(found.score))  # as the table keeps it
+    return float(np.float32(found.score))  # as the table stores it
+
+
+def short_name(grounder: Grounder) -> str:
+    """`name@weights`, with a short digest; a grounder without weights is named by its version."""
+    identity = grounder.identity
+    return f"{identity['name']}@{identity.get('weights', '')[:12] or identity.get('version', '')}"
+
+
+def ground_posts(
+    posts: Sequence[Post],
+    phrases: Sequence[PostPhrases],
+    labels: LabelSet,
+    config: GroundConfig,
+    grounder: Grounder,
+    folder: Path,
+    store: Rows | None = None,
+    progress: Progress = silent,
+    cluster: Cluster | None = None,
+) -> tuple[list[Grounded], Tally]:
+    """The regions of posts in memory, see `assemble`; `folder` holds the images.
+
+    Raises SyntheticError where a synthetic grounder would see images that the project did not draw.
+    """
+    if grounder.synthetic and not config.allow_synthetic:
+        refuse_real_images(posts, config.grounder)
+    planned = plan(posts, phrases, labels, config, grounder)
+    work = partial(compute, folder=folder.absolute(), n_workers=config.workers)
+    rows, tally = engine.run(planned, grounder, work, store, cluster=cluster, progress=progress)
+    return assemble(planned, rows, labels, grounder), tally
 
 
 def run(
@@ -188,20 +210,26 @@ def run(
     store_root: Path,
     progress: Progress = silent,
 ) -> Tally:
-    """Publish `out`, one row a box. `images` is the folder of the pictures.
+    """Publish `out`, one row per box. `images` is the folder of the images.
 
-    Its meta hands on what the phrases say of themselves, adds `ground`, and counts under `n_cut` the phrases beyond the
-    cap, under `n_too_long` the boxes of texts whose end the grounder does not read.
+    Its metadata repeats that of the phrases, adds `ground`, and counts under `n_cut` the phrases beyond the cap, under
+    `n_too_long` the boxes of texts whose end the grounder does not read.
     """
-    grounder = build_grounder(config)
+    grounder = open_grounder(config)
+    table, (parsed, before) = tables.read_posts(posts), tables.read_phrases(phrases)
+    cluster = cluster_of(config, partial(open_grounder, config), _image_digest, N_QUERIES)
     producer = {**grounder.identity, **versions()}
-    found, (parsed, before) = tables.read_posts(posts), tables.read_phrases(phrases)
-    with Store.open(store_root.absolute() / "boxes", schema=STORE_SCHEMA, producer=producer) as store:
-        kept = spread(config, store, recipes.of_boxes(config, images), grounder.identity)
-        rows, tally = ground_posts(found.posts, parsed, found.labels, config, grounder, images, kept, progress)
+    with Store.open(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=producer) as store:
+        regions, tally = ground_posts(
+            table.posts, parsed, table.labels, config, grounder, images, store, progress, cluster
+        )
     n_cut = sum(len(one.phrases) - len(kept_phrases(one.phrases, config)) for one in parsed)
-    too_long = {text for text in {row.text for row in rows} if grounder.is_cut(text)}
-    counts = {"n_cut": n_cut, "n_too_long": sum(row.text in too_long for row in rows)}
+    too_long = {text for text in {region.text for region in regions} if grounder.is_cut(text)}
+    counts = {"n_cut": n_cut, "n_too_long": sum(region.text in too_long for region in regions)}
     meta = {**before, "ground": note(config, grounder.identity, synthetic=grounder.synthetic), **counts}
-    tables.write_boxes(out, rows, meta)
+    tables.write_boxes(out, regions, meta)
     return replace(tally, n_cut=n_cut, n_too_long=counts["n_too_long"])
+
+
+def _image_digest(query: Query) -> str:
+    return query.image.digest

@@ -17,7 +17,7 @@ from benepar import InputSentence
 from cache.models import ModelRef, digest_of
 from pipeline.phrases import parser
 from pipeline.phrases.benepar_compat import load_chart_parser
-from pipeline.phrases.parser import Parsed
+from pipeline.phrases.parser import LazyParser, Parsed
 
 VERSION = "1"
 N_ROWS = 8  # sentences of a pass, the filler included
@@ -34,11 +34,11 @@ Nodes = list[tuple[int, int, str]]
 class BeneparParser:
     """See `pipeline.phrases.parser.Parser`."""
 
-    def __init__(self, model: Any, digest: str) -> None:
+    def __init__(self, model: Any, identity: dict[str, str]) -> None:
         self._model = model.cuda() if torch.cuda.is_available() else model
         self._labels = {index: label for label, index in model.config["label_vocab"].items()}
         self._by_characters = model.char_encoder is not None
-        self.identity = {"parser": "benepar", "weights": digest, "version": VERSION}
+        self.identity = identity
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order; see `Parser.parse`."""
@@ -113,7 +113,8 @@ def _example(words: list[str]) -> InputSentence:
     return InputSentence(words=words, space_after=[True] * len(words))
 
 
-def load(name: str) -> BeneparParser:
+def open_parser(name: str) -> LazyParser:
     """The parser of a model folder, of a checkpoint file, or of a name that benepar has downloaded."""
     path = ModelRef(name, "parser", "benepar").locate()
-    return BeneparParser(load_chart_parser(path), digest_of("benepar", path))
+    identity = {"parser": "benepar", "weights": digest_of("benepar", path), "version": VERSION}
+    return LazyParser(identity, lambda: BeneparParser(load_chart_parser(path), identity))

@@ -12,7 +12,7 @@ from nltk.parse.corenlp import CoreNLPParser
 from nltk.tree import Tree
 
 from pipeline.phrases import parser
-from pipeline.phrases.parser import Parsed
+from pipeline.phrases.parser import LazyParser, Parsed
 from schema.errors import FmitError
 
 VERSION = "1"
@@ -32,7 +32,7 @@ class CoreNlpParser:
     def __init__(self, url: str, timeout_s: float, model: str) -> None:
         self._url, self._timeout_s = url, timeout_s
         self._client = CoreNLPParser(url=url)
-        self.identity = {"parser": "corenlp", "model": model, "version": VERSION}
+        self.identity = _identity(model)
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order; see `Parser.parse`. Raises ServerError."""
@@ -60,6 +60,15 @@ class CoreNlpParser:
 
     def _error(self, what: str, found: str, todo: str) -> ServerError:
         return ServerError(what, where=self._url, found=found, todo=todo)
+
+
+def open_parser(url: str, timeout_s: float, model: str) -> LazyParser:
+    """The parser of a server, which is asked for nothing before the first sentence."""
+    return LazyParser(_identity(model), lambda: CoreNlpParser(url, timeout_s, model))
+
+
+def _identity(model: str) -> dict[str, str]:
+    return {"parser": "corenlp", "model": model, "version": VERSION}  # no address: keys must not depend on it
 
 
 def constituents(tree: Tree) -> list[tuple[int, int, str]]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import spacy
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from cache.models import digest_of
+from cache.models import ModelRef, digest_of
 from pipeline.phrases import parser
-from pipeline.phrases.parser import Parsed
+from pipeline.phrases.parser import LazyParser, Parsed
 from schema.errors import WeightsError
 from vision.torch_files import DAMAGED, reason
 
@@ -22,9 +21,8 @@ MOST_WORDS = 1_000  # of one document; spaCy's parser is linear, its memory too
 class NounChunkParser:
     """See `pipeline.phrases.parser.Parser`. Every chunk is an `NP`."""
 
-    def __init__(self, pipeline: Language, digest: str) -> None:
-        self._pipeline = pipeline
-        self.identity = {"parser": "noun-chunks", "weights": digest, "version": VERSION}
+    def __init__(self, pipeline: Language, identity: dict[str, str]) -> None:
+        self._pipeline, self.identity = pipeline, identity
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order; see `Parser.parse`. One document at a time: neighbours change nothing."""
@@ -39,8 +37,14 @@ class NounChunkParser:
         return [(chunk.start, chunk.end, "NP") for chunk in doc.noun_chunks]
 
 
-def load(name: str) -> NounChunkParser:
-    """The parser of an installed pipeline or a pipeline's folder; raises WeightsError, for one without a parser too."""
+def open_parser(name: str) -> LazyParser:
+    """The parser of an installed pipeline or of a pipeline's folder; raises WeightsError."""
+    folder = ModelRef(name, "parser", "spacy").locate()
+    identity = {"parser": "noun-chunks", "weights": digest_of("spacy", folder), "version": VERSION}
+    return LazyParser(identity, lambda: _load(name, identity))
+
+
+def _load(name: str, identity: dict[str, str]) -> NounChunkParser:
     try:
         pipeline = spacy.load(name)
     except (*DAMAGED, OSError, ImportError) as error:
@@ -58,6 +62,6 @@ def load(name: str) -> NounChunkParser:
     if pipeline.vocab.get_noun_chunks is None:
         todo = "name one of a language that has, or use parser: benepar"
         raise WeightsError(
-            "spaCy knows no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo
+            "spaCy has no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo
         )
-    return NounChunkParser(pipeline, digest_of("spacy", Path(pipeline.path or ".")))
+    return NounChunkParser(pipeline, identity)

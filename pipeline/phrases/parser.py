@@ -5,7 +5,8 @@ Over-long sentences go through a parser in parts, and come back whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,18 @@ class Parser(Protocol):
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order. Sentences have at least one word; words are not empty."""
         ...
+
+
+class LazyParser:
+    """A parser that is loaded for the first sentence; what names its rows is known before."""
+
+    def __init__(self, identity: Mapping[str, str], load: Callable[[], Parser]) -> None:
+        self.identity = dict(identity)
+        self.load = functools.cache(load)  # raises WeightsError where the model cannot be read
+
+    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
+        """See `Parser.parse`."""
+        return self.load().parse(sentences)
 
 
 MARKS = frozenset(".!?…;:,-–—)")  # a word that ends in one of these is a good place to part

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cache import keys, weights
 from cache.models import minilm_folder
 from pipeline.phrases import parser, span_network
-from pipeline.phrases.parser import Parsed
+from pipeline.phrases.parser import LazyParser, Parsed
 from pipeline.phrases.span_network import Size, SpanNet, encode
 from schema.errors import WeightsError
 
@@ -38,7 +38,7 @@ class EmbeddedParser:
 
     def __init__(self, net: SpanNet, labels: Sequence[str], digest: str, pieces: span_network.Pieces) -> None:
         self._net, self._labels, self._pieces = net.eval(), list(labels), pieces
-        self.identity = {"parser": "embedded", "weights": digest, "minilm": span_network.DIGEST, "version": VERSION}
+        self.identity = _identity(digest)
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order; see `Parser.parse`."""
@@ -130,6 +130,16 @@ def save(path: Path, net: SpanNet, labels: Sequence[str], notes: dict[str, str])
         "minilm": span_network.DIGEST,
     }
     weights.save_safetensors(path, tensors, {**meta, **notes})
+
+
+def open_parser(path: Path) -> LazyParser:
+    """The parser of a weights file; raises WeightsError where MiniLM is not installed."""
+    minilm_folder()
+    return LazyParser(_identity(keys.digest_file(path)), lambda: load(path))
+
+
+def _identity(digest: str) -> dict[str, str]:
+    return {"parser": "embedded", "weights": digest, "minilm": span_network.DIGEST, "version": VERSION}
 
 
 def load(path: Path) -> EmbeddedParser:

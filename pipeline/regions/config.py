@@ -13,7 +13,7 @@ from cache import weights
 from cache.models import ModelRef
 from pipeline.engine import Engine
 from schema.config import Config
-from vision.backbones import DIM, Dtype, FeatureNet, Variant, build_resnet
+from vision.backbones import DIM, Dtype, FeatureNet, Variant, open_resnet
 
 EMBEDDED = "embedded"
 ENUM = "IMAGENET1K_"  # how torchvision's names of weights begin
@@ -95,8 +95,13 @@ PRESETS = MappingProxyType(
 
 
 def build_net(config: RegionsConfig) -> FeatureNet:
-    """The network that a configuration names; WeightsError when its file is missing or of another network."""
-    return build_resnet(
+    """The network that a configuration names, loaded; raises WeightsError also for a file of another network."""
+    return open_net(config).load()
+
+
+def open_net(config: RegionsConfig) -> FeatureNet:
+    """The network that a configuration names, known by its file's digest; WeightsError where the file is missing."""
+    return open_resnet(
         config.net,
         weights.find(config.model_ref().name, config.digest or None),
         variant=config.weights_variant,

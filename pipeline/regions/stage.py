@@ -1,20 +1,13 @@
-"""Which objects a post has, in the lattice's order: per picture all of it and one a general word, then phrases.
+"""Stage regions: posts and boxes to the pack that training reads, with the grids of images where they are asked for.
 
-Features of every region: each picture decoded once for all its missing boxes, crops of many in one fixed batch.
-
-N crops of a pass, C side of a crop in pixels, D floats of a feature.
-
-The grid of the ablation: the cells of each picture's last convolution, once for every distinct picture.
-
-R cells a side (7 at 224 pixels), D floats of a feature.
-
-Stage regions: posts and boxes to the pack that training reads, and the grid where it is asked for.
+N crops of a batch, C side of a crop in pixels, D floats of a feature, R cells of a grid's side (7 at 224 pixels), M
+objects of a post.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -29,21 +22,29 @@ from cache import keys, tables
 from cache.packs import Objects, PackMeta, write_pack
 from cache.store import Store
 from cache.tables import Posts
-from pipeline import engine, recipes
-from pipeline.engine import Memory, Progress, Rows, Tally, silent
+from pipeline import engine
+from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.provenance import note, refuse_real_images
-from pipeline.ray_engine import spread
-from pipeline.regions.config import RegionsConfig, build_net
+from pipeline.ray_engine import cluster_of
+from pipeline.regions.config import RegionsConfig, open_net
 from schema.errors import ConfigError, DataError, WeightsError
 from schema.labels import LabelSet
-from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Region, Span
+from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Region
 from vision import images
 from vision.backbones import TOY, FeatureNet
 from vision.boxes import clip
 from vision.crops import Transform, crop_tensor
 
-WHOLE_SCORE = 1.0  # nobody chose the whole picture
-EMPTY_SCORE = 0.0  # nothing was found on the empty image
+VERSION = "1"  # of the meaning of a stored row
+STORE = "regions"
+WHOLE_SCORE = 1.0  # of a whole image: no grounder chose it
+EMPTY_SCORE = 0.0  # of the empty image: nothing was found there
+EMPTY_BOX = Box(0, 0, *images.EMPTY.size)
+GRID_DTYPE = "float16"  # the grids of 4,096 images from ResNet-152 take 0.8 GB, in float32 1.6 GB
+N_BATCHES = 8  # of a cluster's task: only its last batch is padded
+
+
+# Which objects a post has, in the lattice's order
 
 
 def post_regions(
@@ -53,17 +54,17 @@ def post_regions(
     config: RegionsConfig,
     phrases: Sequence[Phrase] = (),
 ) -> tuple[Region, ...]:
-    """The post's objects. `boxes` are those of this post; `phrases` are asked for `no_image: paper` alone.
+    """The post's objects, none cut. `boxes` are those of this post; `phrases` are needed for `no_image: paper` only.
 
-    Pictures that are not ok have no objects; a post without an ok one has the empty image. Raises DataError where a
-    general word has no box: the boxes were made for another label set.
+    Per usable image the whole image and one object per general word, then the phrases; a post without a usable image
+    has the empty image. Raises DataError where a general word has no box: the boxes belong to another label set.
     """
-    shown = [index for index, image in enumerate(post.images) if image.ok]
-    if not shown:
+    usable = [index for index, image in enumerate(post.images) if image.ok]
+    if not usable:
         return _empty(labels, phrases, config)
     general = {(one.box.image_index, one.text): one for one in boxes if one.source == "general"}
     regions: list[Region] = []
-    for index in shown:
+    for index in usable:
         image = post.images[index]
         regions.append(Region("image", "", None, Box(0, 0, image.width, image.height, index), WHOLE_SCORE))
         for word in labels.general_words:
@@ -74,14 +75,15 @@ def post_regions(
                     todo="run the ground stage again",
                 )
             regions.append(_region(general[index, word]))
-    found = {one.span: one for one in boxes if one.source == "phrase" and one.span is not None}
-    return (*regions, *(_region(found[span]) for span in kept_spans(list(found), config.max_phrases)))
+    by_span = {one.span: one for one in boxes if one.source == "phrase" and one.span is not None}
+    return (*regions, *(_region(by_span[span]) for span in sorted(by_span)))
 
 
-def kept_spans(spans: Sequence[Span], cap: int | None) -> list[Span]:
-    """At most `cap` spans in order; the longest are left out, of equals the last."""
-    kept = sorted(spans, key=lambda span: (span.end - span.start, span))[:cap]
-    return sorted(kept)
+def capped(regions: Sequence[Region], cap: int | None) -> tuple[Region, ...]:
+    """The objects without the phrases beyond the cap: the longest are cut first, of equally long ones the last."""
+    spans = [region.span for region in regions if region.span is not None]
+    kept = set(sorted(spans, key=lambda span: (span.end - span.start, span))[:cap])
+    return tuple(region for region in regions if region.span is None or region.span in kept)
 
 
 def _region(one: Grounded) -> Region:
@@ -92,24 +94,35 @@ def _empty(labels: LabelSet, phrases: Sequence[Phrase], config: RegionsConfig) -
     whole = Region("image", "", None, None, EMPTY_SCORE)
     if config.no_image == "empty":
         return (whole,)
-    texts = {phrase.span: phrase.text for phrase in phrases}
     return (
         whole,
         *(Region("general", word, None, None, EMPTY_SCORE) for word in labels.general_words),
-        *(
-            Region("phrase", texts[span], span, None, EMPTY_SCORE)
-            for span in kept_spans(list(texts), config.max_phrases)
-        ),
+        *(Region("phrase", phrase.text, phrase.span, None, EMPTY_SCORE) for phrase in phrases),
     )
 
 
-VERSION = "1"  # of what a stored row means
-EMPTY_BOX = Box(0, 0, *images.EMPTY.size)
+def _all_regions(
+    posts: Sequence[Post],
+    boxes: Sequence[Grounded],
+    labels: LabelSet,
+    config: RegionsConfig,
+    phrases: Sequence[PostPhrases],
+) -> Iterator[tuple[Post, tuple[Region, ...]]]:
+    """Each post with all its objects."""
+    by_post: dict[str, list[Grounded]] = defaultdict(list)
+    for box in boxes:
+        by_post[box.post_id].append(box)
+    parsed = {one.post_id: one.phrases for one in phrases}
+    for post in posts:
+        yield post, post_regions(post, by_post.get(post.id, ()), labels, config, parsed.get(post.id, ()))
+
+
+# Rows: features of crops, grids of whole images
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """What one row is made of; `image` None: the empty image."""
+    """What a row is computed from; `image` None: the empty image."""
 
     image: Image | None
     box: Box
@@ -120,115 +133,97 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A post's objects, and the row of each."""
+class PostRegions:
+    """A post's objects in the lattice's order, and how many phrases the cap left out."""
 
-    post_id: str
     regions: tuple[Region, ...]
-    crops: list[tuple[str, Crop]]
+    n_cut: int = 0
 
 
-def extract_objects(
+def plan(
     posts: Sequence[Post],
     boxes: Sequence[Grounded],
     labels: LabelSet,
     config: RegionsConfig,
     net: FeatureNet,
-    images_folder: Path,
-    store: Rows | None = None,
-    progress: Progress = engine.silent,
-    *,
     phrases: Sequence[PostPhrases] = (),
-) -> tuple[Iterator[tuple[str, Objects]], Tally]:
-    """(post id, objects) of every post, in order, read lazily from the store; how many rows were computed and phrases
-    cut.
-
-    `phrases` are needed for `no_image: paper`. Raises SyntheticError where a synthetic net would see pictures that nobody of us
-    drew, ImageError where a picture is no longer what ingest saw.
-    """
-    if net.synthetic and not config.allow_synthetic:
-        refuse_real_images(posts, config.net)
-    rows = store if store is not None else Memory()
+) -> Plan[Crop, PostRegions]:
+    """The features that posts need: one per object."""
     name = net_key(net)
-    planned = list(_regions(posts, boxes, labels, config, phrases))
-    plans = [_plan(post, regions, name, config.store_dtype) for post, regions in planned]
-    n_cut = 0
-    if config.max_phrases is not None:
-        uncapped = _regions(posts, boxes, labels, config.model_copy(update={"max_phrases": None}), phrases)
-        n_cut = sum(len(regions) for _, regions in uncapped) - sum(len(regions) for _, regions in planned)
-    wanted = {key: crop for plan in plans for key, crop in plan.crops}
-    compute = partial(compute_rows, forward=net.forward, net=net, config=config, folder=images_folder)
-    fill = partial(engine.stream, rows, wanted, compute, stage="regions", progress=progress)
-    tally = replace(fill(), n_cut=n_cut)
-    return _objects(plans, partial(engine.read, rows, again=fill)), tally
+
+    def rows() -> Iterator[tuple[str, list[tuple[str, Crop]], PostRegions]]:
+        for post, regions in _all_regions(posts, boxes, labels, config, phrases):
+            kept = capped(regions, config.max_phrases)
+            crops = [_crop(post, region) for region in kept]
+            jobs = [(row_key(crop, name, config.store_dtype), crop) for crop in crops]
+            yield post.id, jobs, PostRegions(kept, len(regions) - len(kept))
+
+    return Plan.of("regions", rows())
 
 
-def bare_objects(
-    posts: Sequence[Post],
-    boxes: Sequence[Grounded],
-    labels: LabelSet,
-    config: RegionsConfig,
-    *,
-    phrases: Sequence[PostPhrases] = (),
-) -> list[Objects]:
-    """The posts' objects, in order, with boxes, spans and texts as `extract_objects` has them, and features [M, 0].
+def plan_grids(posts: Sequence[Post], net: FeatureNet) -> Plan[Crop, None]:
+    """The grids that posts need: one per distinct usable image. `net` is a network `for_grid`."""
+    name = net_key(net)
 
-    Of no width rather than zeros: nothing can take them for features. Raises SyntheticError as `extract_objects` does.
-    """
-    if config.net == TOY and not config.allow_synthetic:
-        refuse_real_images(posts, config.net)
-    return [
-        Objects(np.zeros((len(regions), 0), np.float32), regions)
-        for _, regions in _regions(posts, boxes, labels, config, phrases)
-    ]
+    def rows() -> Iterator[tuple[str, list[tuple[str, Crop]], None]]:
+        for post in posts:
+            crops = [Crop(image, Box(0, 0, image.width, image.height)) for image in post.images if image.ok]
+            yield post.id, [(row_key(crop, name, GRID_DTYPE, "grid"), crop) for crop in crops], None
+
+    return Plan.of("grid", rows())
+
+
+def _crop(post: Post, region: Region) -> Crop:
+    return Crop(post.images[region.box.image_index], region.box) if region.box else Crop(None, EMPTY_BOX)
 
 
 def net_key(net: FeatureNet) -> str:
-    """A net's identity in short: row keys are made by the million."""
+    """A network's identity in short: there are millions of row keys."""
     return keys.key("net", **net.identity)
 
 
 def row_key(crop: Crop, net: str, dtype: str, kind: str = "region") -> str:
-    """The store's key of a crop's row: bytes of the picture, the box, and all that the net's numbers depend on.
+    """The store's key of a crop's row: bytes of the image, the box, and all that the network's numbers depend on.
 
     `net` is its `net_key`.
     """
     return keys.key(kind, image=crop.digest, box=crop.box.xyxy, net=net, dtype=dtype, version=VERSION)
 
 
-def compute_rows(
-    missing: dict[str, Crop],
-    forward: Callable[[Tensor], Tensor],
-    net: FeatureNet,
-    config: RegionsConfig,
-    folder: Path,
+def compute(
+    items: dict[str, Crop], net: FeatureNet, config: RegionsConfig, folder: Path, *, grid: bool = False
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(key, row) of every missing crop. `forward`: uint8 [N, 3, C, C] -> rows [N, ...]; N is the same each time."""
+    """(key, feature [D]) of every crop, with `grid` (key, [R * R, D]).
+
+    Each image is decoded once for all its crops. Batches have one shape, filled with crops of many images.
+    """
+    forward, dtype = (net.grid, GRID_DTYPE) if grid else (net.forward, config.store_dtype)
     by_image: dict[str, list[tuple[str, Crop]]] = defaultdict(list)
-    for key, crop in missing.items():
+    for key, crop in items.items():
         by_image[crop.digest].append((key, crop))
     read = partial(_read, net=net, folder=folder)
-    pixels = chain.from_iterable(engine.ahead(read, by_image.values(), config.workers))
+    pixels = chain.from_iterable(engine.prefetch(read, by_image.values(), config.workers))
     before: tuple[list[str], Tensor] | None = None
     for names, batch in _batches(pixels, config.n_batch(), net):
         result = names, forward(batch)  # a GPU works on it while the rows before are taken
         if before:
-            yield from _rows(*before, config.store_dtype)
+            yield from _rows(*before, dtype)
         before = result
     if before:
-        yield from _rows(*before, config.store_dtype)
+        yield from _rows(*before, dtype)
 
 
 def _read(jobs: Sequence[tuple[str, Crop]], net: FeatureNet, folder: Path) -> list[tuple[str, Tensor]]:
-    """All crops of one picture, uint8 [3, C, C] each."""
+    """All crops of one image, uint8 [3, C, C] each."""
     image = jobs[0][1].image
-    picture = images.load(folder, image) if image else images.EMPTY
-    return [(key, crop_tensor(picture, crop.box, net.transform)) for key, crop in jobs]
+    pixels = images.load(folder, image) if image else images.EMPTY
+    return [(key, crop_tensor(pixels, crop.box, net.transform)) for key, crop in jobs]
 
 
 def _batches(pixels: Iterable[tuple[str, Tensor]], n_batch: int, net: FeatureNet) -> Iterator[tuple[list[str], Tensor]]:
-    """Keys and uint8 [n_batch, 3, C, C]; the last batch ends in slots that nobody reads. A batch is valid until the
-    second after it.
+    """Keys and uint8 [n_batch, 3, C, C]; the last batch ends with unused crops.
+
+    A batch is valid until the second after it is asked for.
     """
     side = net.transform.crop_px
     shape, pinned = (n_batch, 3, side, side), net.device.type == "cuda"
@@ -260,70 +255,30 @@ def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str,
     yield from zip(names, values, strict=True)
 
 
-def _regions(
-    posts: Sequence[Post],
-    boxes: Sequence[Grounded],
-    labels: LabelSet,
-    config: RegionsConfig,
-    phrases: Sequence[PostPhrases],
-) -> Iterator[tuple[Post, tuple[Region, ...]]]:
-    chosen: dict[str, list[Grounded]] = defaultdict(list)
-    for one in boxes:
-        chosen[one.post_id].append(one)
-    parsed = {one.post_id: one.phrases for one in phrases}
-    for post in posts:
-        yield post, post_regions(post, chosen.get(post.id, ()), labels, config, parsed.get(post.id, ()))
+# From rows to objects
 
 
-def _plan(post: Post, regions: tuple[Region, ...], net: str, dtype: str) -> Plan:
-    crops = [
-        Crop(post.images[region.box.image_index], region.box) if region.box else Crop(None, EMPTY_BOX)
-        for region in regions
-    ]
-    return Plan(post.id, regions, [(row_key(crop, net, dtype), crop) for crop in crops])
+def assemble(plan: Plan[Crop, PostRegions], rows: Readable) -> Iterator[tuple[str, Objects]]:
+    """(post id, objects) of every post, in order; features are read post by post."""
+    for post_id, keys_ in plan.keys.items():
+        yield post_id, Objects(np.stack(rows.get(keys_)), plan.details[post_id].regions)
 
 
-def _objects(plans: Sequence[Plan], read: Callable[[list[str]], list[np.ndarray]]) -> Iterator[tuple[str, Objects]]:
-    for plan in plans:
-        yield plan.post_id, Objects(np.stack(read([key for key, _ in plan.crops])), plan.regions)
-
-
-GRID_DTYPE = "float16"  # 4,096 posts' grids of ResNet-152 take 1.6 GB in twice that
-
-
-def extract_grids(
-    posts: Sequence[Post],
-    config: RegionsConfig,
-    net: FeatureNet,
-    images_folder: Path,
-    store: Rows | None = None,
-    progress: Progress = engine.silent,
-) -> tuple[Iterator[tuple[str, Objects]], Tally]:
-    """(digest, objects) of every distinct ok picture: features float16 [R * R, D], cells row by row.
-
-    `net` computes crops; it says itself how it sees a whole picture's grid. Raises SyntheticError and ImageError as
-    `extract_objects` does.
-    """
-    if net.synthetic and not config.allow_synthetic:
-        refuse_real_images(posts, config.net)
-    net = net.for_grid()
-    rows = store if store is not None else Memory()
-    pictures = {image.digest: image for post in posts for image in post.images if image.ok}
-    crops = [Crop(image, Box(0, 0, image.width, image.height)) for image in pictures.values()]
-    name = net_key(net)
-    wanted = {row_key(crop, name, GRID_DTYPE, "grid"): crop for crop in crops}
-    half = config.model_copy(update={"store_dtype": GRID_DTYPE})
-    compute = partial(compute_rows, forward=net.grid, net=net, config=half, folder=images_folder)
-    fill = partial(engine.stream, rows, wanted, compute, stage="grid", progress=progress)
-    tally = fill()
-    return _grid_objects(wanted, partial(engine.read, rows, again=fill), net), tally
+def assemble_grids(plan: Plan[Crop, None], rows: Readable, net: FeatureNet) -> Iterator[tuple[str, Objects]]:
+    """(digest, objects) of every distinct image: features float16 [R * R, D], cells row by row."""
+    for key, crop in plan.items.items():
+        (features,) = rows.get([key])
+        assert crop.image is not None
+        cells = cell_boxes(crop.image, net.transform, round(len(features) ** 0.5))
+        yield crop.digest, Objects(features, tuple(Region("image", "", None, cell, WHOLE_SCORE) for cell in cells))
 
 
 def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]:
-    """The part of a picture under each of `side * side` cells: of its centre square, unless the net squashes it."""
+    """The part of an image under each of `side * side` cells: of its centre square, or of the whole image where the
+    network squashes it."""
     short = min(image.width, image.height)
-    seen = short * transform.crop_px / transform.resize_px if transform.resize_px else 0.0
-    width, height = (seen, seen) if seen else (float(image.width), float(image.height))
+    edge = short * transform.crop_px / transform.resize_px if transform.resize_px else 0.0
+    width, height = (edge, edge) if edge else (float(image.width), float(image.height))
     left, top = (image.width - width) / 2, (image.height - height) / 2
     x, y = ([start + size * step / side for step in range(side + 1)] for start, size in ((left, width), (top, height)))
     return tuple(
@@ -333,17 +288,71 @@ def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]
     )
 
 
-def _grid_objects(
-    wanted: dict[str, Crop], read: Callable[[list[str]], list[np.ndarray]], net: FeatureNet
-) -> Iterator[tuple[str, Objects]]:
-    for key, crop in wanted.items():
-        (features,) = read([key])
-        assert crop.image is not None
-        cells = cell_boxes(crop.image, net.transform, round(len(features) ** 0.5))
-        yield crop.image.digest, Objects(features, tuple(Region("image", "", None, cell, 1.0) for cell in cells))
+# For posts in memory
 
 
-PARTS = ("phrases", "ground")  # what the boxes' meta tells of the stages before
+def extract_objects(
+    posts: Sequence[Post],
+    boxes: Sequence[Grounded],
+    labels: LabelSet,
+    config: RegionsConfig,
+    net: FeatureNet,
+    folder: Path,
+    store: Rows | None = None,
+    progress: Progress = silent,
+    cluster: Cluster | None = None,
+    *,
+    phrases: Sequence[PostPhrases] = (),
+) -> tuple[Iterator[tuple[str, Objects]], Tally]:
+    """(post id, objects) of every post, in order, read when they are needed. `folder` holds the images.
+
+    `phrases` are needed for `no_image: paper`. Raises SyntheticError where a synthetic network would see images that
+    the project did not draw, ImageError where an image changed since ingest.
+    """
+    if net.synthetic and not config.allow_synthetic:
+        refuse_real_images(posts, config.net)
+    planned = plan(posts, boxes, labels, config, net, phrases)
+    work = partial(compute, config=config, folder=folder.absolute())
+    rows, tally = engine.run(planned, net, work, store, cluster=cluster, progress=progress)
+    n_cut = sum(one.n_cut for one in planned.details.values())
+    return assemble(planned, rows), replace(tally, n_cut=n_cut)
+
+
+def extract_grids(
+    posts: Sequence[Post],
+    config: RegionsConfig,
+    net: FeatureNet,
+    folder: Path,
+    store: Rows | None = None,
+    progress: Progress = silent,
+    cluster: Cluster | None = None,
+) -> tuple[Iterator[tuple[str, Objects]], Tally]:
+    """(digest, objects) of every distinct usable image. Errors as those of `extract_objects`."""
+    if net.synthetic and not config.allow_synthetic:
+        refuse_real_images(posts, config.net)
+    net = net.for_grid()
+    planned = plan_grids(posts, net)
+    work = partial(compute, config=config, folder=folder.absolute(), grid=True)
+    rows, tally = engine.run(planned, net, work, store, cluster=cluster, progress=progress)
+    return assemble_grids(planned, rows, net), tally
+
+
+def bare_objects(
+    posts: Sequence[Post],
+    boxes: Sequence[Grounded],
+    labels: LabelSet,
+    config: RegionsConfig,
+    *,
+    phrases: Sequence[PostPhrases] = (),
+) -> list[Objects]:
+    """The posts' objects, in order, with boxes, spans and texts as `extract_objects` has them, and features [M, 0].
+
+    No width instead of zeros, so that nothing can take them for features. Raises SyntheticError as `extract_objects`.
+    """
+    if config.net == TOY and not config.allow_synthetic:
+        refuse_real_images(posts, config.net)
+    every = (capped(regions, config.max_phrases) for _, regions in _all_regions(posts, boxes, labels, config, phrases))
+    return [Objects(np.zeros((len(regions), 0), np.float32), regions) for regions in every]
 
 
 def run(
@@ -357,24 +366,28 @@ def run(
     *,
     phrases: Path | None = None,
 ) -> Tally:
-    """Publish the pack `out`; with `grid: true` there is a pack of cells by picture digest in it.
+    """Publish the pack `out`; with `grid: true` it contains a pack of grids by image digest.
 
-    `images` is the folder of the pictures; `phrases` is read for `no_image: paper` alone.
+    `images` is the folder of the images; `phrases` is read for `no_image: paper` only.
     """
-    net = build_net(config)
-    found, (chosen, before) = tables.read_posts(posts), tables.read_boxes(boxes)
+    net = open_net(config)
+    table, (grounded, before) = tables.read_posts(posts), tables.read_boxes(boxes)
     parsed = _parsed(config, phrases)
-    meta = _meta(config, net, found, before)
-    with Store.open(store_root.absolute() / "regions", producer=net.identity) as store:
-        rows = spread(config, store, recipes.of_regions(config, images), net.identity)
+    meta = _meta(config, net, table, before)
+    n_items = N_BATCHES * config.n_batch()
+    with Store.open(store_root.absolute() / STORE, producer=net.identity) as store:
+        cluster = cluster_of(config, partial(open_net, config), _image_digest, n_items)
         objects, tally = extract_objects(
-            found.posts, chosen, found.labels, config, net, images, rows, progress, phrases=parsed
+            table.posts, grounded, table.labels, config, net, images, store, progress, cluster, phrases=parsed
         )
-        cells = None
+        grid = None
         if config.grid:
-            more, cells = _grid(config, net, found, images, store, meta)
+            cluster = cluster_of(config, partial(_open_grid_net, config), _image_digest, n_items)
+            cells, more = extract_grids(table.posts, config, net, images, store, cluster=cluster)
             tally += more
-        write_pack(out, meta, objects, grid=cells)
+            made_by = {"regions": note(config, net.for_grid().identity, synthetic=net.synthetic)}
+            grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), net.synthetic, made_by), cells
+        write_pack(out, meta, objects, grid=grid)
     return tally
 
 
@@ -386,23 +399,22 @@ def _parsed(config: RegionsConfig, phrases: Path | None) -> list[PostPhrases]:
     return tables.read_phrases(phrases)[0]
 
 
-def _meta(config: RegionsConfig, net: FeatureNet, found: Posts, before: Mapping[str, Any]) -> PackMeta:
-    provenance = {name: before[name] for name in PARTS if name in before}
+def _meta(config: RegionsConfig, net: FeatureNet, table: Posts, before: Mapping[str, Any]) -> PackMeta:
+    provenance = {name: before[name] for name in ("phrases", "ground") if name in before}
     provenance["regions"] = note(config, net.identity, synthetic=net.synthetic)
     return PackMeta(
         dim=net.dim,
         dtype=config.store_dtype,
         n_buckets=config.n_buckets,
-        general_words=found.labels.general_words,
+        general_words=table.labels.general_words,
         synthetic=any(part["synthetic"] for part in provenance.values()),
         provenance=provenance,
     )
 
 
-def _grid(
-    config: RegionsConfig, net: FeatureNet, found: Posts, images: Path, store: Store, meta: PackMeta
-) -> tuple[Tally, tuple[PackMeta, Iterator[tuple[str, Objects]]]]:
-    rows = spread(config, store, recipes.of_regions(config, images, grid=True), net.for_grid().identity)
-    cells, tally = extract_grids(found.posts, config, net, images, rows)
-    regions = {"regions": note(config, net.for_grid().identity, synthetic=net.synthetic)}
-    return tally, (PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), net.synthetic, regions), cells)
+def _open_grid_net(config: RegionsConfig) -> FeatureNet:
+    return open_net(config).for_grid()
+
+
+def _image_digest(crop: Crop) -> str:
+    return crop.digest

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commands.rows import build_chain, chosen, open_made, prepared
+from commands.rows import choose, prepared
 from project import Project
 from schema.errors import ConfigError, DataError
 from schema.records import Post
@@ -23,7 +23,7 @@ POSTS = [Post(f"{split}{k}", split, ("a",), "a", ((0, 1),)) for split in ("train
     ],
 )
 def test_parts_of_a_dataset(parts, ids):
-    assert [post.id for post in chosen(POSTS, parts, "here")] == ids
+    assert [post.id for post in choose(POSTS, parts, "here")] == ids
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_parts_of_a_dataset(parts, ids):
 )
 def test_no_parts_of_a_dataset(parts, message):
     with pytest.raises(ConfigError, match=message):
-        chosen(POSTS, parts, "here")
+        choose(POSTS, parts, "here")
 
 
 def test_the_parts_are_those_that_made_the_rows(trained):
     from cache.packs import Pack
 
-    chain = build_chain(trained, "own")
+    pipeline = trained.prepared("own").pipeline
     made_by = Pack.open(trained.out("own", "pack")).meta.provenance
-    for name, part in (("phrases", chain.parser), ("ground", chain.grounder), ("regions", chain.net)):
+    for name, part in (("phrases", pipeline.parser), ("ground", pipeline.grounder), ("regions", pipeline.net)):
         assert dict(part.identity) == made_by[name]["identity"]
-    assert chain.ground.allow_synthetic
-    assert chain.regions.allow_synthetic
+    assert pipeline.ground.allow_synthetic
+    assert pipeline.regions.allow_synthetic
 
 
 def test_a_dataset_without_posts_says_what_to_run(tmp_path):
@@ -56,6 +56,6 @@ def test_a_dataset_without_posts_says_what_to_run(tmp_path):
     project = Project.open(tmp_path / "params.yaml")
     assert prepared(project) == []
     with pytest.raises(DataError, match=r"posts\.parquet: no such table; `fmit ingest` writes it"):
-        open_made(project, "own")
+        project.prepared("own")
     with pytest.raises(ConfigError, match="no dataset 'x'"):
-        open_made(project, "x")
+        project.prepared("x")

@@ -93,7 +93,7 @@ def test_the_network_is_trained_by_parameters_alone(
     assert moved.abs().max() == pytest.approx(1e-3, rel=0.1), "Adam's first step is the rate"
     rows = [json.loads(line) for line in (root / "data" / "own" / "dev.jsonl").read_text().splitlines()]
     monkeypatch.setattr(
-        feature_pipeline, "build_net", lambda config: pytest.fail("the pack's network is not looked for")
+        feature_pipeline, "open_net", lambda config: pytest.fail("the pack's network is not looked for")
     )
     predictions = list(fmit.load(run, device="cpu").predict(rows, images=root / "data" / "own" / "images"))
     scored = [json.loads(line) for line in (run / "scores" / "predictions-dev.jsonl").read_text().splitlines()]

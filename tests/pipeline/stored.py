@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cache.tables import Posts
-from pipeline.feature_pipeline import Chain
+from pipeline.feature_pipeline import FeaturePipeline
 from pipeline.grounding.config import GroundConfig
 from pipeline.phrases.config import PhrasesConfig
+from pipeline.grounding.stage import ground_posts
 from pipeline.phrases.parser import Parsed
+from pipeline.phrases.stage import find_phrases
 from pipeline.regions.config import RegionsConfig
-from pipeline.store_rows import Made, open_stores, wanted
+from pipeline.store_rows import PreparedDataset, open_stores, steps
 from schema.records import Post
 from tests.pipeline.drawn import LABELS, FakeGrounder, FakeNet, picture, post
 
@@ -31,7 +33,7 @@ class FakeParser:
 
 @dataclass
 class Parts:
-    """The parts of a chain, to be exchanged one by one."""
+    """Parts and settings of a pipeline, each replaceable."""
 
     phrases: PhrasesConfig = field(default_factory=PhrasesConfig)
     ground: GroundConfig = field(default_factory=GroundConfig)
@@ -40,8 +42,10 @@ class Parts:
     grounder: FakeGrounder = field(default_factory=FakeGrounder)
     net: FakeNet = field(default_factory=FakeNet)
 
-    def chain(self) -> Chain:
-        return Chain(self.phrases, self.ground, self.regions, self.parser, self.grounder, self.net)
+    def pipeline(self) -> FeaturePipeline:
+        made = FeaturePipeline(self.phrases, self.ground, self.regions)
+        vars(made).update(parser=self.parser, grounder=self.grounder, net=self.net)  # instead of opening them
+        return made
 
 
 def four_posts(folder: Path) -> list[Post]:
@@ -55,16 +59,24 @@ def four_posts(folder: Path) -> list[Post]:
     ]
 
 
-def made(folder: Path, posts: Sequence[Post], parts: Parts) -> Made:
-    """The dataset without tables: what follows from the store alone."""
-    return Made(Posts(list(posts), LABELS), [], [], folder, parts.chain)
+def prepared(folder: Path, posts: Sequence[Post], parts: Parts) -> PreparedDataset:
+    """The dataset without tables: the store alone says what later stages need."""
+    return PreparedDataset(Posts(list(posts), LABELS), [], [], folder, parts.pipeline())
 
 
-def run_stages(one: Made, root: Path) -> Made:
+def run_stages(dataset: PreparedDataset, root: Path) -> PreparedDataset:
     """Compute every row into the stores below `root`; returns the dataset with its tables."""
     with open_stores(root) as stores:
-        results = [step.work(one.posts.posts, stores[step.store]) for step in wanted(one, stores)]
-    return Made(one.posts, results[0], results[1], one.images, one.build)  # type: ignore[arg-type]
+        for step in steps(dataset, stores):
+            store = stores[step.store]
+            store.put(dict(step.compute({key: step.plan.items[key] for key in store.missing(step.plan.items)})))
+    with open_stores(root) as stores:
+        pipeline, posts = dataset.pipeline, dataset.posts.posts
+        phrases, _ = find_phrases(posts, pipeline.phrases, pipeline.parser, stores["phrases"])
+        boxes, _ = ground_posts(
+            posts, phrases, LABELS, pipeline.ground, pipeline.grounder, dataset.images, stores["boxes"]
+        )
+    return replace(dataset, phrases=phrases, boxes=boxes)
 
 
 def all_keys(root: Path) -> set[str]:

@@ -9,8 +9,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,39 +21,66 @@ import pyarrow as pa
 import pytest
 
 from cache.store import Store
-from pipeline import recipes
-from pipeline.engine import Tally, silent, stream
+from pipeline import engine
+from pipeline.engine import Compute, Plan, Tally, silent
+from pipeline.grounding import stage as grounding_stage
+from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.registry import open_grounder
+from pipeline.phrases import stage as phrases_stage
 from pipeline.phrases.config import PhrasesConfig
-from pipeline.ray_engine import RayRows, Worker, WorkerError, _cluster, cut, room, share, spread
-from pipeline.recipes import Built, Recipe
+from pipeline.phrases.registry import open_parser
+from pipeline.ray_engine import (
+    RayCluster,
+    Worker,
+    WorkerError,
+    _connected,
+    actor_resources,
+    cluster_of,
+    cut,
+    max_actors,
+    stored_keys,
+)
+from pipeline.regions import stage as regions_stage
+from pipeline.regions.config import RegionsConfig, open_net
 from project import Project
 from schema.errors import ConfigError, DataError, WeightsError
 from tests import own
+from tests.pipeline.drawn import LABELS, chosen, picture, post
+from tests.vision.weights import save_toy
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("phrases", "ground", "regions")
 
 
-def squares(identity: str = "v1", refuse: int = -1) -> Built:
-    def compute(missing: dict[str, int]) -> Iterator[tuple[str, np.ndarray]]:
-        for key, item in missing.items():
-            if item == refuse:
-                raise DataError("no square", found=str(item))
-            yield key, np.float32([item * item])
+@dataclass(frozen=True)
+class Squares:
+    """A part; `refuse`: an item that it cannot compute."""
 
-    return Built({"name": "squares", "version": identity}, compute)
+    version: str = "v1"
+    refuse: int = -1
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {"name": "squares", "version": self.version}
 
 
-def missing_part() -> Built:
+def compute(missing: dict[str, int], part: Squares) -> Iterator[tuple[str, np.ndarray]]:
+    for key, item in missing.items():
+        if item == part.refuse:
+            raise DataError("no square", found=str(item))
+        yield key, np.float32([item * item])
+
+
+def missing_part() -> Squares:
     raise WeightsError("no weights 'x'", todo="get it (fmit models fetch)")
-
-
-def recipe(n_items: int = 2, **more: Any) -> Recipe:
-    return Recipe("squares", partial(squares, **more), str, n_items)
 
 
 def wanted(n: int) -> dict[str, int]:
     return {f"{item:064x}": item for item in range(n)}
+
+
+def worker_of(store: Store, open_part: Callable[[], Squares] = Squares) -> Worker:
+    return Worker(open_part, Squares().identity, compute, store)
 
 
 def answer(worker: Worker, *tasks: Mapping[str, int]) -> list[tuple[list[str], str]]:
@@ -63,27 +90,27 @@ def answer(worker: Worker, *tasks: Mapping[str, int]) -> list[tuple[list[str], s
 
 def test_groups_stay_together_and_nothing_is_lost() -> None:
     jobs = [(f"k{number}", number % 5) for number in range(23)]
-    tasks = list(cut(jobs, Recipe("s", squares, str, 6)))
+    tasks = list(cut(jobs, str, 6))
     assert sorted(job for task in tasks for job in task) == sorted(jobs)
     assert [len(task) for task in tasks] == [10, 9, 4]
     owners = [{item for _, item in task} for task in tasks]
     assert sum(map(len, owners)) == 5, "no group in two tasks"
-    alone = list(cut(jobs, Recipe("s", squares, lambda _: "", 6)))
+    alone = list(cut(jobs, lambda _: "", 6))
     assert [len(task) for task in alone] == [6, 6, 6, 5]
-    assert list(cut([], recipe())) == []
+    assert list(cut([], str, 6)) == []
 
 
 def test_what_is_asked_of_a_cluster_leaves_a_cpu_free() -> None:
     for cpus, gpus in ((1, 0), (2, 0), (16, 0), (64, 8), (8, 2)):
         resources = {"CPU": float(cpus), **({"GPU": float(gpus)} if gpus else {})}
-        for n_actors in (1, 2, room(resources)):
-            asked = share(resources, n_actors)
+        for n_actors in (1, 2, max_actors(resources)):
+            asked = actor_resources(resources, n_actors)
             assert asked["num_cpus"] * n_actors <= cpus - 1
             assert asked["num_cpus"] < 1 or asked["num_cpus"].is_integer(), "Ray takes no broken number above one"
             assert asked.get("num_gpus", 0) * n_actors <= gpus
-    assert share({"CPU": 2.0}, 2) == {"num_cpus": 0.5}
-    assert room({"CPU": 64.0, "GPU": 8.0}) == 8
-    assert room({"CPU": 2.0}) == 1
+    assert actor_resources({"CPU": 2.0}, 2) == {"num_cpus": 0.5}
+    assert max_actors({"CPU": 64.0, "GPU": 8.0}) == 8
+    assert max_actors({"CPU": 2.0}) == 1
 
 
 @pytest.mark.parametrize("error", [Exception("node timed out\nsee its logs"), ConnectionError("node timed out")])
@@ -92,8 +119,8 @@ def test_a_cluster_that_does_not_start_is_named(error: Exception) -> None:
         raise error
 
     with (
-        pytest.raises(WorkerError, match=r"no Ray cluster.*node timed out\b.*unset it to use this machine alone"),
-        _cluster(SimpleNamespace(is_initialized=lambda: False, init=init)),
+        pytest.raises(WorkerError, match=r"no Ray cluster.*node timed out\b.*unset it to use this machine only"),
+        _connected(SimpleNamespace(is_initialized=lambda: False, init=init)),
     ):
         pass
 
@@ -104,7 +131,7 @@ def test_an_error_without_words_is_named_by_its_kind() -> None:
 
     with (
         pytest.raises(WorkerError, match=r"no Ray cluster.*ConnectionError") as raised,
-        _cluster(SimpleNamespace(is_initialized=lambda: False, init=init)),
+        _connected(SimpleNamespace(is_initialized=lambda: False, init=init)),
     ):
         pass
     assert isinstance(raised.value.__cause__, ConnectionError), "the traceback is there for who wants it"
@@ -114,14 +141,14 @@ def test_a_fault_in_ray_itself_is_not_hidden() -> None:
     def init(**_: Any) -> None:
         raise AttributeError("a fault")
 
-    with pytest.raises(AttributeError), _cluster(SimpleNamespace(is_initialized=lambda: False, init=init)):
+    with pytest.raises(AttributeError), _connected(SimpleNamespace(is_initialized=lambda: False, init=init)):
         pass
 
 
 def test_a_worker_puts_rows_once(tmp_path: Path) -> None:
     tasks = [dict(list(wanted(5).items())[:3]), dict(list(wanted(5).items())[2:])]
     with Store.open(tmp_path) as store:
-        worker = Worker(recipe(), squares().identity, pickle.loads(pickle.dumps(store)))
+        worker = worker_of(pickle.loads(pickle.dumps(store)))
         assert answer(worker, *tasks) == [(list(task), "") for task in tasks]
         assert [float(row[0]) for row in store.get(list(wanted(5)))] == [0, 1, 4, 9, 16]
         shards = sorted(tmp_path.glob("arrays/**/*.h5"))
@@ -131,36 +158,76 @@ def test_a_worker_puts_rows_once(tmp_path: Path) -> None:
 
 def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        other = Worker(recipe(identity="v2"), squares().identity, store)
+        other = worker_of(store, partial(Squares, "v2"))
         (found,) = answer(other, wanted(1))
         assert found[0] == []
         assert found[1].startswith("this machine has other parts: {'name': 'squares', 'version': 'v2'} instead of")
-        none = Worker(replace(recipe(), build=missing_part), squares().identity, store)
+        none = worker_of(store, missing_part)
         assert answer(none, wanted(1)) == [([], "no weights 'x'; get it (fmit models fetch)")]
-        failing = Worker(recipe(refuse=2), squares().identity, store)
+        failing = worker_of(store, partial(Squares, refuse=2))
         assert answer(failing, wanted(4)) == [([], "no square (found 2)")]
         assert len(store.missing(list(wanted(4)))) == 2, "what was computed before is kept"
 
 
-def test_rows_that_went_elsewhere_are_noticed(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+def test_rows_in_another_store_are_noticed(tmp_path: Path) -> None:
     with Store.open(tmp_path) as store:
-        rows = RayRows(store, recipe(), {}, 0)
         with pytest.raises(
-            WorkerError, match=r"squares: 2 row\(s\) that a worker put are not in the store; let FMIT_S"
+            WorkerError, match=r"squares: 2 row\(s\) that a worker put are not in the store; set FMIT_STORE to"
         ):
-            rows._taken({"keys": pickle.dumps(list(wanted(2))), "error": ""})
-        with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no disk\); mend it and run the same"):
-            rows._taken({"keys": b"", "error": "no disk"})
+            stored_keys("squares", {"keys": pickle.dumps(list(wanted(2))), "error": ""}, store)
+        with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no disk\); fix it and run the same"):
+            stored_keys("squares", {"keys": b"", "error": "no disk"}, store)
 
 
-def test_without_ray_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    config = PhrasesConfig(engine="ray")
-    with Store.open(tmp_path) as store:
-        with pytest.raises(ConfigError, match=r"engine: ray needs Ray \(found .*\); pip install 'fmit\[ray\]', or set"):
-            spread(config, store, recipes.of_phrases(config), {})
-        assert spread(PhrasesConfig(), store, recipes.of_phrases(config), {}) is store
+    with pytest.raises(ConfigError, match=r"engine: ray needs Ray \(found .*\); pip install 'fmit\[ray\]', or set"):
+        cluster_of(PhrasesConfig(engine="ray"), Squares, str, 2)
+    assert cluster_of(PhrasesConfig(), Squares, str, 2) is None
+
+
+def sent(value: Any) -> Any:
+    """As it arrives in another process."""
+    data = pickle.dumps(value)
+    assert len(data) < 4096
+    return pickle.loads(data)
+
+
+def recomputed(rows: dict[str, Any], plan: Plan[Any, Any], compute: Compute, open_part: Callable[[], Any]) -> None:
+    """What another process would compute from the plan's items is what is here."""
+    again = dict(sent(compute)(plan.items, sent(open_part)()))
+    assert again.keys() == rows.keys()
+    assert all(np.array_equal(again[key], rows[key]) for key in rows)
+
+
+def test_stages_can_be_sent_to_other_machines(tmp_path: Path) -> None:
+    posts = [post("a", picture(tmp_path, "1.png")), post("b", picture(tmp_path, "2.png", seed=1))]
+    phrases = PhrasesConfig()
+    parser = open_parser(phrases)
+    trees = phrases_stage.plan(posts, parser)
+    rows = dict(phrases_stage.compute(trees.items, parser))
+    recomputed(rows, trees, phrases_stage.compute, partial(open_parser, phrases))
+
+    ground = GroundConfig()
+    grounder = open_grounder(ground)
+    boxes = grounding_stage.plan(posts, [], LABELS, ground, grounder)
+    work = partial(grounding_stage.compute, folder=tmp_path, n_workers=0)
+    recomputed(dict(work(boxes.items, grounder)), boxes, work, partial(open_grounder, ground))
+    digests = [grounding_stage._image_digest(query) for query in boxes.items.values()]
+    assert digests == [posts[0].images[0].digest] * 2 + [posts[1].images[0].digest] * 2
+
+    regions = RegionsConfig(weights=str(save_toy(tmp_path / "w.safetensors")), batch=4, device="cpu")
+    net = open_net(regions)
+    for grid in (False, True):
+        known = [chosen(one.id, word, (1, 1, 9, 9)) for one in posts for word in LABELS.general_words]
+        crops = (
+            regions_stage.plan_grids(posts, net.for_grid())
+            if grid
+            else regions_stage.plan(posts, known, LABELS, regions, net)
+        )
+        part = regions_stage._open_grid_net if grid else open_net
+        work = partial(regions_stage.compute, config=regions, folder=tmp_path, grid=grid)
+        recomputed(dict(work(crops.items, part(regions))), crops, work, partial(part, regions))
 
 
 def test_an_unknown_engine_is_refused() -> None:
@@ -213,17 +280,12 @@ def outs(made: Project) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def slowly(build: Any, folder: Path) -> Built:
-    """The parts of a recipe, slowed down; says in which process they were built."""
-    built = build()
+def slowly(missing: dict[str, Any], net: Any, usual: Compute, folder: Path, **more: Any) -> Iterator[tuple[str, Any]]:
+    """As the stage computes, slowed down; says in which process."""
     (folder / str(os.getpid())).touch()
-
-    def compute(missing: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        for row in built.compute(missing):
-            time.sleep(0.05)
-            yield row
-
-    return Built(built.identity, compute)
+    for row in usual(missing, net, **more):
+        time.sleep(0.05)
+        yield row
 
 
 def kill_one(folder: Path, store: Path) -> None:
@@ -244,21 +306,17 @@ def test_two_workers_one_killed_give_the_bytes_of_one_process(
 ) -> None:
     alone = project(tmp_path / "alone", "local")
     tallies = [getattr(alone, stage)("own", silent) for stage in STAGES]
-    monkeypatch.setattr(recipes, "N_VIEWS", 4)
-    monkeypatch.setattr(recipes, "N_QUERIES", 8)
-    monkeypatch.setattr(recipes, "N_BATCHES", 1)
-    usual, pids = recipes.of_regions, tmp_path / "pids"
+    monkeypatch.setattr(phrases_stage, "BATCH", 4)
+    monkeypatch.setattr(grounding_stage, "N_QUERIES", 8)
+    monkeypatch.setattr(regions_stage, "N_BATCHES", 1)
+    pids = tmp_path / "pids"
     pids.mkdir()
-
-    def slow(*arguments: Any, **more: Any) -> Recipe:
-        found = usual(*arguments, **more)
-        return replace(found, build=partial(slowly, found.build, pids))
-
-    monkeypatch.setattr(recipes, "of_regions", slow)
+    slow = partial(slowly, usual=regions_stage.compute, folder=pids)
     spread_out = project(tmp_path / "spread", "ray")
     killer = threading.Thread(target=kill_one, args=(pids, spread_out.store / "regions"), daemon=True)
     seen: list[tuple[int, int]] = []
     found = [getattr(spread_out, stage)("own", silent) for stage in STAGES[:2]]
+    monkeypatch.setattr(regions_stage, "compute", slow)
     killer.start()
     found.append(spread_out.regions("own", lambda *call: seen.append(call)))
     killer.join(timeout=1)
@@ -276,11 +334,12 @@ def test_two_workers_one_killed_give_the_bytes_of_one_process(
 
 @pytest.mark.long
 def test_errors_of_workers_come_back(cluster: Any, tmp_path: Path) -> None:
+    plan = Plan.of("squares", [("p", list(wanted(4).items()), None)])
     with Store.open(tmp_path) as store:
-        rows = RayRows(store, recipe(n_items=1, refuse=3), squares().identity, 2)
-        with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no square \(found 3\)\); mend it"):
-            stream(rows, wanted(4), squares().compute, stage="squares")
-        mended = RayRows(store, recipe(n_items=1), squares().identity, 2)
-        assert stream(mended, wanted(4), squares().compute, stage="squares").n_rows == 4
+        failing = RayCluster(partial(Squares, refuse=3), str, 1, 2)
+        with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no square \(found 3\)\); fix it"):
+            engine.run(plan, Squares(), compute, store, cluster=failing)
+        fixed = RayCluster(Squares, str, 1, 2)
+        assert engine.run(plan, Squares(), compute, store, cluster=fixed)[1].n_rows == 4
         assert [float(row[0]) for row in store.get(list(wanted(4)))] == [0, 1, 4, 9]
-        assert stream(mended, wanted(4), squares().compute, stage="squares") == Tally("squares", 4, 0)
+        assert engine.run(plan, Squares(), compute, store, cluster=fixed)[1] == Tally("squares", 4, 0)

@@ -6,15 +6,15 @@ import pytest
 
 from cache import maintenance
 from pipeline.grounding.grounder import Found
-from pipeline.store_rows import BOX_PX, FEATURES, open_stores, recompute, wanted
+from pipeline.store_rows import BOX_PX, FEATURES, open_stores, recompute, steps
 from schema.errors import ImageError
 from tests.pipeline.drawn import FakeGrounder, FakeNet, picture
-from tests.pipeline.stored import FakeParser, Parts, all_keys, four_posts, made, run_stages
+from tests.pipeline.stored import FakeParser, Parts, all_keys, four_posts, prepared, run_stages
 
 
 @pytest.fixture
 def one(tmp_path):
-    found = made(tmp_path / "images", four_posts(tmp_path / "images"), Parts())
+    found = prepared(tmp_path / "images", four_posts(tmp_path / "images"), Parts())
     run_stages(found, tmp_path / "store")
     return found
 
@@ -22,11 +22,11 @@ def one(tmp_path):
 def again(one, root, parts, n_rows=1000, seed=0):
     """Recompute with other parts that say they are the same."""
     with open_stores(root) as stores:
-        return recompute(replace(one, build=parts.chain), stores, n_rows, random.Random(seed))
+        return recompute(replace(one, pipeline=parts.pipeline()), stores, n_rows, random.Random(seed))
 
 
 def moved(found):
-    return Counter(row.stage for row in found if row.moved)
+    return Counter(row.stage for row in found if row.change)
 
 
 class ShiftedGrounder(FakeGrounder):
@@ -71,7 +71,7 @@ def test_boxes_that_move(one, tmp_path, by_px, n_moved):
     parts.grounder.by_px = by_px
     found = again(one, tmp_path / "store", parts)
     assert moved(found) == Counter(ground=n_moved)
-    assert n_moved == 0 or {row.moved for row in found} == {"", "corners by 0.55 pixels, score by 0"}
+    assert n_moved == 0 or {row.change for row in found} == {"", "corners by 0.55 pixels, score by 0"}
 
 
 @pytest.mark.parametrize(("part", "all_move"), [(0.9, False), (1.1, True)])
@@ -80,7 +80,7 @@ def test_features_that_move(one, tmp_path, part, all_move):
     parts.net.by = 1 + FEATURES["float32"] * part
     found = again(one, tmp_path / "store", parts)
     assert moved(found) == (Counter(regions=sum(row.stage == "regions" for row in found)) if all_move else Counter())
-    assert not all_move or any("of its largest number, more than 0.001" in row.moved for row in found)
+    assert not all_move or any("of its largest number, more than 0.001" in row.change for row in found)
 
 
 def test_trees_that_move(one, tmp_path):
@@ -88,13 +88,13 @@ def test_trees_that_move(one, tmp_path):
     parts.parser.label = "VP"
     found = again(one, tmp_path / "store", parts)
     assert moved(found) == Counter(phrases=3)
-    assert {row.moved for row in found} == {"", "another tree"}
+    assert {row.change for row in found} == {"", "another tree"}
 
 
 def test_posts_that_the_store_holds_in_part_are_not_drawn(one, tmp_path):
     with open_stores(tmp_path / "store") as stores:
-        steps = {step.stage: step for step in wanted(one, stores)}
-    maintenance.forget(tmp_path / "store", [steps["ground"].keys["b"][0]])
+        plans = {step.plan.stage: step.plan for step in steps(one, stores)}
+    maintenance.forget(tmp_path / "store", [plans["ground"].keys["b"][0]])
     parts = Parts()
     found = again(one, tmp_path / "store", parts)
     assert "b" not in {row.post_id for row in found if row.stage == "ground"}

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ from cache.keys import digest_file
 from cache.models import ModelRef, digest_of
 from cache.weights import load_safetensors
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Boxed, Found, exact, filled, letterbox, paper_letterbox, to_picture
+from pipeline.grounding.grounder import Boxed, Found, LazyGrounder, exact, filled, letterbox, paper_letterbox, to_picture
 from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, anchor_grid, conv, sizes_of
 from pipeline.grounding.onestage.text import BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
@@ -175,8 +176,18 @@ def load_onestage(path: Path, name: str, *, synthetic: bool) -> OneStageGrounder
         network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in tensors.items()})
     except RuntimeError as error:
         raise WeightsError("weights of another network", where=str(path), found=str(error).splitlines()[1]) from None
-    identity = {"name": name, "version": VERSION, "weights": digest_file(path)}
-    return OneStageGrounder(network, Vocabulary(words), identity, synthetic=synthetic)
+    return OneStageGrounder(network, Vocabulary(words), _identity(path, name), synthetic=synthetic)
+
+
+def open_synthetic(config: GroundConfig) -> LazyGrounder:
+    """The grounder trained on drawings, from a file that `architecture` describes; raises WeightsError."""
+    path = weights.find(config.source())
+    load = partial(load_onestage, path, config.grounder, synthetic=True)
+    return LazyGrounder(_identity(path, config.grounder), load, synthetic=True)
+
+
+def _identity(path: Path, name: str) -> dict[str, str]:
+    return {"name": name, "version": VERSION, "weights": digest_file(path)}
 
 
 PAPER_VERSION = "1"  # of everything between a picture and its boxes that the weights' digest does not cover
@@ -228,7 +239,7 @@ def build(settings: dict[str, Any]) -> PaperOneStage:
     return PaperOneStage(sizes_of(settings["sizes"]), reader)
 
 
-def load(config: GroundConfig) -> OneStageGrounder:
+def open_grounder(config: GroundConfig) -> LazyGrounder:
     """The grounder from the folder that the parameters name; raises WeightsError."""
     folder = ModelRef(config.source(), "grounder", "converted").locate()
     try:
@@ -236,21 +247,31 @@ def load(config: GroundConfig) -> OneStageGrounder:
         if settings.get("model_type") != MODEL_TYPE or settings.get("format") != FORMAT:
             found = f"{settings.get('model_type')}, format {settings.get('format')}"
             raise WeightsError("no one-stage grounder that this version reads", where=str(folder), found=found)
-        network = build(settings)
         words = folder / FILES[settings["text"]]
         reader = Pieces(words) if settings["text"] == "bert" else Corpus(words.read_text("utf-8").splitlines())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        found = f"{type(error).__name__}: {error}"[:200]
-        raise WeightsError(
-            "no whole one-stage grounder",
-            where=str(folder),
-            found=found,
-            todo=f"get {PUBLISHED}'s .pth.tar, then: fmit models convert onestage FILE.pth.tar {folder}",
-        ) from None
-    _fill(network, folder / "model.safetensors")
+        raise _damaged(folder, error) from None
     identity = {"name": config.grounder, "version": PAPER_VERSION, "weights": digest_of("converted", folder)}
-    network = network.to(config.torch_device()).requires_grad_(False)
+    load = partial(_load, folder, settings, reader, identity, config.torch_device())
+    return LazyGrounder(identity, load, is_cut=reader.is_cut)
+
+
+def _load(
+    folder: Path, settings: dict[str, Any], reader: Reader, identity: dict[str, str], device: str
+) -> OneStageGrounder:
+    try:
+        network = build(settings)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder, error) from None
+    _fill(network, folder / "model.safetensors")
+    network = network.to(device).requires_grad_(False)
     return OneStageGrounder(network, reader, identity, synthetic=False, box=paper_letterbox, n_threads=None)
+
+
+def _damaged(folder: Path, error: Exception) -> WeightsError:
+    found = f"{type(error).__name__}: {error}"[:200]
+    todo = f"get {PUBLISHED}'s .pth.tar, then: fmit models convert onestage FILE.pth.tar {folder}"
+    return WeightsError("no whole one-stage grounder", where=str(folder), found=found, todo=todo)
 
 
 def _fill(network: PaperOneStage, path: Path) -> None:

@@ -8,7 +8,7 @@ from pipeline.engine import Tally
 from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found
-from pipeline.grounding.stage import STORE_SCHEMA, Query, ground_posts, named, row_key
+from pipeline.grounding.stage import STORE_SCHEMA, Query, ground_posts, row_key, short_name
 from schema.errors import DataError, ImageError, SyntheticError
 from schema.labels import LabelSet
 from schema.records import Box, Grounded, Image, Span
@@ -192,6 +192,6 @@ def test_a_picture_is_prepared_once_for_all_that_is_read_apart(tmp_path, monkeyp
 
 def test_named_by_weights_or_version():
     grounder = FakeGrounder()
-    assert named(grounder) == "fake@1"
+    assert short_name(grounder) == "fake@1"
     grounder.identity = {"name": "owl", "version": "1", "weights": "0123456789abcdef"}
-    assert named(grounder) == "owl@0123456789ab"
+    assert short_name(grounder) == "owl@0123456789ab"

@@ -38,21 +38,21 @@ def folder(tmp_path_factory):
 
 
 def test_chunks_are_those_of_the_pipeline(folder):
-    parser = noun_chunks.load(str(folder))
+    parser = noun_chunks.open_parser(str(folder)).load()
     (parsed,) = parser.parse([["the", "dog", "saw", "a", "cat"]])
     assert parsed.spans == ((0, 2, "NP"), (3, 5, "NP"))
 
 
 def test_the_digest_follows_the_files(folder):
-    first = noun_chunks.load(str(folder)).identity["weights"]
+    first = noun_chunks.open_parser(str(folder)).load().identity["weights"]
     (folder / "meta.json").write_text((folder / "meta.json").read_text() + " ")
-    assert noun_chunks.load(str(folder)).identity["weights"] != first
+    assert noun_chunks.open_parser(str(folder)).load().identity["weights"] != first
 
 
 def test_a_pipeline_without_a_parser_is_refused(tmp_path):
     spacy.blank("en").to_disk(tmp_path / "blank")
     with pytest.raises(WeightsError, match="has no dependency parser"):
-        noun_chunks.load(str(tmp_path / "blank"))
+        noun_chunks.open_parser(str(tmp_path / "blank")).load()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_damaged_pipeline_is_one_error(folder, tmp_path, file, content):
     with pytest.raises(
         WeightsError, match=r"no spaCy pipeline '.*pipe' that can be loaded \(found .+\); give its folder"
     ):
-        noun_chunks.load(str(tmp_path / "pipe"))
+        noun_chunks.open_parser(str(tmp_path / "pipe")).load()
 
 
 def test_a_language_without_noun_chunks_is_told_before_the_first_post(tmp_path):
@@ -82,4 +82,4 @@ def test_a_language_without_noun_chunks_is_told_before_the_first_post(tmp_path):
     nlp.initialize()
     nlp.to_disk(tmp_path / "pipe")
     with pytest.raises(WeightsError, match=r"spaCy knows no noun chunks in this language \(found xx\)"):
-        noun_chunks.load(str(tmp_path / "pipe"))
+        noun_chunks.open_parser(str(tmp_path / "pipe")).load()

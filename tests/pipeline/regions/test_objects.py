@@ -3,8 +3,9 @@
 import pytest
 
 from pipeline.regions.config import RegionsConfig
-from pipeline.regions.stage import kept_spans, post_regions
+from pipeline.regions.stage import capped, post_regions
 from schema.errors import DataError
+from schema.labels import LabelSet
 from schema.records import Box, Image, Region, Span
 from tests.pipeline.drawn import LABELS, chosen, phrases, post
 
@@ -63,11 +64,14 @@ def test_boxes_of_another_label_set():
 
 
 def test_the_longest_phrases_are_cut_first():
-    spans = [Span(4, 5), Span(0, 3), Span(1, 3), Span(2, 3)]
-    assert kept_spans(spans, 3) == [Span(1, 3), Span(2, 3), Span(4, 5)]
-    assert kept_spans(spans, 1) == [Span(2, 3)]
-    assert kept_spans(spans, 0) == []
-    assert kept_spans(spans, None) == sorted(spans)
-    boxes = [*general(0), chosen("p", "x", (1, 1, 2, 2), (0, 3)), chosen("p", "y", (1, 1, 2, 2), (1, 3))]
-    found = post_regions(post("p", FIRST), boxes, LABELS, RegionsConfig(max_phrases=1))
-    assert [region.text for region in found] == ["", "person", "place", "y"]
+    spans = {"w": (4, 5), "x": (0, 3), "y": (1, 3), "z": (2, 3)}
+    boxes = [*general(0), *(chosen("p", text, (1, 1, 2, 2), span) for text, span in spans.items())]
+    regions = post_regions(post("p", FIRST), boxes, LABELS, RegionsConfig())
+    for cap, texts in ((3, "yzw"), (1, "z"), (0, ""), (None, "xyzw"), (9, "xyzw")):
+        assert [region.text for region in capped(regions, cap)] == ["", "person", "place", *texts]
+
+
+def test_types_with_the_same_general_word_share_one_object():
+    labels = LabelSet({"PER": "person", "LOC": "place", "GPE": "place"}, {})
+    regions = post_regions(post("p", FIRST), general(0), labels, RegionsConfig())
+    assert [region.text for region in regions] == ["", "person", "place"]

@@ -13,7 +13,7 @@ from tests.pipeline.drawn import LABELS, FakeGrounder, phrases, picture, post
 @pytest.fixture
 def grounder(monkeypatch):
     made = FakeGrounder()
-    monkeypatch.setattr(grounding_stage, "build_grounder", lambda config: made)
+    monkeypatch.setattr(grounding_stage, "open_grounder", lambda config: made)
     return made
 
 

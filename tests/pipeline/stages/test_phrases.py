@@ -29,7 +29,7 @@ class FakeParser:
 @pytest.fixture
 def parser(monkeypatch):
     made = FakeParser()
-    monkeypatch.setattr(phrases_stage, "build_parser", lambda config: made)
+    monkeypatch.setattr(phrases_stage, "open_parser", lambda config: made)
     return made
 
 

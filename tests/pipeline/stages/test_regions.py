@@ -167,7 +167,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from pipeline import engine
-from pipeline.stages import regions
+from pipeline.regions import stage as regions
 from pipeline.regions.config import RegionsConfig
 from vision.backbones import FeatureNet
 engine.FLUSH_S, forward = 0.0, FeatureNet.forward

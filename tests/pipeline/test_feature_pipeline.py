@@ -5,7 +5,7 @@ import pytest
 
 from cache import tables
 from cache.packs import Pack
-from pipeline.feature_pipeline import build_box_chain, build_chain, build_grid_chain
+from pipeline.feature_pipeline import FeaturePipeline
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import build_grounder
 from schema.errors import PackError, SyntheticError, WeightsError
@@ -16,10 +16,12 @@ def pack(trained):
     return Pack.open(trained.out("own", "pack"))
 
 
-def test_the_rebuilt_chain_makes_the_packs_objects(trained, pack):
+def test_the_rebuilt_pipeline_makes_the_packs_objects(trained, pack):
     table = tables.read_posts(trained.out("own", "posts.parquet"))
-    chain = build_chain(pack.meta.provenance)
-    for post, objects in zip(table.posts, chain.objects(table.posts, table.labels, trained.images("own")), strict=True):
+    pipeline = FeaturePipeline.of_pack(pack.meta.provenance)
+    for post, objects in zip(
+        table.posts, pipeline.objects(table.posts, table.labels, trained.images("own")), strict=True
+    ):
         stored = pack.read(post.id)
         assert objects.regions == stored.regions
         np.testing.assert_allclose(objects.features, stored.features, atol=1e-4)
@@ -30,31 +32,33 @@ def test_boxes_alone_are_the_packs_objects_and_need_no_network(trained, pack, mo
 
     provenance = copy.deepcopy(pack.meta.provenance)
     provenance["regions"]["identity"]["weights"] = "0" * 64  # of a network that is not here
-    monkeypatch.setattr("pipeline.feature_pipeline.build_net", lambda config: pytest.fail("a network was built"))
+    monkeypatch.setattr("pipeline.feature_pipeline.open_net", lambda config: pytest.fail("a network was built"))
     table = tables.read_posts(trained.out("own", "posts.parquet"))
-    chain = build_box_chain(provenance)
-    for post, objects in zip(table.posts, chain.objects(table.posts, table.labels, trained.images("own")), strict=True):
+    pipeline = FeaturePipeline.of_pack(provenance, "boxes")
+    for post, objects in zip(
+        table.posts, pipeline.objects(table.posts, table.labels, trained.images("own")), strict=True
+    ):
         assert objects.regions == pack.read(post.id).regions
         assert objects.features.shape == (len(objects.regions), 0)
     foreign = replace(table.posts[0], images=tuple(replace(image, synthetic=False) for image in table.posts[0].images))
     provenance["ground"]["config"]["grounder"] = "whole-image"
     provenance["ground"]["identity"] = build_grounder(GroundConfig(grounder="whole-image")).identity
     with pytest.raises(SyntheticError, match="toy-resnet was trained on drawings"):
-        build_box_chain(provenance).objects([foreign], table.labels, trained.images("own"))
+        FeaturePipeline.of_pack(provenance, "boxes").objects([foreign], table.labels, trained.images("own"))
     with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
-        build_box_chain({"kind": "imported"})
+        FeaturePipeline.of_pack({"kind": "imported"}, "boxes")
 
 
-def test_features_from_elsewhere_have_no_chain():
+def test_features_from_elsewhere_have_no_pipeline():
     with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
-        build_chain({"kind": "imported"})
+        FeaturePipeline.of_pack({"kind": "imported"})
 
 
 def test_other_weights_are_refused_by_name(pack):
     provenance = copy.deepcopy(pack.meta.provenance)
     provenance["regions"]["identity"]["weights"] = "0" * 64
     with pytest.raises(WeightsError, match=r"the regions part is not the one .*weights [0-9a-f]{64} instead of 0000"):
-        build_chain(provenance)
+        FeaturePipeline.of_pack(provenance)
 
 
 def test_what_is_allowed_reaches_the_toys(trained, pack, tmp_path):
@@ -64,8 +68,8 @@ def test_what_is_allowed_reaches_the_toys(trained, pack, tmp_path):
     post = table.posts[0]
     foreign = [replace(post, images=tuple(replace(image, synthetic=False) for image in post.images))]
     with pytest.raises(SyntheticError):
-        build_chain(pack.meta.provenance).objects(foreign, table.labels, trained.images("own"))
-    allowed = build_chain(pack.meta.provenance, allow_synthetic=True)
+        FeaturePipeline.of_pack(pack.meta.provenance).objects(foreign, table.labels, trained.images("own"))
+    allowed = FeaturePipeline.of_pack(pack.meta.provenance, allow_synthetic=True)
     assert allowed.objects(foreign, table.labels, trained.images("own"))
 
 
@@ -87,26 +91,26 @@ def test_the_rebuilt_network_makes_the_packs_grid(trained, tmp_path):
 
     grid = with_grid(trained, tmp_path).grid
     table = tables.read_posts(trained.out("own", "posts.parquet"))
-    chain = build_grid_chain(grid.meta.provenance, batch=3)
+    pipeline = FeaturePipeline.of_pack(grid.meta.provenance, "grid", batch=3)
     stored = FromGrid(grid)
-    found = chain.objects(table.posts, table.labels, trained.images("own"))
+    found = pipeline.objects(table.posts, table.labels, trained.images("own"))
     for post, objects in zip(table.posts, found, strict=True):
         assert len(objects.regions) == 49 * sum(image.ok for image in post.images)
         assert objects.regions == stored(post).regions
         assert objects.features.dtype == stored(post).features.dtype
         np.testing.assert_allclose(objects.features, stored(post).features, atol=4e-3)  # float16, another batch
     twice = replace(table.posts[0], images=table.posts[0].images * 2)
-    (both,) = chain.objects([twice], table.labels, trained.images("own"))
+    (both,) = pipeline.objects([twice], table.labels, trained.images("own"))
     assert [region.box.image_index for region in both.regions] == [0] * 49 + [1] * 49
     foreign = replace(table.posts[0], images=tuple(replace(image, synthetic=False) for image in table.posts[0].images))
     with pytest.raises(SyntheticError):
-        chain.objects([foreign], table.labels, trained.images("own"))
+        pipeline.objects([foreign], table.labels, trained.images("own"))
 
 
 def test_a_grid_of_other_weights_is_refused(trained, tmp_path):
     provenance = copy.deepcopy(with_grid(trained, tmp_path).grid.meta.provenance)
     provenance["regions"]["identity"]["weights"] = "0" * 64
     with pytest.raises(WeightsError, match="the regions part is not the one"):
-        build_grid_chain(provenance)
+        FeaturePipeline.of_pack(provenance, "grid")
     with pytest.raises(PackError, match=r"not made by these stages .found no regions"):
-        build_grid_chain({"kind": "imported"})
+        FeaturePipeline.of_pack({"kind": "imported"}, "grid")
