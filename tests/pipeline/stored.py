@@ -9,8 +9,8 @@ from pathlib import Path
 from cache.tables import Posts
 from pipeline.feature_pipeline import FeaturePipeline
 from pipeline.grounding.config import GroundConfig
-from pipeline.phrases.config import PhrasesConfig
 from pipeline.grounding.stage import ground_posts
+from pipeline.phrases.config import PhrasesConfig
 from pipeline.phrases.parser import Parsed
 from pipeline.phrases.stage import find_phrases
 from pipeline.regions.config import RegionsConfig
