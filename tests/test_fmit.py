@@ -76,7 +76,9 @@ def test_toys_refuse_other_pictures(trained, tmp_path):
     PIL.Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
     row = {"text": "the left Ann", "images": ["a.png"]}
     run = trained.run("own", "fmit", 0)
-    with pytest.raises(SyntheticError, match=r"toy-onestage was trained on drawings, and a.png is none"):
+    with pytest.raises(
+        SyntheticError, match=r"toy-onestage was trained on drawings, and the project did not draw a.png"
+    ):
         list(fmit.load(run, device="cpu").predict([row], images=tmp_path))
     (found,) = fmit.load(run, device="cpu", allow_synthetic=True).predict([row], images=tmp_path)
     assert found.to_json()["objects"]
@@ -98,7 +100,7 @@ def test_a_wrong_folder_of_pictures_is_no_silence(trained, model, tmp_path):
 
 def test_a_run_on_the_grid_predicts_raw_posts(trained, tmp_path):
     from cache import tables
-    from tests.pipeline.test_chain import with_grid
+    from tests.pipeline.test_feature_pipeline import with_grid
 
     pack = with_grid(trained, tmp_path)
     list(trained.train("own", "fmit-no-obj", 0, pack=pack.folder, out=tmp_path / "run", device="cpu"))

@@ -133,7 +133,9 @@ def test_toy_grounders_see_drawings_only(tmp_path):
     grounder = FakeGrounder()
     grounder.synthetic = True
     posts = [post("a", picture(tmp_path, "1.png", drawn=False))]
-    with pytest.raises(SyntheticError, match=r"post a: whole-image was trained on drawings, and 1\.png is none"):
+    with pytest.raises(
+        SyntheticError, match=r"post a: whole-image was trained on drawings, and the project did not draw 1\.png"
+    ):
         ground(tmp_path, posts, [], grounder)
     assert grounder.calls == []
     allowed = GroundConfig(grounder="whole-image", allow_synthetic=True)

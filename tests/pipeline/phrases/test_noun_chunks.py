@@ -81,5 +81,5 @@ def test_a_language_without_noun_chunks_is_told_before_the_first_post(tmp_path):
     nlp.add_pipe("parser").add_label("ROOT")
     nlp.initialize()
     nlp.to_disk(tmp_path / "pipe")
-    with pytest.raises(WeightsError, match=r"spaCy knows no noun chunks in this language \(found xx\)"):
+    with pytest.raises(WeightsError, match=r"spaCy has no noun chunks in this language \(found xx\)"):
         noun_chunks.open_parser(str(tmp_path / "pipe")).load()
