@@ -13,6 +13,6 @@ def test_the_first_foreign_picture_is_named(tmp_path):
     refuse_real_images([post("a", own), post("b"), post("c", Image("gone.jpg", state="missing"))], "toy-x")
     with pytest.raises(
         SyntheticError,
-        match=r"post d: toy-x was trained on drawings, and the project did not draw foreign\.png; use a .* --allow-synth",
+        match=r"post d: toy-x was trained on drawings, and the project did not draw foreign\.png; use .* --allow-synth",
     ):
         refuse_real_images([post("a", own), post("d", own, foreign)], "toy-x")
