@@ -61,7 +61,5 @@ def _load(name: str, identity: dict[str, str]) -> NounChunkParser:
         )
     if pipeline.vocab.get_noun_chunks is None:
         todo = "name one of a language that has, or use parser: benepar"
-        raise WeightsError(
-            "spaCy has no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo
-        )
+        raise WeightsError("spaCy has no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo)
     return NounChunkParser(pipeline, identity)

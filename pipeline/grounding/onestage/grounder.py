@@ -28,7 +28,16 @@ from cache.keys import digest_file
 from cache.models import ModelRef, digest_of
 from cache.weights import load_safetensors
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Boxed, Found, LazyGrounder, exact, filled, letterbox, paper_letterbox, to_picture
+from pipeline.grounding.grounder import (
+    Boxed,
+    Found,
+    LazyGrounder,
+    exact,
+    filled,
+    letterbox,
+    paper_letterbox,
+    to_picture,
+)
 from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, anchor_grid, conv, sizes_of
 from pipeline.grounding.onestage.text import BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
