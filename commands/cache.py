@@ -28,7 +28,7 @@ from schema.text import first_of
 if TYPE_CHECKING:
     from cache.maintenance import RemovalReport, VerifyReport
     from cache.remotes import TransferReport
-    from commands.rows import Forgotten
+    from pipeline.maintenance import Forgotten
 
 Command = Callable[..., None]
 N_SHOWN = 10  # rows of one dataset that changed
@@ -93,12 +93,10 @@ def verify(
     quarantined; their rows are computed again when needed. Exit code 1 if anything is wrong.
     """
     from cache import maintenance
-    from commands import rows
-    from project import Project
 
     root = root_of(folder, params_path)
     report = maintenance.verify(root)
-    recomputed = rows.recompute(Project.open(params_path), root, datasets, n_rows, seed) if n_rows else {}
+    recomputed = recompute(params_path, datasets, root, n_rows, seed) if n_rows else {}
     if as_json:
         problems = [{"path": str(one.path), "what": one.what} for one in report.problems]
         print_json({**asdict(report), "problems": problems, "recomputed": recomputed})
@@ -194,14 +192,9 @@ def pull(url: str, whose: str | None, folder: Path | None, params_path: Path, as
     hold rows of other posts too.
     """
     from cache import remotes
-    from commands import rows
-    from project import Project
 
     root = root_of(folder, params_path)
-    if whose is not None:
-        steps, report = rows.pull(Project.open(params_path), root, url, whose)
-    else:
-        steps, report = [], remotes.pull(root, url)
+    steps, report = ([], remotes.pull(root, url)) if whose is None else pull_for(params_path, whose, root, url)
     for step in () if as_json else steps:
         click.echo(f"{step['stage']} {whose}: {step['n_rows']} rows needed, {step['n_here']} here")
     print_transferred("pull", url, report, as_json=as_json, wanted=steps)
@@ -226,11 +219,13 @@ def forget(
     Rows of an image or sentence that another post of the project shares stay. Rows that were pushed stay on a remote
     that --remote does not name, and the next pull brings them back.
     """
-    from commands import rows
+    from pipeline import maintenance
     from project import Project
 
-    root = root_of(folder, params_path)
-    report = rows.forget(Project.open(params_path), root, post_id, datasets, urls)
+    root, project = root_of(folder, params_path), Project.open(params_path)
+    chosen = {name: project.prepared(name) for name in datasets}
+    all_prepared = {name: project.prepared(name) for name in project.prepared_datasets()}
+    report = maintenance.forget(post_id, chosen, all_prepared, root, urls)
     if as_json:
         print_json(report.to_json())
     if report.n_left:
@@ -238,6 +233,29 @@ def forget(
         raise StoreError(f"{report.n_left} of the post's rows are stored again", where=str(root), todo=todo)
     if not as_json:
         print_forgotten(post_id, datasets, report)
+
+
+def recompute(
+    params_path: Path, datasets: Sequence[str], root: Path, n_rows: int, seed: int | None
+) -> dict[str, dict[str, Any]]:
+    """Recompute rows of datasets (none given: all prepared) and compare them with the stored ones."""
+    from pipeline import maintenance
+    from project import Project
+
+    project = Project.open(params_path)
+    prepared = {name: project.prepared(name) for name in datasets or project.prepared_datasets()}
+    return maintenance.recompute(prepared, root, n_rows, seed)
+
+
+def pull_for(params_path: Path, whose: str, root: Path, url: str) -> tuple[list[dict[str, Any]], TransferReport]:
+    """Pull what DATASET[:SPLIT][:N] needs."""
+    from pipeline import maintenance
+    from project import Project
+
+    name, *parts = whose.split(":")
+    dataset = Project.open(params_path).prepared(name)
+    posts = maintenance.choose(dataset.posts.posts, parts, f"--for {whose}")
+    return maintenance.pull(dataset.only(posts), root, url)
 
 
 def print_verified(report: VerifyReport, recomputed: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What the store's commands do with a project's rows: pull those of a dataset, compute some again, forget a post."""
+"""Maintenance of the store by dataset: recompute some rows, pull those that posts need, forget a post."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cache import maintenance, remotes
 from cache.remotes import TransferReport
-from project import Project
+from pipeline import store_rows
+from pipeline.store_rows import PreparedDataset
 from schema.errors import ConfigError, DataError
 from schema.records import SPLITS, Post
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Rows removed and shards rewritten for it; `n_left`: of these rows, those found by a last look.
+    """What `forget` removed: rows, and shards rewritten for it; `n_left`: rows of the post that a final check found.
 
     `n_kept` rows stay because the posts `kept_for` need them; `others`: producers whose rows cannot be named by post;
-    `recalled`: rows removed from each remote. `n_left` counts theirs too.
+    `recalled`: rows removed from each remote. `n_left` counts those of the remotes too.
     """
 
     n_rows: int
@@ -38,13 +39,8 @@ class Forgotten:
         return asdict(self)
 
 
-def prepared(project: Project) -> list[str]:
-    """The datasets of params.yaml whose posts have been read."""
-    return [name for name in project.params.data if project.out(name, "posts.parquet").is_file()]
-
-
 def choose(posts: Sequence[Post], parts: Sequence[str], where: str) -> list[Post]:
-    """Some of a dataset's posts: a part names their split, or is a number, the first so many of each split.
+    """Some of a dataset's posts: a part is a split, or a number N for the first N posts of each split.
 
     ConfigError for a part that is neither, or that leaves no post.
     """
@@ -52,7 +48,7 @@ def choose(posts: Sequence[Post], parts: Sequence[str], where: str) -> list[Post
     for part in parts:
         split = {"valid": "dev"}.get(part, part)
         if part.isdecimal():
-            chosen = [one for name in SPLITS for one in [post for post in chosen if post.split == name][: int(part)]]
+            chosen = [post for name in SPLITS for post in [one for one in chosen if one.split == name][: int(part)]]
         elif split in SPLITS:
             chosen = [post for post in chosen if post.split == split]
         else:
@@ -64,63 +60,58 @@ def choose(posts: Sequence[Post], parts: Sequence[str], where: str) -> list[Post
 
 
 def recompute(
-    project: Project, root: Path, datasets: Sequence[str], n_rows: int, seed: int | None
+    datasets: Mapping[str, PreparedDataset], root: Path, n_rows: int, seed: int | None
 ) -> dict[str, dict[str, Any]]:
-    """By dataset (none given: all prepared): how many rows were computed again, and a line for each that changed."""
-    from pipeline import store_rows
-
+    """By dataset: how many rows were computed again, and a line for each that changed."""
     report = {}
     with store_rows.open_stores(root) as stores:
-        for name in datasets or prepared(project):
-            rows = store_rows.recompute(project.prepared(name), stores, n_rows, random.Random(seed))
+        for name, dataset in datasets.items():
+            rows = store_rows.recompute(dataset, stores, n_rows, random.Random(seed))
             moved = [f"{row.stage}, post {row.post_id}, row {row.key}: {row.change}" for row in rows if row.change]
             report[name] = {"n_rows": len(rows), "moved": moved}
     return report
 
 
-def pull(project: Project, root: Path, url: str, whose: str) -> tuple[list[dict[str, Any]], TransferReport]:
-    """Pull the rows that posts need, stage after stage: each depends on the rows of the one before.
+def pull(dataset: PreparedDataset, root: Path, url: str) -> tuple[list[dict[str, Any]], TransferReport]:
+    """Pull the rows that a dataset's posts need, stage after stage: each depends on the rows of the one before.
 
-    `whose` is DATASET, and after colons what `choose` takes. Returns the stages' rows, needed and here, and what was
-    transferred.
+    Returns the number of rows of each stage, needed and here, and what was transferred.
     """
-    from pipeline import store_rows
-
-    name, *parts = whose.split(":")
-    dataset = project.prepared(name)
-    dataset = dataset.only(choose(dataset.posts.posts, parts, f"--for {whose}"))
-    stages, moved = [], TransferReport(0, 0, 0)
+    stages, total = [], TransferReport(0, 0, 0)
     with store_rows.open_stores(root) as stores:
         for step in store_rows.steps(dataset, stores):
             keys = list(step.plan.items)
             part = remotes.pull(root, url, keys)
-            damaged = tuple(dict.fromkeys((*moved.damaged, *part.damaged)))
-            n_before = part.n_present - moved.n_shards  # an earlier step's shards are present by now
-            moved = TransferReport(moved.n_shards + part.n_shards, moved.n_bytes + part.n_bytes, n_before, damaged)
+            damaged = tuple(dict.fromkeys((*total.damaged, *part.damaged)))
+            n_present = part.n_present - total.n_shards  # an earlier step's shards are present by now
+            total = TransferReport(total.n_shards + part.n_shards, total.n_bytes + part.n_bytes, n_present, damaged)
             n_here = len(keys) - len(stores[step.store].missing(keys))
             stages.append({"stage": step.plan.stage, "n_rows": len(keys), "n_here": n_here})
-    return stages, moved
+    return stages, total
 
 
-def forget(project: Project, root: Path, post_id: str, datasets: Sequence[str], urls: Sequence[str] = ()) -> Forgotten:
-    """Remove the rows that only this post of these datasets uses, from remotes first: the store names their rows.
+def forget(
+    post_id: str,
+    datasets: Mapping[str, PreparedDataset],
+    project: Mapping[str, PreparedDataset],
+    root: Path,
+    urls: Sequence[str] = (),
+) -> Forgotten:
+    """Remove the rows that only this post of `datasets` uses; `project`: all datasets whose posts may share rows.
 
-    DataError where one of the datasets has no such post.
+    Remotes come first, since the store is what names their rows. DataError where a dataset has no such post.
     """
-    from pipeline import store_rows
-
     own: set[str] = set()
     posts, others = [], set()
     with store_rows.open_stores(root) as stores:
-        for name in datasets:
-            dataset = project.prepared(name)
+        for name, dataset in datasets.items():
             post = next((one for one in dataset.posts.posts if one.id == post_id), None)
             if post is None:
                 raise DataError(f"no post {post_id!r}", where=f"dataset {name}", todo="ids are in posts.parquet")
             own |= store_rows.keys_of_post(dataset, post, stores)
             others |= set(store_rows.other_producers(root, dataset.pipeline))
             posts.append(post)
-        kept_for, used = _used_by_others(project, stores, posts, datasets)
+        kept_for, used = _used_by_others(posts, datasets, project, stores)
         shared = sorted(own & used)
         n_kept = sum(len(shared) - len(store.missing(shared)) for store in stores.values())
     away = {url: remotes.purge(url, own - used) for url in urls}
@@ -131,17 +122,17 @@ def forget(project: Project, root: Path, post_id: str, datasets: Sequence[str], 
 
 
 def _used_by_others(
-    project: Project, stores: Mapping[str, Store], posts: Sequence[Post], datasets: Sequence[str]
+    posts: Sequence[Post],
+    datasets: Mapping[str, PreparedDataset],
+    project: Mapping[str, PreparedDataset],
+    stores: Mapping[str, Store],
 ) -> tuple[list[str], set[str]]:
     """The project's other posts that share an image or sentence with these, and all keys that they need."""
-    from pipeline import store_rows
-
     names: list[str] = []
     used: set[str] = set()
-    for name in prepared(project):
-        dataset = project.prepared(name)
+    for name, dataset in project.items():
         forgotten = {post.id for post in posts} if name in datasets else set()
-        others = [one for one in dataset.posts.posts if one.id not in forgotten]
+        others = [post for post in dataset.posts.posts if post.id not in forgotten]
         sharers = {one.id: one for post in posts for one in store_rows.sharing(post, others)}
         if sharers:
             names += [f"{one} ({name})" for one in sharers]

@@ -1,8 +1,8 @@
-"""Which posts a part of a dataset names, and how its parts are found; the rest is tested through the commands."""
+"""Which posts a part of a dataset names, and how its parts are found; the rest is tested through `fmit cache`."""
 
 import pytest
 
-from commands.rows import choose, prepared
+from pipeline.maintenance import choose
 from project import Project
 from schema.errors import ConfigError, DataError
 from schema.records import Post
@@ -54,7 +54,7 @@ def test_the_parts_are_those_that_made_the_rows(trained):
 def test_a_dataset_without_posts_says_what_to_run(tmp_path):
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     project = Project.open(tmp_path / "params.yaml")
-    assert prepared(project) == []
+    assert project.prepared_datasets() == []
     with pytest.raises(DataError, match=r"posts\.parquet: no such table; `fmit ingest` writes it"):
         project.prepared("own")
     with pytest.raises(ConfigError, match="no dataset 'x'"):
