@@ -1,4 +1,4 @@
-"""The stages of the pipeline: draw, ingest, phrases, ground, regions. One body: they differ in name and words."""
+"""The stages of the pipeline as commands: draw, ingest, phrases, ground, regions."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ if TYPE_CHECKING:
     from pipeline.corpus.stage import IngestReport
 
 
-def stage(name: str, about: str, *, toys: bool = False, after: str = RESUMES) -> click.Command:
-    """The command of a stage: `toys` lets parts trained on drawings see other pictures."""
+def stage(name: str, about: str, *, has_synthetic: bool = False, after: str = RESUMES) -> click.Command:
+    """The command of a stage; `has_synthetic`: with the option --allow-synthetic."""
 
     def body(dataset: str, params_path: Path, as_json: bool, **options: Any) -> None:
         from project import Project
 
         with progress(f"{name} {dataset}") as bar:
-            done = getattr(Project.open(params_path), name)(dataset, bar, **options)
+            report = getattr(Project.open(params_path), name)(dataset, bar, **options)
         if as_json:
-            print_json({"stage": name, "dataset": dataset, **(figures(done) if name == "ingest" else asdict(done))})
+            figures = ingest_json(report) if name == "ingest" else asdict(report)
+            print_json({"stage": name, "dataset": dataset, **figures})
             return
         if name == "ingest":
-            tell(done, dataset)
-        click.echo(done.line(dataset))
+            print_ingest(report, dataset)
+        click.echo(report.line(dataset))
 
-    for decorate in (json_option, params_option, *([allow_synthetic_option] if toys else [])):
+    for decorate in (json_option, params_option, *([allow_synthetic_option] if has_synthetic else [])):
         body = decorate(body)
     body = click.argument("dataset")(body)
     return click.command(name, cls=Examples, example=f"fmit {name} smoke", help=about, after=after)(body)
 
 
-def tell(report: IngestReport, dataset: str) -> None:
-    """The dataset in figures on stdout, what is odd about it on stderr."""
+def print_ingest(report: IngestReport, dataset: str) -> None:
+    """The dataset's figures on stdout, remarks about it on stderr."""
     head, *rows = report.rows()
     print_table(dataset, head, rows)
     for remark in report.remarks():
         note(remark)
 
 
-def figures(report: IngestReport) -> dict[str, Any]:
-    """What `tell` tells, for a machine."""
+def ingest_json(report: IngestReport) -> dict[str, Any]:
     return {"splits": report.counts.to_json(), "variant": report.variant, "remarks": report.remarks()}
 
 
@@ -71,9 +71,9 @@ def inputs(dataset: str, params_path: Path) -> None:
 
 COMMANDS = (
     inputs,
-    stage("draw", "Draw a dataset of the project's own into data/DATASET.", after=STARTS_AGAIN),
-    stage("ingest", "Read posts and probe pictures of data/DATASET.", after=STARTS_AGAIN),
+    stage("draw", "Draw a synthetic dataset into data/DATASET.", after=STARTS_AGAIN),
+    stage("ingest", "Read the posts and check the images of data/DATASET.", after=STARTS_AGAIN),
     stage("phrases", "Find the noun phrases of a dataset's posts."),
-    stage("ground", "Find a box for each noun phrase and general word.", toys=True),
-    stage("regions", "Compute features of pictures and boxes: the pack.", toys=True),
+    stage("ground", "Find a box for each noun phrase and general word.", has_synthetic=True),
+    stage("regions", "Compute the features of images and boxes: the pack.", has_synthetic=True),
 )
