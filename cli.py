@@ -40,15 +40,15 @@ class Group(click.Group):
         try:
             return super().main(*args, **kwargs)
         except FmitError as error:
-            click.echo(f"error: {shown(str(error))}", err=True)
+            click.echo(f"error: {sanitized(str(error))}", err=True)
             sys.exit(1)
-        except OSError as error:  # a folder that cannot be written, a full disk: nothing was published
-            click.echo(f"error: {shown(str(error.filename or 'a file'))}: {error.strerror or error}", err=True)
+        except OSError as error:  # such as a folder that cannot be written, or a full disk
+            click.echo(f"error: {sanitized(str(error.filename or 'a file'))}: {error.strerror or error}", err=True)
             sys.exit(1)
 
 
-def shown(message: str) -> str:
-    """A message that can do a terminal nothing: it may quote what a stranger wrote."""
+def sanitized(message: str) -> str:
+    """The message without control characters: it may quote posts."""
     from schema.text import safe_text
 
     return "\n".join(safe_text(line, None) for line in message.split("\n"))

@@ -255,7 +255,7 @@ def _check_files(model: ModelRef, path: Path, pin: str) -> tuple[str, str]:
 
 
 def _structure_problem(kind: Kind, path: Path) -> str:
-    """What shows without a digest: a folder in a file's place, files that are lacking, JSON that is cut short."""
+    """What shows without a digest: a folder in a file's place, missing files, or JSON that is cut short."""
     if kind in ("embedded", "file", "package"):
         return "a folder where a file should be" if path.is_dir() else ""
     if kind == "hub":

@@ -1,4 +1,4 @@
-"""What a check reports: that something is fine, worth knowing, or in the way of work."""
+"""What a check reports: that something is fine, worth knowing, or a problem."""
 
 from __future__ import annotations
 

@@ -75,16 +75,16 @@ def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, para
     from schema.errors import WeightsError
 
     chosen = _choose(params_path, dataset, names)
-    wanted = [one for one in chosen if one.state != "present"]
+    incomplete = [one for one in chosen if one.state != "present"]
     failures = []
-    for fetched in fetch_all(_announced(wanted), source, bars=sys.stderr.isatty() and not is_quiet()):
+    for fetched in fetch_all(_announced(incomplete), source, bars=sys.stderr.isatty() and not is_quiet()):
         name = fetched.status.model.name
         if fetched.error:
             failures.append(f"{name}: {fetched.error}")
         else:
             click.echo(f"fetched {name}: {fetched.status.where}{_pins(fetched.status)}")
-    n_present = len(chosen) - len(wanted)
-    click.echo(f"fetch: {len(wanted) - len(failures)} fetched, {n_present} of {len(chosen)} were already here")
+    n_present = len(chosen) - len(incomplete)
+    click.echo(f"fetch: {len(incomplete) - len(failures)} fetched, {n_present} of {len(chosen)} were already here")
     if failures:
         raise WeightsError("\n  ".join([f"{len(failures)} model(s) were not fetched:", *failures]))
 

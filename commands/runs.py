@@ -1,4 +1,4 @@
-"""Runs: train, evaluate, predict, report, and a summary of what there is."""
+"""Commands of runs: train, evaluate, predict, report, summary."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def train(
 ) -> None:
     """Train an approach on a dataset.
 
-    An interrupted training goes on where it was saved last (it is saved each minute). Started by `torchrun` or
-    `accelerate launch` (as the module cli), several processes train one model.
+    An interrupted training resumes from its last checkpoint (one is written every minute). Under `torchrun` or
+    `accelerate launch` (with the module cli), several processes train one model.
     """
     from project import Project, run_config
 
     project = Project.open(params_path)
     run = out or project.run(dataset, approach, seed)
-    first = os.environ.get("RANK", "0") == "0"  # the others say nothing
+    first = os.environ.get("RANK", "0") == "0"  # the other processes print nothing
     if not first:
         click.get_current_context().meta[QUIET] = True
     with opened(sinks if first else (), run) as sink, progress(f"train {run.name}") as bar:
@@ -102,7 +102,7 @@ def train(
 
 @click.command(cls=Examples, example="fmit evaluate --run runs/smoke-fmit-0 --split dev")
 @run_option
-@click.option("--split", "splits", multiple=True, help="Split to score, may be repeated.  [default: evaluate.splits]")
+@click.option("--split", "splits", multiple=True, help="Split to score; repeatable.  [default: evaluate.splits]")
 @click.option("--dataset", help="Score on another dataset's posts.  [default: the run's own]")
 @click.option("--pack", type=folder, help="Features to read.  [default: the dataset's own pack]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
@@ -119,7 +119,7 @@ def evaluate(
 ) -> None:
     """Score a run on splits of a dataset.
 
-    Strict micro P, R, F1 with the lenient F1 beside it; predictions, metrics and confusion go to scores/ in the run.
+    Prints strict micro P, R and F1 and the lenient F1; writes predictions, scores and confusions to scores/ in the run.
     """
     from project import Project
 
@@ -197,14 +197,14 @@ def _pictures(states: Counter[str], *, given: bool) -> str:
 
 @click.command(cls=Examples, example="fmit report --run runs/smoke-fmit-0")
 @run_option
-@click.option("--dataset", help="Where the pictures are.  [default: the run's own dataset]")
+@click.option("--dataset", help="The dataset with the images.  [default: the run's own]")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: report.html in the run]")
 @redact_option
 @params_option
 def report(run: Path, dataset: str | None, out: Path | None, redact: bool, params_path: Path) -> None:
-    """Write the page of a run.
+    """Write the report of a run.
 
-    Scores, curves, errors, and posts with their pictures and boxes, in one file that asks nothing of any network.
+    One HTML file with scores, curves, errors, and posts with their images and boxes; it loads nothing from a network.
     """
     import pages
     from project import Project
@@ -217,7 +217,7 @@ def report(run: Path, dataset: str | None, out: Path | None, redact: bool, param
 @params_option
 @json_option
 def summary(params_path: Path, as_json: bool) -> None:
-    """Print the scores of the project's runs, and what to open."""
+    """Print the scores of the project's runs and the reports to open."""
     import pages
     from project import Project
 
@@ -227,15 +227,15 @@ def summary(params_path: Path, as_json: bool) -> None:
         print_json(rows)
         return
     if not rows:
-        named = ", ".join(run.name for run, _ in project.runs()) or "none: see train_on, approaches and seeds"
-        click.echo(f"no scored run yet; params.yaml names {named}")
-        click.echo("`dvc repro` trains and scores them, or `fmit train` and `fmit evaluate` one by one")
+        names = ", ".join(run.name for run, _ in project.runs()) or "none: see train_on, approaches and seeds"
+        click.echo(f"no scored run yet; params.yaml names {names}")
+        click.echo("`dvc repro` trains and scores them; `fmit train` and `fmit evaluate` do so one by one")
         return
     columns = ("run", "split", "precision", "recall", "f1", "ceiling")
     shown = [[("-" if row[name] is None else row[name]) for name in columns] for row in rows]
     print_table("strict micro scores", columns, shown)
     if any(row["ceiling"] is not None for row in rows):
-        click.echo("ceiling: the highest F1 that can be expected from what the approach sees")
+        click.echo("ceiling: the highest F1 that can be expected from what the approach reads")
     for page in pages.reports(project):
         click.echo(f"open {page}")
 
