@@ -8,6 +8,8 @@ from click.testing import CliRunner
 import cli
 from cache import weights
 from cache.keys import digest_file
+from pipeline.engine import silent
+from project import Project
 from tests import own
 from tests.commands import tiny_models
 
@@ -83,6 +85,45 @@ def test_one_line_damaged(project):
     assert first["todo"] == "add the type to source.labels or source.aliases", "said once"
     assert every["what"] == "types that source.labels does not know: WHO (1)"
     assert every["todo"].startswith("add them to source.labels (TYPE: general word)")
+
+
+def spoil_images(root):
+    for path in sorted((root / "data/own/images").iterdir())[:4]:
+        path.write_bytes(b"no image")
+
+
+def label_dev_with_o_only(root):
+    path = root / "data/own/dev.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"labels": ["O"] * len(row["labels"])}) + "\n" for row in rows))
+
+
+def name_other_types(root):
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("{preset: jsonl}", "{preset: jsonl, labels: {GENE: gene}}"))
+
+
+def cap_objects_at_one(root):
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("preset: tiny,", "preset: tiny, max_objects: 1,"))
+    opened = Project.open(root / "params.yaml")
+    opened.ingest("own", silent)
+    opened.phrases("own", silent)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (spoil_images, "4 of 5 images cannot be used"),
+        (label_dev_with_o_only, "its dev posts have no entity"),
+        (name_other_types, "has no type in common with the data"),
+        (cap_objects_at_one, "train.max_objects 1 cuts"),
+    ],
+)
+def test_data_that_would_spoil_training_is_a_problem(project, spoil, what):
+    spoil(project)
+    found = problems(doctor("--json"))
+    assert any(what in one["what"] for one in found), found
 
 
 def test_what_strangers_write_is_inert_in_a_terminal(project):
