@@ -85,24 +85,17 @@ def _copy_file(given: Path, target: Path, sha256: str) -> None:
 
 def download(url: str, target: Path, sha256: str, *, bars: bool) -> None:
     """Download a file with this sha256 (or its first digits); `target`.part, left by an earlier call, is resumed."""
-    import pooch
     import requests
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-
-    def resume(address: str, output: Any, _: Any) -> None:
-        _append(address, part, bars)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _append(url, part, bars)
         damage = weights.damage(part, sha256)
         if damage:
             part.unlink()
             raise WeightsError(f"the downloaded file is not {target.name}: {damage}", where=url, todo="fetch it again")
-        part.replace(output)
-
-    pooch.get_logger().setLevel("ERROR")
-    try:
-        target.unlink(missing_ok=True)  # a damaged one: pooch would keep it
-        pooch.retrieve(url, known_hash=None, fname=target.name, path=target.parent, downloader=resume)
+        part.replace(target)
     except requests.RequestException as error:
         raise _unreachable(url, error) from None
     except OSError as error:
