@@ -19,6 +19,7 @@ from project import Project
 if TYPE_CHECKING:
     from model.predict import Prediction, Run
     from pipeline.corpus.config import SourceConfig
+    from pipeline.corpus.records import ReadLog
     from pipeline.engine import Progress
     from pipeline.feature_pipeline import FeaturePipeline
     from schema.records import Post
@@ -31,7 +32,7 @@ CHUNK_CROPS = 16  # of a forward pass in prediction: one post fills most of it
 
 
 class Model:
-    """A trained run with the parts that made its features: posts with pictures in, predictions out."""
+    """A trained run with the parts that made its features: posts with images in, predictions out."""
 
     def __init__(self, run: Run, *, allow_synthetic: bool = False) -> None:
         self.run, self.allow_synthetic = run, allow_synthetic
@@ -55,25 +56,37 @@ class Model:
         )
 
     def predict(
-        self, posts: Iterable[Post | Mapping[str, Any] | str], images: Path | str | None = None
+        self,
+        posts: Iterable[Post | Mapping[str, Any] | str],
+        images: Path | str | None = None,
+        log: ReadLog | None = None,
     ) -> Iterator[Prediction]:
         """Entities of posts, in order, a few posts at a time.
 
-        `posts`: raw texts, or rows as in a JSONL file (`tokens` or `text`, `images`), or Post records; `images` is the
-        folder of the pictures that they name (None: text alone). A picture that is missing or cannot be decoded is no
-        error: its post's record says so (`prediction.post.images[0].state`). Raises DataError, SyntheticError, WeightsError.
+        `posts`: texts, or rows as in a JSONL file (`tokens` or `text`, `images`), or Post records; `images` is the
+        folder of the images that they name (None: text alone). An image that is missing or cannot be decoded is no
+        error: its post's record says so (`prediction.post.images[0].state`). `log` counts labels that do not fit and
+        can leave out bad posts; by default a bad post raises DataError. Also raises SyntheticError and WeightsError.
         """
         from pipeline.corpus import jsonl
-        from pipeline.corpus.reader import Gallery, Ids, probed
+        from pipeline.corpus.reader import ImageFolder, with_images
+        from pipeline.corpus.records import ReadLog
         from schema.records import Post
 
-        folder, waiting = _folder(images), iter(posts)
-        gallery, ids, number = Gallery(folder), Ids(), 0
+        source, log = self._source("jsonl"), log or ReadLog(foreign_labels=True)
+        place = _folder(images)
+        folder = ImageFolder(place, source.image_suffix)
+
+        def read() -> Iterator[Post]:
+            for number, one in enumerate(posts, start=1):
+                if isinstance(one, Post):
+                    yield one
+                else:
+                    yield from with_images(jsonl.posts_in_memory([one], source, log, number), "predict", folder, log)
+
+        waiting = read()
         while chunk := list(islice(waiting, CHUNK_POSTS)):
-            rows = [one for one in chunk if not isinstance(one, Post)]
-            made = probed(jsonl.from_rows(rows, self._source("jsonl"), number + 1), "predict", gallery, ids)
-            number += len(chunk)
-            yield from self._predict([one if isinstance(one, Post) else next(made) for one in chunk], folder)
+            yield from self._predict(chunk, place)
 
     def predict_file(
         self,
@@ -82,14 +95,19 @@ class Model:
         images: Path | None = None,
         format: str | None = None,
         progress: Progress | None = None,
+        log: ReadLog | None = None,
     ) -> Iterator[Prediction]:
-        """Predictions of a JSONL or CoNLL file's posts (`format` None: by suffix), in order and as they are made."""
-        from pipeline.corpus.reader import Gallery, count_posts, read_posts_file
+        """Predictions of a file's posts, in order and as they are made.
+
+        `format`: conll, jsonl or text (a post per line); None: by suffix. See `predict` for `log`.
+        """
+        from pipeline.corpus.reader import ImageFolder, count_posts, read_file
+        from pipeline.corpus.records import ReadLog
 
         source = self._source(format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll"))
-        images = _folder(images)
-        total = count_posts(path, source) if path.is_file() else 0  # what comes by a pipe can be read only once
-        posts, done = read_posts_file(path, source, "predict", Gallery(images)), 0
+        images, log = _folder(images), log or ReadLog(foreign_labels=True)
+        total = count_posts(path, source) if path.is_file() else 0  # a pipe can be read only once
+        posts, done = read_file(path, source, "predict", ImageFolder(images, source.image_suffix), log), 0
         while chunk := list(islice(posts, CHUNK_POSTS)):
             yield from self._predict(chunk, images)
             done += len(chunk)
@@ -97,12 +115,12 @@ class Model:
                 progress(done, max(total, done))
 
     def _source(self, format: str) -> SourceConfig:
+        """How the run's own posts were written: tag scheme, columns, fields, tokenizer."""
         from pipeline.corpus.config import SourceConfig
 
-        labels = self.run.info.labels
-        return SourceConfig.checked(
-            {"format": format, "labels": dict(labels.words), "aliases": dict(labels.aliases)}, "source"
-        )
+        labels, reading = self.run.info.labels, self.run.info.data.get("source", {})
+        section = {**reading, "format": format, "labels": dict(labels.words), "aliases": dict(labels.aliases)}
+        return SourceConfig.checked(section, "source")
 
     def _predict(self, posts: list[Post], images: Path | None) -> list[Prediction]:
         if self.pipeline is None:
@@ -112,11 +130,11 @@ class Model:
 
 
 def _folder(images: Path | str | None) -> Path | None:
-    """A folder of pictures that is there, or None; a wrong path would leave every post without its picture."""
+    """The folder of images, or None; raises DataError for a wrong path: every post would lack its image."""
     from schema.errors import DataError
 
     if images is not None and not Path(images).is_dir():
-        raise DataError("no folder of pictures", where=str(images), todo="name another, or none for text alone")
+        raise DataError("no folder of images", where=str(images), todo="name another, or none for text alone")
     return None if images is None else Path(images)
 
 

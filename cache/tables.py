@@ -47,6 +47,7 @@ POSTS = pa.schema(
         "starts": pa.list_(pa.int32()),
         "ends": pa.list_(pa.int32()),
         "images": pa.list_(_IMAGE),
+        "source_id": pa.string(),
     }
 )
 PHRASES = pa.schema(
@@ -198,6 +199,7 @@ def _post_row(post: Post) -> dict[str, Any]:
         "starts": [start for start, _ in post.offsets],
         "ends": [end for _, end in post.offsets],
         "images": [asdict(image) for image in post.images],
+        "source_id": post.source_id,
     }
 
 
@@ -210,6 +212,7 @@ def _post(row: Mapping[str, Any]) -> Post:
         tuple(zip(row["starts"], row["ends"], strict=True)),
         None if row["tags"] is None else tuple(row["tags"]),
         tuple(Image(**image) for image in row["images"]),
+        row["source_id"],
     )
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cache import hub, keys
 from checks.findings import Finding, note, ok, problem
 from checks.settings import CORRECT_KEY
 from pipeline.corpus import inputs, variants
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.reader import SUFFIXES, Gallery, Ids, count_posts, read_posts_file
-from pipeline.corpus.records import lines
+from pipeline.corpus.reader import SUFFIXES, ImageFolder, count_posts, read_dataset
+from pipeline.corpus.records import ReadLog
 from pipeline.corpus.statistics import STATES, Counts, count
 from pipeline.engine import Progress
 from project import Project
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 N_NAMED = 5  # examples in one line
 N_LABELS = 8  # labels in one line
 MAX_WORDS = 200_000  # distinct words that are looked up
-FIRST_LETTERS = {"iob2": "BI", "iob1": "BI", "bioes": "BIES"}
 
 
 @dataclass
@@ -100,16 +98,16 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
     if paths := inputs.unwatched(project.root, name, folder, config):
         what = f"DVC does not see changes behind {first_of(paths, N_NAMED)}"
         yield problem(topic, what, f"run `fmit ingest {name}`, which makes DVC watch them")
-    contents, ids, lattice = Contents(), Ids(), Lattice.of(project, name)
+    contents, log, lattice = Contents(), ReadLog(), Lattice.of(project, name)
     try:
-        posts = (lattice.add(contents.add(post)) for post in _read(config, files, folder, ids, progress))
+        posts = (lattice.add(contents.add(post)) for post in _read(config, files, folder, log, progress))
         counts = count(posts)
     except FmitError as error:
         yield problem(topic, error.fact, error.todo or "correct this line")
         yield from check_labels(topic, config, files)
         return
     yield from check_variant(topic, {split: keys.digest_file(path) for split, path in files.items()}, folder.name)
-    yield from _check_posts(project, name, topic, config, counts, ids)
+    yield from _check_posts(project, name, topic, config, counts, log)
     yield from _check_images(topic, folder / config.images, counts, contents)
     yield from _check_synthetic(project, name, topic, contents)
     if name in project.params.train_on:
@@ -117,42 +115,38 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
         yield from _check_words(project, name, topic, contents)
 
 
-def _read(config: SourceConfig, files: dict, folder: Path, ids: Ids, progress: Progress) -> Iterator[Post]:
-    gallery, done = Gallery(folder / config.images, config.image_suffix), 0
+def _read(
+    config: SourceConfig, files: Mapping[Split, Path], folder: Path, log: ReadLog, progress: Progress
+) -> Iterator[Post]:
+    images = ImageFolder(folder / config.images, config.image_suffix)
     total = sum(count_posts(path, config) for path in files.values())
-    for split, path in files.items():
-        for post in read_posts_file(path, config, split, gallery, ids):
-            done += 1
-            progress(done, max(total, done))
-            yield post
+    for done, post in enumerate(read_dataset(config, files, images, log), start=1):
+        progress(done, max(total, done))
+        yield post
 
 
 def check_labels(topic: str, config: SourceConfig, files: Mapping[Split, Path]) -> Iterator[Finding]:
     """All types that are neither in labels nor in aliases, and all tags of another scheme, with their numbers."""
-    labels = config.label_set()
+    labels, log = config.label_set(), ReadLog(lambda _: None, foreign_labels=True)
+    with suppress(DataError):  # reported where posts are read
+        counts = count(read_dataset(config, files, ImageFolder(None), log))
+        log.n_fitting += sum(split.entities.total() for split in counts.splits.values())
     types: Counter[str] = Counter()
     tags: Counter[str] = Counter()
-    n_known = 0
-    for tag, n in Counter(tag for path in files.values() for tag in _read_tags(path, config.format)).items():
-        prefix, _, name = tag.partition("-")
-        if tag == "O":
-            continue
-        if not name or prefix not in ("B", "I", "E", "S"):
-            tags[tag] += n
-        elif labels.aliases.get(name, name) not in labels.words:
-            types[name] += n
-        elif prefix not in FIRST_LETTERS[config.scheme]:
-            tags[tag] += n
+    for label, n in log.unknown.items():
+        name = label.partition("-")[2] or label
+        if labels.knows(name):
+            tags[label] += n
         else:
-            n_known += n
+            types[name] += n
     if types:
         todo = "add them to source.labels (TYPE: general word), or to source.aliases (NAME: TYPE)"
         yield problem(topic, f"types that source.labels does not know: {_with_numbers(types)}", todo)
-        if not n_known:
+        if not log.n_fitting:
             what = f"source.labels ({', '.join(labels.types)}) has no type in common with the data"
             yield problem(topic, what, f"set data.NAME.source.labels to the data's types: {', '.join(sorted(types))}")
     if tags:
-        todo = "set source.scheme: bioes if they are such tags, or correct these lines"
+        todo = "set source.scheme to that of the files, or correct these lines"
         yield problem(topic, f"labels that are not {config.scheme} tags: {_with_numbers(tags)}", todo)
 
 
@@ -160,33 +154,9 @@ def _with_numbers(counts: Counter[str]) -> str:
     return first_of([f"{name} ({n})" for name, n in counts.most_common()], N_LABELS)
 
 
-def _read_tags(path: Path, format: str) -> Iterator[str]:
-    """Every label of a file, as far as the file can be read."""
-    with suppress(DataError):  # reported where posts are read
-        for _, line in lines(path):
-            if format == "conll":
-                if "\t" in line:
-                    yield line.rpartition("\t")[2].strip(" ")
-            else:
-                yield from _tags_of_row(line)
-
-
-def _tags_of_row(line: str) -> Iterator[str]:
-    row: Any = None
-    with suppress(ValueError, RecursionError):
-        row = json.loads(line)
-    if not isinstance(row, dict):
-        return
-    labels, entities = row.get("labels"), row.get("entities")
-    yield from (tag for tag in (labels if isinstance(labels, list) else ()) if isinstance(tag, str))
-    for entity in entities if isinstance(entities, list) else ():
-        if isinstance(entity, dict) and isinstance(entity.get("type"), str):
-            yield f"B-{entity['type']}"
-
-
 def check_variant(topic: str, digests: Mapping[Split, str], folder: str) -> Iterator[Finding]:
     """Which known corpus the files (split -> sha256) are; a note where their folder's name says so and they are not."""
-    name = variants.variant(digests.values())
+    name = variants.variant(digests)
     if name:
         yield ok(topic, f"the files are the known variant {name}")
     elif warning := variants.warning(digests, variants.corpus("", folder)):
@@ -194,7 +164,7 @@ def check_variant(topic: str, digests: Mapping[Split, str], folder: str) -> Iter
 
 
 def _check_posts(
-    project: Project, name: str, topic: str, config: SourceConfig, counts: Counts, ids: Ids
+    project: Project, name: str, topic: str, config: SourceConfig, counts: Counts, log: ReadLog
 ) -> Iterator[Finding]:
     sizes = ", ".join(f"{split} {one.n_posts}" for split, one in counts.splits.items())
     yield ok(topic, f"{counts.total('n_posts')} posts ({sizes}), {counts.total('n_words')} words")
@@ -207,8 +177,8 @@ def _check_posts(
     if counts.total("n_orphans"):
         what = f"{counts.total('n_orphans')} I- tag(s) continue no entity; strict scores count no entity for them"
         yield note(topic, what, "set source.scheme: iob1 if the files are IOB1")
-    if ids.n_repeated:
-        what = f"{ids.n_repeated} repeated id(s): they become id~2 and so on"
+    if log.n_repeated:
+        what = f"{log.n_repeated} repeated id(s): they become id~2 and so on"
         yield note(topic, what, "give each post an id of its own")
 
 

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,7 +26,11 @@ from commands.console import (
     redact_option,
 )
 from model.trackers import SINKS, opened
-from schema.text import inert_json
+from schema.errors import DataError
+from schema.text import inert_json, safe_text
+
+if TYPE_CHECKING:
+    from pipeline.corpus.records import ReadLog
 
 folder = click.Path(path_type=Path, file_okay=False)
 existing = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -141,34 +146,53 @@ def evaluate(
 
 
 @click.command(cls=Examples, example="fmit predict posts.jsonl --run runs/smoke-fmit-0 --images data/smoke/images")
-@click.argument("posts", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("posts", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=False)
 @run_option
-@click.option("--images", type=existing, help="Folder of the posts' pictures.  [default: none: text alone]")
-@click.option("--format", "format_", type=click.Choice(["jsonl", "conll"]), default=None, help="[default: by suffix]")
+@click.option("--text", help="A post's text, instead of a file.")
+@click.option("--images", type=existing, help="Folder of the posts' images.  [default: none: text alone]")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["jsonl", "conll", "text"]),
+    default=None,
+    help="text: a post per line.  [default: jsonl or conll, by suffix]",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="JSONL to write.  [default: stdout]")
+@click.option("--strict", is_flag=True, help="Stop at a post that cannot be read.  [default: report it and go on]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @allow_synthetic_option
 def predict(
-    posts: Path,
+    posts: Path | None,
     run: Path,
+    text: str | None,
     images: Path | None,
     format_: str | None,
     out: Path | None,
+    strict: bool,
     device: str,
     allow_synthetic: bool,
 ) -> None:
     """Find entities in the posts of a file.
 
-    POSTS is JSONL or CoNLL, with or without pictures and labels; JSONL comes out, a line a post, as they are found.
+    POSTS is JSONL, CoNLL or text, with or without images and labels; each post gives a line of JSONL as it is read.
     """
     import fmit
     from cache import atomic
+    from pipeline.corpus.records import ReadLog
 
+    if (posts is None) == (text is None):
+        raise click.UsageError("give POSTS or --text")
     model = fmit.load(run, device=device, allow_synthetic=allow_synthetic)
+    log = ReadLog(None if strict else _report_left_out, foreign_labels=True)
     states: Counter[str] = Counter()
 
     def lines(bar: Progress) -> Iterator[str]:
-        for one in model.predict_file(posts, images=images, format=format_, progress=bar):
+        found = (
+            model.predict_file(posts, images=images, format=format_, progress=bar, log=log)
+            if posts
+            else model.predict([text or ""], images, log)
+        )
+        for one in found:
             states.update(image.state for image in one.post.images)
             yield inert_json(one.to_json()) + "\n"
 
@@ -180,19 +204,32 @@ def predict(
             with atomic.file(out) as temporary, temporary.open("w", encoding="utf-8") as file:
                 file.writelines(lines(bar))
             note(f"predictions are in {out}")
-    if remark := _pictures(states, given=images is not None):
-        note(remark)
+    for remark in (_images_remark(states, given=images is not None), *_reading_remarks(log)):
+        if remark:
+            note(remark)
 
 
-def _pictures(states: Counter[str], *, given: bool) -> str:
-    """What became of the pictures that the posts name, where not all of them could be seen."""
+def _report_left_out(error: DataError) -> None:
+    click.echo(f"left out: {safe_text(str(error), None)}", err=True)
+
+
+def _reading_remarks(log: ReadLog) -> Iterator[str]:
+    if log.n_without_gold:
+        examples = ", ".join(f"{name} ({n})" for name, n in log.unknown.most_common(5))
+        yield f"{log.n_without_gold} post(s) have labels that do not fit the run; their gold is left out: {examples}"
+    if log.n_left_out:
+        yield f"{log.n_left_out} post(s) could not be read and were left out"
+
+
+def _images_remark(states: Counter[str], *, given: bool) -> str:
+    """What became of the images that the posts name, where not all of them are ok."""
     lost = states.total() - states["ok"]
     if not lost:
         return ""
     if not given:
-        return f"the posts name {lost} picture(s), none was looked at: give their folder with --images"
-    told = ", ".join(f"{states[state]} {state}" for state in ("missing", "broken", "refused") if states[state])
-    return f"{lost} of {states.total()} picture(s) could not be seen: {told}; those posts have the empty picture"
+        return f"the posts name {lost} image(s), none was opened: give their folder with --images"
+    bad = ", ".join(f"{states[state]} {state}" for state in ("missing", "broken", "refused") if states[state])
+    return f"{lost} of {states.total()} image(s) cannot be used: {bad}; the model reads an empty image instead"
 
 
 @click.command(cls=Examples, example="fmit report --run runs/smoke-fmit-0")

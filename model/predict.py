@@ -128,7 +128,8 @@ class Prediction:
         """A line of predictions.jsonl; `start` and `end` are words `[start, end)`, `char_*` characters of `text`."""
         post = self.post
         return {
-            "id": post.id,
+            "id": post.source_id or post.id,
+            "post_id": post.id,
             "split": post.split,
             "words": list(post.words),
             "text": post.text,

@@ -153,7 +153,7 @@ def parse_line(value: Mapping[str, Any]) -> Line:
         raise DataError("unknown split", found=str(value["split"]))
     gold = value.get("gold")
     line = Line(
-        str(value["id"]),
+        str(value.get("post_id", value["id"])),
         value["split"],
         words,
         tuple(_picture(image) for image in value.get("images") or ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import reprlib
 from collections.abc import Mapping
@@ -60,8 +61,19 @@ def _explain(error: ValidationError, where: str, config: type[BaseModel], *more:
         elif problem["type"] == "value_error":  # raised by our own validators, which say what was found
             lines.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
         else:
-            lines.append(f"{path}: {problem['msg']} (found {reprlib.repr(problem['input'])})")
+            hint = _quote_hint(problem["input"]) if problem["type"] == "string_type" else ""
+            lines.append(f"{path}: {problem['msg']} (found {reprlib.repr(problem['input'])}){hint}")
     return lines
+
+
+def _quote_hint(value: object) -> str:
+    """What to do about a text that YAML reads as another kind of value because it is not in quotes."""
+    if isinstance(value, bool):
+        return "; YAML reads yes, no, on and off as true or false: write the word in quotes, such as 'NO'"
+    if isinstance(value, int | float | datetime.date):
+        kind = "date" if isinstance(value, datetime.date) else "number"
+        return f"; YAML reads it as a {kind}: write '{value}' in quotes"
+    return ""
 
 
 def _instead(place: tuple[int | str, ...], config: type[BaseModel], more: tuple[str, ...]) -> str:

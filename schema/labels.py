@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from schema.errors import DataError
 from schema.records import Entity, Span
 
-Scheme = Literal["iob2", "iob1", "bioes"]
+Scheme = Literal["iob2", "iob1", "bioes", "bilou", "bmes"]
+PREFIXES: Mapping[Scheme, str] = MappingProxyType(
+    {"iob2": "BI", "iob1": "BI", "bioes": "BIES", "bilou": "BILU", "bmes": "BMES"}
+)
 EBD_TAGS = ("O", "B", "E")  # Section 3.3: head, tail or neither; a one-word entity is B (ours: the paper is silent)
 
 
@@ -55,16 +59,50 @@ class LabelSet:
         """Each general word once, in the order of the types: two types may share one."""
         return tuple(dict.fromkeys(self.words.values()))
 
-    def canonical(self, tag: str) -> str:
-        """The tag with aliases resolved; raises DataError for a tag outside the set."""
+    def fits(self, tag: str, scheme: Scheme = "iob2") -> bool:
+        """Whether the tag is `O` or a prefix of the scheme and a known type."""
         prefix, _, name = tag.partition("-")
-        known = self.aliases.get(name, name)
-        if tag == "O" or (prefix in "BIES" and len(prefix) == 1 and known in self.words):
-            return tag if tag == "O" else f"{prefix}-{known}"
-        raise DataError(
-            f"unknown label {tag!r}, the types are {', '.join(self.types)}",
-            todo="add the type to source.labels or source.aliases",
-        )
+        return tag == "O" or (len(prefix) == 1 and prefix in PREFIXES[scheme] and self.knows(name))
+
+    def canonical(self, tag: str, scheme: Scheme = "iob2") -> str:
+        """The tag with aliases resolved; raises DataError with the likely cause for one that does not fit."""
+        prefix, _, name = tag.partition("-")
+        if not self.fits(tag, scheme):
+            raise self._misfit(tag, scheme)
+        return tag if tag == "O" else f"{prefix}-{self._type(name)}"
+
+    def knows(self, name: str) -> bool:
+        """Whether it is a type or an alias of one."""
+        return self._type(name) in self.words
+
+    def canonical_type(self, name: str) -> str:
+        """The type with aliases resolved; raises DataError for an unknown one."""
+        if not self.knows(name):
+            raise self._unknown(name, name)
+        return self._type(name)
+
+    def _type(self, name: str) -> str:
+        return self.aliases.get(name, name)
+
+    def _misfit(self, tag: str, scheme: Scheme) -> DataError:
+        prefix, _, name = tag.partition("-")
+        alike = next((known for known in (*self.words, *self.aliases) if known.lower() == name.lower()), "")
+        if alike and self.fits(other := f"{prefix.upper()}-{alike}", scheme):
+            return DataError(f"unknown label {tag!r}", todo=f"write {other!r}: labels are case-sensitive")
+        if self.knows(tag):
+            todo = "write B- before an entity's first word and I- before its others"
+            return DataError(f"label {tag!r} has no prefix", todo=todo)
+        if not self.knows(name):
+            return self._unknown(tag, name)
+        fitting = [known for known in PREFIXES if self.fits(tag, known)]
+        todo = f"set source.scheme: {' or '.join(fitting)}" if fitting else "correct the label"
+        return DataError(f"label {tag!r} has the prefix {prefix!r}, which {scheme} does not have", todo=todo)
+
+    def _unknown(self, tag: str, name: str) -> DataError:
+        near = difflib.get_close_matches(name, [*self.words, *self.aliases], n=1)
+        hint = f"did you mean {near[0]}? Otherwise " if near else ""
+        todo = f"{hint}add the type to source.labels or source.aliases"
+        return DataError(f"unknown label {tag!r}, the types are {', '.join(self.types)}", todo=todo)
 
     def to_json(self) -> dict[str, dict[str, str]]:
         return {"labels": dict(self.words), "aliases": dict(self.aliases)}
@@ -79,21 +117,42 @@ DEFAULT_LABELS = LabelSet(
 )
 
 
-def to_iob2(tags: Sequence[str], scheme: Scheme) -> list[str]:
-    """Tags of another scheme as IOB2. IOB2 itself passes unchanged: its orphan `I-` are data, not ours to mend."""
-    if scheme == "bioes":
-        return [{"S": "B", "E": "I"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]
+class Converted(NamedTuple):
+    """IOB2 tags, how many tags continued no entity and became `O`, and how many entities lacked their last tag."""
+
+    tags: list[str]
+    n_orphans: int = 0
+    n_unclosed: int = 0
+
+
+def to_iob2(tags: Sequence[str], scheme: Scheme) -> Converted:
+    """Tags of a scheme as IOB2. IOB2 itself passes unchanged: its orphan `I-` are part of the data."""
     if scheme == "iob2":
-        for tag in tags:
-            if tag[0] in "ES":
-                raise DataError(f"{tag!r} is no IOB2 tag", todo="set source.scheme: bioes")
-        return list(tags)
-    mended, before = [], "O"
+        return Converted(list(tags))
+    if scheme == "iob1":
+        return Converted(
+            [
+                "B" + tag[1:] if tag.startswith("I-") and before[2:] != tag[2:] else tag
+                for before, tag in zip(["O", *tags], tags, strict=False)
+            ]
+        )
+    return _from_bounded(tags)
+
+
+def _from_bounded(tags: Sequence[str]) -> Converted:
+    """BIOES, BILOU and BMES: every entity has a first tag (B), a last one (E or L), or is one word (S or U)."""
+    found, current, n_orphans, n_unclosed = [], "", 0, 0  # `current`: the type of the entity that is not closed yet
     for tag in tags:
-        opens = tag.startswith("I-") and before[2:] != tag[2:]
-        mended.append("B" + tag[1:] if opens else tag)
-        before = tag
-    return mended
+        prefix, _, name = tag.partition("-")
+        continues = prefix not in "BSUO" and name == current
+        n_unclosed += bool(current) and not continues
+        if continues:
+            found.append(f"I-{name}")
+        else:
+            found.append(f"B-{name}" if prefix in "BSU" else "O")
+            n_orphans += prefix not in "BSUO"
+        current = name if prefix == "B" or (continues and prefix in "IM") else ""
+    return Converted(found, n_orphans, n_unclosed + bool(current))
 
 
 def entities(tags: Sequence[str], *, lenient: bool = False) -> list[Entity]:
@@ -122,7 +181,9 @@ def to_tags(n_words: int, found: Sequence[Entity]) -> list[str]:
     for entity in found:
         for index in range(entity.span.start, entity.span.end):
             if tags[index] != "O":
-                raise DataError("entities overlap", found=str(entity))
+                other = next(one for one in found if one is not entity and one.span.overlaps(entity.span))
+                shown = " and ".join(f"{one.type} [{one.span.start}, {one.span.end})" for one in (other, entity))
+                raise DataError("entities overlap", found=f"{shown}, in words", todo="keep one of the two")
             tags[index] = ("B-" if index == entity.span.start else "I-") + entity.type
     return tags
 

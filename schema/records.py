@@ -94,7 +94,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A post: at least one word, perhaps tags (IOB2, one a word), text with character offsets, images."""
+    """A post: at least one word, optional tags (IOB2, one a word), text with character offsets, images.
+
+    `source_id` is the id as the data's owner wrote it, None if `id` is the same.
+    """
 
     id: str
     split: Split
@@ -103,6 +106,7 @@ class Post:
     offsets: tuple[tuple[int, int], ...]  # [start, end) characters of `text`, one a word
     tags: tuple[str, ...] | None = None
     images: tuple[Image, ...] = ()
+    source_id: str | None = None
 
     def __post_init__(self) -> None:
         if not POST_ID.fullmatch(self.id) or self.id in (".", ".."):

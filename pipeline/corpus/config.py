@@ -1,9 +1,9 @@
-"""What a dataset's raw files are called, how they are written, and which labels they carry."""
+"""The section `source` of a dataset: the names of its files, how they are written, and which labels they have."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,39 +12,73 @@ from schema.errors import ConfigError, DataError
 from schema.labels import DEFAULT_LABELS, LabelSet, Scheme
 from schema.records import SPLITS, Split
 
-Format = Literal["conll", "jsonl"]
+Format = Literal["conll", "jsonl", "text"]
+Export = Literal["doccano", "prodigy", "labelstudio"]
 _CONLL_FILES = {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"}
 _JSONL_FILES = {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"}
+FIELDS = ("id", "tokens", "labels", "text", "entities", "images")  # of a post in JSONL
+READING = ("scheme", "columns", "fields", "ignore", "export", "label_names", "offsets", "tokenizer", "image_suffix")
+
+
+class Columns(Config):
+    """Columns of a CoNLL file, counted from 0, or from the last one as -1; `label: null` for a file without labels."""
+
+    word: int = 0
+    label: int | None = -1
+
+
+class SplitConfig(Config):
+    """A dev split cut from train by a hash of the post ids: posts added later do not move the others."""
+
+    dev: float = Field(gt=0, lt=1)  # share of train
+    seed: int = Field(default=0, ge=0)
 
 
 class SourceConfig(Config):
-    """A dataset folder: one file a split, and a folder of pictures (absent: every picture is missing)."""
+    """A dataset folder: one file per split, and a folder of images (absent: every image is missing)."""
 
     format: Format = "conll"
     files: dict[str, str] = Field(default=_CONLL_FILES)
     first: int | None = Field(default=None, ge=1)  # posts of each file, from its start: a shard of a dataset
+    split: SplitConfig | None = None
     images: str = "images"
-    image_suffix: str = ".jpg"  # of CoNLL's IMGID, which names a picture without it; others are tried after it
+    image_suffix: str = ".jpg"  # of CoNLL's IMGID, which names an image without it; others are tried after it
     scheme: Scheme = "iob2"
+    columns: Columns | None = None  # CoNLL; None: the word and its label, or the word
+    fields: dict[str, str] = Field(default_factory=dict)  # JSONL: our key -> the key in the file
+    ignore: tuple[str, ...] = ()  # JSONL: keys that look like labels or images and are not
+    export: Export | None = None  # the annotation tool that wrote the JSONL
+    label_names: tuple[str, ...] = ()  # JSONL: tags of labels given as numbers
+    offsets: Literal["characters", "utf16"] = "characters"  # what start and end of entities count
+    tokenizer: str = "en"  # of text: the code of one of spaCy's languages, or `characters`
     labels: dict[str, str] = Field(default=dict(DEFAULT_LABELS.words))  # type: its general word
     aliases: dict[str, str] | None = None  # None: the default aliases, as far as their types are in `labels`
 
     @field_validator("files")
     @classmethod
-    def _one_name_a_split(cls, files: dict[str, str]) -> dict[str, str]:
+    def _one_name_per_split(cls, files: dict[str, str]) -> dict[str, str]:
         renamed = [("dev" if name == "valid" else name, file) for name, file in files.items()]
-        named = dict(renamed)
-        if len(named) < len(renamed):
+        by_split = dict(renamed)
+        if len(by_split) < len(renamed):
             raise ValueError("valid and dev are one split: name it once")
-        unknown = [name for name in named if name not in SPLITS]
-        if unknown or not named:
+        unknown = [name for name in by_split if name not in SPLITS]
+        if unknown or not by_split:
             raise ValueError(
                 f"unknown split {unknown[0]}, use train, dev, test" if unknown else "name at least one file"
             )
-        return {split: named[split] for split in SPLITS if split in named}
+        return {split: by_split[split] for split in SPLITS if split in by_split}
+
+    @field_validator("fields")
+    @classmethod
+    def _known_fields(cls, fields: dict[str, str]) -> dict[str, str]:
+        if unknown := [name for name in fields if name not in FIELDS]:
+            raise ValueError(f"unknown field {unknown[0]}, use {', '.join(FIELDS)}: the key in the file")
+        return fields
 
     @model_validator(mode="after")
-    def _labels_hold_together(self) -> SourceConfig:
+    def _keys_agree(self) -> SourceConfig:
+        if self.split and ("train" not in self.files or "dev" in self.files):
+            raise ValueError("split.dev is cut from train: name files.train and no files.dev")
         try:
             self.label_set()
         except DataError as error:
@@ -57,23 +91,33 @@ class SourceConfig(Config):
         defaults = DEFAULT_LABELS.aliases.items()
         return LabelSet(self.labels, {a: t for a, t in defaults if t in self.labels and a not in self.labels})
 
+    def reading(self) -> dict[str, Any]:
+        """The keys beyond the labels that say how posts are written: a run remembers them for its own input."""
+        return self.model_dump(mode="json", include=set(READING), exclude_defaults=True)
+
     def paths(self, folder: Path) -> dict[Split, Path]:
         """The file of each named split, in the order train, dev, test; raises ConfigError for one that is absent."""
-        found: dict[Split, Path] = {}
+        paths: dict[Split, Path] = {}
         for split in SPLITS:
             if split in self.files:
-                found[split] = folder / self.files[split]
-                if not found[split].is_file():
+                paths[split] = folder / self.files[split]
+                if not paths[split].is_file():
                     raise ConfigError(
                         f"no {split} file",
-                        where=str(found[split]),
+                        where=str(paths[split]),
                         todo=f"put it there, or leave {split} out of source.files",
                     )
-        return found
+        return paths
 
 
+_JSONL = SourceConfig(format="jsonl", files=_JSONL_FILES)
 PRESETS: dict[str, SourceConfig] = {
     "conll": SourceConfig(),
-    "jsonl": SourceConfig(format="jsonl", files=_JSONL_FILES),
+    "jsonl": _JSONL,
     "smoke": SourceConfig(format="jsonl", files=_JSONL_FILES, image_suffix=".png"),
+    "doccano": SourceConfig(format="jsonl", files=_JSONL_FILES, export="doccano"),
+    "prodigy": SourceConfig(format="jsonl", files=_JSONL_FILES, export="prodigy"),
+    "labelstudio": SourceConfig(
+        format="jsonl", files={split: f"{split}.json" for split in _JSONL_FILES}, export="labelstudio"
+    ),
 }

@@ -1,127 +1,176 @@
-"""Files of either format as posts: ids made unique, pictures probed."""
+"""Files of any format as posts: ids made unique, images opened, and a dev split cut where the settings ask for one."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.corpus import conll, jsonl
-from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.records import RawPost, moved
+from pipeline.corpus.config import SourceConfig, SplitConfig
+from pipeline.corpus.records import RawPost, ReadLog, moved
 from schema.errors import DataError
 from schema.records import Image, Post, Split
 from vision import images
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # tried for a CoNLL id, in this order
-CHUNK_POSTS = 256  # posts read ahead, so that their pictures are probed side by side
-N_THREADS = min(8, os.cpu_count() or 1)  # for probing: reading and decoding mostly run outside Python's lock
-_NOT_IN_IDS = re.compile(r"[\x00-\x1f\x7f/\\]")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # tried for a name without one, in this order
+CHUNK_POSTS = 256  # posts read ahead, so that their images are decoded in parallel
+N_THREADS = min(8, os.cpu_count() or 1)  # reading and decoding mostly run outside Python's lock
+FORMATS = {"conll": conll.posts, "jsonl": jsonl.posts, "text": jsonl.texts}
 
 
-class Ids:
-    """Ids of a dataset, each once: a repeat becomes `id~2`; what cannot be part of an id becomes `_`."""
+class ImageFolder:
+    """Images of a folder, each distinct file decoded once; without a folder every image is missing.
 
-    def __init__(self) -> None:
-        self._next: dict[str, int] = {}
-        self.n_repeated = 0
-        self.n_renamed = 0
-
-    def claim(self, written: str) -> str:
-        name = _NOT_IN_IDS.sub("_", written)
-        name = name if name.strip(".") else "_" * len(name)  # `.` and `..` are folders
-        self.n_renamed += name != written
-        if name not in self._next:
-            self._next[name] = 2
-            return name
-        self.n_repeated += 1
-        number = self._next[name]
-        while f"{name}~{number}" in self._next:  # some other post may be called so in the file
-            number += 1
-        self._next[name] = number + 1
-        self._next[f"{name}~{number}"] = 2
-        return f"{name}~{number}"
-
-
-class Gallery:
-    """Pictures of a folder, each distinct file probed once; without a folder every picture is missing."""
+    A name from the data means the file of exactly that name; without one, a file that differs in the case of its
+    suffix, in `.jpeg` for `.jpg`, or in Unicode normalization, or that adds a suffix.
+    """
 
     def __init__(self, folder: Path | None, suffix: str = ".jpg") -> None:
-        self.folder = folder
-        self._there = folder is not None and folder.is_dir()
+        self.folder = folder if folder is not None and folder.is_dir() else None
+        self._place = folder  # a name may be refused even where there is no folder
         self._suffixes = tuple(dict.fromkeys((suffix, *SUFFIXES)))
-        self._probed: dict[str, Image] = {}
-        self._names: dict[str, str] = {}
+        self._images: dict[str, Image] = {}
+        self._names: dict[str, str | None] = {}
+        self._listings: dict[str, tuple[set[str], dict[str, str]]] = {}
 
-    def name(self, stem: str) -> str:
-        """File name of a picture given perhaps without its suffix: the first that exists, else the first."""
-        if stem not in self._names:
-            self._names[stem] = stem if stem.lower().endswith(SUFFIXES) else stem + self._suffix(stem)
-        return self._names[stem]
+    def names(self, raw: RawPost) -> tuple[str, ...]:
+        """File names of a post's images."""
+        if not raw.image_stem:
+            return tuple(self._found(name) or name for name in raw.images)
+        suffix = "" if raw.image_stem.lower().endswith(SUFFIXES) else self._suffixes[0]
+        return (self._found(raw.image_stem) or raw.image_stem + suffix,)
 
-    def _suffix(self, stem: str) -> str:
-        if self.folder is not None and self._there and ".." not in Path(stem).parts and not stem.startswith("/"):
-            for suffix in self._suffixes:
-                if _exists(self.folder / (stem + suffix)):
-                    return suffix
-        return self._suffixes[0]
-
-    def look(self, names: Iterable[str]) -> None:
-        """Probe those that nobody has looked at yet."""
-        new = [name for name in dict.fromkeys(names) if name not in self._probed]
-        folder = self.folder
-        if folder is None or not self._there:  # a name with a slash may lead out of the folder: refused all the same
-            plain = [name for name in new if folder is None or "/" not in name]
-            self._probed |= {name: Image(name, state="missing", reason="no folder of pictures") for name in plain}
-            new = [name for name in new if name not in self._probed]
+    def open(self, names: Iterable[str]) -> None:
+        """Decode the images that have not been decoded yet."""
+        new = [name for name in dict.fromkeys(names) if name not in self._images]
+        if self.folder is None:  # a name that leaves the folder is refused all the same
+            plain = [name for name in new if self._place is None or "/" not in name]
+            self._images |= {name: Image(name, state="missing", reason="no folder of images") for name in plain}
+            new = [name for name in new if name not in self._images]
+        folder = self._place
         if new and folder is not None:
             with ThreadPoolExecutor(N_THREADS) as pool:
-                self._probed |= zip(new, pool.map(lambda name: images.probe(folder, name), new), strict=True)
+                self._images |= zip(new, pool.map(lambda name: images.probe(folder, name), new), strict=True)
 
     def __getitem__(self, name: str) -> Image:
-        return self._probed[name]
+        return self._images[name]
+
+    def _found(self, name: str) -> str | None:
+        if name not in self._names:
+            self._names[name] = self._search(name)
+        return self._names[name]
+
+    def _search(self, name: str) -> str | None:
+        """The name of the file that is meant, None where there is none."""
+        path = PurePosixPath(name)
+        if self.folder is None or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+            return None
+        exact, folded = self._listing(path.parent.as_posix())
+        if path.name in exact:
+            return name
+        for suffix in ("",) if name.lower().endswith(SUFFIXES) else ("", *self._suffixes):
+            if found := folded.get(_folded(path.name + suffix)):
+                return (path.parent / found).as_posix()
+        return None
+
+    def _listing(self, inner: str) -> tuple[set[str], dict[str, str]]:
+        """Names of the files of a folder in the image folder, and those names by their folded form."""
+        if inner not in self._listings:
+            try:
+                with os.scandir(Path(self.folder or "", inner)) as entries:
+                    names = sorted((entry.name for entry in entries if not _is_folder(entry)), reverse=True)
+            except OSError:
+                names = []
+            self._listings[inner] = set(names), {_folded(name): name for name in names}  # the first of equal ones
+        return self._listings[inner]
 
 
-def read_posts_file(
-    path: Path, source: SourceConfig, split: Split, gallery: Gallery | None = None, ids: Ids | None = None
+def read_dataset(
+    source: SourceConfig, paths: Mapping[Split, Path], folder: ImageFolder, log: ReadLog | None = None
 ) -> Iterator[Post]:
-    """Posts of one file in its order, read as they are asked for.
-
-    `gallery` holds the pictures (None: all of them are missing), `ids` the ids given so far to the dataset's other
-    files. A CoNLL id names its picture, a repeat's too. Raises DataError with file:line.
-    """
-    raws = islice((conll if source.format == "conll" else jsonl).read(path, source), source.first)
-    return probed(raws, split, gallery or Gallery(None, source.image_suffix), ids or Ids())
+    """Posts of a dataset's files, split by split, read as they are asked for. Raises DataError with file:line."""
+    log = log or ReadLog()
+    for split, path in paths.items():
+        cut = source.split if split == "train" else None
+        yield from read_file(path, source, split, folder, log, cut)
 
 
-def probed(raws: Iterator[RawPost], split: Split, gallery: Gallery, ids: Ids) -> Iterator[Post]:
-    """Raw posts with ids of their own and their pictures looked at, in order."""
-    while chunk := list(islice(raws, CHUNK_POSTS)):
-        names = [raw.images or ((gallery.name(raw.image_stem),) if raw.image_stem else ()) for raw in chunk]
-        gallery.look(name for some in names for name in some)
-        for raw, some in zip(chunk, names, strict=True):
-            yield _post(raw, ids.claim(raw.id), split, [gallery[name] for name in some])
+def read_file(
+    path: Path,
+    source: SourceConfig,
+    split: Split,
+    folder: ImageFolder | None = None,
+    log: ReadLog | None = None,
+    cut: SplitConfig | None = None,
+) -> Iterator[Post]:
+    """Posts of one file in its order. `folder` holds the images (None: all are missing), `cut` makes some posts dev."""
+    log = log or ReadLog()
+    reads = islice(FORMATS[source.format](path, source, log), source.first)
+    return with_images(reads, split, folder or ImageFolder(None, source.image_suffix), log, cut)
+
+
+def with_images(
+    reads: Iterator[Callable[[], RawPost]],
+    split: Split,
+    folder: ImageFolder,
+    log: ReadLog,
+    cut: SplitConfig | None = None,
+) -> Iterator[Post]:
+    """Posts with unique ids and opened images, in order."""
+    while chunk := list(islice(reads, CHUNK_POSTS)):
+        raws = [raw for read in chunk if (raw := _read(read, log))]
+        names = [folder.names(raw) for raw in raws]
+        folder.open(name for some in names for name in some)
+        for raw, some in zip(raws, names, strict=True):
+            try:
+                yield _post(raw, _split(raw.id, split, cut), [folder[name] for name in some], log)
+            except DataError as error:
+                log.leave_out(moved(error, raw.where))
 
 
 def count_posts(path: Path, source: SourceConfig) -> int:
     """How many posts of a well-formed file are read, without reading them: for progress."""
-    with path.open("rb") as file:
-        heads = (line for line in file if (conll.is_head(line) if source.format == "conll" else line.strip()))
-        return sum(1 for _ in islice(heads, source.first))
+    count = conll.count(path) if source.format == "conll" else jsonl.count(path)
+    return min(count, source.first or count)
 
 
-def _post(raw: RawPost, post_id: str, split: Split, found: Sequence[Image]) -> Post:
+def _read(read: Callable[[], RawPost], log: ReadLog) -> RawPost | None:
     try:
-        return Post(post_id, split, raw.words, raw.text, raw.offsets, raw.tags, tuple(found))
+        return read()
     except DataError as error:
-        raise moved(error, raw.where) from None
+        log.leave_out(error)
+        return None
 
 
-def _exists(path: Path) -> bool:
+def _post(raw: RawPost, split: Split, found: list[Image], log: ReadLog) -> Post:
+    post_id = log.claim(raw.id)
+    log.orphans[split] += raw.n_orphans
+    source_id = raw.id if raw.id != post_id else None
+    return Post(post_id, split, raw.words, raw.text, raw.offsets, raw.tags, tuple(found), source_id)
+
+
+def _split(given_id: str, split: Split, cut: SplitConfig | None) -> Split:
+    """dev for the share of ids that `cut` asks for; equal ids stay together."""
+    if cut is None:
+        return split
+    digest = hashlib.sha256(f"{cut.seed}\0{given_id}".encode("utf-8", "surrogatepass")).digest()
+    return "dev" if int.from_bytes(digest[:8], "big") < cut.dev * 2**64 else split
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return path.exists()
-    except OSError:  # a name longer than the file system takes: probing says so
+        return entry.is_dir()
+    except OSError:  # a loop of links
         return False
+
+
+def _folded(name: str) -> str:
+    """A name without what file systems and people write differently: normalization, and the case of the suffix."""
+    stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
+    suffix = suffix.lower()
+    return f"{stem}{dot}{'jpg' if suffix == 'jpeg' else suffix}"

@@ -9,86 +9,86 @@ from pathlib import Path
 from cache import keys, tables
 from pipeline.corpus import statistics, variants
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.reader import Gallery, Ids, count_posts, read_posts_file
+from pipeline.corpus.reader import ImageFolder, count_posts, read_dataset
+from pipeline.corpus.records import ReadLog
 from pipeline.corpus.statistics import Counts
 from pipeline.engine import Progress, silent
 from schema.errors import DataError
 from schema.labels import LabelSet
-from schema.records import Post, Split
+from schema.records import Post
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What ingest found: figures, and what somebody should know about the data."""
+    """Figures of a dataset, and what its owner should know about it."""
 
     counts: Counts
     labels: LabelSet
     variant: str  # known name of the data, "" for any other
     corpus: str  # the paper's name of it, "" if it is none of the paper's
     warning: str  # what a reader of the scores must know: another version of a known corpus, images that cannot be used
-    n_repeated: int  # ids that occurred before and became `id~2`
-    n_renamed: int  # ids with characters that an id cannot hold
+    log: ReadLog
 
     def rows(self) -> list[tuple[str, ...]]:
         """A table, heading first, like the paper's Table 1."""
         return statistics.rows(self.counts, self.labels, self.corpus)
 
     def remarks(self) -> list[str]:
-        """What is odd, a line each; nothing for data without oddities."""
-        told = [
-            (bool(self.variant), f"the data are the known variant {self.variant}"),
-            (bool(self.warning), f"warning: {self.warning}"),
-            (self.n_repeated > 0, f"{self.n_repeated} repeated id(s) became id~2 and so on"),
-            (self.n_renamed > 0, f"{self.n_renamed} id(s) held a slash or control, now _"),
+        """Peculiarities of the data, one per line."""
+        log = self.log
+        lines = [
+            (self.variant, f"the data are the known variant {self.variant}"),
+            (self.warning, f"warning: {self.warning}"),
+            (log.n_repeated, f"{log.n_repeated} repeated id(s) became id~2 and so on; the given id is kept beside it"),
+            (log.n_renamed, f"{log.n_renamed} id(s) contained a slash or control character, now _"),
+            (log.orphans.total(), f"{log.orphans.total()} tag(s) continued no entity and became O"),
+            (log.n_unclosed, f"{log.n_unclosed} entities lack their last tag (E-, L-)"),
         ]
-        lines = [line for holds, line in told if holds]
-        for state, examples in self.counts.examples.items():
-            if examples:
-                number = self.counts.images(state)
-                more = "; ..." if len(examples) == statistics.N_EXAMPLES < number else ""
-                lines.append(f"{number} picture(s) {state}: {'; '.join(examples)}{more}")
-        return lines
+        return [line for holds, line in lines if holds] + [
+            f"{self.counts.images(state)} image(s) {state}: {self.counts.shown(state)}"
+            for state, examples in self.counts.examples.items()
+            if examples
+        ]
 
     def line(self, dataset: str) -> str:
         states = ", ".join(f"{self.counts.images(state)} {state}" for state in statistics.STATES)
-        return f"ingest {dataset}: {self.counts.total('n_posts')} rows; pictures: {states}"
+        return f"ingest {dataset}: {self.counts.total('n_posts')} rows; images: {states}"
 
 
 def run(config: SourceConfig, folder: Path, out: Path, progress: Progress = silent) -> IngestReport:
     """Read the files of a dataset's folder and publish `out`.
 
-    Files are read twice, to count and to write, so memory holds the pictures' records but never all posts. Raises
+    Files are read twice, to count and to write, so memory holds the images' records but never all posts. Raises
     DataError with file:line for what breaks the format, ConfigError for a file that params name and is not there.
     """
     paths = config.paths(folder)
-    gallery = Gallery(folder / config.images, config.image_suffix)
-    ids = Ids()
+    images, log = ImageFolder(folder / config.images, config.image_suffix), ReadLog()
     total = sum(count_posts(path, config) for path in paths.values())
-    found = statistics.count(_watched(_posts(config, paths, gallery, ids), progress, total))
+    counts = statistics.count(_watched(read_dataset(config, paths, images, log), progress, total))
     for split, path in paths.items():
-        if split not in found.splits:
+        if split not in counts.splits:
             raise DataError("no post in this file", where=str(path), todo=f"or leave {split} out of source.files")
+    if config.split and "dev" not in counts.splits:
+        raise DataError("split.dev left no post for dev", where=str(paths["train"]), todo="set a larger share")
+    counts.add_orphans(log.orphans)
     digests = {split: keys.digest_file(path) for split, path in paths.items()}
-    variant = "" if config.first else variants.variant(digests.values())  # a shard is not the corpus it is of
-    corpus = "" if config.first else variants.corpus(variant, folder.name)
-    warning = "; ".join(filter(None, (variants.warning(digests, corpus), found.image_warning())))
+    whole = not (config.first or config.split)  # a part of a known corpus is not that corpus
+    variant = variants.variant(digests) if whole else ""
+    corpus = variants.corpus(variant, folder.name) if whole else ""
+    warning = "; ".join(filter(None, (variants.warning(digests, corpus), counts.image_warning())))
     labels = config.label_set()
     meta = {
         "sources": {split: {"file": config.files[split], "sha256": digests[split]} for split in paths},
+        "source": config.reading(),
         "variant": variant,
         "warning": warning,
-        "synthetic": found.synthetic,
-        "counts": found.to_json(),
-        "repeated_ids": ids.n_repeated,
-        "renamed_ids": ids.n_renamed,
+        "synthetic": counts.synthetic,
+        "counts": counts.to_json(),
+        "repeated_ids": log.n_repeated,
+        "renamed_ids": log.n_renamed,
     }
-    tables.write_posts(out, _posts(config, paths, gallery, Ids()), labels, meta)
-    return IngestReport(found, labels, variant, corpus, warning, ids.n_repeated, ids.n_renamed)
-
-
-def _posts(config: SourceConfig, paths: dict[Split, Path], gallery: Gallery, ids: Ids) -> Iterator[Post]:
-    for split, path in paths.items():
-        yield from read_posts_file(path, config, split, gallery, ids)
+    tables.write_posts(out, read_dataset(config, paths, images), labels, meta)
+    return IngestReport(counts, labels, variant, corpus, warning, log)
 
 
 def _watched(posts: Iterator[Post], progress: Progress, total: int) -> Iterator[Post]:

@@ -77,10 +77,50 @@ def test_predict_reads_conll_without_labels(fmit, trained, tmp_path):
 def test_a_bad_line_leaves_no_half_file(fmit, trained, tmp_path):
     posts, out = tmp_path / "posts.jsonl", tmp_path / "found.jsonl"
     posts.write_text('{"id": "1", "text": "Ann"}\n{"id": "2"}\n')
-    result = fmit("predict", posts, "--run", trained.run("own", "fmit", 0), "--out", out)
+    call = ("predict", posts, "--run", trained.run("own", "fmit", 0), "--out", out)
+    result = fmit(*call, "--strict")
     assert result.exit_code == 1
     assert f"{posts}:2: a post has either tokens or text" in result.stderr
     assert list(tmp_path.iterdir()) == [posts]
+    result = fmit(*call)
+    assert result.exit_code == 0
+    assert f"left out: {posts}:2: a post has either tokens or text" in result.stderr
+    assert result.stderr.endswith("1 post(s) could not be read and were left out\n")
+    assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["1"]
+
+
+def test_predict_reads_texts(fmit, trained, tmp_path):
+    run, posts = trained.run("own", "fmit", 0), tmp_path / "posts.txt"
+    posts.write_text("Ann in Rome\n\nHi\n", encoding="utf-8")
+    result = fmit("predict", posts, "--run", run, "--format", "text")
+    assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["Ann in Rome", "Hi"]
+    assert f"left out: {posts}:2: no word in this text" in result.stderr
+    (line,) = fmit("predict", "--text", "Ann in Rome", "--run", run).stdout.splitlines()
+    assert json.loads(line)["words"] == ["Ann", "in", "Rome"]
+    assert fmit("predict", "--run", run).exit_code == 2
+    assert fmit("predict", posts, "--text", "Ann", "--run", run).exit_code == 2
+
+
+def test_labels_of_another_set_never_stop_a_prediction(fmit, trained, tmp_path):
+    posts = tmp_path / "posts.txt"
+    posts.write_text("Ann\tB-person\nin\tO\n\nRome\tS-LOC\n\nHi\tO\n")
+    result = fmit("predict", posts, "--run", trained.run("own", "fmit", 0))
+    assert [json.loads(line)["gold"] for line in result.stdout.splitlines()] == [None, None, []]
+    assert (
+        "2 post(s) have labels that do not fit the run; their gold is left out: B-person (1), S-LOC (1)"
+        in result.stderr
+    )
+
+
+def test_ids_come_out_as_given(fmit, trained, tmp_path):
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text("".join(json.dumps({"id": given, "text": "Ann"}) + "\n" for given in ("55/2", "55", "55")))
+    lines = fmit("predict", posts, "--run", trained.run("own", "fmit", 0)).stdout.splitlines()
+    assert [(line["id"], line["post_id"]) for line in map(json.loads, lines)] == [
+        ("55/2", "55_2"),
+        ("55", "55"),
+        ("55", "55~2"),
+    ]
 
 
 def test_training_without_a_dataset_of_that_name(fmit):
@@ -117,10 +157,10 @@ def test_predict_counts_the_pictures_that_were_not_seen(fmit, trained, tmp_path)
     posts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     seen = fmit("predict", posts, "--run", run, "--images", tmp_path / "images")
     assert seen.stderr.endswith(
-        "3 of 3 picture(s) could not be seen: 1 missing, 1 broken, 1 refused; those posts have the empty picture\n"
+        "3 of 3 image(s) cannot be used: 1 missing, 1 broken, 1 refused; the model reads an empty image instead\n"
     )
     unseen = fmit("predict", posts, "--run", run)
-    assert unseen.stderr.endswith("the posts name 3 picture(s), none was looked at: give their folder with --images\n")
+    assert unseen.stderr.endswith("the posts name 3 image(s), none was opened: give their folder with --images\n")
     assert fmit("-q", "predict", posts, "--run", run).stderr == ""
 
 

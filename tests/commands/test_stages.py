@@ -17,7 +17,7 @@ def test_ingest_prints_the_table_and_what_is_odd(fmit):
     printed = fmit("ingest", "own").stdout
     assert "PER person" in printed
     assert "orphan I- tags" in printed
-    assert printed.splitlines()[-1] == "ingest own: 16 rows; pictures: 16 ok, 0 missing, 0 broken, 0 refused"
+    assert printed.splitlines()[-1] == "ingest own: 16 rows; images: 16 ok, 0 missing, 0 broken, 0 refused"
 
 
 def test_stages_speak_to_machines(fmit):
@@ -39,7 +39,7 @@ def test_remarks_are_on_stderr_and_quiet_hides_them(tmp_path, monkeypatch):
     import cli
 
     loud, quiet = (CliRunner().invoke(cli.main, ["ingest", "own", *more]) for more in ([], ["--quiet"]))
-    assert "1 picture(s) missing: train-00000.png: no such file" in loud.stderr
+    assert "1 image(s) missing: train-00000.png: no such file" in loud.stderr
     assert quiet.stderr == ""
     assert loud.stdout == quiet.stdout
 

@@ -40,7 +40,7 @@ def test_a_line_by_hand() -> None:
     line = Prediction(POST, ("B-PER", "I-PER", "O", "B-ORG"), entities, (WHOLE, PHRASE)).to_json()
     corners = {"x0": 1, "y0": 2, "x1": 3, "y1": 4}
     assert line == {
-        "id": "p1",
+        "id": "p1", "post_id": "p1",
         "split": "test",
         "words": ["Ann", "Lee", "in", "Rome"],
         "text": "Ann  Lee in Rome!",

@@ -29,7 +29,7 @@ def test_aliases_and_unknown_labels():
     assert DEFAULT_LABELS.canonical("I-OTHER") == "I-MISC"
     with pytest.raises(DataError, match=r"unknown label 'B-FOOD'.*PER, LOC, ORG, MISC.*add the type to source.labels"):
         DEFAULT_LABELS.canonical("B-FOOD")
-    with pytest.raises(DataError, match="unknown label 'X-PER'"):
+    with pytest.raises(DataError, match="label 'X-PER' has the prefix 'X', which iob2 does not have; correct the label"):
         DEFAULT_LABELS.canonical("X-PER")
     with pytest.raises(DataError, match="alias OTHER names a type that is not in labels"):
         LabelSet({"PER": "person"}, {"OTHER": "MISC"})
@@ -54,12 +54,36 @@ def test_tags_of_entities_give_the_entities_back(tags):
 
 
 def test_schemes():
-    assert to_iob2(["I-PER", "I-PER", "B-PER", "O", "I-LOC"], "iob1") == ["B-PER", "I-PER", "B-PER", "O", "B-LOC"]
-    assert to_iob2(["I-PER", "I-LOC"], "iob1") == ["B-PER", "B-LOC"]
-    assert to_iob2(["S-PER", "B-LOC", "I-LOC", "E-LOC"], "bioes") == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
-    assert to_iob2(["O", "I-PER"], "iob2") == ["O", "I-PER"]
-    with pytest.raises(DataError, match="'S-PER' is no IOB2 tag"):
-        to_iob2(["S-PER"], "iob2")
+    assert to_iob2(["I-PER", "I-PER", "B-PER", "O", "I-LOC"], "iob1").tags == ["B-PER", "I-PER", "B-PER", "O", "B-LOC"]
+    assert to_iob2(["I-PER", "I-LOC"], "iob1").tags == ["B-PER", "B-LOC"]
+    assert to_iob2(["S-PER", "B-LOC", "I-LOC", "E-LOC"], "bioes").tags == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
+    assert to_iob2(["O", "I-PER"], "iob2").tags == ["O", "I-PER"]
+    assert to_iob2(["U-PER", "B-LOC", "I-LOC", "L-LOC"], "bilou").tags == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
+    assert to_iob2(["S-PER", "B-LOC", "M-LOC", "E-LOC"], "bmes").tags == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
+    for scheme in ("iob2", "iob1", "bilou"):
+        with pytest.raises(DataError, match=r"label 'S-PER' has the prefix 'S', .*; set source\.scheme: bioes or bmes"):
+            DEFAULT_LABELS.canonical("S-PER", scheme)
+
+
+@given(tags, st.sampled_from([("bioes", "ES"), ("bilou", "LU"), ("bmes", "ES")]))
+def test_bounded_schemes_give_the_entities_that_they_were_made_of(tags, scheme):
+    """Against entities written in the scheme; whatever else stands there is counted."""
+    name, (last, single) = scheme
+    written = ["O"] * len(tags)
+    for entity in entities(tags):
+        start, end = entity.span.start, entity.span.end
+        written[start:end] = [f"{'M' if name == 'bmes' else 'I'}-{entity.type}"] * (end - start)
+        written[end - 1] = f"{last}-{entity.type}"
+        written[start] = f"{single if end - start == 1 else 'B'}-{entity.type}"
+    found = to_iob2(written, name)
+    assert (entities(found.tags), found.n_orphans, found.n_unclosed) == (entities(tags), 0, 0)
+
+
+def test_broken_bounded_tags_are_counted_and_never_merged():
+    assert to_iob2(["S-PER", "E-PER", "I-PER"], "bioes") == (["B-PER", "O", "O"], 2, 0)
+    assert to_iob2(["B-PER", "E-PER", "E-PER"], "bioes") == (["B-PER", "I-PER", "O"], 1, 0)
+    assert to_iob2(["B-PER", "I-PER", "B-PER", "O", "B-LOC"], "bilou") == (["B-PER", "I-PER", "B-PER", "O", "B-LOC"], 0, 3)
+    assert to_iob2(["B-PER", "E-LOC"], "bmes") == (["B-PER", "O"], 1, 1)
 
 
 def test_orphans():
@@ -72,5 +96,5 @@ def test_boundaries_mark_first_and_last_words():
 
 
 def test_overlapping_entities_are_refused():
-    with pytest.raises(DataError, match="overlap"):
+    with pytest.raises(DataError, match=r"entities overlap \(found PER \[0, 2\) and LOC \[1, 3\), in words\); keep one"):
         to_tags(3, [Entity(Span(0, 2), "PER"), Entity(Span(1, 3), "LOC")])

@@ -37,7 +37,7 @@ def test_ingest_reads_what_is_drawn(shard, tmp_path):
         {"preset": "smoke", "files": {"train": "train.jsonl", "test": "test.jsonl"}}, "x", SOURCES
     )
     report = ingest_stage.run(config, folder, tmp_path / "posts.parquet")
-    assert report.line("small") == "ingest small: 160 rows; pictures: 148 ok, 6 missing, 6 broken, 0 refused"
+    assert report.line("small") == "ingest small: 160 rows; images: 148 ok, 6 missing, 6 broken, 0 refused"
     found = read_posts(tmp_path / "posts.parquet")
     assert found.meta["synthetic"] is True
     gold = read_gold(folder)

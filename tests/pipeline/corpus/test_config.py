@@ -1,4 +1,5 @@
 import pytest
+import yaml
 
 from pipeline.corpus.config import PRESETS, SourceConfig
 from schema.errors import ConfigError
@@ -24,9 +25,12 @@ def test_valid_and_dev_are_one_split_in_the_order_of_splits():
         ({"files": {}}, "name at least one file"),
         ({"labels": {}}, "a label set needs at least one type"),
         ({"aliases": {"OTHER": "THING"}}, r"alias OTHER names a type that is not in labels \(found THING\)"),
-        ({"scheme": "bilou"}, r"data\.mine\.source\.scheme"),
+        ({"scheme": "bio"}, r"data\.mine\.source\.scheme"),
+        ({"fields": {"sentence": "text"}}, "unknown field sentence, use id, tokens, labels, text, entities, images"),
+        ({"split": {"dev": 0.1}}, r"split\.dev is cut from train: name files\.train and no files\.dev"),
+        ({"columns": {"token": 0}}, r"data\.mine\.source\.columns\.token: unknown key"),
         ({"image_sufix": ".png"}, r"data\.mine\.source\.image_sufix: unknown key, did you mean image_suffix\?"),
-        ({"preset": "conl"}, "unknown preset 'conl'; use one of conll, jsonl, smoke"),
+        ({"preset": "conl"}, "unknown preset 'conl'; use one of conll, doccano, jsonl, labelstudio, prodigy, smoke"),
     ],
 )
 def test_wrong_sections_are_named(values, text):
@@ -51,3 +55,23 @@ def test_a_named_file_that_is_absent_is_an_error(tmp_path):
     assert source(files={"train": "a.txt"}).paths(tmp_path) == {"train": tmp_path / "a.txt"}
     with pytest.raises(ConfigError, match=r"valid\.txt: no dev file; put it there, or leave dev out of source\.files"):
         source(files={"train": "a.txt", "dev": "valid.txt"}).paths(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "labels: {NO: person}",
+            r"source\.labels\.0: .* \(found False\); YAML reads yes, no, .* in quotes, such as 'NO'",
+        ),
+        ("tokenizer: no", r"source\.tokenizer: .* \(found False\); YAML reads yes"),
+        (
+            "files: {train: 2017}",
+            r"source\.files\.train: .* \(found 2017\); YAML reads it as a number: write '2017' in quotes",
+        ),
+        ("files: {train: 2017-01-02}", "YAML reads it as a date: write '2017-01-02' in quotes"),
+    ],
+)
+def test_values_that_yaml_reads_as_something_else(text, message):
+    with pytest.raises(ConfigError, match=message):
+        source(**yaml.safe_load(text))

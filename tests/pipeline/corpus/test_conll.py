@@ -2,13 +2,14 @@ import pytest
 
 from pipeline.corpus import conll
 from pipeline.corpus.config import SourceConfig
+from pipeline.corpus.records import ReadLog
 from schema.errors import DataError
 
 
 def read(tmp_path, text, **source):
     path = tmp_path / "a.txt"
     path.write_bytes(text.encode())
-    return list(conll.read(path, SourceConfig(**source)))
+    return [read() for read in conll.posts(path, SourceConfig(**source), ReadLog())]
 
 
 def test_posts_with_labels(tmp_path):
@@ -33,18 +34,43 @@ def test_posts_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("Hi\tO\n", 1, r"a word outside any post \(found 'Hi\\tO'\); begin each post with a line IMGID:<id>"),
-        ("IMGID:1\nHi\tO\n\nyou\tO\n", 4, "a word outside any post"),
+        (
+            "IMGID:1\nHi\tO\n\nyou\tO\n",
+            4,
+            r"a word outside any post \(found 'you\\tO'\); begin each post with a line IMGID:",
+        ),
+        (
+            "Hi\tO\n\nIMGID:1\nyou\tO\n",
+            3,
+            "an IMGID: line, which the first post does not have; begin each post of the file",
+        ),
         ("IMGID:1\n\nIMGID:2\nHi\tO\n", 1, "post 1 has no words; give it a word, or remove its line"),
         ("IMGID:1\nHi\tO\nIMGID:2", 3, "post 2 has no words"),
         ("IMGID:\nHi\tO\n", 1, "a post without an id"),
-        ("IMGID:1\nHi\tO\nyou\n", 3, "expected word<TAB>label .*label every word of a file, or none"),
-        ("IMGID:1\nHi\n\nIMGID:2\nyou\tO\n", 5, "expected a word alone"),
-        ("IMGID:1\nHi\tO\tO\n", 2, "expected word<TAB>label"),
-        ("IMGID:1\nHi O\n", 2, "a blank inside a word .*part word and label by a tab"),
+        ("IMGID:1\nHi\tO\nyou\n", 3, "expected 2 columns separated by tabs, .*; label every word of a file, or none"),
+        (
+            "Hi\tO\nyou\tO\nthere O\n",
+            3,
+            r"expected 2 columns .*found 'there O'\); there is a space in place of the tab",
+        ),
+        (
+            "IMGID:1\nHi\n\nIMGID:2\nyou\tO\n",
+            5,
+            r"expected one word per line \(found 'you\\tO'\); remove what follows it",
+        ),
+        ("Hi\tO\nyou\tO\nthere\tX\tO\n", 3, "expected 2 columns"),
         ("IMGID:1\n\tO\n", 2, "an empty word"),
         ("IMGID:1\nHi\tB-GPE\n", 2, "unknown label 'B-GPE'"),
-        ("IMGID:1\nHi\tS-PER\n", 2, r"'S-PER' is no iob2 tag; set source\.scheme: bioes"),
+        (
+            "IMGID:1\nHi\tS-PER\n",
+            2,
+            "label 'S-PER' has the prefix 'S', which iob2 does not have; set source.scheme: bioes or bmes",
+        ),
+        ("IMGID:1\nHi\tL-PER\n", 2, "label 'L-PER' has the prefix 'L', .*; set source.scheme: bilou"),
+        ("IMGID:1\nHi\tX-PER\n", 2, "label 'X-PER' has the prefix 'X', .*; correct the label"),
+        ("IMGID:1\nHi\tb-per\n", 2, "unknown label 'b-per'; write 'B-PER': labels are case-sensitive"),
+        ("IMGID:1\nHi\tPER\n", 2, "label 'PER' has no prefix; write B- before an entity's first word"),
+        ("IMGID:1\nHi\tB-ORGG\n", 2, "unknown label 'B-ORGG', .*; did you mean ORG\\?"),
     ],
 )
 def test_bad_lines_are_placed(tmp_path, text, line, message):
@@ -52,6 +78,55 @@ def test_bad_lines_are_placed(tmp_path, text, line, message):
         read(tmp_path, text)
 
 
-def test_heads_are_counted_as_they_are_read():
-    heads = [b"IMGID:1\n", b"\xef\xbb\xbfIMGID:1\r\n", b"IMGID:1\tO\n", b"\n", b"Hi\tO\n"]
-    assert [conll.is_head(line) for line in heads] == [True, True, False, False, False]
+def test_a_head_may_end_in_a_tab(tmp_path):
+    (post,) = read(tmp_path, "IMGID:1\t\nHi\tO\n")
+    assert (post.id, post.words) == ("1", ("Hi",))
+
+
+def test_plain_conll_gets_ids_from_the_file_and_has_no_images(tmp_path):
+    text = "-DOCSTART-\tO\n\t\n# a comment\nHi\tO\n#\tO\n   \n\t\nOslo\tB-LOC\n\u00a0\tO\n"
+    first, second = read(tmp_path, text)
+    assert (first.id, first.words, first.tags, first.where[-2:]) == ("a-1", ("Hi", "#"), ("O", "O"), ":4")
+    assert (second.id, second.words, second.tags) == ("a-2", ("Oslo", "\u00a0"), ("B-LOC", "O"))
+    assert (first.image_stem, first.images) == ("", ())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("blank", [" ", "\t"])
+def test_line_ends_separators_and_marks(tmp_path, end, mark, blank):
+    lines = ["-DOCSTART- -X- O O", "", "# id 1", "Ann NNP B-PER", "# NN O", "", "Rome NNP B-LOC", ""]
+    text = mark + end.join(line.replace(" ", blank) if line != "# id 1" else line for line in lines)
+    columns = {"word": 0, "label": -1}
+    assert [(one.words, one.tags) for one in read(tmp_path, text, columns=columns)] == [
+        (("Ann", "#"), ("B-PER", "O")),
+        (("Rome",), ("B-LOC",)),
+    ]
+
+
+def test_columns_are_named_by_params(tmp_path):
+    text = "1 Ann B-PER x\n2 in O x\n"
+    with pytest.raises(
+        DataError, match=r"a\.txt: 4 columns \(found '1 Ann B-PER x'\); name those of the word and the label"
+    ):
+        read(tmp_path, text)
+    (post,) = read(tmp_path, text, columns={"word": 1, "label": 2})
+    assert (post.words, post.tags) == (("Ann", "in"), ("B-PER", "O"))
+    assert read(tmp_path, text, columns={"word": 1, "label": None})[0].tags is None
+    with pytest.raises(DataError, match=r"a\.txt:1: no such column among 4 \(found 1, 7\)"):
+        read(tmp_path, text, columns={"word": 1, "label": 7})
+
+
+def test_posts_are_counted_as_they_are_read(tmp_path):
+    path = tmp_path / "a.txt"
+    for text, n in (("\ufeffIMGID:1\r\nIMGID:2\tO\n\nIMGID:3\nHi\tO\n", 2), ("-DOCSTART-\n\nHi\n\t\n\nyou\nall\n", 2)):
+        path.write_text(text, encoding="utf-8")
+        assert conll.count(path) == n
+
+
+def test_malformed_bioes_is_counted_and_not_merged(tmp_path):
+    path, log = tmp_path / "a.txt", ReadLog()
+    path.write_text("Ann S-PER\nBob E-PER\nCid I-PER\n\nDan B-PER\nEve O\n")
+    first, second = [one() for one in conll.posts(path, SourceConfig(scheme="bioes"), log)]
+    assert (first.tags, first.n_orphans) == (("B-PER", "O", "O"), 2)
+    assert (second.tags, second.n_orphans, log.n_unclosed) == (("B-PER", "O"), 0, 1)

@@ -3,9 +3,9 @@ from schema.labels import DEFAULT_LABELS
 from schema.records import Image, Post, joined
 
 
-def post(name, split, tags, *pictures):
+def post(name, split, tags, *images):
     words = tuple("abcdefgh"[: len(tags.split())] if tags else "a")
-    return Post(name, split, words, *joined(words), tuple(tags.split()) if tags else None, pictures)
+    return Post(name, split, words, *joined(words), tuple(tags.split()) if tags else None, images)
 
 
 POSTS = [
@@ -29,17 +29,17 @@ def test_every_figure_is_counted_by_hand():
         "images": {"missing": 1, "ok": 2},
     }
     assert (test.n_posts, test.n_unlabelled, test.n_without_image, test.images) == (2, 1, 1, {"broken": 1})
-    assert (found.total("n_posts"), found.images("ok"), found.n_pictures, found.synthetic) == (4, 2, 1, True)
+    assert (found.total("n_posts"), found.images("ok"), found.n_images, found.synthetic) == (4, 2, 1, True)
     assert found.examples == {"missing": ["b: gone"], "broken": ["c: torn"], "refused": []}
 
 
-def test_a_picture_of_many_posts_is_named_once():
+def test_an_image_of_many_posts_is_named_once():
     many = [post(str(i), "dev", "O", Image("x", state="missing", reason="gone")) for i in range(9)]
     found = count([*many, post("9", "dev", "O", Image("y", state="missing", reason="gone"))])
     assert (found.images("missing"), found.examples["missing"]) == (10, ["x: gone", "y: gone"])
 
 
-def test_one_picture_that_nobody_drew_makes_the_data_real():
+def test_one_image_that_nobody_drew_makes_the_data_real():
     assert not count([*POSTS, post("5", "dev", "O", Image("d"))]).synthetic
     assert not count([post("5", "dev", "O")]).synthetic
 
@@ -52,7 +52,7 @@ def test_the_table_sets_the_papers_figures_beside_ours():
     assert table["total"] == ["3 (6049)", "0 (1351)"]
     assert table["posts"] == ["2 (3373)", "2 (723)"]
     assert table["orphan I- tags"] == ["2", "0"]
-    assert table["pictures missing"] == ["1", "0"]
+    assert table["images missing"] == ["1", "0"]
 
 
 def test_most_images_unusable_is_a_warning():

@@ -46,13 +46,13 @@ def test_posts_labels_and_figures_are_written(folder):
     ]
     assert [post.images[0].state for post in found.posts] == ["ok", "broken", "ok", "ok"]
     assert found.labels == CONLL.label_set()
-    assert found.meta["repeated_ids"] == report.n_repeated == 2
+    assert found.meta["repeated_ids"] == report.log.n_repeated == 2
     assert found.meta["synthetic"] is False
     assert found.meta["counts"]["train"]["n_orphans"] == 1
     assert found.meta["sources"]["dev"]["file"] == "valid.txt"
-    assert report.line("mine") == "ingest mine: 4 rows; pictures: 3 ok, 0 missing, 1 broken, 0 refused"
-    assert report.remarks()[0] == "2 repeated id(s) became id~2 and so on"
-    assert report.remarks()[1].startswith("1 picture(s) broken: 2.jpg: ")
+    assert report.line("mine") == "ingest mine: 4 rows; images: 3 ok, 0 missing, 1 broken, 0 refused"
+    assert report.remarks()[0] == "2 repeated id(s) became id~2 and so on; the given id is kept beside it"
+    assert report.remarks()[1].startswith("1 image(s) broken: 2.jpg: ")
 
 
 def test_the_same_folder_elsewhere_gives_the_same_bytes(folder, tmp_path_factory):
@@ -78,7 +78,7 @@ def test_a_shard_is_the_first_posts_of_each_file(folder):
         (one.split, one.words, one.images) for one in (*whole[:2], whole[3])
     ]
     assert (report.line("ci"), seen[-1]) == (
-        "ingest ci: 3 rows; pictures: 2 ok, 0 missing, 1 broken, 0 refused",
+        "ingest ci: 3 rows; images: 2 ok, 0 missing, 1 broken, 0 refused",
         (3, 3),
     )
 
@@ -157,7 +157,7 @@ def test_the_corpora_have_their_known_figures(tmp_path, name, files, n_posts, n_
 @needs_corpora
 def test_photographs_are_found(tmp_path):
     report = ingest_stage.run(source(files={"test": "test.txt"}), SHARED / "photos", tmp_path / "o")
-    assert report.line("photos") == "ingest photos: 23 rows; pictures: 23 ok, 0 missing, 0 broken, 0 refused"
+    assert report.line("photos") == "ingest photos: 23 rows; images: 23 ok, 0 missing, 0 broken, 0 refused"
 
 
 def test_another_variant_of_a_known_corpus_is_remarked(folder):
