@@ -117,7 +117,10 @@ class Project:
         refs = [phrases.model_ref()]
         if phrases.parser == "embedded":  # it reads MiniLM's layers
             refs.append(replace(MINILM, part="parser"))
-        refs += [ref for ref in (self.ground_config(dataset).model_ref(),) if ref]
+        ground = self.ground_config(dataset)
+        refs += [ref for ref in (ground.model_ref(),) if ref]
+        if ground.grounder == "detector":  # it compares phrases with class names by MiniLM
+            refs.append(replace(MINILM, part="grounder"))
         refs.append(self.regions_config(dataset).model_ref())
         if dataset in self.params.train_on:
             train = self.train_config(dataset)

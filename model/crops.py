@@ -20,7 +20,7 @@ from cache.packs import PackMeta
 from model.config import TrainConfig
 from schema.errors import ConfigError, PackError, WeightsError
 from schema.records import Box, Image, Post, Region
-from vision import images
+from vision import efficientnet, images
 from vision.crop_net import CropNet, build_crop_net
 from vision.crops import Transform, crop_tensor
 
@@ -115,6 +115,8 @@ def _file(config: TrainConfig, identity: dict[str, str], settings: dict[str, str
         return weights.find(config.vision.weights)
     name = settings.get("weights", EMBEDDED)
     name = identity["name"] if name == EMBEDDED else name
+    if name == efficientnet.NAME:
+        return efficientnet.package_file()
     try:
         return weights.find(name, identity["weights"])
     except WeightsError as error:  # a pack names a file without the folder that it lay in

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as Tree
 
@@ -37,6 +37,7 @@ class Marked:
     width: int
     height: int
     n_nameless: int = 0
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)  # as written, by their keys in `boxes`
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,16 @@ def read_marked(path: Path) -> Marked:
     except Tree.ParseError as error:
         raise DataError("not XML", where=str(path), found=str(error)) from None
     boxes: dict[str, list[Corners]] = {}
+    names: dict[str, str] = {}
     n_nameless = 0
     for found in root.iter("object"):
-        name = key_of(found.findtext("name") or "")
+        text = found.findtext("name") or ""
+        name = key_of(text)
         if name:
+            names.setdefault(name, " ".join(text.split()))
             boxes.setdefault(name, []).extend(_corners(box, path) for box in found.iter("bndbox"))
         n_nameless += not name
-    return Marked({name: tuple(some) for name, some in boxes.items()}, *_size(root, path), n_nameless)
+    return Marked({name: tuple(some) for name, some in boxes.items()}, *_size(root, path), n_nameless, names)
 
 
 def match(lines: Sequence[Line], folder: Path) -> Matched:

@@ -26,14 +26,14 @@ import numpy as np
 import PIL.Image
 import torch
 from PIL import Image
-from pipeline.grounding.onestage.grounder import PAD, UNKNOWN, Vocabulary, architecture, load_onestage
-from pipeline.grounding.onestage.network import OneStage, Sizes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cache import atomic, keys
 from cache.weights import EMBEDDED, find, load_safetensors, save_safetensors
 from pipeline.grounding.grounder import MEAN, STD, Grounder, ground_images, letterbox, to_square
+from pipeline.grounding.onestage.grounder import PAD, UNKNOWN, Vocabulary, architecture, load_onestage
+from pipeline.grounding.onestage.network import OneStage, Sizes
 from synthetic import backbone_training, scenes, shapes
 from synthetic.scenes import CUES, N_THINGS_MAX, TOY_TEST_SEED, TOY_TRAIN_SEED, holds
 from synthetic.shapes import KINDS

@@ -125,7 +125,9 @@ def test_scores_cut_short_are_said(trained, tmp_path, text):
 
 def test_a_file_where_the_model_will_lie_is_told_before_training(trained, tmp_path):
     (tmp_path / "model").write_text("mine")
-    with pytest.raises(RunError, match=r"model: cannot be written \(found .*model is not a folder\); name another folder"):
+    with pytest.raises(
+        RunError, match=r"model: cannot be written \(found .*model is not a folder\); name another folder"
+    ):
         trained.train("own", "fmit", 0, out=tmp_path, device="cpu")
 
 

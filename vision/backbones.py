@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from schema.errors import ConfigError, WeightsError
-from vision import images
+from vision import efficientnet, images
+from vision.conv_layer import optimize
 from vision.crops import Transform
 from vision.fused_resnet import fastest, fold_batch_norm
 from vision.torch_files import load_tensors
@@ -104,7 +105,7 @@ class FeatureNet:
             return maps(x).float()
 
 
-def open_resnet(
+def open_backbone(
     name: str,
     weights: Path,
     *,
@@ -119,6 +120,8 @@ def open_resnet(
     `crop_px`, `resize_px`: other sizes than those that the weights' variant was evaluated with. Raises ConfigError for
     a name or variant that does not exist.
     """
+    if name == efficientnet.NAME:
+        return _efficientnet(weights, crop_px, resize_px, dtype, device)
     if name == TOY:
         return _toy(weights, crop_px, resize_px, dtype, device)
     if name not in DIM:
@@ -137,9 +140,9 @@ def open_resnet(
     )
 
 
-def build_resnet(name: str, weights: Path, **settings: Any) -> FeatureNet:
-    """As `open_resnet`, loaded; raises WeightsError where the file is not of this network."""
-    return open_resnet(name, weights, **settings).load()
+def build_backbone(name: str, weights: Path, **settings: Any) -> FeatureNet:
+    """As `open_backbone`, loaded; raises WeightsError where the file is not of this network."""
+    return open_backbone(name, weights, **settings).load()
 
 
 def _torchvision_maps(name: str, weights: Path, dtype: Dtype, device: str) -> Callable[[Tensor], Tensor]:
@@ -197,6 +200,21 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     except (safetensors.SafetensorError, ValueError) as error:
         todo = "fetch the file again, or convert it to safetensors"
         raise WeightsError("no safetensors file, or damaged", where=str(path), found=str(error), todo=todo) from None
+
+
+def _efficientnet(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype, device: str) -> FeatureNet:
+    crop = crop_px or CROP_PX
+    transform = Transform(crop, resize_px or max(crop, RESIZE_PX["v1"]), efficientnet.MEAN, efficientnet.STD)
+    where = torch.device(device), getattr(torch, dtype)
+    return FeatureNet(
+        lambda: optimize(efficientnet.load(weights), *where),
+        transform,
+        efficientnet.DIM,
+        _identity(efficientnet.NAME, weights, transform, dtype),
+        synthetic=False,
+        dtype=where[1],
+        device=where[0],
+    )
 
 
 def _toy(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype, device: str) -> FeatureNet:

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import ResNet
 
 from schema.errors import ConfigError
+from vision import efficientnet
 from vision.backbones import DIM, TOY, load_torchvision
 from vision.crops import Transform
 from vision.fused_resnet import last_maps
@@ -78,11 +79,20 @@ def build_crop_net(
     `weights` None: the bare structure, for a run that brings its own. Raises WeightsError where the file is not of this
     network, ConfigError for an unknown name or another width than `dim`.
     """
-    network, maps = _toy(weights, dim) if name == TOY else _torchvision(name, weights)
-    found = network.dim if isinstance(network, ToyResNet) else DIM[name]
+    network, maps = _build(name, weights, dim)
+    found = network.dim if isinstance(network, ToyResNet) else {**DIM, efficientnet.NAME: efficientnet.DIM}[name]
     if found != dim:
         raise ConfigError(f"{name} makes features of another width", found=f"{found} instead of {dim} floats")
     return CropNet(network.requires_grad_(True), maps, transform, dim, batch, checkpointing)
+
+
+def _build(name: str, weights: Path | None, dim: int) -> tuple[nn.Module, Maps]:
+    if name == TOY:
+        return _toy(weights, dim)
+    if name == efficientnet.NAME:
+        network = efficientnet.load(weights) if weights else efficientnet.EfficientNetLite2()
+        return network, lambda net, x: net(x)
+    return _torchvision(name, weights)
 
 
 def _toy(weights: Path | None, dim: int) -> tuple[nn.Module, Maps]:

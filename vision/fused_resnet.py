@@ -13,20 +13,22 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from vision.conv_layer import can_fuse, fold
+
 
 def fold_batch_norm(network: ResNet) -> ResNet:
     """The same function with every batch norm folded into the convolution before it; changes `network` and answers it.
 
     Folded in float64: for fp32 weights the difference stays at rounding.
     """
-    network.conv1, network.bn1 = _folded(network.conv1, network.bn1), nn.Identity()
+    network.conv1, network.bn1 = fold(network.conv1, network.bn1), nn.Identity()
     for block in _blocks(network):
         for number in range(1, 4 if isinstance(block, Bottleneck) else 3):
             conv, norm = getattr(block, f"conv{number}"), getattr(block, f"bn{number}")
-            setattr(block, f"conv{number}", _folded(conv, norm))
+            setattr(block, f"conv{number}", fold(conv, norm))
             setattr(block, f"bn{number}", nn.Identity())
         if block.downsample is not None:
-            block.downsample = nn.Sequential(_folded(*block.downsample), nn.Identity())
+            block.downsample = nn.Sequential(fold(*block.downsample), nn.Identity())
     return network
 
 
@@ -34,15 +36,6 @@ def last_maps(network: ResNet, x: Tensor) -> Tensor:
     """Standardised crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R], layer by layer."""
     x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
     return network.layer4(network.layer3(network.layer2(network.layer1(x))))
-
-
-def can_fuse() -> bool:
-    """Whether this build of torch has oneDNN's fused convolutions; they are what its own compiler calls."""
-    operators = torch.ops.mkldnn
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(operators, name)
-        for name in ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
-    )
 
 
 class FusedMaps:
@@ -101,23 +94,3 @@ def _blocks(network: ResNet) -> list[BasicBlock | Bottleneck]:
 def _convolutions(block: BasicBlock | Bottleneck) -> list[nn.Conv2d]:
     names = ("conv1", "conv2", "conv3") if isinstance(block, Bottleneck) else ("conv1", "conv2")
     return [getattr(block, name) for name in names]
-
-
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """y = (conv(x) - mean) / sqrt(var + eps) * weight + bias as one convolution with a bias."""
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # type: ignore[union-attr]
-    shift = norm.bias.double() - norm.running_mean.double() * scale  # type: ignore[union-attr]
-    with torch.device("meta"):
-        folded = nn.Conv2d(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            conv.padding,  # type: ignore[arg-type]
-            conv.dilation,  # type: ignore[arg-type]
-            conv.groups,
-        )
-    weight = conv.weight.double() * scale[:, None, None, None]
-    folded.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    folded.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
-    return folded

@@ -12,13 +12,21 @@ from cache.models import ModelRef
 from pipeline.engine import Engine
 from schema.config import Config
 
-Name = Literal["toy-onestage", "onestage", "owlv2", "grounding-dino", "random", "whole-image"]
+Name = Literal["detector", "toy-onestage", "onestage", "owlv2", "grounding-dino", "random", "whole-image"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+DetectorName = Literal[
+    "nanodet-g",
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "retinanet_resnet50_fpn",
+    "retinanet_resnet50_fpn_v2",
+]
 Processor = Literal["torchvision", "pil"]
 
 # Where a grounder's weights come from when the parameters do not say: the hub's names; "" for grounders without any.
 WEIGHTS = MappingProxyType(
     {
+        "detector": "nanodet-g",  # of torchvision's detectors its own file's name, see DETECTOR_FILES
         "toy-onestage": "toy-onestage",
         "onestage": "onestage",  # a folder that `fmit models convert onestage` writes
         "owlv2": "google/owlv2-base-patch16-ensemble",
@@ -27,12 +35,21 @@ WEIGHTS = MappingProxyType(
         "whole-image": "",
     }
 )
+DETECTOR_FILES = MappingProxyType(  # as torchvision publishes them; the last digits are of their sha256
+    {
+        "fasterrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+        "fasterrcnn_resnet50_fpn_v2": "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+        "retinanet_resnet50_fpn": "retinanet_resnet50_fpn_coco-eeacb38b.pth",
+        "retinanet_resnet50_fpn_v2": "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth",
+    }
+)
 
 
 class GroundConfig(Config):
     """Parameters of the ground stage. Those from `batch` on change no number beyond a row's last bits."""
 
     grounder: Name = "toy-onestage"
+    detector: DetectorName = "nanodet-g"  # of the detector grounder; torchvision's need a weights file
     weights: str = ""  # a path, a name on the hub, or of an embedded file; "" means the grounder's own, see WEIGHTS
     digest: str = ""  # sha256 that the weights file must have, "" for no check
     revision: str = ""  # commit, branch or tag on the hub, "" for main as it was fetched
@@ -51,6 +68,8 @@ class GroundConfig(Config):
 
     def source(self) -> str:
         """The path or name of the weights."""
+        if self.grounder == "detector" and not self.weights:
+            return DETECTOR_FILES.get(self.detector, WEIGHTS["detector"])
         return self.weights or WEIGHTS[self.grounder]
 
     def model_ref(self) -> ModelRef | None:
@@ -59,8 +78,8 @@ class GroundConfig(Config):
         if not name:
             return None
         kind: ModelKind = "converted" if self.grounder == "onestage" else "hub"
-        if self.grounder == "toy-onestage":
-            kind = "embedded" if name == self.grounder else "file"
+        if self.grounder in ("detector", "toy-onestage"):
+            kind = "embedded" if name == WEIGHTS[self.grounder] else "file"
         return ModelRef(name, "grounder", kind, digest=self.digest, revision=self.revision)
 
     def torch_device(self) -> str:

@@ -48,6 +48,12 @@ def _random(config: GroundConfig) -> LazyGrounder:
     return LazyGrounder(RandomBox.identity, RandomBox)
 
 
+def _detector(config: GroundConfig) -> LazyGrounder:
+    from pipeline.grounding.detector import open_grounder
+
+    return open_grounder(config)
+
+
 def _synthetic(config: GroundConfig) -> LazyGrounder:
     from pipeline.grounding.onestage.grounder import open_synthetic
 
@@ -73,6 +79,7 @@ def _grounding_dino(config: GroundConfig) -> LazyGrounder:
 
 
 GROUNDERS: dict[str, Callable[[GroundConfig], LazyGrounder]] = {
+    "detector": _detector,
     "toy-onestage": _synthetic,
     "onestage": _onestage,
     "owlv2": _owlv2,

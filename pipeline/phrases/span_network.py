@@ -30,6 +30,7 @@ from schema.errors import WeightsError
 
 DIGEST = MINILM_SHA256  # part of the parser's identity
 WIDTH, HEADS, FFN, EPS = 384, 12, 1536, 1e-12  # the model's config.json
+N_POSITIONS = 512  # word pieces of a text at most
 CLS, SEP, PAD = 101, 102, 0  # piece ids of its vocabulary
 
 
@@ -124,7 +125,7 @@ class MiniLM(nn.Module):
     def __init__(self, layers: int, rank: int, dropout: float) -> None:
         super().__init__()
         self.register_buffer("words", torch.zeros(30522, WIDTH), persistent=False)
-        self.register_buffer("positions", torch.zeros(512, WIDTH), persistent=False)
+        self.register_buffer("positions", torch.zeros(N_POSITIONS, WIDTH), persistent=False)
         self.norm = Norm()
         self.layers = nn.ModuleList(Layer(rank, dropout) for _ in range(layers))
 

@@ -10,12 +10,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cache import weights
-from cache.models import ModelRef
+from cache.models import EFFICIENTNET, ModelRef
 from pipeline.engine import Engine
 from schema.config import Config
-from vision.backbones import DIM, Dtype, FeatureNet, Variant, open_resnet
+from vision import efficientnet
+from vision.backbones import DIM, Dtype, FeatureNet, Variant, open_backbone
 
 EMBEDDED = "embedded"
+NetName = Literal["efficientnet-lite2", "toy-resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 ENUM = "IMAGENET1K_"  # how torchvision's names of weights begin
 BATCH = {"cpu": 16, "cuda": 256}  # crops: beyond them a forward pass of ResNet-152 gains nothing
 
@@ -30,7 +32,9 @@ def published(net: str) -> Sequence[Any]:
 class RegionsConfig(Config):
     """Parameters of the regions stage. Those from `batch` on change no number beyond a row's last bits."""
 
-    net: Literal["toy-resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "toy-resnet"
+    net: Literal["efficientnet-lite2", "toy-resnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = (
+        "toy-resnet"
+    )
     weights: str = EMBEDDED  # "embedded", the path of a file in torchvision's format, or IMAGENET1K_V1, IMAGENET1K_V2
     digest: str = ""  # sha256 that the weights must have, "" for no check
     weights_variant: Variant = "v1"  # torchvision's: decides the sizes below where they are not given
@@ -68,6 +72,8 @@ class RegionsConfig(Config):
 
     def model_ref(self) -> ModelRef:
         """The network's weights file."""
+        if self.net == efficientnet.NAME and self.weights == EMBEDDED:
+            return EFFICIENTNET
         if self.weights == EMBEDDED:
             return ModelRef(self.net, "region net", "embedded", digest=self.digest)
         return ModelRef(self.weights, "region net", "file", digest=self.digest)
@@ -101,9 +107,10 @@ def build_net(config: RegionsConfig) -> FeatureNet:
 
 def open_net(config: RegionsConfig) -> FeatureNet:
     """The network that a configuration names, known by its file's digest; WeightsError where the file is missing."""
-    return open_resnet(
+    packaged = config.net == efficientnet.NAME and config.weights == EMBEDDED
+    return open_backbone(
         config.net,
-        weights.find(config.model_ref().name, config.digest or None),
+        efficientnet.package_file() if packaged else weights.find(config.model_ref().name, config.digest or None),
         variant=config.weights_variant,
         crop_px=config.crop_px,
         resize_px=config.resize_px,

@@ -142,10 +142,14 @@ def test_any_model_of_the_catalog_is_known_by_name():
 
 
 def test_the_catalog_has_torchvisions_own_files_and_no_other():
-    import torchvision.models
+    from torchvision.models import detection, get_model_weights
 
-    nets = ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152")
-    published = [one for net in nets for one in getattr(torchvision.models, f"{net}_Weights")]
+    nets = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    detectors = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")
+    published = [one for net in nets for one in get_model_weights(net)]
+    published += [
+        one for net in detectors for v in ("", "_v2") for one in get_model_weights(getattr(detection, net + v))
+    ]
     for one in published:
         name = one.url.rsplit("/", 1)[-1]
         assert model_catalog.torchvision_url(name) == one.url

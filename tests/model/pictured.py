@@ -15,7 +15,7 @@ from schema.records import Box, Post, Region
 from tests.model.tiny import LABELS, linked
 from tests.vision.weights import save_toy
 from vision import images
-from vision.backbones import FeatureNet, build_resnet
+from vision.backbones import FeatureNet, build_backbone
 from vision.crops import crop_tensor
 
 WEIGHTS = "toy-pictured.safetensors"
@@ -58,7 +58,7 @@ def with_pictures(
 def write_pictured(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[Path, Path, Path]:
     """posts.parquet, pack and the images folder; the weights lie in `folder/models`."""
     (folder / "models").mkdir(parents=True)
-    net = build_resnet("toy-resnet", save_toy(folder / "models" / WEIGHTS), crop_px=16)
+    net = build_backbone("toy-resnet", save_toy(folder / "models" / WEIGHTS), crop_px=16)
     posts, packed = [], []
     for seed, (split, n_posts) in enumerate([("train", n_train), ("dev", n_dev)]):
         some, regions = with_pictures(folder / "images", *linked(n_posts, seed, split))  # type: ignore[arg-type]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from pipeline.grounding.onestage.network import OneStage
 
+from pipeline.grounding.onestage.network import OneStage
 from synthetic import grounder_training
 from synthetic.grounder_training import SIZES, WORDS, Batches, Drawn, ask, draw, targets
 from synthetic.scenes import CUES, TOY_TRAIN_SEED

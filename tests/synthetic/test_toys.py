@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from pipeline.grounding.onestage.grounder import load_onestage
 
 from cache.weights import EMBEDDED
 from pipeline.grounding.controls import WholeImage
 from pipeline.grounding.grounder import Found
+from pipeline.grounding.onestage.grounder import load_onestage
 from synthetic import grounder_training
 from synthetic.scenes import CUES, TOY_TEST_SEED
 from synthetic.shapes import KINDS

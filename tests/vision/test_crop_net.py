@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from schema.errors import ConfigError
 from tests.vision.weights import save_toy, torchvision_state
-from vision.backbones import FeatureNet, build_resnet
+from vision.backbones import FeatureNet, build_backbone
 from vision.crop_net import CropNet, build_crop_net
 from vision.crops import Transform
 
@@ -29,7 +29,7 @@ def file_of(name: str, folder: Path) -> Path:
 def both(name: str, folder: Path, batch: int = 2, checkpointing: bool = True) -> tuple[FeatureNet, CropNet]:
     """The frozen network of the regions stage, and the trainable one of the same file."""
     path, side = file_of(name, folder), SMALL[name]
-    frozen = build_resnet(name, path, crop_px=side, resize_px=side)
+    frozen = build_backbone(name, path, crop_px=side, resize_px=side)
     return frozen, build_crop_net(name, path, frozen.transform, DIM[name], batch=batch, checkpointing=checkpointing)
 
 

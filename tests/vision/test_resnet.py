@@ -15,7 +15,7 @@ from schema.records import Box
 from tests.vision.bad_pictures import sample
 from tests.vision.weights import save_toy, torchvision_state
 from vision import images
-from vision.backbones import DIM, build_resnet, load_torchvision
+from vision.backbones import DIM, build_backbone, load_torchvision
 from vision.crops import Transform, crop_tensor
 
 PHOTOS = Path("../shared/data/photos/images")
@@ -30,7 +30,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(weights):
-    return build_resnet("resnet18", weights)
+    return build_backbone("resnet18", weights)
 
 
 def by_torchvision(name, weights, preset, crops):
@@ -65,7 +65,7 @@ def test_features_of_photographs_equal_torchvisions(name, preset, n, tmp_path):
     """Whole pictures and boxes, in batches here and one by one there."""
     path = tmp_path / f"{name}.pth"
     torch.save(torchvision_state(name), path)
-    net = build_resnet(name, path)
+    net = build_backbone(name, path)
     cut = [(picture, box) for picture in photos(n) for box in whole_and_boxes(picture)]
     crops = torch.stack([crop_tensor(picture, box, net.transform) for picture, box in cut])
     found = torch.cat([net.forward(crops[start : start + 4]) for start in range(0, len(crops), 4)])
@@ -104,12 +104,12 @@ def test_safetensors_and_files_without_classifier_or_counters(weights, net, tmp_
     state = torchvision_state("resnet18")
     slim = {key: value for key, value in state.items() if not key.startswith("fc.") and "num_batches" not in key}
     safetensors.torch.save_file(slim, tmp_path / "a.safetensors")
-    assert torch.equal(build_resnet("resnet18", tmp_path / "a.safetensors").forward(crops), net.forward(crops))
+    assert torch.equal(build_backbone("resnet18", tmp_path / "a.safetensors").forward(crops), net.forward(crops))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_half_precision_is_near_and_says_so(weights, net, dtype, tolerance):
-    half = build_resnet("resnet18", weights, dtype=dtype)
+    half = build_backbone("resnet18", weights, dtype=dtype)
     crops = net.transform.pixels(sample())[None]
     found, wanted = half.forward(crops), net.forward(crops)
     assert found.dtype == torch.float32
@@ -121,27 +121,27 @@ def test_identity_names_what_changes_numbers(weights, net, tmp_path):
     torch.save(torchvision_state("resnet18", seed=1), tmp_path / "other.pth")
     nets = [
         net,
-        build_resnet("resnet18", tmp_path / "other.pth"),
-        build_resnet("resnet18", weights, crop_px=192),
-        build_resnet("resnet18", weights, resize_px=300),
+        build_backbone("resnet18", tmp_path / "other.pth"),
+        build_backbone("resnet18", weights, crop_px=192),
+        build_backbone("resnet18", weights, resize_px=300),
     ]
     assert len({tuple(net.identity.items()) for net in nets}) == 4
     assert all(isinstance(value, str) for value in net.identity.values())
     assert str(weights.parent) not in str(net.identity), "no path"
-    assert build_resnet("resnet18", weights).identity == net.identity
+    assert build_backbone("resnet18", weights).identity == net.identity
     assert (nets[2].transform, nets[3].transform) == (Transform(192, 256), Transform(224, 300))
 
 
 def test_variants_are_torchvisions_presets(tmp_path):
     torch.save(torchvision_state("resnet50"), tmp_path / "a.pth")
-    assert build_resnet("resnet50", tmp_path / "a.pth", variant="v2").transform == Transform(224, 232)
+    assert build_backbone("resnet50", tmp_path / "a.pth", variant="v2").transform == Transform(224, 232)
     with pytest.raises(ConfigError, match=r"no v2 weights of resnet18; set weights_variant: v1"):
-        build_resnet("resnet18", tmp_path / "a.pth", variant="v2")
+        build_backbone("resnet18", tmp_path / "a.pth", variant="v2")
 
 
 def test_unknown_network(weights):
     with pytest.raises(ConfigError, match=r"unknown network 'resnet19'; use one of resnet18, .*, toy-resnet"):
-        build_resnet("resnet19", weights)
+        build_backbone("resnet19", weights)
 
 
 class Evil:
@@ -204,7 +204,7 @@ def test_weights_that_are_none(content, message, weights, tmp_path, capsys):
 
 
 def test_toy(tmp_path):
-    net = build_resnet("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
+    net = build_backbone("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
     assert (net.synthetic, net.dim, net.transform.resize_px) == (True, 8, None)
     crops = net.transform.pixels(sample())[None]
     assert torch.allclose(net.grid(crops).mean(1), net.forward(crops), atol=1e-6)
@@ -214,15 +214,15 @@ def test_toy(tmp_path):
     pixels = torch.randint(0, 256, (1, 3, 112, 112), dtype=torch.uint8)
     assert whole.grid(pixels).shape == (1, 49, 8)
     assert torch.equal(whole.grid(pixels), net.grid(pixels)), "the same network"
-    own = build_resnet("toy-resnet", tmp_path / "synthetic.safetensors", crop_px=64)
+    own = build_backbone("toy-resnet", tmp_path / "synthetic.safetensors", crop_px=64)
     assert own.for_grid() is own, "a side that was asked for holds for both"
     with pytest.raises(ConfigError, match=r"toy-resnet squashes a crop to its square; leave resize_px out"):
-        build_resnet("toy-resnet", tmp_path / "synthetic.safetensors", resize_px=256)
+        build_backbone("toy-resnet", tmp_path / "synthetic.safetensors", resize_px=256)
 
 
 def test_reference_rows(net, tmp_path):
     """Numbers of version 1. If this fails and it should, raise the VERSION that moved them and pin the new ones."""
-    synthetic = build_resnet("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
+    synthetic = build_backbone("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
     rows = [each.forward(each.transform.pixels(sample())[None])[0, :4].tolist() for each in (net, synthetic)]
     assert (net.identity["version"], net.identity["images"]) == ("1", "1")
     pinned = [[0.020976, 0, 0.021723, 0.036134], [0.007721, 0.121293, 0.002815, 0.060016]]

@@ -68,9 +68,7 @@ def test_identity_is_the_folder_s(released: Path, tmp_path: Path) -> None:
 
 def test_where_it_is_looked_for(released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
-    missing = (
-        r"'onestage' is not on this machine .*convert the released \.pth\.tar .*fmit models convert onestage"
-    )
+    missing = r"'onestage' is not on this machine .*convert the released \.pth\.tar .*fmit models convert onestage"
     with pytest.raises(WeightsError, match=missing):
         build_grounder(GroundConfig(grounder="onestage"))
     shutil.copytree(released, tmp_path / "onestage")

