@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -195,20 +196,39 @@ def write_pack(
 def _write_files(new: Path, old: Path, meta: PackMeta, posts: Iterable[tuple[str, Objects]]) -> None:
     """Write a pack's files into the empty folder `new`; `old` is where the previous pack may be.
 
-    Every bucket is written, empty ones too: then adding or removing a post changes one file, and creates none.
+    Posts wait in a staging file until all are known. Every bucket is written, empty ones too: then adding or removing a
+    post changes one file, and creates none.
     """
-    with contextlib.closing(StagingFile(new / "staging", np.dtype(meta.dtype), meta.dim)) as staging:
-        members: dict[int, list[str]] = defaultdict(list)
+    members: dict[int, dict[str, tuple[int, int, int]]] = defaultdict(dict)  # first byte, objects, bytes of regions
+    dtype = np.dtype(meta.dtype)
+    with tempfile.TemporaryFile(dir=new) as staging:
         for post_id, objects in posts:
-            staging.add(post_id, objects)
-            members[bucket_of(post_id, meta.n_buckets)].append(post_id)
+            bucket = members[bucket_of(post_id, meta.n_buckets)]
+            if post_id in bucket:
+                raise PackError(f"post {post_id!r} comes twice")
+            _check_features(post_id, objects, dtype, meta.dim)
+            regions = encode_regions(objects.regions)
+            bucket[post_id] = (staging.tell(), len(objects.regions), len(regions))
+            staging.write(np.ascontiguousarray(objects.features).tobytes() + regions)
+
+        def read(offset: int, n_objects: int, n_bytes: int) -> Objects:
+            staging.seek(offset)
+            features = np.frombuffer(staging.read(n_objects * meta.dim * dtype.itemsize), dtype)
+            return Objects(features.reshape(n_objects, meta.dim), decode_regions(staging.read(n_bytes)))
+
         for index in range(meta.n_buckets):
-            bucket = [(post_id, staging.read(post_id)) for post_id in sorted(members[index])]
-            content = bucket_bytes(bucket, meta.dtype, meta.dim, bucket_note(index, meta.n_buckets))
+            bucket_posts = [(post_id, read(*place)) for post_id, place in sorted(members[index].items())]
+            content = bucket_bytes(bucket_posts, meta.dtype, meta.dim, bucket_note(index, meta.n_buckets))
             _write_or_link(content, new / bucket_name(index), old / bucket_name(index))
-    (new / "staging").unlink()
     text = json.dumps({"schema_version": VERSION, **asdict(meta)}, indent=1, sort_keys=True, ensure_ascii=False)
     (new / META).write_bytes((text + "\n").encode())
+
+
+def _check_features(post_id: str, objects: Objects, dtype: np.dtype, dim: int) -> None:
+    features, n_objects = objects.features, len(objects.regions)
+    if features.dtype != dtype or features.shape != (n_objects, dim):
+        what = f"post {post_id!r}: features must be {dtype} [{n_objects}, {dim}]"
+        raise PackError(what, found=f"{features.dtype} {list(features.shape)}")
 
 
 def _write_or_link(content: bytes, new: Path, old: Path) -> None:
@@ -218,36 +238,3 @@ def _write_or_link(content: bytes, new: Path, old: Path) -> None:
             os.link(old, new)
             return
     new.write_bytes(content)
-
-
-class StagingFile:
-    """Posts' objects on disk, added in any order and read by id; memory holds the ids and where each post lies."""
-
-    def __init__(self, path: Path, dtype: np.dtype, dim: int) -> None:
-        self._file = path.open("w+b")
-        self._dtype, self._dim = dtype, dim
-        self._places: dict[str, tuple[int, int, int]] = {}  # first byte, objects, bytes of regions
-
-    def add(self, post_id: str, objects: Objects) -> None:
-        """Write a post; PackError for one that was written before or whose features do not fit."""
-        features = objects.features
-        if post_id in self._places:
-            raise PackError(f"post {post_id!r} comes twice")
-        if features.dtype != self._dtype or features.shape != (len(objects.regions), self._dim):
-            raise PackError(
-                f"post {post_id!r}: features must be {self._dtype} [{len(objects.regions)}, {self._dim}]",
-                found=f"{features.dtype} {list(features.shape)}",
-            )
-        regions = encode_regions(objects.regions)
-        self._places[post_id] = (self._file.tell(), len(features), len(regions))
-        self._file.write(np.ascontiguousarray(features).tobytes() + regions)
-
-    def read(self, post_id: str) -> Objects:
-        """A post's objects."""
-        offset, count, n_bytes = self._places[post_id]
-        self._file.seek(offset)
-        features = np.frombuffer(self._file.read(count * self._dim * self._dtype.itemsize), self._dtype)
-        return Objects(features.reshape(count, self._dim), decode_regions(self._file.read(n_bytes)))
-
-    def close(self) -> None:
-        self._file.close()

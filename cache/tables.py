@@ -1,4 +1,4 @@
-"""Parquet tables with declared schemas: the outs that stages hand on. Equal rows give equal bytes.
+"""Parquet tables with declared schemas, the outputs of the stages. Equal rows give equal bytes.
 
 A table's own metadata (schema version, and what the writer adds) is canonical JSON under the name `fmit`.
 """
@@ -6,7 +6,7 @@ A table's own metadata (schema version, and what the writer adds) is canonical J
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,21 @@ from schema.labels import LabelSet
 from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Span
 
 SCHEMA_VERSION = 1
-META = b"fmit"  # name of our entry in the Parquet file's own metadata
+META = b"fmit"  # our entry in the Parquet file's own metadata
 ROW_GROUP = 8192  # rows
-WRITERS = {"posts.parquet": "ingest", "phrases.parquet": "phrases", "boxes.parquet": "ground"}  # the stage of each
+WRITERS = {"posts.parquet": "ingest", "phrases.parquet": "phrases", "boxes.parquet": "ground"}  # the stages
 
+_TEXT, _INT, _BOOL = pa.string(), pa.int32(), pa.bool_()
+_TEXTS, _INTS = pa.list_(_TEXT), pa.list_(_INT)
 _IMAGE = pa.struct(
-    {
-        "name": pa.string(),
-        "digest": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "state": pa.string(),
-        "reason": pa.string(),
-        "synthetic": pa.bool_(),
-    }
+    {"name": _TEXT, "digest": _TEXT, "width": _INT, "height": _INT, "state": _TEXT, "reason": _TEXT, "synthetic": _BOOL}
 )
-_PHRASE = pa.struct({"start": pa.int32(), "end": pa.int32(), "text": pa.string(), "label": pa.string()})
-
+_PHRASE = pa.struct({"start": _INT, "end": _INT, "text": _TEXT, "label": _TEXT})
 POSTS = pa.schema(
-    {
-        "id": pa.string(),
-        "split": pa.string(),
-        "words": pa.list_(pa.string()),
-        "tags": pa.list_(pa.string()),
-        "text": pa.string(),
-        "starts": pa.list_(pa.int32()),
-        "ends": pa.list_(pa.int32()),
-        "images": pa.list_(_IMAGE),
-        "source_id": pa.string(),
-    }
+    {"id": _TEXT, "split": _TEXT, "words": _TEXTS, "tags": _TEXTS, "text": _TEXT}
+    | {"starts": _INTS, "ends": _INTS, "images": pa.list_(_IMAGE), "source_id": _TEXT}
 )
-PHRASES = pa.schema(
-    {"post_id": pa.string(), "phrases": pa.list_(_PHRASE), "fallback": pa.string(), "n_cut": pa.int32()}
-)
+PHRASES = pa.schema({"post_id": _TEXT, "phrases": pa.list_(_PHRASE), "fallback": _TEXT, "n_cut": _INT})
 BOXES = pa.schema(
     {
         "post_id": pa.string(),
@@ -74,7 +56,7 @@ BOXES = pa.schema(
 
 @dataclass(frozen=True)
 class Posts:
-    """A dataset as ingest wrote it: posts in order, the label set they use, and what the writer noted."""
+    """A dataset as ingest wrote it: posts in order, the label set they use, and the writer's notes."""
 
     posts: list[Post]
     labels: LabelSet
@@ -82,25 +64,20 @@ class Posts:
 
 
 def write(path: str | Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema, meta: Mapping[str, Any]) -> None:
-    """Publish rows as a Parquet table; `meta` is JSON. DataError where a row does not fit the schema."""
+    """Publish rows as a Parquet table; `meta` is JSON. DataError if a row does not fit the schema."""
     try:
-        table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+        table = pa.Table.from_pylist(list(rows), schema=schema)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"a row does not fit the table: {error}", where=str(path)) from None
     note = keys.canonical({"schema_version": SCHEMA_VERSION, "meta": dict(meta)})
+    table = table.replace_schema_metadata({META: note.encode()})
+    options = {"compression": "zstd", "version": "2.6", "row_group_size": ROW_GROUP, "write_page_checksum": True}
     with atomic.file(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata({META: note.encode()}),
-            temporary,
-            compression="zstd",
-            version="2.6",
-            row_group_size=ROW_GROUP,
-            write_page_checksum=True,
-        )
+        pq.write_table(table, temporary, **options)
 
 
 def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows and metadata of a table; DataError when it is missing, damaged, or of another schema or version."""
+    """Rows and metadata of a table; DataError if it is missing, damaged, or of another schema or version."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
@@ -109,7 +86,7 @@ def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dic
         todo = f"`fmit {writer}` writes it" if writer else "run the stage that writes it"
         raise DataError("no such table", where=str(path), todo=todo) from None
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"no readable table: {error}", where=str(path), todo="run its stage again") from None
+        raise DataError(f"not a readable table: {error}", where=str(path), todo="run its stage again") from None
     note = _note(table.schema)
     if note.get("schema_version") != SCHEMA_VERSION or not table.schema.equals(schema, check_metadata=False):
         raise DataError(
@@ -122,7 +99,7 @@ def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dic
 
 
 def _note(schema: pa.Schema) -> dict[str, Any]:
-    """What `write` noted; {} for a table of other makers."""
+    """What `write` noted; empty for other tables."""
     try:
         note = json.loads((schema.metadata or {}).get(META, b"{}"))
     except ValueError:
@@ -132,7 +109,9 @@ def _note(schema: pa.Schema) -> dict[str, Any]:
 
 def write_posts(path: str | Path, posts: Iterable[Post], labels: LabelSet, meta: Mapping[str, Any]) -> None:
     """Publish `posts.parquet`."""
-    write(path, (_post_row(post) for post in posts), POSTS, {"labels": _ordered(labels), "note": dict(meta)})
+    # as pairs: canonical JSON sorts names, and the order of types decides tags and objects
+    pairs = [[list(pair) for pair in part.items()] for part in (labels.words, labels.aliases)]
+    write(path, map(_post_row, posts), POSTS, {"labels": pairs, "note": dict(meta)})
 
 
 def read_posts(path: str | Path) -> Posts:
@@ -142,23 +121,41 @@ def read_posts(path: str | Path) -> Posts:
     return Posts([_post(row) for row in rows], LabelSet(dict(types), dict(aliases)), meta["note"])
 
 
-def write_phrases(path: str | Path, found: Iterable[PostPhrases], meta: Mapping[str, Any]) -> None:
-    """Publish `phrases.parquet`, one row a post."""
-    write(path, (_phrases_row(one) for one in found), PHRASES, meta)
+def _post_row(post: Post) -> dict[str, Any]:
+    row = {name: getattr(post, name) for name in ("id", "split", "words", "tags", "text", "source_id")}
+    starts, ends = zip(*post.offsets, strict=True)
+    return row | {"starts": starts, "ends": ends, "images": [asdict(image) for image in post.images]}
+
+
+def _post(row: Mapping[str, Any]) -> Post:
+    offsets = tuple(zip(row["starts"], row["ends"], strict=True))
+    tags = None if row["tags"] is None else tuple(row["tags"])
+    images = tuple(Image(**image) for image in row["images"])
+    return Post(row["id"], row["split"], tuple(row["words"]), row["text"], offsets, tags, images, row["source_id"])
+
+
+def write_phrases(path: str | Path, posts: Iterable[PostPhrases], meta: Mapping[str, Any]) -> None:
+    """Publish `phrases.parquet`, one row per post."""
+    write(path, map(_phrases_row, posts), PHRASES, meta)
 
 
 def read_phrases(path: str | Path) -> tuple[list[PostPhrases], dict[str, Any]]:
-    """The noun phrases of `phrases.parquet`."""
+    """The noun phrases of `phrases.parquet`, and its metadata."""
     rows, meta = read(path, PHRASES)
-    return [
-        PostPhrases(
-            row["post_id"],
-            tuple(Phrase(Span(one["start"], one["end"]), one["text"], one["label"]) for one in row["phrases"]),
-            row["fallback"],
-            row["n_cut"],
-        )
-        for row in rows
-    ], meta
+    return [_post_phrases(row) for row in rows], meta
+
+
+def _phrases_row(post: PostPhrases) -> dict[str, Any]:
+    phrases = [
+        {"start": phrase.span.start, "end": phrase.span.end, "text": phrase.text, "label": phrase.label}
+        for phrase in post.phrases
+    ]
+    return {"post_id": post.post_id, "phrases": phrases, "fallback": post.fallback, "n_cut": post.n_cut}
+
+
+def _post_phrases(row: Mapping[str, Any]) -> PostPhrases:
+    phrases = [Phrase(Span(one["start"], one["end"]), one["text"], one["label"]) for one in row["phrases"]]
+    return PostPhrases(row["post_id"], tuple(phrases), row["fallback"], row["n_cut"])
 
 
 def write_boxes(path: str | Path, boxes: Iterable[Grounded], meta: Mapping[str, Any]) -> None:
@@ -182,51 +179,6 @@ def read_boxes(path: str | Path) -> tuple[list[Grounded], dict[str, Any]]:
         )
         for row in rows
     ], meta
-
-
-def _ordered(labels: LabelSet) -> list[list[list[str]]]:
-    """As pairs: canonical JSON sorts names, and the order of types decides tags and objects."""
-    return [[list(pair) for pair in part.items()] for part in (labels.words, labels.aliases)]
-
-
-def _post_row(post: Post) -> dict[str, Any]:
-    return {
-        "id": post.id,
-        "split": post.split,
-        "words": list(post.words),
-        "tags": None if post.tags is None else list(post.tags),
-        "text": post.text,
-        "starts": [start for start, _ in post.offsets],
-        "ends": [end for _, end in post.offsets],
-        "images": [asdict(image) for image in post.images],
-        "source_id": post.source_id,
-    }
-
-
-def _post(row: Mapping[str, Any]) -> Post:
-    return Post(
-        row["id"],
-        row["split"],
-        tuple(row["words"]),
-        row["text"],
-        tuple(zip(row["starts"], row["ends"], strict=True)),
-        None if row["tags"] is None else tuple(row["tags"]),
-        tuple(Image(**image) for image in row["images"]),
-        row["source_id"],
-    )
-
-
-def _phrases_row(one: PostPhrases) -> dict[str, Any]:
-    phrases: Sequence[Phrase] = one.phrases
-    return {
-        "post_id": one.post_id,
-        "phrases": [
-            {"start": phrase.span.start, "end": phrase.span.end, "text": phrase.text, "label": phrase.label}
-            for phrase in phrases
-        ],
-        "fallback": one.fallback,
-        "n_cut": one.n_cut,
-    }
 
 
 def _box_row(one: Grounded) -> dict[str, Any]:

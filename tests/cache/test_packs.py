@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cache.buckets import bucket_name, bucket_of, verify_bucket
-from cache.packs import Objects, Pack, PackMeta, StagingFile, write_pack
+from cache.packs import Objects, Pack, PackMeta, write_pack
 from schema.errors import PackError
 from schema.records import Box, Region, Span
 
@@ -237,24 +237,14 @@ def test_a_pack_may_hold_a_second_one(pack: Pack, tmp_path: Path) -> None:
     assert Pack.open(pack.folder).grid is None
 
 
-def test_a_staging_file_returns_posts_in_any_order(tmp_path: Path) -> None:
-    staging = StagingFile(tmp_path / "staging", np.dtype("f2"), 8)
-    for at in range(9):
-        staging.add(f"p{at}", make_objects(at))
-    for at in (8, 0, 3, 4, 3):
-        assert_same(staging.read(f"p{at}"), make_objects(at))
-    with pytest.raises(PackError, match="post 'p1' comes twice"):
-        staging.add("p1", make_objects(1))
+def test_features_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    regions = make_objects(1).regions
     for bad in (np.zeros((2, 8), "f2"), np.zeros((1, 7), "f2"), np.zeros((1, 8), "f4"), np.zeros(8, "f2")):
         with pytest.raises(PackError, match=r"post 'x': features must be float16 \[1, 8\]"):
-            staging.add("x", Objects(bad, make_objects(1).regions))
-    staging.close()
+            write_pack(tmp_path / "b", META, [("x", Objects(bad, regions))])
 
 
-def test_staged_features_need_not_be_contiguous(tmp_path: Path) -> None:
-    staging = StagingFile(tmp_path / "staging", np.dtype("f4"), 3)
-    regions = make_objects(2).regions
-    features = np.arange(12, dtype="f4").reshape(2, 6)[:, ::2]
-    staging.add("p", Objects(features, regions))
-    np.testing.assert_array_equal(staging.read("p").features, features)
-    staging.close()
+def test_features_need_not_be_contiguous(tmp_path: Path) -> None:
+    features = np.arange(32, dtype="f2").reshape(2, 16)[:, ::2]
+    write_pack(tmp_path / "b", META, [("p", Objects(features, make_objects(2).regions))])
+    np.testing.assert_array_equal(Pack.open(tmp_path / "b").read("p").features, features)

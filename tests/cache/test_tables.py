@@ -82,7 +82,7 @@ def test_a_damaged_table_is_an_error(tmp_path: Path) -> None:
     data = (tmp_path / "p").read_bytes()
     for bad in (b"", data[:100], data[:-1], data[:50] + bytes([data[50] ^ 1]) + data[51:]):
         (tmp_path / "p").write_bytes(bad)
-        with pytest.raises(DataError, match="no readable table"):
+        with pytest.raises(DataError, match="not a readable table"):
             tables.read_posts(tmp_path / "p")
 
 
