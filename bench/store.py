@@ -74,9 +74,9 @@ def tabled(path: Path, n_posts: int) -> dict[str, float]:
     """In this process: seconds and MB to write and read the table of so many posts."""
     text, offsets = joined(WORDS)
     tags = ("O",) * len(WORDS)
-    picture = Image("a.png", "d" * 64, 100, 80, "ok", "", False)
+    image = Image("a.png", "d" * 64, 100, 80, "ok", "", False)
     before, start = memory_mb("VmRSS"), time.perf_counter()
-    rows = (Post(f"post-{at}", "train", WORDS, text, offsets, tags, (picture,)) for at in range(n_posts))
+    rows = (Post(f"post-{at}", "train", WORDS, text, offsets, tags, (image,)) for at in range(n_posts))
     tables.write_posts(path, rows, DEFAULT_LABELS, {})
     found = {"posts": n_posts, "write_s": time.perf_counter() - start, "write_peak_mb": memory_mb("VmHWM") - before}
     start = time.perf_counter()

@@ -198,7 +198,7 @@ def compact(folder: str | Path) -> CompactReport:
 def forget(folder: str | Path, unwanted: Collection[str]) -> ForgetReport:
     """Remove rows by key, rewriting their shards; ends with a check of every key of every shard that is left.
 
-    All quarantined shards are removed, for nobody can say what they hold. Do not run it while others compact or pull:
+    All quarantined shards are removed, because what they hold is unknown. Do not run it while others compact or pull:
     they may carry a row past the final check. Raises Newer, with nothing removed, where a shard is of a later version.
     """
     packed = np.unique(keys.pack_keys(unwanted))

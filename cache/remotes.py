@@ -215,7 +215,7 @@ def _rewrite(remote: Remote, shard: RemoteShard, unwanted: Collection[str]) -> i
     n_rows = 0
     with tempfile.TemporaryDirectory(prefix="fmit-") as folder:
         directory = ShardDirectory(Path(folder, shard.directory), shard.suffix)
-        with contextlib.suppress(Damaged):  # nobody can say what a damaged one holds: it is removed
+        with contextlib.suppress(Damaged):  # what a damaged one holds is unknown: it is removed
             directory.publish(remote.fetch(shard))
             n_rows = maintenance.forget(folder, unwanted).n_rows
         names = directory.names()

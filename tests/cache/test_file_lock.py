@@ -50,7 +50,7 @@ def test_the_name_in_it_is_the_holder_s_and_goes_with_the_folder(tmp_path: Path)
         pass
 
 
-def test_a_disk_without_locks_holds_nobody_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_locks_locks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 

@@ -30,7 +30,7 @@ def test_a_shard_is_named_by_its_bytes(tmp_path: Path) -> None:
     assert directory.path(name).read_bytes() == b"abc"
     directory.path(name).write_bytes(b"broken")
     assert directory.publish(b"abc") == name
-    assert directory.path(name).read_bytes() == b"abc", "publishing again mends it"
+    assert directory.path(name).read_bytes() == b"abc", "publishing again repairs it"
     assert {name: stat.st_size for name, stat in directory.stats().items()} == {name: 3}
 
 
