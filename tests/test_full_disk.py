@@ -32,7 +32,7 @@ if sys.argv.pop(1) == "ulimit":
 
     def publish_and_fill(self, data):
         name = publish(self, data)
-        if len(self.listed()) >= {N_SHARDS}:
+        if len(self.names()) >= {N_SHARDS}:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         return name
 
