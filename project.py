@@ -319,14 +319,14 @@ class Project:
         Features that are not here (only the run was pulled) are not compared. `pack` defaults to the dataset's own.
         """
         from model.objects import open_pack
-        from model.train import digests_of, is_made_of
+        from model.train import digests_of, is_up_to_date
 
         config, posts = self.config(dataset, approach), self.out(dataset, "posts.parquet")
         try:
             features = open_pack(config, pack or self.pack(dataset))
         except PackError:
             features = None
-        return is_made_of(run, config, seed, digests_of(posts, features))
+        return is_up_to_date(run, config, seed, digests_of(posts, features))
 
 
 def store_root(project: Path) -> Path:

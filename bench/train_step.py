@@ -31,7 +31,7 @@ from model.approaches import approach
 from model.config import TrainConfig
 from model.data import Batch, LengthBatches, PostDataset, collate
 from model.objects import FromMemory
-from model.tagger import EncoderTagger, Setting, Tagger
+from model.tagger import EncoderTagger, ModelSpec, Tagger
 from model.trainer import Trainer
 from model.words import build_words
 from schema.labels import DEFAULT_LABELS
@@ -90,8 +90,8 @@ def trainers(config: TrainConfig, folder: Path, vocabulary: list[str], device: s
     found = {}
     for name in ("bare encoder", "bert-crf", "fmit"):
         torch.manual_seed(0)
-        setting = Setting(config, DEFAULT_LABELS, OBJECT_DIM, folder)
-        built: Tagger = Bare(build_words(config, folder)) if name == "bare encoder" else approach(name).build(setting)
+        spec = ModelSpec(config, DEFAULT_LABELS, OBJECT_DIM, folder)
+        built: Tagger = Bare(build_words(config, folder)) if name == "bare encoder" else approach(name).build(spec)
         changed = config if name == "fmit" else approach("bert-crf").configure(config)
         data = PostDataset(posts, FromMemory(objects), DEFAULT_LABELS, built.featurizer, changed)
         found[name] = Trainer(built, data, data, changed, 0, torch.device(device))

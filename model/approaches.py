@@ -10,10 +10,10 @@ from typing import Any
 
 from model.baselines import ada_co_att, bert, recurrent, umgf, umt, vg_att
 from model.config import TrainConfig
-from model.tagger import Setting, Tagger, build_fmit
+from model.tagger import ModelSpec, Tagger, build_fmit
 from schema.errors import ConfigError
 
-Build = Callable[[Setting], Tagger]
+Build = Callable[[ModelSpec], Tagger]
 
 
 @dataclass(frozen=True)

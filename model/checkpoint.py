@@ -26,7 +26,7 @@ from cache.packs import PackMeta
 from model.approaches import approach
 from model.config import TrainConfig
 from model.crops import attach
-from model.tagger import Setting, Tagger, build_fmit
+from model.tagger import ModelSpec, Tagger, build_fmit
 from schema.errors import FmitError, PackError, RunError, WeightsError
 from schema.labels import LabelSet
 from schema.text import plain_markdown, safe_text
@@ -241,7 +241,7 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
     info = RunInfo.from_json(values, str(folder))
     rng = torch.get_rng_state()  # building draws weights that the run's replace
     try:
-        tagger = approach(info.approach).build(Setting(info.config, info.labels, info.object_dim, folder / "encoder"))
+        tagger = approach(info.approach).build(ModelSpec(info.config, info.labels, info.object_dim, folder / "encoder"))
     except WeightsError as error:
         todo = "pull the run again (dvc pull), or train again"
         raise RunError(

@@ -1,17 +1,15 @@
-"""Linear-chain CRF (Eq. 13-14): pytorch-crf's parameters and results; fast normaliser, decoder and marginals.
+"""A linear-chain CRF with pytorch-crf's parameters, and a partition function, decoder and marginals of its own.
 
-B posts, T words (padding behind the real ones), K tags: "O" first, then `B-t, I-t` per type.
+The partition function and the marginals come from the forward and backward sums over all tag paths, in float64. The
+backward sums are the forward sums of the reversed sequence with transposed transitions, so one loop of T small products
+computes both; the gradient of log Z is read off them, and autograd records no step.
 
-Forward and backward sums over all tag paths of a linear chain, batched, in float64.
+The loop works on sums scaled to 1. A value that underflows there is a tag whose paths so far are e^-708 of the best
+tag's, and it can catch up by the range of the transitions (or of the ends) at most, since all tags get the same next
+emissions. Up to a range of MAX_RANGE nats that leaves it below e^-400. Wider transitions use a loop over logarithms,
+2.5 times as slow on a CPU (measured: 0.5 ms for 16 posts of 24 words and 9 tags).
 
-B posts, T words (padding behind the real ones), K tags. The backward sums are the forward ones of the turned-round
-sequence with the transposed transitions, so one loop of T small products does both; the gradient of log Z is then read
-off them (marginals), and no step is recorded for autograd.
-
-The loop works on sums scaled to 1. What underflows there is a tag whose paths so far are e^-708 of the best ones', and
-it can only catch up by its way onward: whatever the emissions are, the next step offers the same tags to all, so by no
-more than the range of the transitions (or of the ends). Up to MAX_RANGE nats that leaves it below e^-400. Wider
-transitions take a loop in logs, 2.5 times as slow on a CPU (measured: 0.5 ms for 16 posts of 24 words and 9 tags).
+Letters: B posts, T words (padding behind the real ones), K tags: "O" first, then `B-t, I-t` per type; N spans.
 """
 
 from __future__ import annotations
@@ -40,8 +38,8 @@ class Chain(NamedTuple):
     end: Tensor  # [K]
 
     @property
-    def turned(self) -> Tensor:
-        """int64 [B, T, K]: gathers the real words in reverse order, and again in order."""
+    def reversal(self) -> Tensor:
+        """int64 [B, T, K]: index for `gather` that reverses the order of the real words."""
         order = torch.arange(self.emissions.shape[1], device=self.lengths.device)
         return (self.lengths[:, None] - 1 - order).clamp(min=0)[..., None].expand_as(self.emissions)
 
@@ -52,34 +50,34 @@ class Chain(NamedTuple):
         return torch.stack([edge.max() - edge.min() for edge in edges]).max()
 
     def wide(self, trains: bool = False) -> bool:
-        """Whether it needs the loop in logs; False on a GPU that trains, which would have to wait for the answer."""
-        if trains and _waits(self.emissions):
+        """Whether it needs the loop over logarithms; False when training on a GPU, which would wait for the answer."""
+        if trains and not _may_read_values(self.emissions):
             return False
         return bool(self.range > MAX_RANGE)
 
 
 class Sums(NamedTuple):
-    """Logs of sums over paths; padding holds values without meaning."""
+    """Logarithms of sums over paths; padding holds values without meaning."""
 
-    forward: Tensor  # [B, T, K]: all ways to reach tag k at t, emission t included
-    backward: Tensor | None  # [B, T, K]: all ways from tag k at t to the end, emission t included
+    forward: Tensor  # [B, T, K]: all paths to tag k at t, emission t included
+    backward: Tensor | None  # [B, T, K]: all paths from tag k at t to the end, emission t included
     log_z: Tensor  # [B]
 
 
 def sums(chain: Chain, both: bool, wide: bool) -> Sums:
-    """`both`: the backward sums too; `wide`: by the loop in logs."""
-    emissions, turned = chain.emissions, chain.turned
-    sides = [emissions, emissions.gather(1, turned)] if both else [emissions]
+    """`both`: the backward sums too; `wide`: by the loop over logarithms."""
+    emissions, reversal = chain.emissions, chain.reversal
+    sides = [emissions, emissions.gather(1, reversal)] if both else [emissions]
     steps, firsts = [chain.step, chain.step.t()], [chain.start, chain.end]
     with torch.autocast(emissions.device.type, enabled=False):
         sweep = _sweep_logs if wide else _sweep
         logs = sweep(*(torch.stack(part[: len(sides)]) for part in (sides, firsts, steps)))  # [1 or 2, B, T, K]
     last = logs[0].gather(1, (chain.lengths - 1)[:, None, None].expand(-1, 1, logs.shape[3]))[:, 0]
-    return Sums(logs[0], logs[1].gather(1, turned) if both else None, torch.logsumexp(last + chain.end, dim=1))
+    return Sums(logs[0], logs[1].gather(1, reversal) if both else None, torch.logsumexp(last + chain.end, dim=1))
 
 
 def _sweep_logs(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
-    """Logs of the forward sums of S batches at once: emissions [S, B, T, K], first [S, K], step [S, K, K]."""
+    """Logarithms of the forward sums of S batches at once: emissions [S, B, T, K], first [S, K], step [S, K, K]."""
     columns = step.transpose(1, 2)[:, None]  # [S, 1, K, K], from the last index
     states = [first[:, None] + emissions[:, :, 0]]
     for word in emissions.unbind(dim=2)[1:]:
@@ -88,7 +86,7 @@ def _sweep_logs(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
 
 
 def _sweep(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
-    """As `_sweep_logs`, by products of sums that are scaled to 1 in each step."""
+    """As `_sweep_logs`, by products of sums that each step scales to 1."""
     top = emissions.amax(dim=3)  # [S, B, T]
     peak = step.amax(dim=(1, 2))
     words = (emissions - top[..., None]).exp().permute(2, 0, 1, 3).contiguous()  # [T, S, B, K]
@@ -110,16 +108,16 @@ def _sweep(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
 
 
 class LogZ(torch.autograd.Function):
-    """log Z of a chain, [B], by its five parts; on a GPU that trains, nan where its range is above MAX_RANGE."""
+    """log Z of a chain, [B], from its five parts; nan where its range exceeds MAX_RANGE in training on a GPU."""
 
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
         chain = Chain(*parts)
         trains = any(ctx.needs_input_grad)
         ctx.wide = wide = chain.wide(trains)
-        found = sums(chain, trains, wide)
-        ctx.save_for_backward(*chain, *found)
-        return found.log_z if wide else torch.where(chain.range > MAX_RANGE, torch.nan, found.log_z)
+        result = sums(chain, trains, wide)
+        ctx.save_for_backward(*chain, *result)
+        return result.log_z if wide else torch.where(chain.range > MAX_RANGE, torch.nan, result.log_z)
 
     @staticmethod
     @once_differentiable
@@ -135,15 +133,15 @@ class LogZ(torch.autograd.Function):
         return tags, None, tags[:, 0].sum(0), pairs, last[:, 0].sum(0)
 
 
-def _waits(x: Tensor) -> bool:
-    """Whether to look at values means to wait for a device."""
-    return x.device.type != "cpu"
+def _may_read_values(x: Tensor) -> bool:
+    """Whether reading a value does not wait for a device."""
+    return x.device.type == "cpu"
 
 
 def _pairs(forward: Tensor, onward: Tensor, step: Tensor, grad: Tensor) -> Tensor:
     """P(tag i at t, tag j at t + 1) summed over t and, weighted by grad [B], over posts: [K, K].
 
-    forward and onward [B, T-1, K] are logs, onward without log Z; both are scaled so that no entry overflows.
+    forward and onward [B, T-1, K] are logarithms, onward minus log Z; both are scaled so that nothing overflows.
     """
     rise, peak = forward.amax(dim=2, keepdim=True), step.max()
     left = (forward - rise).exp() * grad[:, None, None]
@@ -160,14 +158,14 @@ def _pairs_wide(forward: Tensor, onward: Tensor, step: Tensor, grad: Tensor) -> 
 
 @dataclass(frozen=True)
 class Transitions:
-    """Which tags may open a sequence, and which tag may follow which; used in decoding only."""
+    """Which tags may start a sequence, and which tag may follow which; for decoding only."""
 
     start: Tensor  # bool [K]
     step: Tensor  # bool [K, K]: from row to column
 
     @classmethod
     def iob2(cls, tags: Sequence[str]) -> Transitions:
-        """IOB2: `I-t` follows `B-t` or `I-t` only, and opens no sequence."""
+        """IOB2: `I-t` follows `B-t` or `I-t` only, and starts no sequence."""
         fits = [[not b.startswith("I-") or (a[:2] in ("B-", "I-") and a[2:] == b[2:]) for b in tags] for a in tags]
         return cls(torch.tensor([not tag.startswith("I-") for tag in tags]), torch.tensor(fits))
 
@@ -180,8 +178,8 @@ class CRF(torchcrf.CRF):
 
     Parameters are pytorch-crf's: `start_transitions` [K], `end_transitions` [K], `transitions` [K, K] (from, to).
     Results are float32 (float64 for float64 emissions), under autocast too; sums and differences are float64, so that
-    large scores do not swallow small ones. Any scores are exact, but for one case: transitions more than 300 nats apart
-    in training on a GPU, where looking would stall, give nan; the learnt ones of a run that converges are of order 1.
+    small scores are not lost beside large ones. Results are exact except in one case: transitions more than MAX_RANGE
+    nats apart give nan in training on a GPU, where a check would stall; those of a run that converges are of order 1.
     """
 
     def __init__(self, num_tags: int) -> None:
@@ -191,8 +189,8 @@ class CRF(torchcrf.CRF):
         """Negative log-likelihood of `tags` int64 [B, T] (anything at padding): [B], float32 or float64."""
         self._check(emissions, mask)
         with torch.autocast(emissions.device.type, enabled=False):
-            found = self._log_z(emissions, mask) - self._score(emissions.double(), tags, mask)
-            return found.to(_full(emissions).dtype)
+            loss = self._log_z(emissions, mask) - self._score(emissions.double(), tags, mask)
+            return loss.to(_full(emissions).dtype)
 
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Log of the sum over all tag paths (Eq. 13's denominator): [B]."""
@@ -225,7 +223,7 @@ class CRF(torchcrf.CRF):
     def decode(
         self, emissions: Tensor, mask: Tensor | None = None, allowed: Transitions | None = None
     ) -> list[list[int]]:
-        """The best tag path of each post (Viterbi), as long as the post; `allowed` forbids steps."""
+        """The best tag path of each post (Viterbi), as long as the post; only transitions in `allowed`."""
         mask = mask if mask is not None else torch.ones(emissions.shape[:2], dtype=torch.bool, device=emissions.device)
         self._check(emissions, mask)
         emissions = _full(emissions)
@@ -253,9 +251,9 @@ class CRF(torchcrf.CRF):
     ) -> Tensor:
         """Log marginal probability that exactly these words are an entity: float64 [N].
 
-        `posts` int64 [N] names a row of the batch, `spans` int64 [N, 2] words `[start, end)` of it, `begin` and
-        `inside` int64 [N] the tags `B-t` and `I-t`: P(B-t at start, I-t up to end, then not I-t | S, O). Raises
-        DataError for a span that its post does not have.
+        `posts` int64 [N]: row of the batch; `spans` int64 [N, 2]: its words `[start, end)`; `begin` and `inside` int64
+        [N]: the tags `B-t` and `I-t`. P(B-t at start, I-t up to end, then not I-t | S, O). Raises DataError for a span
+        outside its post.
         """
         self._check(emissions, mask)
         chain = self._chain(emissions, mask)
@@ -279,11 +277,11 @@ def _full(emissions: Tensor) -> Tensor:
 
 
 def _check_spans(posts: Tensor, start: Tensor, stop: Tensor, lengths: Tensor) -> None:
-    """Values are looked at: whoever asks for marginals takes them to the CPU next."""
-    known = (posts >= 0) & (posts < len(lengths))
-    inside = known & (start >= 0) & (start < stop) & (stop <= lengths[posts.clamp(0, len(lengths) - 1)])
+    """Reads values, on a GPU too: marginals go to the CPU next anyway."""
+    in_batch = (posts >= 0) & (posts < len(lengths))
+    inside = in_batch & (start >= 0) & (start < stop) & (stop <= lengths[posts.clamp(0, len(lengths) - 1)])
     if not bool(inside.all()):
         at = int((~inside).nonzero()[0])
-        n_words = f"of {int(lengths[posts[at]])} words" if known[at] else f"of {len(lengths)} posts"
+        n_words = f"of {int(lengths[posts[at]])} words" if in_batch[at] else f"of {len(lengths)} posts"
         found = f"words [{int(start[at])}, {int(stop[at])}) of post {int(posts[at])} {n_words}"
         raise DataError("a span lies outside its post", found=found)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model.config import TrainConfig
 from model.crops import Crop, CropReader, crop_of
-from model.distributed import World
+from model.distributed import ProcessGroup
 from model.objects import ObjectPlan, ObjectSource, plan_objects, total_cut
 from schema.errors import DataError
 from schema.labels import EBD_TAGS, LabelSet, ebd_tags
@@ -244,18 +244,23 @@ class LengthBatches(Sampler[list[int]]):
     """Batches of posts of like length: at most `batch` posts and `max_cells` padded cells; a longer post goes alone.
 
     With a seed the order is a function of seed and `epoch` alone, so a resumed run sees what an unbroken one would;
-    without, posts come once, sorted by length. `skip`: batches of this epoch that were trained before. `world`: the
+    without, posts come once, sorted by length. `skip`: batches of this epoch that were trained before. `processes`: the
     processes among which each batch is dealt out; iterating gives this one's shares, where it has one.
     """
 
     def __init__(
-        self, cells: Sequence[int], batch: int, max_cells: int, seed: int | None = None, world: World | None = None
+        self,
+        cells: Sequence[int],
+        batch: int,
+        max_cells: int,
+        seed: int | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
-        self.cells, self.batch, self.max_cells, self.seed, self.world = cells, batch, max_cells, seed, world
+        self.cells, self.batch, self.max_cells, self.seed, self.processes = cells, batch, max_cells, seed, processes
         self.epoch, self.skip = 0, 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        shares = (rows if self.world is None else list(self.world.share(rows)) for rows in self.left())
+        shares = (rows if self.processes is None else list(self.processes.share(rows)) for rows in self.left())
         return iter([rows for rows in shares if rows])
 
     def __len__(self) -> int:

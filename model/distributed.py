@@ -23,7 +23,7 @@ TIMEOUT = datetime.timedelta(hours=4)  # others wait while the first process sco
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """Which of how many processes this one is, and the device it computes on."""
 
     device: torch.device
@@ -76,17 +76,17 @@ class World:
         self.from_first(lambda: None)
 
 
-def join(device: torch.device) -> World:
+def join(device: torch.device) -> ProcessGroup:
     """The processes that a launcher started for this command, each with a GPU of its own where `device` is one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return World(device)
+        return ProcessGroup(device)
     from accelerate import PartialState
 
     is_new = not torch.distributed.is_initialized()
     state = PartialState(cpu=device.type == "cpu", timeout=TIMEOUT)
     if is_new:
         atexit.register(state.destroy_process_group)
-    return World(state.device, state.process_index, state.num_processes)
+    return ProcessGroup(state.device, state.process_index, state.num_processes)
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

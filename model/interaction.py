@@ -1,32 +1,19 @@
-"""Flat multi-modal interaction (Eq. 1-12): exact, without a tensor of every pair of text cells times the width.
+"""Flat multi-modal interaction (Eq. 3-12): a Transformer over the flat lattice of text cells and visual objects.
 
-B posts, T text cells, M objects, L = T + M cells, H heads, D width. Inside, cells are rows: the text cells of all
-posts, then the objects of all posts; so a linear map is one product, and text and objects are views.
+The results are exact, but no tensor holds every pair of text cells times the width:
 
-The flat lattice: positions of cells, relative distances, sinusoids (Section 3.1, Eq. 3-8).
+- The distance of two text cells depends on i - j alone, so their R (Eq. 9) is a table of 2T - 1 rows.
+- W_r acts on a concatenation, so it splits into four D x D blocks, and R_ij = ReLU(t_hh[d_hh] + t_ht[d_ht] + t_th[d_th]
+  + t_tt[d_tt]) with one table per block. A text cell has head = tail, so pairs with one text cell need two tables.
+- For pairs with an object, W_kR acts on the query: ((q_i + v)^T W_kR) . R_ij, one D x D product per query for all keys.
+- The backward pass is written out; of the forward pass only the attention weights are kept.
 
-A text sequence is `[CLS] w1 .. wn [SEP]`; a cell's position is its index there, so words are 1..n. A text cell has
-head = tail = position; an object has the positions of the first and the last word that it stands at.
+A text sequence is `[CLS] w1 .. wn [SEP]`; a cell's position is its index there. A text cell has head = tail = position,
+an object has the positions of the first and the last word that it stands at.
 
-R of Eq. 9 for a batch, exact, without the four-fold concatenation and without text-text pairs.
-
-B posts, T text cells, M objects, D width. W_r acts on a concatenation, so it falls into four D x D blocks (hh, ht, th,
-tt), and R_ij = ReLU(t_hh[d_hh] + t_ht[d_ht] + t_th[d_th] + t_tt[d_tt]) with one table t_x of 2T - 1 rows a block.
-A text cell has head = tail, so distances coincide and their tables are summed first: one table for text on text, two
-where one side is an object.
-
-The position term of Eq. 10, (q_i + v)^T W_kR R_ij, and its gradients, by groups of posts.
-
-B posts, T text cells, M objects, L = T + M cells, H heads, D width, C = D / H, W = 2T - 1; n posts of a group. Cells
-are rows: the text cells of all posts, then the objects of all posts. I query cells a post: L, or T (text only).
-
-- Text on text: R depends on i - j alone, so W_kR acts on its W rows, and a shift by views lays the products out.
-- Anything with an object: W_kR acts on the query, ((q_i + v)^T W_kR) . R_ij, one D x D product a query for all keys.
-
-Attention over the flat lattice (Eq. 10-11), forward and backward, with nothing kept but the attention weights.
-
-B posts, T text cells, M objects, L = T + M cells, H heads, D width, C = D / H. Cells are rows: the text cells of all
-posts, then the objects of all posts. I query cells a post: L, or T where only text is asked for.
+Letters: B posts, T text cells, M objects, L = T + M cells, H heads, D width, C = D / H, W = 2T - 1 distances; n posts
+of a group; I queries of a post: L, or T if only text is asked for; J keys. "Rows" are cells of all posts, one after
+the other: the text cells of all posts, then the objects of all posts, so that a linear map is one product.
 """
 
 from __future__ import annotations
@@ -41,6 +28,14 @@ from torch.autograd.function import once_differentiable
 
 from kernels import linear_2d, per_head
 from schema.errors import DataError
+
+# Sizes of what is computed at once on a CPU, so that it stays in the cache. At D = 512, H = 8:
+LOOK_UP_ROWS = 2048  # rows of R: 4 MB
+ATTENTION_ROWS = 512  # text rows of a group of posts in attention: their products with W_kR have 8 MB
+STACK_ROWS = 1024  # text rows that pass through all layers together, without gradient
+
+
+# Positions (Section 3.1)
 
 
 def distances(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -58,24 +53,12 @@ def sinusoid(distance: Tensor, dim: int) -> Tensor:
 
 
 def position_table(n_text: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Sinusoids of every distance in a sequence, row r for distance r - (n_text - 1): float64 [2 n_text - 1, dim]."""
+    """Sinusoids of the distances in a sequence, row r for distance r - (n_text - 1): float64 [2 n_text - 1, dim]."""
     return sinusoid(torch.arange(1 - n_text, n_text, device=device), dim)
 
 
-CHUNK_ROWS = 2048  # rows looked up at once on CPU: 4 MB at D = 512, so the sums run in the cache
-
-
-class Relative(NamedTuple):
-    """R, shared by all layers; what a batch or a call does not need is None."""
-
-    words: Tensor  # [2T-1, D], row r: distance T-1-r between two text cells
-    word_object: Tensor | None = None  # [B*T, M, D]: text query, object key
-    object_word: Tensor | None = None  # [B*M, T, D]
-    object_object: Tensor | None = None  # [B*M, M, D]
-
-
 class Sinusoids:
-    """The last position table, kept until a longer text, another dtype or another device asks for a new one."""
+    """Keeps the last position table until a longer text, another dtype or another device needs a new one."""
 
     def __init__(self, dim: int) -> None:
         self.dim, self._table = dim, torch.empty(0, dim)
@@ -84,24 +67,36 @@ class Sinusoids:
         """Sinusoids of the distances 1 - n_text .. n_text - 1: [2 n_text - 1, dim], rounded once from float64."""
         table = self._table
         if len(table) < 2 * n_text - 1 or (table.dtype, table.device) != (dtype, device):
-            with torch.inference_mode(False):  # else a table made while predicting could not serve training
+            with torch.inference_mode(False):  # a table made in inference mode could not serve training
                 table = self._table = position_table(n_text, self.dim, device).to(dtype)
         spare = (len(table) + 1) // 2 - n_text
         return table[spare : len(table) - spare]
 
 
-class Tables(NamedTuple):
-    """What R is summed from, rows by distance 1-T .. T-1; one set serves any posts of at most T text cells.
+# R of Eq. 9
 
-    Made in the weights' own precision: sums that nearly cancel decide which side of the ReLU an entry falls on.
+
+class Tables(NamedTuple):
+    """The summands of R, by distance; one set serves all posts of at most T text cells.
+
+    In the precision of the weights: sums that nearly cancel decide on which side of the ReLU an entry falls.
     """
 
-    words: Tensor  # [2T-1, D]: R between text cells, the other way round: row r for distance T-1-r
-    blocks: tuple[Tensor, ...] = ()  # hh, ht, th, tt, [2T-1, D] each; none for text alone
+    words: Tensor  # [W, D]: R between text cells, row r for distance T-1-r
+    blocks: tuple[Tensor, ...] = ()  # hh, ht, th, tt: [W, D] each, row r for distance r-(T-1); () for text only
+
+
+class Relative(NamedTuple):
+    """R, shared by all layers; None: not needed."""
+
+    words: Tensor  # [W, D], row r: distance T-1-r between two text cells
+    word_object: Tensor | None = None  # [B*T, M, D]: text query, object key
+    object_word: Tensor | None = None  # [B*M, T, D]
+    object_object: Tensor | None = None  # [B*M, M, D]
 
 
 def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> Tables:
-    """W_r [D, 4D] applied, block by block, to sinusoids [2T-1, D]."""
+    """W_r [D, 4D] applied, block by block, to sinusoids [W, D]."""
     dim = weight.shape[0]
     blocks = weight.view(dim, 4, dim)
     if not with_objects:
@@ -111,8 +106,8 @@ def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> Tables:
 
 
 def relative_rows(tables: Tables, spans: Tensor, of_objects: bool, dtype: torch.dtype) -> Relative:
-    """Eq. 9 for the pairs that posts need: spans int64 [B, M, 2] in 0..T-1, at padding too; `of_objects`: whether
-    objects are queries as well; `dtype` of what is summed here."""
+    """Eq. 9 for spans int64 [B, M, 2] in 0..T-1, at padding too; `of_objects`: whether objects are queries as well;
+    `dtype` is that of the result."""
     words = tables.words
     if not tables.blocks:
         return Relative(words)
@@ -132,25 +127,25 @@ def relative_rows(tables: Tables, spans: Tensor, of_objects: bool, dtype: torch.
 
 def look_up(tables: Sequence[Tensor], indices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """ReLU of the sum of table rows: tables [P, D] and as many indices int64 [...] -> [N, D] of `dtype`."""
-    parts = [table.contiguous() for table in tables], [index.reshape(-1) for index in indices]
-    return _LookUp.apply(dtype, len(tables), *parts[0], *parts[1])
+    flat = [table.contiguous() for table in tables] + [index.reshape(-1) for index in indices]
+    return _LookUp.apply(dtype, len(tables), *flat)
 
 
 class _LookUp(torch.autograd.Function):
-    """In chunks, so that no sum waits in main memory; autograd's own would keep a mask and each addend."""
+    """Works in chunks, so that no sum goes through main memory; autograd would keep a mask and each summand."""
 
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype, n_tables: int, *parts: Tensor) -> Tensor:
         tables, indices = parts[:n_tables], parts[n_tables:]
         rows = tables[0].new_empty(len(indices[0]), tables[0].shape[1], dtype=dtype)
+        in_place = dtype == tables[0].dtype
         for at in _chunks(rows):
-            same = dtype == tables[0].dtype
-            total = rows[at] if same else torch.empty_like(rows[at], dtype=tables[0].dtype)
+            total = rows[at] if in_place else torch.empty_like(rows[at], dtype=tables[0].dtype)
             torch.index_select(tables[0], 0, indices[0][at], out=total)
             for table, index in zip(tables[1:], indices[1:], strict=True):
                 total += table.index_select(0, index[at])
             total.relu_()
-            if not same:
+            if not in_place:
                 rows[at] = total
         ctx.table = tables[0].shape, tables[0].dtype
         ctx.save_for_backward(rows, *indices)
@@ -163,15 +158,18 @@ class _LookUp(torch.autograd.Function):
         shape, dtype = ctx.table
         grads = [rows.new_zeros(shape, dtype=dtype) for _ in indices]
         for at in _chunks(rows):
-            alive = torch.ops.aten.threshold_backward(grad[at], rows[at], 0).to(dtype)
+            through_relu = torch.ops.aten.threshold_backward(grad[at], rows[at], 0).to(dtype)
             for total, index in zip(grads, indices, strict=True):
-                total.index_add_(0, index[at], alive)
+                total.index_add_(0, index[at], through_relu)
         return None, None, *grads, *(None for _ in indices)
 
 
 def _chunks(rows: Tensor) -> list[slice]:
-    step = CHUNK_ROWS if rows.device.type == "cpu" else max(1, rows.shape[0])
+    step = LOOK_UP_ROWS if rows.device.type == "cpu" else max(1, rows.shape[0])
     return [slice(start, start + step) for start in range(0, rows.shape[0], step)]
+
+
+# The position term of Eq. 10, (q_i + v)^T W_kR R_ij, and its gradients, by groups of posts
 
 
 class Shape(NamedTuple):
@@ -199,7 +197,7 @@ class Shape(NamedTuple):
         return slice(posts.start * self.objects, posts.stop * self.objects)
 
 
-class Place(NamedTuple):
+class PositionInputs(NamedTuple):
     """What the position term of one layer reads."""
 
     query: Tensor  # (q + v) / sqrt(C): rows [B*T + B*M, D], or [B*T, D] for text queries only
@@ -211,12 +209,12 @@ class Place(NamedTuple):
 class PositionTerm:
     """The term of one layer."""
 
-    def __init__(self, shape: Shape, place: Place) -> None:
-        query, weight, word_keys, self.relative = place
+    def __init__(self, shape: Shape, inputs: PositionInputs) -> None:
+        query, weight, word_keys, self.relative = inputs
         self.shape = shape
         self.of_text, self.of_objects = query[: shape.text_rows], query[shape.text_rows :]
         self.weight = weight.view(shape.heads, -1, weight.shape[1])  # [H, C, D]
-        self.moving = self.weight.transpose(1, 2).contiguous()  # [H, D, C]
+        self.to_relative = self.weight.transpose(1, 2).contiguous()  # [H, D, C]
         self.words = word_keys.view(len(word_keys), shape.heads, -1).transpose(0, 1).contiguous()  # [H, W, C]
 
     def scores(self, posts: range) -> Tensor:
@@ -227,34 +225,37 @@ class PositionTerm:
         scores = self.of_text.new_empty(len(posts), s.heads, n_queries, s.cells)
         scores[:, :, :n, :n] = shifted(per_head(self.of_text[text], self.words), n)
         if relative.word_object is not None:
-            moved = per_head(self.of_text[text], self.moving)  # [n*T, H, D]
-            scores[:, :, :n, n:] = _by_post(moved @ relative.word_object[text].transpose(1, 2), n)
+            mapped = per_head(self.of_text[text], self.to_relative)  # [n*T, H, D]
+            scores[:, :, :n, n:] = _by_post(mapped @ relative.word_object[text].transpose(1, 2), n)
         if n_queries > n:
             assert relative.object_word is not None
             assert relative.object_object is not None
-            moved = per_head(self.of_objects[objects], self.moving)  # [n*M, H, D]
-            scores[:, :, n:, :n] = _by_post(moved @ relative.object_word[objects].transpose(1, 2), s.objects)
-            scores[:, :, n:, n:] = _by_post(moved @ relative.object_object[objects].transpose(1, 2), s.objects)
+            mapped = per_head(self.of_objects[objects], self.to_relative)  # [n*M, H, D]
+            scores[:, :, n:, :n] = _by_post(mapped @ relative.object_word[objects].transpose(1, 2), s.objects)
+            scores[:, :, n:, n:] = _by_post(mapped @ relative.object_object[objects].transpose(1, 2), s.objects)
         return scores
 
 
 class PositionGradient(PositionTerm):
-    """Its gradients, summed over groups of posts. `d_relative` goes on with the buffers that a later layer left."""
+    """The gradients of the term, summed over groups of posts.
 
-    def __init__(self, shape: Shape, place: Place, later: Sequence[Tensor | None]) -> None:
-        super().__init__(shape, place)
+    `later` holds the gradients of R from the layers above, None where there are none: this layer adds to them.
+    """
+
+    def __init__(self, shape: Shape, inputs: PositionInputs, later: Sequence[Tensor | None]) -> None:
+        super().__init__(shape, inputs)
         self.words_back = self.words.transpose(1, 2).contiguous()  # [H, C, W]
-        self.d_query = torch.empty_like(place.query)
+        self.d_query = torch.empty_like(inputs.query)
         self.d_weight, self.d_words = torch.zeros_like(self.weight), torch.zeros_like(self.words)
-        n_parts = 3 if len(self.of_objects) else 1  # text queries alone meet one part of R
-        self.goes_on = [total is not None for total in later]
+        n_parts = 3 if len(self.of_objects) else 1  # text queries need one part of R only
+        self.adds = [total is not None for total in later]
         self.d_relative = [
             torch.empty_like(part) if part is not None and total is None and number < n_parts else total
             for number, (part, total) in enumerate(zip(self.relative[1:], later, strict=True))
         ]
 
     def add(self, posts: range, d_scores: Tensor) -> None:
-        """Add what `scores(posts)` owes to d_scores [n, H, I, L]."""
+        """Add the gradients for d_scores [n, H, I, L], the gradient of `scores(posts)`."""
         s, n = self.shape, self.shape.text
         text, objects = s.text_of(posts), s.objects_of(posts)
         query = self.of_text[text]
@@ -263,39 +264,41 @@ class PositionGradient(PositionTerm):
         d_query = per_head(raw.flatten(1), self.words_back)  # [n*T, H, C]
         self.d_words += raw.permute(1, 2, 0) @ self._by_head(query)
         if s.objects:
-            d_query = d_query + self._across(query, text, [d_scores[:, :, :n, n:]], [0])
+            d_query = d_query + self._add_pairs(query, text, [d_scores[:, :, :n, n:]], [0])
         self.d_query[text] = d_query.flatten(1)
         if d_scores.shape[2] > n:
             rest = d_scores[:, :, n:]
-            d_query = self._across(self.of_objects[objects], objects, [rest[..., :n], rest[..., n:]], [1, 2])
+            d_query = self._add_pairs(self.of_objects[objects], objects, [rest[..., :n], rest[..., n:]], [1, 2])
             self.d_query[s.text_rows :][objects] = d_query.flatten(1)
 
     def gradients(self) -> tuple[Tensor | None, ...]:
-        """Of query, weight and word_keys, then of the four parts of R (its words get theirs through word_keys)."""
+        """Of query, weight and word_keys, then of the four parts of R (that of its words flows through word_keys)."""
         d_words = self.d_words.transpose(0, 1).flatten(1)
         return self.d_query, self.d_weight.flatten(0, 1), d_words, None, *self.d_relative
 
-    def _across(self, query: Tensor, rows: slice, d_scores: list[Tensor], parts: list[int]) -> Tensor:
-        """Pairs with an object: d_scores [n, H, I', J] for each part of R that these queries meet. The gradient of
-        query [N, H, C]; the others are added."""
-        moved = per_head(query, self.moving)  # [N, H, D]; again, since keeping it would cost more than computing it
-        d_moved = torch.empty_like(moved)
-        for first, d, part in zip((True, False), d_scores, parts, strict=False):
+    def _add_pairs(self, query: Tensor, rows: slice, d_scores: list[Tensor], parts: list[int]) -> Tensor:
+        """Pairs with an object: d_scores [n, H, I', J] for each part of R that these queries read.
+
+        Returns the gradient of query, [N, H, C], and adds the others.
+        """
+        mapped = per_head(query, self.to_relative)  # [N, H, D]; keeping it would cost more than computing it again
+        d_mapped = torch.empty_like(mapped)
+        for is_first, d, part in zip((True, False), d_scores, parts, strict=False):
             relative, total = self.relative[1 + part], self.d_relative[part]
             assert relative is not None
             assert total is not None
             d = d.transpose(1, 2).reshape(len(query), self.shape.heads, -1)  # [N, H, J]
-            d_moved.baddbmm_(d, relative[rows], beta=0 if first else 1)
-            total[rows].baddbmm_(d.transpose(1, 2), moved, beta=1 if self.goes_on[part] else 0)
-        self.d_weight += self._by_head(query).transpose(1, 2) @ d_moved.transpose(0, 1)
-        return per_head(d_moved.flatten(1), self.weight)
+            d_mapped.baddbmm_(d, relative[rows], beta=0 if is_first else 1)
+            total[rows].baddbmm_(d.transpose(1, 2), mapped, beta=1 if self.adds[part] else 0)
+        self.d_weight += self._by_head(query).transpose(1, 2) @ d_mapped.transpose(0, 1)
+        return per_head(d_mapped.flatten(1), self.weight)
 
     def _by_head(self, rows: Tensor) -> Tensor:
         return rows.view(len(rows), self.shape.heads, -1).transpose(0, 1)  # [H, N, C]
 
 
 def shifted(raw: Tensor, n: int) -> Tensor:
-    """View [N/n, H, n, n] of raw [N, H, 2n-1]: query i of a post and key j stand at raw[i, :, n - 1 - (i - j)]."""
+    """View [N/n, H, n, n] of raw [N, H, 2n-1]: query i of a post and key j are at raw[i, :, n - 1 - (i - j)]."""
     size = (raw.shape[0] // n, raw.shape[1], n, n)
     strides = (n * raw.stride(0), raw.stride(1), raw.stride(0) - raw.stride(2), raw.stride(2))
     return raw[:, :, n - 1 :].as_strided(size, strides)
@@ -306,35 +309,33 @@ def _by_post(scores: Tensor, n_queries: int) -> Tensor:
     return scores.view(-1, n_queries, *scores.shape[1:]).transpose(1, 2)
 
 
-ATTENTION_CHUNK_ROWS = (
-    512  # text rows at once on CPU: their products with W_kR (8 MB at D = 512, H = 8) stay in the cache
-)
+# Attention (Eq. 10-11)
 
 
-class Inputs(NamedTuple):
+class AttentionInputs(NamedTuple):
     """What one layer's attention reads, all of one dtype."""
 
     content: Tensor  # (q + u) / sqrt(C): rows [B*T + B*M, D], or [B*T, D] for text queries only
     keys: Tensor  # rows [B*T + B*M, D]
     values: Tensor  # rows [B*T + B*M, D]
     bias: Tensor | None = None  # [B, 1, 1, L]: 0 = real, very negative = padding; no gradient
-    place: Place | None = None  # None: no position term
+    position: PositionInputs | None = None  # None: no position term
 
 
-def attend(shape: Shape, inputs: Inputs) -> tuple[Tensor, Relative | None]:
+def attend(shape: Shape, inputs: AttentionInputs) -> tuple[Tensor, Relative | None]:
     """Eq. 10-11: the mixed values of all heads, rows as `content`; and R, to hand to the next layer.
 
-    Layers pass R on from one to the next, so that in the backward pass its gradient is one buffer that every layer
-    adds to, not a new tensor of that size a layer.
+    Layers pass R on, so that in the backward pass its gradient is one buffer that every layer adds to, not a new
+    tensor of that size per layer.
     """
-    place = inputs.place
+    position = inputs.position
     with torch.autocast(inputs.keys.device.type, enabled=False):
         if not torch.is_grad_enabled():
-            return _forward(shape, inputs, None), place.relative if place is not None else None
-        if place is None:
+            return _forward(shape, inputs, None), position.relative if position is not None else None
+        if position is None:
             return _Attend.apply(shape, *inputs[:4], *(None,) * 7)[0], None
-        mixed, *across = _Attend.apply(shape, *inputs[:4], *place[:3], *place.relative)
-        return mixed, Relative(place.relative.words, *across)
+        mixed, *across = _Attend.apply(shape, *inputs[:4], *position[:3], *position.relative)
+        return mixed, Relative(position.relative.words, *across)
 
 
 class _Attend(torch.autograd.Function):
@@ -342,7 +343,7 @@ class _Attend(torch.autograd.Function):
     def forward(ctx: Any, shape: Shape, *parts: Any) -> tuple[Tensor | None, ...]:
         ctx.set_materialize_grads(False)
         weights: list[Tensor] = []
-        mixed = _forward(shape, _inputs(parts), weights)
+        mixed = _forward(shape, _unflatten(parts), weights)
         ctx.shape, ctx.n_parts = shape, len(parts)
         ctx.save_for_backward(*parts, *weights)
         return mixed, *parts[-3:]
@@ -352,20 +353,20 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *later: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         with torch.autocast(grad.device.type, enabled=False):
-            inputs = _inputs(saved[: ctx.n_parts])
+            inputs = _unflatten(saved[: ctx.n_parts])
             return None, *_backward(ctx.shape, inputs, saved[ctx.n_parts :], grad.contiguous(), later)
 
 
-def _inputs(parts: Sequence[Any]) -> Inputs:
+def _unflatten(parts: Sequence[Any]) -> AttentionInputs:
     content, keys, values, bias, query, weight, word_keys, *relative = parts
-    place = Place(query, weight, word_keys, Relative(*relative)) if query is not None else None
-    return Inputs(content, keys, values, bias, place)
+    position = PositionInputs(query, weight, word_keys, Relative(*relative)) if query is not None else None
+    return AttentionInputs(content, keys, values, bias, position)
 
 
-def _forward(s: Shape, x: Inputs, kept: list[Tensor] | None) -> Tensor:
-    """Mixed values; the attention weights [n*H, I, L] of each group go into `kept` where one is given."""
+def _forward(s: Shape, x: AttentionInputs, kept: list[Tensor] | None) -> Tensor:
+    """Mixed values; appends the attention weights [n*H, I, L] of each group to `kept`, if given."""
     mixed = torch.empty_like(x.content)
-    term = PositionTerm(s, x.place) if x.place is not None else None
+    term = PositionTerm(s, x.position) if x.position is not None else None
     for posts in _groups(s, mixed.device):
         query, keys, values = (_by_head(s, rows, posts) for rows in x[:3])
         if term is None:
@@ -382,10 +383,11 @@ def _forward(s: Shape, x: Inputs, kept: list[Tensor] | None) -> Tensor:
 
 
 def _backward(
-    s: Shape, x: Inputs, kept: Sequence[Tensor], grad: Tensor, later: Sequence[Tensor | None]
+    s: Shape, x: AttentionInputs, kept: Sequence[Tensor], grad: Tensor, later: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
+    """Gradients of what `_Attend.forward` takes; `later` as in PositionGradient."""
     d_content, d_keys, d_values = (torch.empty_like(rows) for rows in x[:3])
-    term = PositionGradient(s, x.place, later) if x.place is not None else None
+    term = PositionGradient(s, x.position, later) if x.position is not None else None
     for posts, weights in zip(_groups(s, grad.device), kept, strict=True):
         query, keys, values = (_by_head(s, rows, posts) for rows in x[:3])
         d_mixed = _by_head(s, grad, posts)
@@ -401,12 +403,12 @@ def _backward(
 
 
 def _groups(s: Shape, device: torch.device) -> list[range]:
-    step = max(1, ATTENTION_CHUNK_ROWS // s.text if device.type == "cpu" else s.posts)
+    step = max(1, ATTENTION_ROWS // s.text if device.type == "cpu" else s.posts)
     return [range(start, min(start + step, s.posts)) for start in range(0, s.posts, step)]
 
 
 def _cells(s: Shape, rows: Tensor, posts: range) -> list[Tensor]:
-    """Views of the rows of some posts: text [n, H, T, C], then objects [n, H, M, C] where there are any."""
+    """Views of the rows of some posts: text [n, H, T, C], then objects [n, H, M, C] if there are any."""
     parts = [rows[s.text_of(posts)].view(len(posts), s.text, s.heads, -1)]
     if len(rows) > s.text_rows:
         parts.append(rows[s.text_rows :][s.objects_of(posts)].view(len(posts), s.objects, s.heads, -1))
@@ -419,43 +421,14 @@ def _by_head(s: Shape, rows: Tensor, posts: range) -> Tensor:
 
 
 def _put(s: Shape, rows: Tensor, posts: range, by_head: Tensor) -> None:
-    """The way back: [n*H, I, C] into the rows of some posts."""
+    """The inverse of `_by_head`: writes [n*H, I, C] into the rows of some posts."""
     views = _cells(s, rows, posts)
     parts = by_head.view(len(posts), s.heads, *by_head.shape[1:]).split([view.shape[2] for view in views], dim=2)
     for view, part in zip(views, parts, strict=True):
         view.copy_(part)
 
 
-GROUP_ROWS = 1024  # text rows that go through all layers together on CPU without gradient: they never leave the cache
-
-
-class Batch(NamedTuple):
-    """The arguments of `FlatInteraction.forward`."""
-
-    text: Tensor  # [B, T, D]
-    text_mask: Tensor  # bool [B, T], True = real
-    objects: Tensor  # [B, M, D]
-    spans: Tensor  # int64 [B, M, 2]
-    object_mask: Tensor  # bool [B, M], True = real
-
-    def group(self, start: int, n_posts: int) -> Batch:
-        return Batch(*(part[start : start + n_posts] for part in self))
-
-
-class PositionWeights(NamedTuple):
-    """A layer's weights of the position term, as its products take them."""
-
-    step: Tensor  # [D]: from q + u to q + v, scaled
-    key: Tensor  # [D, D]: W_kR
-    word_keys: Tensor  # [2T-1, D]: W_kR applied to R between text cells
-
-
-class Weights(NamedTuple):
-    """What a layer's attention derives from its parameters once a call."""
-
-    query: Tensor  # [D, D]: W_q / sqrt(D / H)
-    content_bias: Tensor | None = None  # [D]: u, scaled
-    position: PositionWeights | None = None
+# Layers
 
 
 class Projection(nn.Module):
@@ -476,6 +449,16 @@ class Projection(nn.Module):
         return linear_2d(hidden, self.shared.weight, self.shared.bias).view(*cells.shape[:2], self.shared.out_features)
 
 
+class LayerWeights(NamedTuple):
+    """What a layer's attention derives from its parameters, once per call; None without a position term."""
+
+    query: Tensor  # [D, D]: W_q / sqrt(C)
+    content_bias: Tensor | None = None  # [D]: u / sqrt(C)
+    bias_step: Tensor | None = None  # [D]: (v - u) / sqrt(C)
+    position_key: Tensor | None = None  # [D, D]: W_kR
+    word_keys: Tensor | None = None  # [W, D]: W_kR applied to R between text cells
+
+
 class Attention(nn.Module):
     """Eq. 10-12 over rows. `relative=False`: vanilla self-attention, Table 5's "w/o Rel"."""
 
@@ -491,20 +474,19 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
 
-    def weights(self, words: Tensor | None) -> Weights:
-        """`words` is R between text cells, [2T-1, D], in the dtype of products; None without position terms."""
+    def weights(self, words: Tensor | None) -> LayerWeights:
+        """`words` is R between text cells, [W, D], in the dtype of products; None without position terms."""
         query = self.query.weight * self.scale
         if words is None:
-            return Weights(query)
+            return LayerWeights(query)
         content, position = self.content_bias.flatten() * self.scale, self.position_bias.flatten() * self.scale
         key = self.key_position.weight
-        of_position = PositionWeights((position - content).to(words), key.to(words), linear_2d(words, key))
-        return Weights(query, content, of_position)
+        return LayerWeights(query, content, (position - content).to(words), key.to(words), linear_2d(words, key))
 
     def forward(
         self,
         rows: Tensor,
-        weights: Weights,
+        weights: LayerWeights,
         shape: Shape,
         bias: Tensor | None,
         relative: Relative | None,
@@ -514,11 +496,10 @@ class Attention(nn.Module):
         queries = rows[: shape.text_rows] if text_only else rows
         keys, values = linear_2d(rows, self.key_content.weight), linear_2d(rows, self.value.weight)
         content = linear_2d(queries, weights.query, weights.content_bias)
-        place = None
-        if relative is not None and weights.position is not None:
-            step, key, word_keys = weights.position
-            place = Place(content + step, key, word_keys, relative)
-        mixed, relative = attend(shape, Inputs(content, keys, values, bias, place))
+        position, (_, _, step, key, word_keys) = None, weights
+        if relative is not None and step is not None and key is not None and word_keys is not None:
+            position = PositionInputs(content + step, key, word_keys, relative)
+        mixed, relative = attend(shape, AttentionInputs(content, keys, values, bias, position))
         return linear_2d(mixed, self.output.weight), relative
 
 
@@ -536,7 +517,7 @@ class Layer(nn.Module):
     def forward(
         self,
         rows: Tensor,
-        weights: Weights,
+        weights: LayerWeights,
         shape: Shape,
         bias: Tensor | None,
         relative: Relative | None,
@@ -551,6 +532,19 @@ class Layer(nn.Module):
         first, _, last = cast(list[nn.Linear], list(self.ffn))
         hidden = linear_2d(rows, first.weight, first.bias, relu=True)
         return linear_2d(hidden, last.weight, last.bias)
+
+
+class Lattice(NamedTuple):
+    """The arguments of `FlatInteraction.forward`."""
+
+    text: Tensor  # [B, T, D]
+    text_mask: Tensor  # bool [B, T], True = real
+    objects: Tensor  # [B, M, D]
+    spans: Tensor  # int64 [B, M, 2]
+    object_mask: Tensor  # bool [B, M], True = real
+
+    def group(self, start: int, n_posts: int) -> Lattice:
+        return Lattice(*(part[start : start + n_posts] for part in self))
 
 
 class FlatInteraction(nn.Module):
@@ -580,33 +574,33 @@ class FlatInteraction(nn.Module):
         (head, tail) in 0..T-1 (anything at padding); object_mask bool [B, M]. Returns [B, T, dim] and [B, M, dim];
         padding holds finite values without meaning.
         """
-        return self._run(Batch(text, text_mask, objects, spans, object_mask), text_only=False)
+        return self._run(Lattice(text, text_mask, objects, spans, object_mask), text_only=False)
 
     def forward_text(
         self, text: Tensor, text_mask: Tensor, objects: Tensor, spans: Tensor, object_mask: Tensor
     ) -> Tensor:
         """As `forward`, text only: [B, T, dim]; the last layer computes nothing that only objects need."""
-        return self._run(Batch(text, text_mask, objects, spans, object_mask), text_only=True)[0]
+        return self._run(Lattice(text, text_mask, objects, spans, object_mask), text_only=True)[0]
 
-    def _run(self, batch: Batch, text_only: bool) -> tuple[Tensor, Tensor]:
-        kind, (n_posts, n_text, _) = batch.text.device.type, batch.text.shape
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else batch.text.dtype
-        tables = self._tables(n_text, batch.objects.shape[1] > 0, dtype)
+    def _run(self, lattice: Lattice, text_only: bool) -> tuple[Tensor, Tensor]:
+        kind, (n_posts, n_text, _) = lattice.text.device.type, lattice.text.shape
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else lattice.text.dtype
+        tables = self._tables(n_text, lattice.objects.shape[1] > 0, dtype)
         weights = [layer.attention.weights(tables.words if tables else None) for layer in self._layers()]
-        step = max(1, GROUP_ROWS // n_text)
+        step = max(1, STACK_ROWS // n_text)
         if torch.is_grad_enabled() or kind != "cpu" or n_posts <= step:
-            return self._stack(batch, tables, weights, dtype, text_only)
+            return self._stack(lattice, tables, weights, dtype, text_only)
         groups = [
-            self._stack(batch.group(at, step), tables, weights, dtype, text_only) for at in range(0, n_posts, step)
+            self._stack(lattice.group(at, step), tables, weights, dtype, text_only) for at in range(0, n_posts, step)
         ]
         text, objects = zip(*groups, strict=True)
         return torch.cat(text), torch.cat(objects)
 
     def _stack(
-        self, batch: Batch, tables: Tables | None, weights: list[Weights], dtype: torch.dtype, text_only: bool
+        self, lattice: Lattice, tables: Tables | None, weights: list[LayerWeights], dtype: torch.dtype, text_only: bool
     ) -> tuple[Tensor, Tensor]:
-        """All layers; with `text_only` the objects that come back are those that went in."""
-        text, text_mask, objects, spans, object_mask = batch
+        """All layers; with `text_only` the objects are returned as they came."""
+        text, text_mask, objects, spans, object_mask = lattice
         shape = Shape(text.shape[0], text.shape[1], objects.shape[1], self.heads)
         rows = torch.cat([text.reshape(-1, self.dim), objects.reshape(-1, self.dim)])
         bias, relative = _bias(torch.cat([text_mask, object_mask], dim=1), dtype), None
@@ -622,8 +616,8 @@ class FlatInteraction(nn.Module):
         return cast(list[Layer], list(self.layers))
 
     def _tables(self, n_text: int, with_objects: bool, dtype: torch.dtype) -> Tables | None:
-        """Summed in the weight's own precision, under autocast too: sinusoids of long distances need it. What is
-        ready for products, R between text cells, comes in `dtype`."""
+        """In the precision of the weights, under autocast too: sinusoids of long distances need it. R between text
+        cells, which goes straight into products, has `dtype`."""
         if self.position is None:
             return None
         weight = self.position.weight
@@ -633,15 +627,15 @@ class FlatInteraction(nn.Module):
         return tables._replace(words=tables.words.to(dtype))
 
 
-def _may_look(x: Tensor) -> bool:
-    """Whether values may steer the code: a GPU would wait for them, and a compiled graph would break."""
+def _may_read_values(x: Tensor) -> bool:
+    """Whether the code may branch on values: a GPU would wait for them, and a compiled graph would break."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _checked(spans: Tensor, object_mask: Tensor, n_text: int) -> Tensor:
-    """Spans with zeros at padding. Where nobody may look, a wrong span stops in the look-up of R."""
+    """Spans with zeros at padding. Where values may not be read, a wrong span fails in the look-up of R."""
     spans = spans.masked_fill(~object_mask[..., None], 0)
-    if _may_look(spans) and spans.numel() and not 0 <= int(spans.min()) <= int(spans.max()) < n_text:
+    if _may_read_values(spans) and spans.numel() and not 0 <= int(spans.min()) <= int(spans.max()) < n_text:
         raise DataError(
             "an object's span lies outside the text",
             found=f"positions {int(spans.min())}..{int(spans.max())} of {n_text} text cells",
@@ -650,8 +644,8 @@ def _checked(spans: Tensor, object_mask: Tensor, n_text: int) -> Tensor:
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """What is added to the scores of a key, [B, 1, 1, L]; None where a look costs nothing and finds no padding."""
-    if _may_look(mask) and bool(mask.all()):
+    """What is added to the scores of each key, [B, 1, 1, L]; None if values may be read and nothing is padding."""
+    if _may_read_values(mask) and bool(mask.all()):
         return None
     bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
     return bias.masked_fill_(~mask, torch.finfo(dtype).min / 2)[:, None, None]

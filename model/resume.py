@@ -26,7 +26,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorErro
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
-class FileKeeper:
+class FileCheckpointer:
     """Saves at most every `every_s` seconds; 0 saves after each step."""
 
     def __init__(self, folder: Path, every_s: float = SAVE_EVERY_S) -> None:

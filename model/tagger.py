@@ -1,4 +1,4 @@
-"""The tagger: words and objects through the flat lattice to labels, with entity boundary detection beside (Eq. 1-15).
+"""Taggers: what the trainer needs of an approach, and FMIT with entity boundary detection (Eq. 1-15).
 
 Letters: B posts, T text cells, N = T - 2 words, M objects, D lattice width, K tags.
 """
@@ -23,8 +23,8 @@ from vision.crop_net import CropNet
 
 
 @dataclass(frozen=True)
-class Setting:
-    """All that an approach is built from. `assets`: a run's folder of vocabularies, None where training starts."""
+class ModelSpec:
+    """What an approach is built from. `assets`: a run's folder of vocabularies; None: training starts."""
 
     config: TrainConfig
     labels: LabelSet
@@ -34,29 +34,31 @@ class Setting:
 
 
 class Tagger(nn.Module):
-    """What trainer, scorer and prediction need of an approach; each baseline is one."""
+    """What training and prediction need of an approach; FMIT and each baseline are subclasses."""
 
     featurizer: Featurizer
     crf: CRF
 
     def __init__(self) -> None:
         super().__init__()
-        self.pictures: CropNet | None = None  # `model.crops.attach` gives one where crops are read
+        self.pictures: CropNet | None = (
+            None  # set by `model.crops.attach` to read crops; the name is in state-dict keys
+        )
 
     def with_features(self, batch: Batch) -> Batch:
-        """The batch as every approach takes it: crops, where it has them, turned into objects by `pictures`."""
+        """The batch with its crops, if any, turned into objects by the crop network."""
         if self.pictures is None or batch.crops is None or batch.crop_index is None:
             return batch
-        none = torch.zeros(1, self.pictures.dim, device=batch.crops.device)
-        rows = torch.cat([self.pictures(batch.crops), none]) if len(batch.crops) else none
+        zeros = torch.zeros(1, self.pictures.dim, device=batch.crops.device)
+        rows = torch.cat([self.pictures(batch.crops), zeros]) if len(batch.crops) else zeros
         features = rows.index_select(0, batch.crop_index.flatten() % len(rows))  # -1 is the last row
         return batch.with_objects(features.view(*batch.crop_index.shape, -1))
 
     def prepare(self, features: Iterable[np.ndarray]) -> None:
-        """Called once, before the first step, with the objects' features [M, D] of each training post."""
+        """Called once before the first step, with the object features [M, D] of each training post."""
 
     def emissions(self, batch: Batch) -> Tensor:
-        """Tag scores [B, N, K] of a batch's words; anything at padding."""
+        """Tag scores [B, N, K] of a batch's words; padding holds anything."""
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> Tensor:
@@ -64,15 +66,15 @@ class Tagger(nn.Module):
         return self.crf.nll(self.emissions(batch), batch.gold[0], batch.word_mask)
 
     def pretrained(self) -> Iterator[nn.Parameter]:
-        """The parameters that `lr_encoder` moves."""
+        """The parameters with the learning rate `lr_encoder`."""
         return iter(())
 
     def origin(self) -> dict[str, str]:
-        """Digests and revisions of what its training started from, for the run's record."""
+        """Digests and revisions of the files that training started from, for the run's record."""
         return {}
 
     def save_assets(self, folder: Path) -> None:
-        """What `Setting.assets` will need to build the approach again without network or training posts."""
+        """Write what `ModelSpec.assets` needs to build the approach without network or training posts."""
         raise NotImplementedError
 
 
@@ -95,7 +97,7 @@ class EncoderTagger(Tagger):
 
 
 class FMIT(EncoderTagger):
-    """The paper's model. `boundary` runs the text-only stream; it may be `interaction` itself; None: w/o EBD."""
+    """The paper's model. `boundary`: the text-only stream, which may be `interaction` itself; None: w/o EBD."""
 
     def __init__(
         self,
@@ -112,14 +114,14 @@ class FMIT(EncoderTagger):
         self.dropout = nn.Dropout(dropout)
         self.tag = nn.Linear(interaction.dim, n_tags)  # W_crf and b_crf of Eq. 13
         self.crf = CRF(n_tags)
-        self.boundary = boundary if boundary is not interaction else None  # one name for each weight
-        self.detects = boundary is not None
-        if self.detects:
+        self.boundary = boundary if boundary is not interaction else None  # each weight has one name
+        self.detects_boundaries = boundary is not None
+        if self.detects_boundaries:
             self.mark = nn.Linear(interaction.dim, len(EBD_TAGS))
             self.boundary_crf = CRF(len(EBD_TAGS))
 
     def _lattice(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Eq. 1-2: text [B, T, D] and objects [B, M, D] in one space."""
+        """Eq. 1-2: text [B, T, D] and objects [B, M, D] of one width."""
         text = self.words(batch.inputs, len(batch))
         return self.projection(self.dropout(text), self.dropout(batch.objects.to(text.dtype)))
 
@@ -128,10 +130,10 @@ class FMIT(EncoderTagger):
         return self.tag(self.dropout(cells[:, 1:-1]))
 
     def _mark(self, batch: Batch, text: Tensor) -> Tensor:
-        """Boundary scores [B, N, 3] of T_W, which sees words only."""
+        """Boundary scores [B, N, 3] of T_W, which reads words only."""
         stream = self.boundary or self.interaction
-        none = (text[:, :0], batch.spans[:, :0], batch.object_mask[:, :0])
-        cells = stream.forward_text(text, batch.text_mask, *none)
+        no_objects = (text[:, :0], batch.spans[:, :0], batch.object_mask[:, :0])
+        cells = stream.forward_text(text, batch.text_mask, *no_objects)
         return self.mark(self.dropout(cells[:, 1:-1]))
 
     def emissions(self, batch: Batch) -> Tensor:
@@ -142,16 +144,16 @@ class FMIT(EncoderTagger):
         tags, boundaries = batch.gold
         text, objects = self._lattice(batch)
         main = self.crf.nll(self._tag(batch, text, objects), tags, batch.word_mask)
-        if not self.detects:
+        if not self.detects_boundaries:
             return main
         marks = self._mark(batch, text)
         return main + self.ebd_weight * self.boundary_crf.nll(marks, boundaries, batch.word_mask)
 
 
-def build_fmit(setting: Setting) -> FMIT:
-    """FMIT as the configuration says; new weights come from torch's global generator."""
-    config = setting.config
-    words = build_words(config, setting.assets)
+def build_fmit(spec: ModelSpec) -> FMIT:
+    """FMIT as configured; new weights are drawn from torch's global generator."""
+    config = spec.config
+    words = build_words(config, spec.assets)
 
     def stream() -> FlatInteraction:
         ffn_dim = config.ffn_dim or 4 * config.width
@@ -161,6 +163,6 @@ def build_fmit(setting: Setting) -> FMIT:
 
     interaction = stream()
     boundary = {"separate": stream, "shared": lambda: interaction, "off": lambda: None}[config.ebd]()
-    projection = Projection(words.dim, setting.object_dim, config.width)
-    n_tags = len(setting.labels.tags)
+    projection = Projection(words.dim, spec.object_dim, config.width)
+    n_tags = len(spec.labels.tags)
     return FMIT(words, projection, interaction, boundary, n_tags, config.dropout, config.ebd_weight)

@@ -26,12 +26,12 @@ from model.checkpoint import RunInfo, digest_tensors, is_whole, save_run, versio
 from model.config import TrainConfig
 from model.crops import attach, reader_of
 from model.data import PostDataset
-from model.distributed import World, join
+from model.distributed import ProcessGroup, join
 from model.encoders import find_encoder
 from model.objects import ObjectSource, open_pack, source_of
 from model.predict import Progress, pick_device
-from model.resume import SAVE_EVERY_S, FileKeeper
-from model.tagger import Setting, Tagger
+from model.resume import SAVE_EVERY_S, FileCheckpointer
+from model.tagger import ModelSpec, Tagger
 from model.trainer import EpochResult, Trainer
 from schema.checks import training_warnings
 from schema.errors import DataError, RunError, WeightsError
@@ -39,7 +39,7 @@ from schema.lattice import CutObjects
 from schema.records import Post
 
 
-def is_made_of(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:
+def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:
     """Whether a whole run is in `run`, trained with `config` and `seed` on data with these `digests`.
 
     Damaged runs and those of another layout are not: training makes them anew. A file of word vectors or an encoder
@@ -139,13 +139,13 @@ def run(
     very same run at this moment.
     """
     inputs = read_inputs(config, approach_name, seed, posts, pack, images)
-    world = join(pick_device(device))
+    processes = join(pick_device(device))
     torch.manual_seed(seed)
     tagger = _build(inputs)
     start = digest_tensors(tagger.state_dict())
-    if world.from_first(lambda: start) != start:
+    if processes.from_first(lambda: start) != start:
         raise RunError("processes start from different weights", todo="give all of them the same machine type and data")
-    trainer = _trainer(inputs, tagger, world)
+    trainer = _trainer(inputs, tagger, processes)
     resume = resume_root / keys.key(
         "train",
         config=inputs.config.model_dump(),
@@ -154,16 +154,16 @@ def run(
         inputs=inputs.digests,
         start=start,
     )
-    with file_lock(resume, "trains this very run") if world.first else nullcontext():
+    with file_lock(resume, "trains this very run") if processes.first else nullcontext():
         for message in _warnings(inputs, trainer):
             warn(message)
-        yield from trainer.epochs(FileKeeper(resume, save_every_s), progress)
+        yield from trainer.epochs(FileCheckpointer(resume, save_every_s), progress)
         if trainer.selection:
             warn(trainer.selection)
-        if world.first:
+        if processes.first:
             _publish(inputs, trainer, start, out)
             shutil.rmtree(resume, ignore_errors=True)
-    world.wait()
+    processes.wait()
 
 
 def read_inputs(
@@ -184,12 +184,12 @@ def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
 def _build(inputs: Inputs) -> Tagger:
     words = [post.words for post in inputs.split("train")]
     dim = inputs.pack.meta.dim if inputs.pack else 1
-    tagger = approach(inputs.approach).build(Setting(inputs.config, inputs.table.labels, dim, None, words))
+    tagger = approach(inputs.approach).build(ModelSpec(inputs.config, inputs.table.labels, dim, None, words))
     attach(tagger, inputs.config, inputs.pack.meta if inputs.pack else None, trained=False)
     return tagger
 
 
-def _trainer(inputs: Inputs, tagger: Tagger, world: World) -> Trainer:
+def _trainer(inputs: Inputs, tagger: Tagger, processes: ProcessGroup) -> Trainer:
     crops = reader_of(tagger, inputs.images)
     train, dev = (
         PostDataset(
@@ -197,8 +197,8 @@ def _trainer(inputs: Inputs, tagger: Tagger, world: World) -> Trainer:
         )
         for name in ("train", "dev")
     )
-    workers = GPU_WORKERS if world.device.type == "cuda" else 0
-    return Trainer(tagger, train, dev, inputs.config, inputs.seed, world.device, workers, world)
+    workers = GPU_WORKERS if processes.device.type == "cuda" else 0
+    return Trainer(tagger, train, dev, inputs.config, inputs.seed, processes.device, workers, processes)
 
 
 def _cut(trainer: Trainer) -> dict[str, CutObjects]:

@@ -34,7 +34,7 @@ from torch._dynamo.exc import TorchDynamoException
 from model.config import TrainConfig
 from model.crf import CRF
 from model.data import Batch, LengthBatches, PostDataset, collate, loader, seed_of
-from model.distributed import World
+from model.distributed import ProcessGroup
 from model.metrics import score
 from model.predict import Progress, autocast, decode
 from model.tagger import EncoderTagger, Tagger
@@ -66,7 +66,7 @@ def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimize
     return torch.optim.AdamW(settings, fused=True)
 
 
-def rate_share(config: TrainConfig, done: float) -> float:
+def lr_multiplier(config: TrainConfig, done: float) -> float:
     """The share of the full rate after `done` (0..1) of the planned training: linear warm-up, then the schedule."""
     if done < config.warmup:
         return done / config.warmup
@@ -150,7 +150,7 @@ class Position:
         return cls(**{**values, "history": tuple(EpochResult(**row) for row in values["history"])})
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Saves a trainer's state now and then, and brings the last one back; `model.resume` has the one with files."""
 
     def restore(self, trainer: Trainer) -> None:
@@ -163,7 +163,7 @@ class Keeper(Protocol):
 class Trainer:
     """A tagger, its data and its optimiser; when `epochs` ends, the tagger holds the best epoch's weights.
 
-    `world`: the processes that train it together; None: this one alone, on `device`.
+    `processes`: the processes that train it together; None: this one alone, on `device`.
     """
 
     def __init__(
@@ -175,9 +175,9 @@ class Trainer:
         seed: int,
         device: torch.device,
         workers: int = 0,
-        world: World | None = None,
+        processes: ProcessGroup | None = None,
     ) -> None:
-        self.world = world or World(device)
+        self.processes = processes or ProcessGroup(device)
         self.tagger: Tagger = tagger.to(device)
         self.train, self.dev, self.config = train, dev, config
         self.dev_has_entities = not splits_without_entities(dev.posts)
@@ -189,13 +189,17 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
 
-    def epochs(self, keeper: Keeper | None = None, progress: Progress | None = None) -> Iterator[EpochResult]:
+    def epochs(
+        self, checkpointer: Checkpointer | None = None, progress: Progress | None = None
+    ) -> Iterator[EpochResult]:
         """Train to the last epoch, or until `patience` epochs brought no better dev F1. Restored epochs come again."""
-        self._restore(keeper)
+        self._restore(checkpointer)
         if not self.position.step:
             self.tagger.prepare(self.train.features())
         yield from self.position.history
-        batches = LengthBatches(self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.world)
+        batches = LengthBatches(
+            self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.processes
+        )
         source = loader(self.train, batches, self.tagger.featurizer, self.device, self.workers)
         with determinism(self.config.deterministic):
             if self.config.compile and not self.finished:
@@ -203,8 +207,8 @@ class Trainer:
                     compile_encoder(self.tagger, collate([self.train[0]], self.tagger.featurizer).to(self.device))
             while not self.finished:
                 batches.epoch, batches.skip = self.position.epoch, self.position.n_batches
-                yield self._epoch(batches, iter(source), keeper, progress)
-                self._offer(keeper)
+                yield self._epoch(batches, iter(source), checkpointer, progress)
+                self._offer(checkpointer)
         self.tagger.load_state_dict(self.best)
 
     @property
@@ -227,20 +231,24 @@ class Trainer:
             return f"all {len(history)} epochs have the dev F1 {history[0].dev_f1:.4f}: the last one is kept"
         return ""
 
-    def _restore(self, keeper: Keeper | None) -> None:
-        if keeper:
-            keeper.restore(self)
+    def _restore(self, checkpointer: Checkpointer | None) -> None:
+        if checkpointer:
+            checkpointer.restore(self)
         place = self.position.epoch, self.position.step
-        if self.world.from_first(lambda: place) != place:
+        if self.processes.from_first(lambda: place) != place:
             todo = "let all processes see the same project folder, .fmit included"
-            raise RunError("processes go on from different states", where=f"process {self.world.rank}", todo=todo)
+            raise RunError("processes go on from different states", where=f"process {self.processes.rank}", todo=todo)
 
-    def _offer(self, keeper: Keeper | None) -> None:
-        if keeper and self.world.first:
-            keeper.offer(self)
+    def _offer(self, checkpointer: Checkpointer | None) -> None:
+        if checkpointer and self.processes.first:
+            checkpointer.offer(self)
 
     def _epoch(
-        self, batches: LengthBatches, mine: Iterator[Batch], keeper: Keeper | None, progress: Progress | None
+        self,
+        batches: LengthBatches,
+        mine: Iterator[Batch],
+        checkpointer: Checkpointer | None,
+        progress: Progress | None,
     ) -> EpochResult:
         """`batches` are all rows of the epoch, `mine` this process's shares of those that have one for it."""
         self.tagger.train()
@@ -249,7 +257,7 @@ class Trainer:
         for group in grouped(batches.left(), self.config.accumulate):
             n_posts = sum(len(rows) for rows in group)
             seen = self.position.epoch * len(self.train) + self.position.n_posts + n_posts
-            self._step([next(mine) for rows in group if self.world.share(rows)], n_posts, seen / total)
+            self._step([next(mine) for rows in group if self.processes.share(rows)], n_posts, seen / total)
             self.position = replace(
                 self.position,
                 n_batches=self.position.n_batches + len(group),
@@ -258,7 +266,7 @@ class Trainer:
             )
             if progress:
                 progress(seen, total)
-            self._offer(keeper)
+            self._offer(checkpointer)
         loss = self.loss_sum.item() / len(self.train)  # the epoch's only wait for the device
         speed = (self.position.n_posts - before) / max(time.perf_counter() - started, 1e-9)
         return self._close(loss, speed)
@@ -268,17 +276,17 @@ class Trainer:
 
         `done` is the share of training after it.
         """
-        torch.manual_seed(seed_of(self.seed, self.position.step + self.world.rank * RANK_STRIDE))
+        torch.manual_seed(seed_of(self.seed, self.position.step + self.processes.rank * RANK_STRIDE))
         for settings in self.optimizer.param_groups:
-            settings["lr"] = settings["rate"] * rate_share(self.config, done)
+            settings["lr"] = settings["rate"] * lr_multiplier(self.config, done)
         total = torch.zeros_like(self.loss_sum)
         for batch in group:
             with autocast(self.device, self.config.amp):
                 losses = self.tagger.losses(self.tagger.with_features(batch.to(self.device)))
             self.scaler.scale(losses.sum() / n_posts).backward()
             total += losses.detach().sum()
-        self.world.sum(total)
-        self.world.sum_gradients(self.tagger.parameters())
+        self.processes.sum(total)
+        self.processes.sum_gradients(self.tagger.parameters())
         self.loss_sum += total
         if self.config.clip:
             self.scaler.unscale_(self.optimizer)
@@ -292,7 +300,7 @@ class Trainer:
         epoch = self.position.epoch + 1
         if not math.isfinite(loss):
             raise RunError("training diverged: the loss is no number", where=f"epoch {epoch}", todo="lower the rates")
-        micro = self.world.from_first(self._dev_score)
+        micro = self.processes.from_first(self._dev_score)
         past = {result.dev_f1 for result in self.position.history}
         best = micro.f1 > max(past, default=-1.0) or past == {micro.f1}  # while all are equal, the last one is kept
         if best:

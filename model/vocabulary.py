@@ -1,8 +1,9 @@
-"""Words and characters as numbers, for approaches without a pretrained encoder: made of the training posts.
+"""Words and characters as numbers for approaches without a pretrained encoder, and word vectors in GloVe's format.
+
+A vocabulary is built from the training posts. A file of vectors has a word and its numbers on each line, separated by
+spaces.
 
 Letters: B posts, N words, U distinct words of a batch, C characters of a word.
-
-Word vectors from a text file in GloVe's format: a word and its numbers a line, parted by spaces.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from torch import Tensor
 
 from schema.errors import DataError, RunError, WeightsError
 
-N_MORE = 100_000  # words of a file that no training post holds: ours; such files begin with the most frequent words
+N_MORE = 100_000  # ours: words of a file that are in no training post; the most frequent ones come first
 USER, URL = "<user>", "<url>"  # as GloVe's vectors of tweets name them
 
 
 def key_of(word: str) -> str:
-    """Under which name a word stands in tables and files: lower case, 0 for each digit (Lample et al., Section 5.2);
-    one name for all links, one for all users.
+    """A word's key in tables and files: lower case, 0 for each digit (Lample et al., Section 5.2), one key for all
+    links and one for all users.
     """
     lowered = word.lower()
     if lowered.startswith(("http://", "https://")):
@@ -48,15 +49,15 @@ class WordVectors:
         return int(self.values.shape[1])
 
 
-def read_vectors(path: Path, wanted: Collection[str], n_more: int = N_MORE) -> WordVectors:
-    """Vectors of the keys `wanted` and of the first `n_more` other keys of a file, in its order.
+def read_vectors(path: Path, needed: Collection[str], n_more: int = N_MORE) -> WordVectors:
+    """Vectors of the keys in `needed` and of the first `n_more` other keys of a file, in the file's order.
 
-    The first of several words with one key counts. A word2vec header (`words numbers`) is passed over. Raises
-    WeightsError where there is no such file, DataError for a line of another length or one that holds no numbers.
+    Of several words with one key the first counts. A word2vec header (`words numbers`) is skipped. Raises WeightsError
+    if the file does not exist, DataError for a line of another length or without numbers.
     """
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:  # vectors of tweets hold U+0085 and its like
-            return _read(file, path, frozenset(wanted), n_more)
+        with path.open(encoding="utf-8", newline="\n") as file:  # vectors of tweets contain U+0085 and the like
+            return _read(file, path, frozenset(needed), n_more)
     except OSError as error:
         todo = "give train.words the path of a GloVe text file, or random"
         raise WeightsError("no such word vectors", where=str(path), found=type(error).__name__, todo=todo) from None
@@ -64,8 +65,8 @@ def read_vectors(path: Path, wanted: Collection[str], n_more: int = N_MORE) -> W
         raise DataError("word vectors must be UTF-8 text", where=str(path), found=str(error)) from None
 
 
-def _read(file: TextIO, path: Path, wanted: frozenset[str], n_more: int) -> WordVectors:
-    found: dict[str, np.ndarray] = {}
+def _read(file: TextIO, path: Path, needed: frozenset[str], n_more: int) -> WordVectors:
+    vectors: dict[str, np.ndarray] = {}
     dim, left = 0, n_more
     for number, line in enumerate(file, start=1):
         line = line.rstrip("\r\n")
@@ -73,16 +74,16 @@ def _read(file: TextIO, path: Path, wanted: frozenset[str], n_more: int) -> Word
             continue
         dim = dim or line.count(" ")
         key = key_of(line.partition(" ")[0])
-        if key in found or (key not in wanted and not left):
+        if key in vectors or (key not in needed and not left):
             continue
-        word, *numbers = line.rsplit(" ", dim)  # a few words hold spaces themselves
+        word, *numbers = line.rsplit(" ", dim)  # a few words contain spaces
         key = key_of(word)
-        if key not in found:
-            found[key] = _vector(numbers, dim, f"{path}:{number}")
-            left -= key not in wanted
-    if not found:
+        if key not in vectors:
+            vectors[key] = _vector(numbers, dim, f"{path}:{number}")
+            left -= key not in needed
+    if not vectors:
         raise DataError("no word vectors in this file", where=str(path), todo="give a GloVe text file")
-    return WordVectors(tuple(found), np.stack(list(found.values())))
+    return WordVectors(tuple(vectors), np.stack(list(vectors.values())))
 
 
 def _vector(numbers: list[str], dim: int, where: str) -> np.ndarray:
@@ -103,8 +104,8 @@ def _is_header(line: str) -> bool:
 
 FILE = "vocabulary.json"
 SCHEMA_VERSION = 1
-MAX_CHARS = 50  # characters of a word that are read: ours, a bound for links and the like
-N_SPECIAL_CHARS = 2  # id 0 pads, 1 is any character that the training posts hold less than twice
+MAX_CHARS = 50  # ours: characters of a word that are read, a bound for links and the like
+N_SPECIAL_CHARS = 2  # id 0: padding; 1: any character that is less than twice in the training posts
 UNKNOWN_CHAR = 1
 
 
@@ -122,7 +123,7 @@ class Spelled:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Row 0 is the unknown word; then `words`, the first `n_repeated` of which occur again; then `given`."""
+    """Row 0 is the unknown word; then come `words`, the first `n_repeated` more than once in training; then `given`."""
 
     words: tuple[str, ...]  # keys of the training posts, the most frequent first
     n_repeated: int
@@ -132,7 +133,7 @@ class Vocabulary:
 
     @classmethod
     def of_posts(cls, posts: Iterable[Sequence[str]], word_dim: int) -> Vocabulary:
-        """Of the training posts' words; raises DataError where there is none."""
+        """The vocabulary of the training posts; raises DataError if there is no word."""
         words = Counter(word for post in posts for word in post)
         if not words:
             raise DataError("a vocabulary needs training posts", found="none")
@@ -142,13 +143,13 @@ class Vocabulary:
             for character in word[:MAX_CHARS]:
                 characters[character] += count
         ordered = sorted(keys, key=lambda key: (-keys[key], key))
-        known = sorted(one for one, count in characters.items() if count > 1)
-        return cls(tuple(ordered), sum(count > 1 for count in keys.values()), tuple(known), word_dim)
+        frequent = sorted(one for one, count in characters.items() if count > 1)
+        return cls(tuple(ordered), sum(count > 1 for count in keys.values()), tuple(frequent), word_dim)
 
     def extended(self, keys: Iterable[str], word_dim: int) -> Vocabulary:
-        """With those keys that it lacks as `given` ones."""
-        known = set(self.words)
-        return replace(self, given=tuple(key for key in keys if key not in known), word_dim=word_dim)
+        """With the keys that are not among its words as `given`."""
+        words = set(self.words)
+        return replace(self, given=tuple(key for key in keys if key not in words), word_dim=word_dim)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -160,11 +161,11 @@ class Vocabulary:
 
     @property
     def n_characters(self) -> int:
-        """Ids that a character may have."""
+        """Number of character ids."""
         return N_SPECIAL_CHARS + len(self.characters)
 
     def encode(self, words: Sequence[str]) -> Spelled:
-        """A post of at least one word, whatever the words hold; all of them get a vector."""
+        """A post of at least one word, whatever the words contain; all of them get a vector."""
         ids = self._characters
         return Spelled(
             tuple(self._rows.get(key_of(word), 0) for word in words),
@@ -172,10 +173,10 @@ class Vocabulary:
         )
 
     def collate(self, posts: Sequence[Spelled]) -> dict[str, Tensor]:
-        """Tensors of a batch, all int64: each distinct spelling stands there once.
+        """Tensors of a batch, all int64; each distinct spelling appears once.
 
         `words` [B, N] rows (0 at padding), `n_words` [B], `spellings` [U, C] character ids (0 at padding), `n_chars`
-        [U], `spelling` [B, N] which of the U a word has (0 at padding).
+        [U], `spelling` [B, N] index among the U (0 at padding).
         """
         places: dict[tuple[int, ...], int] = {}
         spelling = [[places.setdefault(word, len(places)) for word in post.characters] for post in posts]
@@ -194,7 +195,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
-        """The inverse; raises RunError for a file that is not there, damaged or of another layout."""
+        """The inverse of `save`; raises RunError for a file that is missing, damaged or of another version."""
         path = folder / FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

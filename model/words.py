@@ -1,11 +1,9 @@
-"""Words to vectors: a pretrained BERT-type encoder over word pieces, one vector a word, one for [CLS], one for [SEP].
+"""Words to vectors: word pieces, a pretrained BERT-type encoder, and one vector per word, for [CLS] and for [SEP].
 
-Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a window, E the encoder's width. In a post of
-several windows each word speaks from one of them.
+Words are cut into pieces one by one, so that fast and slow tokenizers align alike. A post with more pieces than the
+encoder takes becomes overlapping windows; each word's vector comes from one of them.
 
-Words to word pieces, word by word; posts with more pieces than the encoder takes become overlapping windows.
-
-Letters: T text cells (words + 2), W encoder windows, P pieces of a window.
+Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a window, E the encoder's width.
 """
 
 from __future__ import annotations
@@ -25,13 +23,13 @@ from model.config import TrainConfig
 from model.encoders import EncoderFiles, find_encoder, load_encoder, save_tokenizer
 from schema.errors import ConfigError, WeightsError
 
-CONTEXT_SHARE = 4  # a further window repeats up to 1/4 of its pieces from the one before: ours
+CONTEXT_SHARE = 4  # ours: a window repeats up to 1/4 of its pieces from the one before
 NO_CELL = -1
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A post as windows of piece ids; `cells` gives each piece's text cell, or -1 where its window does not speak."""
+    """A post as windows of piece ids; `cells`: the text cell of each piece, -1 if another window gives its vector."""
 
     windows: tuple[tuple[int, ...], ...]
     cells: tuple[tuple[int, ...], ...]
@@ -39,7 +37,7 @@ class Encoded:
 
 
 class Pieces:
-    """Words to piece ids, word by word, so that fast and slow tokenizers align alike."""
+    """Words to piece ids."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_pieces: int, overflow: str, pooling: str) -> None:
         for name in ("cls_token_id", "sep_token_id", "unk_token_id", "pad_token_id"):
@@ -47,35 +45,35 @@ class Pieces:
                 raise WeightsError(
                     f"the encoder's tokenizer has no {name}", todo="use a BERT-type model with [CLS], [SEP] and [UNK]"
                 )
-        self.tokenizer, self.room = tokenizer, max_pieces - 2
+        self.tokenizer, self.limit = tokenizer, max_pieces - 2  # without [CLS] and [SEP]
         self.overflow, self.pooling = overflow, pooling
         # byte-level vocabularies mark a word's start by the space before it
         self._lead = " " if tokenizer.tokenize(" a") != tokenizer.tokenize("a") else ""
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._cache: dict[str, tuple[int, ...]] = {}
 
     def of_word(self, word: str) -> tuple[int, ...]:
-        """Piece ids of a word; the unknown piece where it yields none (U+00A0, U+FE0F), cut to one window."""
-        if word not in self._known:
+        """Piece ids of a word, at most one window; the unknown piece for a word without any (U+00A0, U+FE0F)."""
+        if word not in self._cache:
             names = self.tokenizer.tokenize(self._lead + word) or [self.tokenizer.unk_token]
-            ids: Any = self.tokenizer.convert_tokens_to_ids(names[: self.room])
-            self._known[word] = tuple(ids)
-        return self._known[word]
+            ids: Any = self.tokenizer.convert_tokens_to_ids(names[: self.limit])
+            self._cache[word] = tuple(ids)
+        return self._cache[word]
 
     def encode(self, words: Sequence[str]) -> Encoded:
-        """Windows of a post of at least one word; raises nothing, whatever the words hold."""
+        """Windows of a post of at least one word, whatever the words contain."""
         pieces = [self.of_word(word) for word in words]
-        bounds = windows([len(ids) for ids in pieces], self.room)
+        bounds = windows([len(ids) for ids in pieces], self.limit)
         if self.overflow == "truncate":
             bounds = bounds[:1]
         n_words = bounds[-1][1]
         ids, cells = [], []
         for index, (start, end) in enumerate(bounds):
-            speaks_from = (start + bounds[index - 1][1]) // 2 if index else 0
-            speaks_to = (bounds[index + 1][0] + end) // 2 if index + 1 < len(bounds) else n_words
+            first_word = (start + bounds[index - 1][1]) // 2 if index else 0
+            end_word = (bounds[index + 1][0] + end) // 2 if index + 1 < len(bounds) else n_words
             row, owner = [self.tokenizer.cls_token_id], [0 if index == 0 else NO_CELL]
             for word in range(start, end):
                 row += pieces[word]
-                owner += [word + 1 if speaks_from <= word < speaks_to else NO_CELL] * len(pieces[word])
+                owner += [word + 1 if first_word <= word < end_word else NO_CELL] * len(pieces[word])
             ids.append((*row, self.tokenizer.sep_token_id))
             cells.append((*owner, n_words + 1 if index + 1 == len(bounds) else NO_CELL))
         return Encoded(tuple(ids), tuple(cells), n_words)
@@ -83,8 +81,8 @@ class Pieces:
     def collate(self, posts: Sequence[Encoded]) -> dict[str, Tensor]:
         """Tensors of a batch.
 
-        `pieces` [W, P] int64 (pad id behind the real ones), `piece_mask` [W, P] bool, `pool` [W, T, P] float32 (the
-        share of each piece in each cell's vector; rows of padding cells are zero), `window_post` [W] int64.
+        `pieces` [W, P] int64 (pad id behind the real ones), `piece_mask` [W, P] bool, `pool` [W, T, P] float32 (weight
+        of each piece in each cell's vector; zero at padding cells), `window_post` [W] int64.
         """
         rows = [(index, row, owner) for index, post in enumerate(posts) for row, owner in _rows(post)]
         n_cells, n_pieces = max(post.n_words for post in posts) + 2, max(len(row) for _, row, _ in rows)
@@ -108,13 +106,13 @@ def _rows(post: Encoded) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return list(zip(post.windows, post.cells, strict=True))
 
 
-def windows(n_pieces: Sequence[int], room: int) -> list[tuple[int, int]]:
-    """Word ranges `[start, end)` that together cover all words, each of at most `room` pieces (no word has more)."""
+def windows(n_pieces: Sequence[int], limit: int) -> list[tuple[int, int]]:
+    """Word ranges `[start, end)` that cover all words, each of at most `limit` pieces (no word has more)."""
     bounds: list[tuple[int, int]] = []
     start = 0
     while True:
         end, used = start, 0
-        while end < len(n_pieces) and used + n_pieces[end] <= room:
+        while end < len(n_pieces) and used + n_pieces[end] <= limit:
             used += n_pieces[end]
             end += 1
         bounds.append((start, end))
@@ -122,38 +120,38 @@ def windows(n_pieces: Sequence[int], room: int) -> list[tuple[int, int]]:
             return bounds
         start, used = end, 0
         while (
-            used + n_pieces[start - 1] <= room // CONTEXT_SHARE and used + n_pieces[start - 1] + n_pieces[end] <= room
+            used + n_pieces[start - 1] <= limit // CONTEXT_SHARE and used + n_pieces[start - 1] + n_pieces[end] <= limit
         ):
             start -= 1
             used += n_pieces[start]
 
 
-# Their first two positions are padding's.
+# Model types whose first two positions are reserved for padding.
 SHIFTED_TYPES = (
     *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "xmod"),
     *("longformer", "mpnet", "ibert"),
 )
-READY_MASK_TYPES = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
+FULL_MASK_TYPES = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 TRANSFORMERS_MAJOR = int(importlib.metadata.version("transformers").split(".")[0])
 
 
-def attention_mask(model: PreTrainedModel, real: Tensor, ready: bool | None = None) -> Tensor:
-    """The mask that a model takes for pieces `real` bool [W, P].
+def attention_mask(model: PreTrainedModel, real: Tensor, full: bool | None = None) -> Tensor:
+    """The attention mask for pieces `real` bool [W, P].
 
-    A plain [W, P] mask makes transformers ask whether all of it is true, and a GPU's queue runs dry for the answer. So
-    on a GPU (or if `ready`) those models that take a finished [W, 1, P, P] mask get one.
+    With a [W, P] mask transformers checks whether all of it is true, which stalls a GPU. So on a GPU (or if `full`) the
+    models that accept a [W, 1, P, P] mask get one.
     """
-    ready = real.is_cuda if ready is None else ready
-    takes_it = model.config.model_type in READY_MASK_TYPES and model.config._attn_implementation == "sdpa"
-    if ready and takes_it and TRANSFORMERS_MAJOR >= 5:
+    full = real.is_cuda if full is None else full
+    accepts = model.config.model_type in FULL_MASK_TYPES and model.config._attn_implementation == "sdpa"
+    if full and accepts and TRANSFORMERS_MAJOR >= 5:
         return real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
     return real.long()
 
 
 class WordEncoder(nn.Module):
-    """A transformers encoder with the pooling that makes its pieces words. `dim` is E.
+    """A transformers encoder and the pooling of its pieces to words. `dim` is E.
 
-    `origin`: digest and revision of the weights that it was loaded with, empty for a bare structure.
+    `origin`: digest and revision of the pretrained weights; empty if a run's weights follow.
     """
 
     def __init__(self, model: PreTrainedModel, pieces: Pieces, origin: Mapping[str, str]) -> None:
@@ -162,7 +160,7 @@ class WordEncoder(nn.Module):
         use_onednn(model)
         self.dim: int = model.config.hidden_size
         if getattr(model, "pooler", None) is not None:
-            setattr(model, "pooler", None)  # noqa: B010 - a layer over [CLS] that nothing here reads
+            setattr(model, "pooler", None)  # noqa: B010 - a layer over [CLS] that is never used
 
     def forward(self, inputs: Mapping[str, Tensor], n_posts: int) -> Tensor:
         """Vectors [B, T, E] of the cells of `Pieces.collate`'s inputs; zeros at padding cells."""
@@ -172,34 +170,34 @@ class WordEncoder(nn.Module):
         if len(cells) == n_posts:
             return cells
         posts = cells.new_zeros(n_posts, *cells.shape[1:])
-        return posts.index_add(0, inputs["window_post"], cells)  # a cell is zero in all windows but its own
+        return posts.index_add(0, inputs["window_post"], cells)  # zero in all windows but the word's own
 
     def save(self, folder: Path) -> None:
-        """Configuration and tokenizer, so that a run loads without the hub; the weights are the run's."""
+        """Write configuration and tokenizer, so that a run loads without the hub; its weights are saved apart."""
         self.model.config.save_pretrained(folder)
         save_tokenizer(self.featurizer.tokenizer, folder)
 
 
 def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
-    """The encoder that `config` names with its pretrained weights, or the bare structure that a run saved in `folder`.
+    """The pretrained encoder that `config` names, or the architecture that a run saved in `folder`, weights to follow.
 
-    Never asks the network. Raises WeightsError where the model is not on this machine or is not the one pinned.
+    Needs no network. Raises WeightsError if the model is not on this machine or is not the pinned one.
     """
-    found = EncoderFiles(folder) if folder else find_encoder(config)
-    tokenizer, model = load_encoder(found.folder, config.encoder, pretrained=folder is None)
-    _check_room(config, model)
+    files = EncoderFiles(folder) if folder else find_encoder(config)
+    tokenizer, model = load_encoder(files.folder, config.encoder, pretrained=folder is None)
+    _check_positions(config, model)
     pieces = Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling)
-    return WordEncoder(model, pieces, found.to_json())
+    return WordEncoder(model, pieces, files.to_json())
 
 
-def _check_room(config: TrainConfig, model: PreTrainedModel) -> None:
+def _check_positions(config: TrainConfig, model: PreTrainedModel) -> None:
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None:
         return
     shifted = model.config.model_type in SHIFTED_TYPES
     if config.max_pieces > positions - 2 * shifted:
         raise ConfigError(
-            "max_pieces is more than the encoder has positions",
+            "max_pieces exceeds the positions of the encoder",
             found=f"{config.max_pieces} of {positions - 2 * shifted}",
             todo="lower train.max_pieces",
         )

@@ -25,7 +25,7 @@ from model.baselines.recurrent import (
     draw_uniform,
 )
 from model.data import Batch
-from model.tagger import Setting
+from model.tagger import ModelSpec
 from model.vocabulary import Vocabulary
 
 # The public code's numbers: units of both attentions, floats of a character, windows and filters of each.
@@ -132,7 +132,7 @@ class AdaCoAtt(CnnBiLSTMCRF):
         return self.co_attention(words, batch.word_mask, cells, batch.object_mask)
 
 
-def build(setting: Setting) -> AdaCoAtt:
+def build(spec: ModelSpec) -> AdaCoAtt:
     """The baseline with the sizes of CNN-BiLSTM-CRF; new weights come from torch's global generator."""
-    vocabulary, words = build_table(setting)
-    return AdaCoAtt(vocabulary, words, len(setting.labels.tags), setting.config.dropout, setting.object_dim)
+    vocabulary, words = build_table(spec)
+    return AdaCoAtt(vocabulary, words, len(spec.labels.tags), spec.config.dropout, spec.object_dim)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.crf import CRF, Transitions
 from model.data import Batch
-from model.tagger import EncoderTagger, Setting
+from model.tagger import EncoderTagger, ModelSpec
 from model.words import WordEncoder, build_words
 
 
@@ -57,10 +57,10 @@ class BertCRF(EncoderTagger):
         return self.tag(self.dropout(self.words(batch.inputs, len(batch))[:, 1:-1]))
 
 
-def build_bert_crf(setting: Setting) -> BertCRF:
-    """The baseline with the setting's encoder."""
-    words = build_words(setting.config, setting.assets)
-    return BertCRF(words, len(setting.labels.tags), setting.config.dropout)
+def build_bert_crf(spec: ModelSpec) -> BertCRF:
+    """The baseline with the spec's encoder."""
+    words = build_words(spec.config, spec.assets)
+    return BertCRF(words, len(spec.labels.tags), spec.config.dropout)
 
 
 class Bert(BertCRF):
@@ -71,7 +71,7 @@ class Bert(BertCRF):
         self.crf = Softmax(n_tags)
 
 
-def build_bert(setting: Setting) -> Bert:
-    """The baseline with the setting's encoder."""
-    words = build_words(setting.config, setting.assets)
-    return Bert(words, len(setting.labels.tags), setting.config.dropout)
+def build_bert(spec: ModelSpec) -> Bert:
+    """The baseline with the spec's encoder."""
+    words = build_words(spec.config, spec.assets)
+    return Bert(words, len(spec.labels.tags), spec.config.dropout)

@@ -29,7 +29,7 @@ from cache.keys import digest_file
 from model.baselines.layers import BiLSTM
 from model.crf import CRF
 from model.data import Batch
-from model.tagger import Setting, Tagger
+from model.tagger import ModelSpec, Tagger
 from model.vocabulary import Vocabulary, WordVectors, read_vectors
 
 RANDOM = "random"  # TrainConfig.words: vectors of WORD_DIM are drawn
@@ -117,15 +117,15 @@ class RecurrentTagger(Tagger):
         self.vocabulary.save(folder)
 
 
-def build_table(setting: Setting) -> tuple[Vocabulary, WordTable]:
+def build_table(spec: ModelSpec) -> tuple[Vocabulary, WordTable]:
     """Of the training posts and the file that the configuration names, or what a run saved, its vectors to come."""
-    if setting.assets is not None:
-        vocabulary = Vocabulary.load(setting.assets)
+    if spec.assets is not None:
+        vocabulary = Vocabulary.load(spec.assets)
         return vocabulary, WordTable(vocabulary)
-    vocabulary = Vocabulary.of_posts(setting.train_words, WORD_DIM)
-    if setting.config.words == RANDOM:
+    vocabulary = Vocabulary.of_posts(spec.train_words, WORD_DIM)
+    if spec.config.words == RANDOM:
         return vocabulary, WordTable(vocabulary)
-    path = Path(setting.config.words)
+    path = Path(spec.config.words)
     vectors = read_vectors(path, vocabulary.words)
     vocabulary = vocabulary.extended(vectors.keys, vectors.dim)
     table = WordTable(vocabulary)
@@ -191,10 +191,10 @@ class HBiLSTMCRF(RecurrentTagger):
         return self.tag(self.hidden(self.contexts(batch, self.vectors(batch.inputs))).tanh())
 
 
-def build_hbilstm_crf(setting: Setting) -> HBiLSTMCRF:
+def build_hbilstm_crf(spec: ModelSpec) -> HBiLSTMCRF:
     """The baseline with the paper's sizes; new weights come from torch's global generator."""
-    vocabulary, words = build_table(setting)
-    return HBiLSTMCRF(vocabulary, words, len(setting.labels.tags), setting.config.dropout)
+    vocabulary, words = build_table(spec)
+    return HBiLSTMCRF(vocabulary, words, len(spec.labels.tags), spec.config.dropout)
 
 
 CNN_CHAR_DIM, N_FILTERS, WINDOW, CNN_HIDDEN = 30, 30, 3, 200  # Table 1 of the paper: one LSTM's state is 200
@@ -249,7 +249,7 @@ class CnnBiLSTMCRF(RecurrentTagger):
         return self.tag(self.dropout(self.contexts(batch, self.vectors(batch.inputs))))
 
 
-def build_cnn_bilstm_crf(setting: Setting) -> CnnBiLSTMCRF:
+def build_cnn_bilstm_crf(spec: ModelSpec) -> CnnBiLSTMCRF:
     """The baseline with the paper's sizes; new weights come from torch's global generator."""
-    vocabulary, words = build_table(setting)
-    return CnnBiLSTMCRF(vocabulary, words, len(setting.labels.tags), setting.config.dropout)
+    vocabulary, words = build_table(spec)
+    return CnnBiLSTMCRF(vocabulary, words, len(spec.labels.tags), spec.config.dropout)

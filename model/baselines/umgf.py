@@ -26,7 +26,7 @@ from model.baselines.layers import FeedForward, TransformerLayer, apply
 from model.crf import CRF
 from model.data import Batch
 from model.interaction import sinusoid
-from model.tagger import EncoderTagger, Setting
+from model.tagger import EncoderTagger, ModelSpec
 from model.words import WordEncoder, build_words
 
 
@@ -121,10 +121,10 @@ class UMGF(EncoderTagger):
         return self.tag(self.dropout(nodes))
 
 
-def build(setting: Setting) -> UMGF:
-    """The baseline with the setting's encoder."""
-    config = setting.config
-    words = build_words(config, setting.assets)
+def build(spec: ModelSpec) -> UMGF:
+    """The baseline with the spec's encoder."""
+    config = spec.config
+    words = build_words(config, spec.assets)
     shape = (config.width, config.heads, config.layers, config.ffn_dim or config.width // 2, config.dropout)
-    interaction = Interaction(*shape, words.dim, setting.object_dim)
-    return UMGF(words, interaction, config.width, len(setting.labels.tags), config.dropout)
+    interaction = Interaction(*shape, words.dim, spec.object_dim)
+    return UMGF(words, interaction, config.width, len(spec.labels.tags), config.dropout)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from model.baselines.layers import TransformerLayer, apply
 from model.crf import CRF
 from model.data import Batch
-from model.tagger import EncoderTagger, Setting
+from model.tagger import EncoderTagger, ModelSpec
 from model.words import WordEncoder, build_words
 
 SPAN_TAGS = ("O", "B", "I")  # the labels of entity span detection
@@ -114,11 +114,11 @@ class UMT(EncoderTagger):
         return self.crf.nll(scores, tags, batch.word_mask) + self.span_weight * spans
 
 
-def build(setting: Setting) -> UMT:
-    """The baseline with the setting's encoder; lambda is `ebd_weight`."""
-    config = setting.config
-    words = build_words(config, setting.assets)
+def build(spec: ModelSpec) -> UMT:
+    """The baseline with the spec's encoder; lambda is `ebd_weight`."""
+    config = spec.config
+    words = build_words(config, spec.assets)
     heads = words.model.config.num_attention_heads
     shape = (words.dim, heads, words.model.config.intermediate_size, config.dropout)
-    interaction = Interaction(*shape, setting.object_dim)
-    return UMT(words, interaction, TransformerLayer(*shape), setting.labels.tags, config.dropout, config.ebd_weight)
+    interaction = Interaction(*shape, spec.object_dim)
+    return UMT(words, interaction, TransformerLayer(*shape), spec.labels.tags, config.dropout, config.ebd_weight)

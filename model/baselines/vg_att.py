@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from model.baselines.layers import AdditiveAttention, BiLSTM, Standard
 from model.baselines.recurrent import HBILSTM_HIDDEN, HBiLSTMCRF, WordTable, build_table
 from model.data import Batch
-from model.tagger import Setting
+from model.tagger import ModelSpec
 from model.vocabulary import Vocabulary
 
 
@@ -66,7 +66,7 @@ class VgAtt(HBiLSTMCRF):
         return torch.sigmoid(gate_words) * words + torch.sigmoid(gate_seen) * mixed.tanh()
 
 
-def build(setting: Setting) -> VgAtt:
+def build(spec: ModelSpec) -> VgAtt:
     """The baseline with the paper's sizes; new weights come from torch's global generator."""
-    vocabulary, words = build_table(setting)
-    return VgAtt(vocabulary, words, len(setting.labels.tags), setting.config.dropout, setting.object_dim)
+    vocabulary, words = build_table(spec)
+    return VgAtt(vocabulary, words, len(spec.labels.tags), spec.config.dropout, spec.object_dim)

@@ -18,7 +18,7 @@ from vision import images
 from vision.backbones import FeatureNet, build_backbone
 from vision.crops import crop_tensor
 
-WEIGHTS = "toy-pictured.safetensors"
+WEIGHTS = "toy-with_images.safetensors"
 
 
 def draw(folder: Path, name: str, seed: int) -> None:

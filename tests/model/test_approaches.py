@@ -11,7 +11,7 @@ from model.approaches import ADA_CO_ATT, APPROACHES, BILSTM, approach
 from model.config import PRESETS, TrainConfig
 from model.data import PostDataset, collate
 from model.objects import FromMemory
-from model.tagger import Setting
+from model.tagger import ModelSpec
 from model.trainer import build_optimizer
 from schema.errors import ConfigError
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
@@ -22,7 +22,7 @@ def test_learns_from_a_batch(encoder: Path, name: str) -> None:
     config = approach(name).configure(tiny_config(encoder, dropout=0.0))
     torch.manual_seed(0)
     posts, objects = linked(6, 2)
-    tagger = approach(name).build(Setting(config, LABELS, DIM, None, [post.words for post in posts]))
+    tagger = approach(name).build(ModelSpec(config, LABELS, DIM, None, [post.words for post in posts]))
     dataset = PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config)
     batch = collate([dataset[row] for row in range(6)], tagger.featurizer)
     optimizer = build_optimizer(tagger.eval(), config)

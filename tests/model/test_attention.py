@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from model import interaction
-from model.interaction import Inputs, Shape, attend
+from model.interaction import AttentionInputs, Shape, attend
 from tests.model.test_position import DIM, place_of, written_out
 
 SHAPE = Shape(posts=3, text=4, objects=2, heads=2)
 
 
-def inputs_of(shape: Shape, text_only: bool, position: bool) -> Inputs:
+def inputs_of(shape: Shape, text_only: bool, position: bool) -> AttentionInputs:
     place = place_of(shape, text_only) if position else None
     n_rows = shape.posts * shape.cells
     rows = [torch.randn(n, DIM).double() for n in (shape.text_rows if text_only else n_rows, n_rows, n_rows)]
     bias = torch.zeros(shape.posts, 1, 1, shape.cells).double()
     bias[0, ..., 2] = -1e300
-    return Inputs(rows[0], rows[1], rows[2], bias, place)
+    return AttentionInputs(rows[0], rows[1], rows[2], bias, place)
 
 
 def cells(shape: Shape, rows: Tensor) -> Tensor:
@@ -30,11 +30,11 @@ def cells(shape: Shape, rows: Tensor) -> Tensor:
     return torch.cat(parts, dim=1).transpose(1, 2)
 
 
-def slowly(shape: Shape, x: Inputs) -> Tensor:
+def slowly(shape: Shape, x: AttentionInputs) -> Tensor:
     query, keys, values = (cells(shape, rows) for rows in x[:3])
     scores = query @ keys.transpose(2, 3) + (0 if x.bias is None else x.bias)
-    if x.place is not None:
-        scores = scores + written_out(shape, x.place.query, x.place.weight, x.place.relative)
+    if x.position is not None:
+        scores = scores + written_out(shape, x.position.query, x.position.weight, x.position.relative)
     mixed = (scores.softmax(-1) @ values).transpose(1, 2).flatten(2)
     return torch.cat([part.reshape(-1, DIM) for part in mixed.split([shape.text, mixed.shape[1] - shape.text], dim=1)])
 
@@ -45,9 +45,9 @@ def slowly(shape: Shape, x: Inputs) -> Tensor:
 def test_values_and_gradients(
     monkeypatch: pytest.MonkeyPatch, text_only: bool, position: bool, chunk_rows: int
 ) -> None:
-    monkeypatch.setattr(interaction, "CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(interaction, "ATTENTION_ROWS", chunk_rows)
     x = inputs_of(SHAPE, text_only, position)
-    leaves = list(x[:3]) + ([x.place.query] if x.place is not None else [])
+    leaves = list(x[:3]) + ([x.position.query] if x.position is not None else [])
     for leaf in leaves:
         leaf.requires_grad_()
     found, relative = attend(SHAPE, x)
@@ -64,14 +64,14 @@ def test_values_and_gradients(
 
 def test_r_gathers_the_gradients_of_all_layers_in_one_buffer() -> None:
     x = inputs_of(SHAPE, False, True)
-    assert x.place is not None
-    across = [part.requires_grad_() for part in x.place.relative[1:] if part is not None]
+    assert x.position is not None
+    across = [part.requires_grad_() for part in x.position.relative[1:] if part is not None]
     wanted = slowly(SHAPE, x)
     owed = torch.randn_like(wanted)
     once = torch.autograd.grad((wanted * owed).sum(), across)
     mixed, relative = attend(SHAPE, x)
     assert relative is not None
-    again, _ = attend(SHAPE, x._replace(place=x.place._replace(relative=relative)))
+    again, _ = attend(SHAPE, x._replace(position=x.position._replace(relative=relative)))
     for one, other in zip(torch.autograd.grad(((mixed + again) * owed).sum(), across), once, strict=True):
         torch.testing.assert_close(one, 2 * other)
 

@@ -97,9 +97,9 @@ def test_so_may_transitions(part: str, size: float) -> None:
     exact(chain)
 
 
-def test_where_nobody_may_look_wide_transitions_are_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nobody_may_read_values_wide_transitions_are_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU that trains; without gradient it looks."""
-    monkeypatch.setattr(crf, "_waits", lambda x: True)
+    monkeypatch.setattr(crf, "_may_read_values", lambda x: False)
     wide = chain_of([3, 2], 3)
     wide = wide._replace(step=wide.step * 500)
     torch.testing.assert_close(LogZ.apply(*wide), slow_log_z(wide))

@@ -16,7 +16,7 @@ from model.approaches import approach
 from model.checkpoint import RunInfo, digest_tensors, load_run, save_run, versions
 from model.data import PostDataset, collate
 from model.objects import FromPack
-from model.tagger import Setting
+from model.tagger import ModelSpec
 from schema.errors import PackError, RunError
 from schema.labels import LabelSet
 from tests.model.tiny import DIM, LABELS, tiny_config
@@ -41,7 +41,7 @@ def test_a_loaded_run_is_the_saved_one(encoder: Path, dataset: tuple[Path, Path]
     gone = tmp_path / "encoder"
     shutil.copytree(encoder, gone)
     info = replace(info_of(encoder), config=tiny_config(gone))
-    tagger = approach("fmit").build(Setting(info.config, LABELS, DIM)).eval()
+    tagger = approach("fmit").build(ModelSpec(info.config, LABELS, DIM)).eval()
     save_run(tmp_path / "run" / "model", info, tagger)
     shutil.rmtree(gone)
     torch.manual_seed(11)
@@ -58,7 +58,7 @@ def test_a_loaded_run_is_the_saved_one(encoder: Path, dataset: tuple[Path, Path]
 
 
 def test_saving_twice_gives_the_same_bytes(encoder: Path, tmp_path: Path) -> None:
-    tagger = approach("bert-crf").build(Setting(tiny_config(encoder), LABELS, 1))
+    tagger = approach("bert-crf").build(ModelSpec(tiny_config(encoder), LABELS, 1))
     for name in ("a", "b"):
         save_run(tmp_path / name, info_of(encoder), tagger)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())

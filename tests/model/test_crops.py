@@ -21,7 +21,7 @@ from model.predict import Run
 from model.tagger import Tagger
 from schema.errors import ConfigError, ImageError, PackError, WeightsError
 from schema.records import Box
-from tests.model.pictured import first_convolution, write_pictured
+from tests.model.with_images import first_convolution, write_pictured
 from tests.model.test_fit import NoWaiting
 from tests.model.tiny import tiny_config
 from vision import images
@@ -32,7 +32,7 @@ Data = tuple[Path, Path, Path]  # posts, pack, images folder
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return write_pictured(tmp_path_factory.mktemp("pictured"))
+    return write_pictured(tmp_path_factory.mktemp("with_images"))
 
 
 @pytest.fixture(autouse=True)
@@ -165,13 +165,13 @@ def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkey
     with pytest.raises(PackError, match=r"starts from the network that made the pack \(found none named\)"):
         attach(Tagger(), config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
-    todo = rf"set train\.vision\.weights to the path of toy-pictured\.safetensors, or put it into {tmp_path}"
+    todo = rf"set train\.vision\.weights to the path of toy-with_images\.safetensors, or put it into {tmp_path}"
     with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'toy-pict.*; {todo}"):
         attach(Tagger(), config, meta, trained=False)
-    (tmp_path / "toy-pictured.safetensors").write_bytes(b"other")
+    (tmp_path / "toy-with_images.safetensors").write_bytes(b"other")
     with pytest.raises(WeightsError, match="not the expected weights"):
         attach(Tagger(), config, meta, trained=False)
-    named = settings(encoder, {"weights": str(data[0].parent / "models" / "toy-pictured.safetensors")})
+    named = settings(encoder, {"weights": str(data[0].parent / "models" / "toy-with_images.safetensors")})
     tagger = Tagger()
     attach(tagger, named, meta, trained=False)
     assert tagger.pictures is not None

@@ -12,7 +12,7 @@ from model.approaches import approach
 from model.data import PostDataset, collate
 from model.objects import FromMemory
 from model.predict import Decoded, autocast, decode
-from model.tagger import Setting, Tagger
+from model.tagger import ModelSpec, Tagger
 from schema.labels import entities
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def make(encoder: Path, n_posts: int, **changes: object) -> tuple[Tagger, PostDataset]:
     config = tiny_config(encoder, **changes)
     torch.manual_seed(1)
-    tagger = approach("fmit").build(Setting(config, LABELS, DIM))
+    tagger = approach("fmit").build(ModelSpec(config, LABELS, DIM))
     with torch.no_grad():  # random weights that tag something
         tagger.tag.weight.mul_(8)  # type: ignore[operator,union-attr]
         tagger.crf.transitions.normal_()

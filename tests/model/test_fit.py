@@ -16,7 +16,7 @@ from model.approaches import approach
 from model.data import PostDataset, collate
 from model.objects import FromMemory
 from model.predict import Decoded
-from model.tagger import Setting
+from model.tagger import ModelSpec
 from model.trainer import EpochResult, Position, Trainer, build_optimizer, grouped
 from schema.errors import RunError
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 def make(encoder: Path, seed: int = 0, name: str = "bert-crf", **changes: Any) -> Trainer:
     config = approach(name).configure(tiny_config(encoder)).model_copy(update=changes)
     torch.manual_seed(seed)
-    tagger = approach(name).build(Setting(config, LABELS, DIM, None, [post.words for post in linked(20, 3)[0]]))
+    tagger = approach(name).build(ModelSpec(config, LABELS, DIM, None, [post.words for post in linked(20, 3)[0]]))
     splits = []
     for which, n_posts in (("train", 20), ("dev", 6)):
         posts, objects = linked(n_posts, 3 if which == "train" else 4)
@@ -199,9 +199,9 @@ def test_a_step_never_looks_at_values(encoder: Path, monkeypatch: pytest.MonkeyP
     """On the CPU, with the looks that only a CPU takes turned off; the optimiser's fused step is checked on a GPU."""
     trainer = make(encoder, name=name)
     batch = collate([trainer.train[row] for row in range(8)], trainer.tagger.featurizer)
-    monkeypatch.setattr(interaction, "_may_look", lambda x: False)
-    monkeypatch.setattr(crf, "_waits", lambda x: True)
-    monkeypatch.setattr(words, "attention_mask", partial(words.attention_mask, ready=True))
+    monkeypatch.setattr(interaction, "_may_read_values", lambda x: False)
+    monkeypatch.setattr(crf, "_may_read_values", lambda x: False)
+    monkeypatch.setattr(words, "attention_mask", partial(words.attention_mask, full=True))
     trainer.tagger.train()
     with NoWaiting():
         losses = trainer.tagger.losses(trainer.tagger.with_features(batch))

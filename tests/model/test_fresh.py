@@ -6,7 +6,7 @@ import pytest
 
 from model import train
 from model.approaches import approach
-from model.train import digests_of, is_made_of
+from model.train import digests_of, is_up_to_date
 from tests.model.tiny import VOCABULARY, tiny_config, write_encoder
 
 
@@ -28,23 +28,23 @@ def test_a_changed_file_of_word_vectors_makes_its_run_stale(trained, tmp_path):
     path = tmp_path / "glove.txt"
     path.write_text("the 1 2 3\nin 3 2 1\n")
     run, config, digests = trained("hbilstm-crf", words=str(path))
-    assert is_made_of(run, config, 0, digests)
+    assert is_up_to_date(run, config, 0, digests)
     path.write_text("the 1 2 3\nin 3 2 2\n")
-    assert not is_made_of(run, config, 0, digests)
+    assert not is_up_to_date(run, config, 0, digests)
     path.unlink()  # nothing to compare with: a run that was pulled stays
-    assert is_made_of(run, config, 0, digests)
+    assert is_up_to_date(run, config, 0, digests)
 
 
 def test_a_changed_encoder_makes_its_run_stale(trained, tmp_path):
     run, config, digests = trained("bert-crf")
-    assert is_made_of(run, config, 0, digests)
+    assert is_up_to_date(run, config, 0, digests)
     write_encoder(tmp_path / "encoder", VOCABULARY, seed=1)
-    assert not is_made_of(run, config, 0, digests)
+    assert not is_up_to_date(run, config, 0, digests)
     shutil.rmtree(tmp_path / "encoder")
-    assert is_made_of(run, config, 0, digests)
-    assert not is_made_of(run, config, 1, digests)
-    assert not is_made_of(run, config.model_copy(update={"epochs": 2}), 0, digests)
-    assert not is_made_of(run, config, 0, digests | {"posts": "others"})
-    assert not is_made_of(run, config, 0, digests | {"pack": "a new one"})
+    assert is_up_to_date(run, config, 0, digests)
+    assert not is_up_to_date(run, config, 1, digests)
+    assert not is_up_to_date(run, config.model_copy(update={"epochs": 2}), 0, digests)
+    assert not is_up_to_date(run, config, 0, digests | {"posts": "others"})
+    assert not is_up_to_date(run, config, 0, digests | {"pack": "a new one"})
     (run / "model" / "weights.safetensors").write_bytes(b"cut")
-    assert not is_made_of(run, config, 0, digests)
+    assert not is_up_to_date(run, config, 0, digests)

@@ -188,8 +188,8 @@ def test_equals_the_oracle_anywhere(
     model, batch = model_of(dim, heads, layers), batch_of(*drawn, dim=dim)
     with pytest.MonkeyPatch.context() as patch:
         if chunked:  # as long batches are cut on CPU
-            patch.setattr(interaction, "CHUNK_ROWS", 1)
-            patch.setattr(interaction, "CHUNK_ROWS", 3)
+            patch.setattr(interaction, "ATTENTION_ROWS", 1)
+            patch.setattr(interaction, "LOOK_UP_ROWS", 3)
         found = outputs_and_gradients(fast(model, text_only), model, batch, text_only)
     assert_close(found, outputs_and_gradients(slow(model, text_only), model, batch, text_only), 1e-9)
 
@@ -229,7 +229,7 @@ def test_padding_changes_nothing(text_only: bool) -> None:
 def test_without_gradient_groups_of_posts_give_the_same(monkeypatch: pytest.MonkeyPatch, text_only: bool) -> None:
     model, batch = model_of(), batch_of([5, 2, 4], [[(1, 5)], [(1, 2), (2, 2)], []])
     with_gradient = fast(model, text_only)(*batch)
-    monkeypatch.setattr(interaction, "GROUP_ROWS", 14)  # two posts of seven cells
+    monkeypatch.setattr(interaction, "STACK_ROWS", 14)  # two posts of seven cells
     with torch.no_grad():
         without = fast(model, text_only)(*batch)
     for one, other, mask in zip(without, with_gradient, (batch[1], batch[4]), strict=False):

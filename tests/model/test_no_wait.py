@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from model import words
 from model.approaches import APPROACHES
 from model.data import Batch, collate
-from model.distributed import World
+from model.distributed import ProcessGroup
 from model.trainer import Trainer
 from tests.model.test_fit import make
 
@@ -42,7 +42,7 @@ def moved(trainer: Trainer, change: Callable[[Tensor], Tensor], device: torch.de
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(before)
     assert {value.device.type for value in trainer.tagger.state_dict().values()} == {device.type}
-    trainer.device, trainer.world = device, World(device)
+    trainer.device, trainer.processes = device, ProcessGroup(device)
     trainer.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     # the fused Adam has no form without values
     trainer.optimizer = torch.optim.SGD([{"params": list(trainer.tagger.parameters()), "rate": 0.1}], fused=False)

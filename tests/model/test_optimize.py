@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from model.approaches import approach
-from model.tagger import Setting
-from model.trainer import build_optimizer, determinism, rate_share
+from model.tagger import ModelSpec
+from model.trainer import build_optimizer, determinism, lr_multiplier
 from tests.model.tiny import DIM, LABELS, tiny_config
 
 
@@ -27,12 +27,12 @@ from tests.model.tiny import DIM, LABELS, tiny_config
 )
 def test_shares_of_the_rate(changes: dict[str, object], shares: list[float]) -> None:
     config = tiny_config(Path("none"), **changes)
-    assert [rate_share(config, done) for done in (0.1, 0.5, 0.75, 1.0)] == pytest.approx(shares, abs=1e-12)
+    assert [lr_multiplier(config, done) for done in (0.1, 0.5, 0.75, 1.0)] == pytest.approx(shares, abs=1e-12)
 
 
 def test_three_rates_and_decay_of_matrices_only(encoder: Path) -> None:
     config = tiny_config(encoder, lr_encoder=1e-5, lr_head=1e-3, lr_crf=1e-2, weight_decay=0.1)
-    tagger = approach("fmit").build(Setting(config, LABELS, DIM))
+    tagger = approach("fmit").build(ModelSpec(config, LABELS, DIM))
     optimizer = build_optimizer(tagger, config)
     names = {id(parameter): name for name, parameter in tagger.named_parameters()}
     seen: set[str] = set()

@@ -12,7 +12,7 @@ from model.data import PostDataset
 from model.metrics import score
 from model.objects import FromMemory
 from model.predict import decode
-from model.tagger import Setting
+from model.tagger import ModelSpec
 from model.trainer import Trainer
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
@@ -23,7 +23,7 @@ def f1_of(encoder: Path, name: str, strength: float) -> float:
     """Strict F1 on 200 unseen posts of two names, after training on 128."""
     config = approach(name).configure(tiny_config(encoder, epochs=5, patience=5, batch=16))
     torch.manual_seed(0)
-    tagger = approach(name).build(Setting(config, LABELS, DIM))
+    tagger = approach(name).build(ModelSpec(config, LABELS, DIM))
     made = [linked(n, seed, "train", strength, always_two=True) for n, seed in ((128, 21), (40, 22), (200, 23))]
     splits = [PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config) for posts, objects in made]
     list(Trainer(tagger, splits[0], splits[1], config, 0, CPU).epochs())

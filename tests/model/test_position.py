@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.interaction import Place, PositionGradient, PositionTerm, Relative, Shape, shifted
+from model.interaction import PositionInputs, PositionGradient, PositionTerm, Relative, Shape, shifted
 
 DIM = 8
 
 
-def place_of(shape: Shape, text_only: bool) -> Place:
+def place_of(shape: Shape, text_only: bool) -> PositionInputs:
     torch.manual_seed(0)
     n_rows = shape.text_rows + (0 if text_only else shape.posts * shape.objects)
     weight, words = torch.randn(DIM, DIM).double(), torch.randn(2 * shape.text - 1, DIM).double()
@@ -23,7 +23,7 @@ def place_of(shape: Shape, text_only: bool) -> Place:
             (shape.posts * shape.objects, shape.objects),
         )
         across = [torch.randn(*size, DIM).double() for size in sizes]
-    return Place(torch.randn(n_rows, DIM).double(), weight, words @ weight.t(), Relative(words, *across))
+    return PositionInputs(torch.randn(n_rows, DIM).double(), weight, words @ weight.t(), Relative(words, *across))
 
 
 def written_out(shape: Shape, query: Tensor, weight: Tensor, relative: Relative) -> Tensor:

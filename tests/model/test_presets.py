@@ -21,7 +21,7 @@ from model.approaches import APPROACHES
 from pipeline import feature_pipeline
 from pipeline.engine import silent
 from project import Project
-from tests.model.pictured import first_convolution
+from tests.model.with_images import first_convolution
 
 TRAIN = {"max_pieces": 32, "width": 16, "heads": 2, "layers": 1, "batch": 8, "lr_encoder": 1e-3, "epochs": 1}
 RANDOM = "packs/random"

@@ -15,7 +15,7 @@ SPANS = torch.tensor([[[1, 3], [2, 2], [0, 4]], [[1, 1], [3, 1], [0, 0]]])
 
 @pytest.fixture(params=[2048, 2])
 def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interaction, "CHUNK_ROWS", request.param)
+    monkeypatch.setattr(interaction, "LOOK_UP_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("_chunks")

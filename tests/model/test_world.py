@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from model import distributed
-from model.distributed import World, join
+from model.distributed import ProcessGroup, join
 from tests.model import together
 from tests.model.tiny import VOCABULARY, write_encoder
 
@@ -69,9 +69,9 @@ def test_two_processes_make_the_steps_of_one(still_encoder: Path, tmp_path: Path
 
 def test_shares_are_all_rows_once() -> None:
     rows = list(range(7))
-    shares = [World(CPU, rank, 3).share(rows) for rank in range(3)]
+    shares = [ProcessGroup(CPU, rank, 3).share(rows) for rank in range(3)]
     assert sorted(row for share in shares for row in share) == rows
-    assert [World(CPU, rank, 3).share([5]) for rank in range(3)] == [[5], [], []]
+    assert [ProcessGroup(CPU, rank, 3).share([5]) for rank in range(3)] == [[5], [], []]
 
 
 def test_alone_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +88,11 @@ def test_alone_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gradients_are_summed_in_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     sums: list[int] = []
 
-    def double(self: World, tensor: torch.Tensor) -> None:
+    def double(self: ProcessGroup, tensor: torch.Tensor) -> None:
         sums.append(tensor.numel())
         tensor *= 2
 
-    monkeypatch.setattr(World, "sum", double)
+    monkeypatch.setattr(ProcessGroup, "sum", double)
     monkeypatch.setattr(distributed, "BUCKET", 5)
     parameters = [
         torch.nn.Parameter(torch.zeros(n, dtype=kind)) for n, kind in ((2, torch.float32), (3, torch.float32))
@@ -101,7 +101,7 @@ def test_gradients_are_summed_in_buckets(monkeypatch: pytest.MonkeyPatch) -> Non
     parameters += [torch.nn.Parameter(torch.zeros(4), requires_grad=False)]
     for number, parameter in enumerate(parameters[:3], start=1):
         parameter.grad = torch.full_like(parameter, number)
-    World(CPU, 0, 2).sum_gradients(parameters)
+    ProcessGroup(CPU, 0, 2).sum_gradients(parameters)
     assert sums == [5, 9, 2]
     assert [parameter.grad.tolist() for parameter in parameters[:4] if parameter.grad is not None] == [
         [2.0] * 2,

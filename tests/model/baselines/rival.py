@@ -16,8 +16,8 @@ from model.config import TrainConfig
 from model.data import Batch, PostDataset, collate
 from model.objects import FromMemory
 from model.predict import Prediction, Run
-from model.resume import FileKeeper
-from model.tagger import Setting, Tagger
+from model.resume import FileCheckpointer
+from model.tagger import ModelSpec, Tagger
 from schema.records import Box, Post, Region, Span
 from tests.model.test_fit import make, results, weights
 from tests.model.test_resume import Killed, Killer
@@ -47,12 +47,12 @@ def posts_of(shapes: Sequence[tuple[int, int, int]] = SHAPES, seed: int = 0) -> 
     return posts, objects
 
 
-def setting(encoder: Path, name: str, **changes: object) -> Setting:
+def setting(encoder: Path, name: str, **changes: object) -> ModelSpec:
     words = [one.words for one in posts_of()[0]]
-    return Setting(approach(name).configure(tiny_config(encoder, **changes)), LABELS, DIM, None, words)
+    return ModelSpec(approach(name).configure(tiny_config(encoder, **changes)), LABELS, DIM, None, words)
 
 
-def built(given: Setting, name: str) -> Tagger:
+def built(given: ModelSpec, name: str) -> Tagger:
     torch.manual_seed(0)
     return approach(name).build(given).eval()
 
@@ -103,7 +103,7 @@ class Keeps:
         with pytest.raises(Killed):
             list(make(encoder, name=self.name, epochs=2).epochs(Killer(tmp_path, 2, True)))
         again = make(encoder, name=self.name, epochs=2)
-        assert [result.curve() for result in again.epochs(FileKeeper(tmp_path, every_s=1e9))] == curves
+        assert [result.curve() for result in again.epochs(FileCheckpointer(tmp_path, every_s=1e9))] == curves
         assert torch.equal(weights(again), weights(unbroken))
 
 

@@ -10,7 +10,7 @@ import torch
 from cache.keys import digest_file
 from model.approaches import approach
 from model.baselines.recurrent import RecurrentTagger, WordTable, build_table
-from model.tagger import Setting
+from model.tagger import ModelSpec
 from model.vocabulary import Vocabulary
 from schema.errors import DataError
 from tests.model.tiny import LABELS, tiny_config
@@ -19,8 +19,8 @@ WORDS = [("the", "rex", "the"), ("a", "rex", "boat"), ("a",)]  # boat stands the
 FILE = "the 1 2 3\nrome 4 5 6\nboat 7 8 9\n"
 
 
-def given(encoder: Path, **changes: object) -> Setting:
-    return Setting(tiny_config(encoder, objects="none", **changes), LABELS, 1, None, WORDS)
+def given(encoder: Path, **changes: object) -> ModelSpec:
+    return ModelSpec(tiny_config(encoder, objects="none", **changes), LABELS, 1, None, WORDS)
 
 
 def vectors(folder: Path) -> Path:
@@ -76,7 +76,7 @@ def test_a_run_needs_the_file_no_more(encoder: Path, tmp_path: Path, name: str) 
     (tmp_path / "encoder").mkdir()
     tagger.save_assets(tmp_path / "encoder")
     path.unlink()
-    again = approach(name).build(Setting(setting.config, LABELS, 1, tmp_path / "encoder"))
+    again = approach(name).build(ModelSpec(setting.config, LABELS, 1, tmp_path / "encoder"))
     again.load_state_dict(tagger.state_dict())
     assert isinstance(again, RecurrentTagger)
     assert (again.vocabulary, again.origin()) == (tagger.vocabulary, {})
@@ -85,4 +85,4 @@ def test_a_run_needs_the_file_no_more(encoder: Path, tmp_path: Path, name: str) 
 
 def test_training_needs_posts(encoder: Path) -> None:
     with pytest.raises(DataError, match="a vocabulary needs training posts"):
-        build_table(Setting(tiny_config(encoder), LABELS, 1))
+        build_table(ModelSpec(tiny_config(encoder), LABELS, 1))
