@@ -33,7 +33,6 @@ from model.data import Batch, LengthBatches, PostDataset, collate
 from model.objects import FromMemory
 from model.tagger import EncoderTagger, ModelSpec, Tagger
 from model.trainer import Trainer
-from model.words import build_words
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Post, Region, Span, joined
 
@@ -91,7 +90,7 @@ def trainers(config: TrainConfig, folder: Path, vocabulary: list[str], device: s
     for name in ("bare encoder", "bert-crf", "fmit"):
         torch.manual_seed(0)
         spec = ModelSpec(config, DEFAULT_LABELS, OBJECT_DIM, folder)
-        built: Tagger = Bare(build_words(config, folder)) if name == "bare encoder" else approach(name).build(spec)
+        built: Tagger = Bare(spec) if name == "bare encoder" else approach(name).build(spec)
         changed = config if name == "fmit" else approach("bert-crf").configure(config)
         data = PostDataset(posts, FromMemory(objects), DEFAULT_LABELS, built.featurizer, changed)
         found[name] = Trainer(built, data, data, changed, 0, torch.device(device))

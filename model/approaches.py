@@ -10,7 +10,7 @@ from typing import Any
 
 from model.baselines import ada_co_att, bert, recurrent, umgf, umt, vg_att
 from model.config import TrainConfig
-from model.tagger import ModelSpec, Tagger, build_fmit
+from model.tagger import FMIT, ModelSpec, Tagger
 from schema.errors import ConfigError
 
 Build = Callable[[ModelSpec], Tagger]
@@ -40,7 +40,7 @@ class Approach:
 
 
 def _fmit(about: str, **changes: Any) -> Approach:
-    return Approach(build_fmit, about, changes)
+    return Approach(FMIT, about, changes)
 
 
 # UMT: the paper's lambda, its public code's epochs, all of them (the best on dev is kept, none is skipped), and the
@@ -70,23 +70,23 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
         "fmit-shuffled": _fmit("control: each post sees another post's pictures", control="shuffled"),
         "fmit-empty": _fmit("control: no post has a picture", control="empty"),
         "fmit-random-boxes": _fmit("control: boxes drawn at random", control="random-boxes"),
-        "bert": Approach(bert.build_bert, "text only: encoder, linear layer, softmax of each word", TEXT),
-        "bert-crf": Approach(bert.build_bert_crf, "text only: encoder, linear layer, CRF", TEXT),
+        "bert": Approach(bert.Bert, "text only: encoder, linear layer, softmax of each word", TEXT),
+        "bert-crf": Approach(bert.BertCRF, "text only: encoder, linear layer, CRF", TEXT),
         "umt": Approach(
-            umt.build, "Yu et al. 2020: cross-modal Transformers over the 7x7 grid, span detection", GRID, UMT
+            umt.UMT, "Yu et al. 2020: cross-modal Transformers over the 7x7 grid, span detection", GRID, UMT
         ),
-        "umgf": Approach(umgf.build, "Zhang et al. 2021: graph of words and grounded objects", UMGF),
+        "umgf": Approach(umgf.UMGF, "Zhang et al. 2021: graph of words and grounded objects", UMGF),
         "cnn-bilstm-crf": Approach(
-            recurrent.build_cnn_bilstm_crf, "text only: Ma and Hovy 2016, no pretrained encoder", TEXT, BILSTM
+            recurrent.CnnBiLSTMCRF, "text only: Ma and Hovy 2016, no pretrained encoder", TEXT, BILSTM
         ),
         "hbilstm-crf": Approach(
-            recurrent.build_hbilstm_crf, "text only: Lample et al. 2016, no pretrained encoder", TEXT, BILSTM
+            recurrent.HBiLSTMCRF, "text only: Lample et al. 2016, no pretrained encoder", TEXT, BILSTM
         ),
         "vg-att": Approach(
-            vg_att.build, "Lu et al. 2018: HBiLSTM-CRF, attention over the 7x7 grid, gate", GRID, BILSTM
+            vg_att.VgAtt, "Lu et al. 2018: HBiLSTM-CRF, attention over the 7x7 grid, gate", GRID, BILSTM
         ),
         "ada-co-att": Approach(
-            ada_co_att.build, "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates", GRID, ADA_CO_ATT
+            ada_co_att.AdaCoAtt, "Zhang et al. 2018: CNN-BiLSTM-CRF, co-attention, gates", GRID, ADA_CO_ATT
         ),
     }
 )

@@ -26,7 +26,7 @@ from cache.packs import PackMeta
 from model.approaches import approach
 from model.config import TrainConfig
 from model.crops import attach
-from model.tagger import ModelSpec, Tagger, build_fmit
+from model.tagger import FMIT, ModelSpec, Tagger
 from schema.errors import FmitError, PackError, RunError, WeightsError
 from schema.labels import LabelSet
 from schema.text import plain_markdown, safe_text
@@ -47,7 +47,7 @@ BEST_EPOCH = "The epoch with the best strict dev F1 is kept; the paper does not 
 def card(info: RunInfo) -> str:
     """Markdown: what it is, how good on dev, from which data, with which settings, what differs from the paper."""
     known = approach(info.approach)
-    is_fmit = known.build is build_fmit
+    is_fmit = known.build is FMIT
     lines = [f"# {info.approach}, seed {info.seed}", "", f"Approach: {plain_markdown(known.about)}.", ""]
     lines += [f"{'Method' if is_fmit else 'A rival of'}: {PAPER}.", ""]
     if info.synthetic:

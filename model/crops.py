@@ -131,5 +131,5 @@ def reader_of(tagger: Tagger, folder: Path | None) -> CropReader | None:
     if net is None:
         return None
     if folder is None:
-        raise ConfigError("this setting reads the posts' pictures", found="no folder", todo="give the images folder")
+        raise ConfigError("this run reads the posts' images", found="no folder", todo="give the images folder")
     return CropReader(folder, net.transform)

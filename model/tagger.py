@@ -17,7 +17,7 @@ from model.config import TrainConfig
 from model.crf import CRF
 from model.data import Batch, Featurizer
 from model.interaction import FlatInteraction, Projection
-from model.words import WordEncoder, build_words
+from model.words import build_words
 from schema.labels import EBD_TAGS, LabelSet
 from vision.crop_net import CropNet
 
@@ -81,10 +81,10 @@ class Tagger(nn.Module):
 class EncoderTagger(Tagger):
     """A tagger on a pretrained encoder."""
 
-    def __init__(self, words: WordEncoder) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.words = words
-        self.featurizer = words.featurizer
+        self.words = build_words(spec.config, spec.assets)
+        self.featurizer = self.words.featurizer
 
     def pretrained(self) -> Iterator[nn.Parameter]:
         return self.words.parameters()
@@ -97,27 +97,20 @@ class EncoderTagger(Tagger):
 
 
 class FMIT(EncoderTagger):
-    """The paper's model. `boundary`: the text-only stream, which may be `interaction` itself; None: w/o EBD."""
+    """The paper's model, as configured; new weights are drawn from torch's global generator."""
 
-    def __init__(
-        self,
-        words: WordEncoder,
-        projection: Projection,
-        interaction: FlatInteraction,
-        boundary: FlatInteraction | None,
-        n_tags: int,
-        dropout: float,
-        ebd_weight: float,
-    ) -> None:
-        super().__init__(words)
-        self.projection, self.interaction, self.ebd_weight = projection, interaction, ebd_weight
-        self.dropout = nn.Dropout(dropout)
-        self.tag = nn.Linear(interaction.dim, n_tags)  # W_crf and b_crf of Eq. 13
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        config, n_tags = spec.config, len(spec.labels.tags)
+        self.interaction = _stream(config)
+        self.boundary = _stream(config) if config.ebd == "separate" else None  # "shared": `interaction` serves both
+        self.projection = Projection(self.words.dim, spec.object_dim, config.width)
+        self.dropout, self.ebd_weight = nn.Dropout(config.dropout), config.ebd_weight
+        self.tag = nn.Linear(config.width, n_tags)  # W_crf and b_crf of Eq. 13
         self.crf = CRF(n_tags)
-        self.boundary = boundary if boundary is not interaction else None  # each weight has one name
-        self.detects_boundaries = boundary is not None
+        self.detects_boundaries = config.ebd != "off"
         if self.detects_boundaries:
-            self.mark = nn.Linear(interaction.dim, len(EBD_TAGS))
+            self.mark = nn.Linear(config.width, len(EBD_TAGS))
             self.boundary_crf = CRF(len(EBD_TAGS))
 
     def _lattice(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -150,19 +143,6 @@ class FMIT(EncoderTagger):
         return main + self.ebd_weight * self.boundary_crf.nll(marks, boundaries, batch.word_mask)
 
 
-def build_fmit(spec: ModelSpec) -> FMIT:
-    """FMIT as configured; new weights are drawn from torch's global generator."""
-    config = spec.config
-    words = build_words(config, spec.assets)
-
-    def stream() -> FlatInteraction:
-        ffn_dim = config.ffn_dim or 4 * config.width
-        return FlatInteraction(
-            config.width, config.heads, config.layers, ffn_dim, config.dropout, relative=config.relative
-        )
-
-    interaction = stream()
-    boundary = {"separate": stream, "shared": lambda: interaction, "off": lambda: None}[config.ebd]()
-    projection = Projection(words.dim, spec.object_dim, config.width)
-    n_tags = len(spec.labels.tags)
-    return FMIT(words, projection, interaction, boundary, n_tags, config.dropout, config.ebd_weight)
+def _stream(config: TrainConfig) -> FlatInteraction:
+    ffn_dim = config.ffn_dim or 4 * config.width
+    return FlatInteraction(config.width, config.heads, config.layers, ffn_dim, config.dropout, config.relative)

@@ -1,8 +1,10 @@
 """Ada-Co-ATT: Zhang et al., Adaptive Co-attention Network for Named Entity Recognition in Tweets (AAAI 2018).
 
+The equations are the paper's as public notes report them; what is known from the authors' public code (Keras) only, and
+where the code differs, is stated below.
+
 B posts, N words, M cells of the 7x7 grid, D the pack's width, d = 2H the width of a word in context; U distinct
-spellings of a batch, C characters of one. The equations are the paper's as public notes on it retell them; what only
-the authors' public code (Keras) tells, and where it departs, is said below.
+spellings of a batch, C characters of one.
 """
 
 from __future__ import annotations
@@ -14,30 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.baselines.layers import AdditiveAttention, Standard
-from model.baselines.recurrent import (
-    CNN_HIDDEN,
-    CnnBiLSTMCRF,
-    Spelling,
-    WordTable,
-    build_table,
-    draw_glorot,
-    draw_uniform,
-)
+from model.baselines.layers import AdditiveAttention, Standardize
+from model.baselines.recurrent import CNN_HIDDEN, CnnBiLSTMCRF, Spelling, draw_glorot, draw_uniform
 from model.data import Batch
 from model.tagger import ModelSpec
-from model.vocabulary import Vocabulary
 
 # The public code's numbers: units of both attentions, floats of a character, windows and filters of each.
 UNITS, CHAR_DIM, WINDOWS, N_FILTERS = 200, 30, (2, 3, 4), 32
 
 
 class CharWindows(Spelling):
-    """Filters of several windows: w'_j = max over i of tanh(C_j c[i..i+l_j-1] + b_j), and all w'_j side by side.
+    """Filters of several windows: w'_j = max over i of tanh(C_j c[i..i+l_j-1] + b_j), all w'_j concatenated.
 
-    Windows begin at each character and see zeros behind the last. The public code stacks its three convolutions, with
-    ReLU and pooling between, and puts two layers behind; in the paper they stand side by side. Dropout on the
-    characters' vectors is Ma and Hovy's.
+    A window starts at each character; zeros follow the last one. The public code stacks its three convolutions, with
+    ReLU and pooling between and two layers after; in the paper they are parallel. Dropout on the characters' vectors is
+    that of Ma and Hovy.
     """
 
     def __init__(self, n_characters: int, dropout: float) -> None:
@@ -62,26 +55,26 @@ class CharWindows(Spelling):
 class CoAttention(nn.Module):
     """The network between BiLSTM and CRF, for each word h_t; cells v_i are tanh(W_I v + b) of the pack's, of width d.
 
-    That the pack's features are standardised before is ours, and so is dropout on them: a ReLU's have a large mean in
-    common, so what differs between cells hardly comes through so many layers, and pictures are learned by heart.
+    Ours: the pack's features are standardised and have dropout. After a ReLU they share a large mean, so differences
+    between cells hardly pass so many layers, and the model memorises images.
 
     Word-guided visual attention: alpha_t = softmax(w . tanh(W_v v_i (+) (W_h h_t + b))), v_t = sum_i alpha_ti v_i.
     Image-guided textual attention: beta_t = softmax(w . tanh(W_x h_j (+) (W_v v_t + b))), x_t = sum_j beta_tj h_j.
     Fusion gate: g_t = sigmoid(W [tanh(W v_t + b); tanh(W x_t + b)]), m_t = g_t tanh(..v_t) + (1 - g_t) tanh(..x_t).
     Filtration gate: s_t = sigmoid(W_h h_t (+) (W_m m_t + b)), u_t = s_t tanh(W m_t + b), and W [h_t; u_t] goes on.
-    Where a post has no picture, v_t is zero: ours.
+    Ours: v_t is zero for a post without an image.
 
     The paper reads (+) as a concatenation. In the attentions alpha_t would then not depend on h_t (see
-    AdditiveAttention); ours is the sum, as in the attention that it follows (Yang et al. 2016). In the filtration gate
-    it leaves open how that becomes s_t; ours is sigmoid(W [h_t; m_t] + b). Both gates are one number a word, as in the
-    public code. That code departs from the paper in more: g_t sees the sum of its two parts, m_t is a linear map of
-    both gated parts side by side, s_t sees m_t alone and gates it without a layer between, and x_t sums W_x h_j.
+    AdditiveAttention); ours is the sum, as in the attention that it follows (Yang et al. 2016). The paper does not say
+    how the filtration gate becomes s_t; ours is sigmoid(W [h_t; m_t] + b). Both gates are one number per word, as in
+    the public code. That code differs from the paper in more: g_t reads the sum of its two parts, m_t is a linear map
+    of both gated parts concatenated, s_t reads m_t only and gates it directly, and x_t sums W_x h_j.
     """
 
     def __init__(self, width: int, object_dim: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.standard = Standard(object_dim)
+        self.standard = Standardize(object_dim)
         self.cells = nn.Linear(object_dim, width)
         self.visual = AdditiveAttention(width, width, UNITS)
         self.textual = AdditiveAttention(width, width, UNITS)
@@ -91,7 +84,7 @@ class CoAttention(nn.Module):
         self.reserved = nn.Linear(width, width)
         self.joined = nn.Linear(2 * width, width, bias=False)
         draw_glorot(self)
-        self.cells.reset_parameters()  # torch's own: standardised features by Glorot's would saturate the tanh
+        self.cells.reset_parameters()  # torch's default: Glorot's would saturate the tanh of standardised features
 
     def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
         """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""
@@ -108,31 +101,17 @@ class CoAttention(nn.Module):
 class AdaCoAtt(CnnBiLSTMCRF):
     """CNN-BiLSTM-CRF with the co-attention between its two halves, and characters read by several windows.
 
-    The public code, which has a BiLSTM below this one for words alone, is not followed there.
+    The public code has a second BiLSTM below this one, for words without images; ours does not.
     """
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        words: WordTable,
-        n_tags: int,
-        dropout: float,
-        object_dim: int,
-        hidden: int = CNN_HIDDEN,
-    ) -> None:
-        super().__init__(vocabulary, words, n_tags, dropout, hidden, CharWindows(vocabulary.n_characters, dropout))
-        self.co_attention = CoAttention(self.context.dim, object_dim, dropout)
+    def __init__(self, spec: ModelSpec, hidden: int = CNN_HIDDEN) -> None:
+        super().__init__(spec, CharWindows, hidden)
+        self.co_attention = CoAttention(self.context.dim, spec.object_dim, spec.config.dropout)
 
     def prepare(self, features: Iterable[np.ndarray]) -> None:
         self.co_attention.standard.learn(features)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """Words [B, N, 2H] that know the picture; anything at padding."""
+        """Words [B, N, 2H] fused with the image; padding holds anything."""
         words, cells = super().contexts(batch, vectors), batch.objects.to(vectors.dtype)
         return self.co_attention(words, batch.word_mask, cells, batch.object_mask)
-
-
-def build(spec: ModelSpec) -> AdaCoAtt:
-    """The baseline with the sizes of CNN-BiLSTM-CRF; new weights come from torch's global generator."""
-    vocabulary, words = build_table(spec)
-    return AdaCoAtt(vocabulary, words, len(spec.labels.tags), spec.config.dropout, spec.object_dim)

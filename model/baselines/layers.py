@@ -1,20 +1,10 @@
-"""A bidirectional LSTM over padded sequences that never looks at a length on the host.
+"""Layers that several baselines share: BiLSTM, additive attention, the Transformer layer, standardised features.
 
-B sequences, N steps (padding behind the real ones), D inputs, H hidden units a direction. The backward direction is a
-plain LSTM over the turned-round sequence: padding stays behind, so nothing is packed, a GPU's queue never waits for
-lengths, and a CPU takes its fused kernels (twice the speed of packed sequences at these sizes, measured).
+torch's own multi-head attention returns nan for a post without any real key and does not use `kernels`, so ours is
+written out.
 
-Additive attention: a small network scores each pair of query and key, which dot products cannot replace.
-
-B posts, Q queries, K keys, D widths of each, A units of the network.
-
-Multi-head attention and the post-norm Transformer layer (Vaswani et al. 2017), queries apart from keys: for rivals.
-
-Letters: B posts, Q query cells, K key cells, D width, H heads, C = D / H. Masks are True where something is real.
-
-Features of a pack at mean 0 and deviation 1, so that layers behind them see what differs between cells.
-
-B posts, M objects, D the pack's width.
+Letters: B posts or sequences, N steps, Q query cells, K key cells, M objects, D width, H hidden units per direction or
+heads, C = D / H. Masks are bool, True = real; padding is behind the real steps.
 """
 
 from __future__ import annotations
@@ -31,7 +21,11 @@ from schema.errors import DataError
 
 
 class BiLSTM(nn.Module):
-    """One layer each way; weights by Glorot's uniform, biases 0 but the forget gate's, which is 1."""
+    """One layer in each direction; weights by Glorot's uniform, biases 0 except the forget gate's, which is 1.
+
+    The backward direction is an LSTM over the reversed sequence: padding stays behind the real steps, so nothing is
+    packed, a GPU never waits for lengths, and a CPU uses fused kernels (twice the speed of packed sequences, measured).
+    """
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -40,9 +34,9 @@ class BiLSTM(nn.Module):
         self.backward_lstm = _lstm(dim, hidden)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """States [B, N, 2H] of inputs [B, N, D] with int64 lengths [B] of at least 1; anything at padding."""
-        ahead, behind, turned = self._run(inputs, lengths)
-        return torch.cat([ahead, _gather(behind, turned)], dim=2)
+        """States [B, N, 2H] of inputs [B, N, D] with int64 lengths [B] of at least 1; padding holds anything."""
+        ahead, behind, reversal = self._run(inputs, lengths)
+        return torch.cat([ahead, _gather(behind, reversal)], dim=2)
 
     def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Both directions' states after their last step, [B, 2H]."""
@@ -52,8 +46,8 @@ class BiLSTM(nn.Module):
 
     def _run(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         order = torch.arange(inputs.shape[1], device=inputs.device)
-        turned = (lengths[:, None] - 1 - order).clamp(min=0)  # [B, N]
-        return self.forward_lstm(inputs)[0], self.backward_lstm(_gather(inputs, turned))[0], turned
+        reversal = (lengths[:, None] - 1 - order).clamp(min=0)  # [B, N]
+        return self.forward_lstm(inputs)[0], self.backward_lstm(_gather(inputs, reversal))[0], reversal
 
 
 def _gather(values: Tensor, steps: Tensor) -> Tensor:
@@ -68,8 +62,7 @@ def _lstm(dim: int, hidden: int) -> nn.LSTM:
                 nn.init.xavier_uniform_(gate)
         else:
             nn.init.zeros_(parameter)
-    with torch.no_grad():
-        # torch's order: input, forget, cell, output
+    with torch.no_grad():  # torch's order of gates: input, forget, cell, output
         dict(lstm.named_parameters())["bias_ih_l0"][hidden : 2 * hidden] = 1.0
     return lstm
 
@@ -77,33 +70,33 @@ def _lstm(dim: int, hidden: int) -> nn.LSTM:
 class AdditiveAttention(nn.Module):
     """softmax over keys of w . tanh(W_k k (+) (W_q q + b)), where (+) adds the query's vector to that of each key.
 
-    A concatenation in place of the sum, or a tanh on each part before it, would make a score a sum of one term of the
-    query and one of the key; the softmax takes the first away, and every query would attend alike.
+    With a concatenation instead of the sum, or a tanh on each part, a score would be a sum of one term of the query and
+    one of the key; the softmax cancels the first, and every query would attend alike.
     """
 
     def __init__(self, query_dim: int, key_dim: int, units: int) -> None:
         super().__init__()
         self.query = nn.Linear(query_dim, units)
         self.key = nn.Linear(key_dim, units, bias=False)
-        self.score = nn.Linear(units, 1, bias=False)  # a bias here would leave the softmax as it is
+        self.score = nn.Linear(units, 1, bias=False)  # the softmax cancels a bias
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """Shares [B, Q, K] of each key, for queries [B, Q, D], keys [B, K, D] and mask bool [B, K] (True = real).
+        """Attention weights [B, Q, K] for queries [B, Q, D], keys [B, K, D] and mask [B, K].
 
-        A row sums to 1, or is all zeros where the post has no real key.
+        A row sums to 1, or is all zeros if the post has no real key.
         """
-        pairs = (self.query(queries)[:, :, None] + self.key(keys)[:, None]).tanh()  # [B, Q, K, A]
+        pairs = (self.query(queries)[:, :, None] + self.key(keys)[:, None]).tanh()  # [B, Q, K, units]
         scores = self.score(pairs)[..., 0].masked_fill(~mask[:, None], torch.finfo(pairs.dtype).min)
         return scores.softmax(dim=2) * mask[:, None]
 
 
 def apply(module: nn.Linear, cells: Tensor, relu: bool = False) -> Tensor:
-    """A linear map over the last axis by our products, then ReLU if asked."""
+    """A linear layer over the last axis by `kernels.linear`, then ReLU if asked."""
     return linear(cells, module.weight, module.bias, relu)
 
 
 class MultiHead(nn.Module):
-    """softmax((W_q Q)^T (W_k K) / sqrt(C)) (W_v K)^T for each head, joined by W_o; no bias, as written."""
+    """softmax((W_q Q)^T (W_k K) / sqrt(C)) (W_v K)^T for each head, joined by W_o; no bias (Vaswani et al. 2017)."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -115,10 +108,7 @@ class MultiHead(nn.Module):
         self.output = nn.Linear(dim, dim, bias=False)
 
     def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
-        """queries [B, Q, D], keys [B, K, D] (K may be 0), key_mask bool [B, K] -> [B, Q, D].
-
-        A post without a real key gets zeros.
-        """
+        """queries [B, Q, D], keys [B, K, D] (K may be 0), key_mask [B, K] -> [B, Q, D]; zeros without a real key."""
         if not keys.shape[1]:
             return torch.zeros_like(queries)
         query = self._split(apply(self.query, queries))
@@ -145,7 +135,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """LN(Z + FFN(Z)) of Z = LN(Q + MultiHead(Q, K, K)); with keys = queries the plain self-attention layer."""
+    """Post-norm: LN(Z + FFN(Z)) of Z = LN(Q + MultiHead(Q, K, K)); self-attention if keys = queries."""
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
@@ -156,15 +146,15 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
-        """As MultiHead.forward; padded queries come back finite, without meaning."""
+        """As MultiHead.forward; padded queries give finite values without meaning."""
         cells = self.norm1(queries + self.dropout(self.attention(queries, keys, key_mask)))
         return self.norm2(cells + self.dropout(self.ffn(cells)))
 
 
-class Standard(nn.Module):
-    """Standardises by the mean and deviation of all features of the training posts, dimension by dimension.
+class Standardize(nn.Module):
+    """Features at mean 0 and deviation 1 over all training posts, per dimension; the sums are part of the weights.
 
-    The sums are part of the run's weights. Before `learn` features pass as they are.
+    Before `learn`, features pass unchanged.
     """
 
     count: Tensor
@@ -173,12 +163,11 @@ class Standard(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("total", torch.zeros(dim, dtype=torch.float64))
-        self.register_buffer("squares", torch.zeros(dim, dtype=torch.float64))
+        for name, shape in (("count", ()), ("total", (dim,)), ("squares", (dim,))):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
     def learn(self, posts: Iterable[np.ndarray]) -> None:
-        """Replace the sums by those of the posts' features, each [M, D]: the same in every process that trains."""
+        """Replace the sums by those of the posts' features [M, D]; the same in every process that trains."""
         count, total, squares = 0, np.zeros(len(self.total)), np.zeros(len(self.total))
         for features in posts:
             full = features.astype(np.float64)
@@ -190,9 +179,9 @@ class Standard(nn.Module):
         self.squares.copy_(torch.from_numpy(squares))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, M, D], standardised; anything at padding."""
-        seen = self.count.clamp(min=1)
-        mean = self.total / seen
-        spread = (self.squares / seen - mean.square()).clamp(min=0).sqrt()
-        spread = torch.where(spread > 1e-6, spread, 1.0)  # a dimension that never varies, or nothing seen yet
-        return (features - mean.to(features.dtype)) / spread.to(features.dtype)
+        """Features [B, M, D], standardised; padding holds anything."""
+        count = self.count.clamp(min=1)
+        mean = self.total / count
+        deviation = (self.squares / count - mean.square()).clamp(min=0).sqrt()
+        deviation = torch.where(deviation > 1e-6, deviation, 1.0)  # a constant dimension, or `learn` was not called
+        return (features - mean.to(features.dtype)) / deviation.to(features.dtype)

@@ -1,18 +1,19 @@
 """UMGF (Zhang, Wei, Li, Wu, Zhu and Zhou 2021): multi-modal graph fusion with targeted visual guidance.
 
-Letters: B posts, N words, M objects, D width. Nodes are words and grounded objects (of noun phrases and of general
-words, no whole image); within a modality all are neighbours, across modalities a word and the objects that stand at it.
+Nodes are words and grounded objects (of noun phrases and general words, no whole image). Within a modality all nodes
+are neighbours; across modalities a word and the objects that stand at it.
 
 Where the public code differs, the paper is followed: a phrase's object touches its own words only (the code has no noun
-phrases, and every object touches every word, [CLS], [SEP] and all pieces), two layers (the code: six), a feed-forward
-network behind self-attention too (Figure 2), no norm right behind the gates, positions added and an MLP with ReLU on
-both sides (the code: one linear layer for words, no positions), the same attention for objects as for words (the code's
-has no W_v and W_o there), gates without biases, and the CRF reads the nodes alone (the code joins BERT's vectors).
-Ours, where the paper is silent: MLPs of two linear layers; 8 heads and feed-forward networks D / 2 wide, as in the
-code, unless the configuration says else; residual and norm around Eq. 7-8, which the text leaves out "for simplicity";
-dropout is the configuration's (the code: 0.4). Its "trade-off parameter" has no second loss to weigh. What is said of
-the code was read in it; the paper's text was not at hand for a second look, so a name of an equation or figure may be
-off.
+phrases; every object touches every word, [CLS], [SEP] and all pieces), two layers (code: six), a feed-forward network
+after self-attention too (Figure 2), no norm directly after the gates, positions added and an MLP with ReLU on both
+sides (code: one linear layer for words, no positions), the same attention for objects as for words (code: without W_v
+and W_o), gates without biases, and the CRF reads the nodes only (code: concatenated with BERT's vectors). Ours, where
+the paper is silent: MLPs of two linear layers; 8 heads and feed-forward networks D / 2 wide, as in the code, unless
+configured otherwise; residual and norm around Eq. 7-8, which the text omits "for simplicity"; the configured dropout
+(code: 0.4). The paper's "trade-off parameter" has no second loss to weigh. Statements about the code come from reading
+it; the paper's text was not checked a second time, so the number of an equation or figure may be wrong.
+
+Letters: B posts, N words, M objects, D width.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from model.crf import CRF
 from model.data import Batch
 from model.interaction import sinusoid
 from model.tagger import EncoderTagger, ModelSpec
-from model.words import WordEncoder, build_words
 
 
 def edges_of(spans: Tensor, word_mask: Tensor, object_mask: Tensor) -> Tensor:
@@ -52,12 +52,12 @@ class Gate(nn.Module):
         """
         alpha = torch.sigmoid(apply(self.own, own)[:, :, None] + apply(self.other, others)[:, None])  # [B, I, J, D]
         shares = alpha * others[:, None]
-        # sums over j as products with rows of 0 and 1: a quarter of an einsum's time
+        # sums over j as products with rows of 0 and 1: a quarter of the time of einsum
         return own + torch.matmul(edges.to(shares.dtype)[:, :, None], shares)[:, :, 0]
 
 
 class Nodes(nn.Module):
-    """One modality's part of a fusion layer; words and objects have parameters of their own."""
+    """One modality's part of a fusion layer; words and objects have separate parameters."""
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Nodes(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def inter(self, own: Tensor, others: Tensor, edges: Tensor) -> Tensor:
-        """Eq. 3-8 behind the contextual representations C."""
+        """Eq. 3-8, after the contextual representations C."""
         fused = self.gate(own, others, edges)
         return self.norm(fused + self.dropout(self.ffn(fused)))
 
@@ -92,26 +92,28 @@ class Interaction(nn.Module):
         (head, tail), object_mask bool [B, M]. The last layer computes nothing that only objects need.
         """
         place = sinusoid(torch.arange(1, words.shape[1] + 1, device=words.device), words.shape[2])
-        text, things = self.text(words + place.to(words.dtype)), self.objects(objects)
+        text, visual = self.text(words + place.to(words.dtype)), self.objects(objects)
         edges = edges_of(spans, word_mask, object_mask)
         last = len(self.word_nodes) - 1
         layers = zip(cast(list[Nodes], list(self.word_nodes)), cast(list[Nodes], list(self.object_nodes)), strict=True)
         for number, (mine, theirs) in enumerate(layers):
-            context, seen = mine.intra(text, text, word_mask), theirs.intra(things, things, object_mask)
-            text = mine.inter(context, seen, edges)
+            context, objects_in_context = mine.intra(text, text, word_mask), theirs.intra(visual, visual, object_mask)
+            text = mine.inter(context, objects_in_context, edges)
             if number < last:
-                things = theirs.inter(seen, context, edges.transpose(1, 2))
+                visual = theirs.inter(objects_in_context, context, edges.transpose(1, 2))
         return text
 
 
 class UMGF(EncoderTagger):
     """The graph's word nodes through a CRF (Eq. 9-11)."""
 
-    def __init__(self, words: WordEncoder, interaction: Interaction, dim: int, n_tags: int, dropout: float) -> None:
-        super().__init__(words)
-        self.interaction = interaction
-        self.dropout = nn.Dropout(dropout)
-        self.tag = nn.Linear(dim, n_tags)
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        config, n_tags = spec.config, len(spec.labels.tags)
+        shape = (config.width, config.heads, config.layers, config.ffn_dim or config.width // 2, config.dropout)
+        self.interaction = Interaction(*shape, self.words.dim, spec.object_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.tag = nn.Linear(config.width, n_tags)
         self.crf = CRF(n_tags)
 
     def emissions(self, batch: Batch) -> Tensor:
@@ -119,12 +121,3 @@ class UMGF(EncoderTagger):
         objects = self.dropout(batch.objects.to(text.dtype))
         nodes = self.interaction(text, batch.word_mask, objects, batch.spans, batch.object_mask)
         return self.tag(self.dropout(nodes))
-
-
-def build(spec: ModelSpec) -> UMGF:
-    """The baseline with the spec's encoder."""
-    config = spec.config
-    words = build_words(config, spec.assets)
-    shape = (config.width, config.heads, config.layers, config.ffn_dim or config.width // 2, config.dropout)
-    interaction = Interaction(*shape, words.dim, spec.object_dim)
-    return UMGF(words, interaction, config.width, len(spec.labels.tags), config.dropout)

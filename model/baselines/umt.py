@@ -1,17 +1,19 @@
 """UMT (Yu, Jiang, Yang and Xia 2020): unified multimodal Transformer with entity span detection.
 
-Letters: B posts, T text cells, N = T - 2 words, M regions (49 of the 7x7 grid), D the encoder's width, K tags, Z span
-tags. As in the paper D, the heads m and the feed-forward width are the encoder's (768, 12, 3072 in BERT-base), and each
-stack is one layer.
+As in the paper, the width D, the heads and the feed-forward width are those of the encoder (768, 12, 3072 in
+BERT-base), and each stack is one layer.
 
-Where the public code differs, the paper is followed: one projection W_u of the regions (the code has two, with biases),
-attention and visual gate without biases, ReLU as in Vaswani et al. (the code: BERT's own activation, GELU), emissions
-of both tasks summed (the code takes half of each). Both have one layer a stack, a Transformer layer of its own for each
-task over the dropped-out encoder, lambda 0.5, and H without dropout. Ours, where the paper is silent: labels are on
-words, so neither CRF sees [CLS] or [SEP] (the code tags both, and X for pieces that begin no word); the conversion
-matrix, initialised as the paper says, stays as it is (in the code too); no dropout on attention's shares (the code:
-0.1); a post without a picture has no regions, and attention to nothing adds nothing. What is said of the code was read
-in it; the paper's text was not at hand for a second look.
+Where the public code differs, the paper is followed: one projection W_u of the regions (code: two, with biases),
+attention and visual gate without biases, ReLU as in Vaswani et al. (code: BERT's GELU), the sum of both tasks'
+emissions (code: half of each). Both have one layer per stack, a separate Transformer layer for each task over the
+encoder after dropout, lambda 0.5, and H without dropout. Ours, where the paper is silent: labels are on words, so no
+CRF sees [CLS] or [SEP] (the code tags both, and X for pieces inside a word); the conversion matrix, initialised as in
+the paper, is constant (in the code too); no dropout on attention weights (code: 0.1); a post without an image has no
+regions, and attention to nothing adds nothing. Statements about the code come from reading it; the paper's text was not
+checked a second time.
+
+Letters: B posts, T text cells, N = T - 2 words, M regions (49 of the 7x7 grid), D the encoder's width, K tags, Z span
+tags.
 """
 
 from __future__ import annotations
@@ -25,24 +27,23 @@ from model.baselines.layers import TransformerLayer, apply
 from model.crf import CRF
 from model.data import Batch
 from model.tagger import EncoderTagger, ModelSpec
-from model.words import WordEncoder, build_words
 
 SPAN_TAGS = ("O", "B", "I")  # the labels of entity span detection
 
 
 def span_ids(tags: Sequence[str]) -> Tensor:
-    """Which span tag each tag becomes when its type is taken away: int64 [K]."""
+    """The span tag of each tag, which is the tag without its type: int64 [K]."""
     return torch.tensor([SPAN_TAGS.index(tag[0]) for tag in tags])
 
 
 def conversion(tags: Sequence[str]) -> Tensor:
-    """W^c [Z, K]: 1 / |C_j| for the set C_j of tags that correspond to span tag j, 0 for all others."""
+    """W^c [Z, K]: 1 / |C_j| for the set C_j of tags that correspond to span tag j, else 0."""
     corresponds = span_ids(tags) == torch.arange(len(SPAN_TAGS))[:, None]
     return corresponds.float() / corresponds.sum(1, keepdim=True).clamp(min=1)
 
 
 class Interaction(nn.Module):
-    """Multimodal interaction module: A, the image-aware word representations, beside B, the word-aware visual ones."""
+    """Multimodal interaction: A, the image-aware words, concatenated with B, the word-aware visual representations."""
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, dropout: float, region_dim: int) -> None:
         super().__init__()
@@ -73,22 +74,20 @@ class Interaction(nn.Module):
 
 
 class UMT(EncoderTagger):
-    """Both tasks: the typed CRF over H, guided by the span scores of a text-only Transformer layer."""
+    """Both tasks: the typed CRF over H, guided by the span scores of a text-only Transformer layer.
 
-    def __init__(
-        self,
-        words: WordEncoder,
-        interaction: Interaction,
-        spans: TransformerLayer,
-        tags: Sequence[str],
-        dropout: float,
-        span_weight: float,
-    ) -> None:
-        super().__init__(words)
-        self.interaction, self.spans, self.span_weight = interaction, spans, span_weight
-        self.dropout = nn.Dropout(dropout)
-        self.tag = nn.Linear(2 * words.dim, len(tags))  # w_MNER
-        self.mark = nn.Linear(words.dim, len(SPAN_TAGS))  # w_ESD
+    lambda is `ebd_weight` of the configuration.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        config, encoder, tags = spec.config, self.words.model.config, spec.labels.tags
+        shape = (self.words.dim, encoder.num_attention_heads, encoder.intermediate_size, config.dropout)
+        self.interaction = Interaction(*shape, spec.object_dim)
+        self.spans, self.span_weight = TransformerLayer(*shape), config.ebd_weight
+        self.dropout = nn.Dropout(config.dropout)
+        self.tag = nn.Linear(2 * self.words.dim, len(tags))  # w_MNER
+        self.mark = nn.Linear(self.words.dim, len(SPAN_TAGS))  # w_ESD
         self.crf, self.span_crf = CRF(len(tags)), CRF(len(SPAN_TAGS))
         self.register_buffer("conversion", conversion(tags), persistent=False)
         self.register_buffer("span_ids", span_ids(tags), persistent=False)
@@ -112,13 +111,3 @@ class UMT(EncoderTagger):
         scores, marks = self.scores(batch)
         spans = self.span_crf.nll(marks, self.get_buffer("span_ids")[tags], batch.word_mask)
         return self.crf.nll(scores, tags, batch.word_mask) + self.span_weight * spans
-
-
-def build(spec: ModelSpec) -> UMT:
-    """The baseline with the spec's encoder; lambda is `ebd_weight`."""
-    config = spec.config
-    words = build_words(config, spec.assets)
-    heads = words.model.config.num_attention_heads
-    shape = (words.dim, heads, words.model.config.intermediate_size, config.dropout)
-    interaction = Interaction(*shape, spec.object_dim)
-    return UMT(words, interaction, TransformerLayer(*shape), spec.labels.tags, config.dropout, config.ebd_weight)

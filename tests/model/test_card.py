@@ -40,7 +40,7 @@ def test_a_card_says_whether_the_network_was_trained_too(run_folder: Path) -> No
     assert "come ready from the pack" not in text
 
 
-def test_a_rivals_card_does_not_call_it_fmit(run_folder: Path) -> None:
+def test_a_baselines_card_does_not_call_it_fmit(run_folder: Path) -> None:
     info, _ = load_run(run_folder / "model")
     assert "Approach: FMIT as the dataset's section has it.\n\nMethod: Lu, Zhang" in card(info)
     text = card(replace(info, approach="hbilstm-crf"))

@@ -21,9 +21,9 @@ from model.predict import Run
 from model.tagger import Tagger
 from schema.errors import ConfigError, ImageError, PackError, WeightsError
 from schema.records import Box
-from tests.model.with_images import first_convolution, write_pictured
 from tests.model.test_fit import NoWaiting
 from tests.model.tiny import tiny_config
+from tests.model.with_images import first_convolution, write_with_images
 from vision import images
 from vision.crops import Transform, crop_tensor
 
@@ -32,7 +32,7 @@ Data = tuple[Path, Path, Path]  # posts, pack, images folder
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return write_pictured(tmp_path_factory.mktemp("with_images"))
+    return write_with_images(tmp_path_factory.mktemp("with_images"))
 
 
 @pytest.fixture(autouse=True)
@@ -144,12 +144,12 @@ def test_a_run_loads_predicts_and_scores(encoder: Path, data: Data, tmp_path: Pa
     scores = evaluate.run(tmp_path / "run", posts, pack, ["dev"], images=folder, device="cpu")["dev"]
     best = max(row["dev_f1"] for row in curves(tmp_path / "run"))
     assert scores["strict"]["micro"]["f1"] == pytest.approx(best, abs=1e-9)
-    with pytest.raises(ConfigError, match=r"this setting reads the posts' pictures \(found no folder\)"):
+    with pytest.raises(ConfigError, match=r"this run reads the posts' images \(found no folder\)"):
         run.predict_pack(dev, Pack.open(pack))
 
 
 def test_what_it_reads_is_what_ingest_saw(encoder: Path, data: Data, tmp_path: Path) -> None:
-    other = write_pictured(tmp_path / "other")
+    other = write_with_images(tmp_path / "other")
     name = read_posts(other[0]).posts[0].images[0].name
     (other[2] / name).write_bytes((other[2] / read_posts(other[0]).posts[1].images[0].name).read_bytes())
     with pytest.raises(ImageError, match="the picture changed since ingest"):

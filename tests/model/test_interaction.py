@@ -236,10 +236,10 @@ def test_without_gradient_groups_of_posts_give_the_same(monkeypatch: pytest.Monk
         torch.testing.assert_close(one[mask], other[mask], atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("rival", [Ordinary, UniqueTuples])
-def test_the_rivals_of_the_bench_compute_the_same(rival: type[Ordinary]) -> None:
+@pytest.mark.parametrize("baseline", [Ordinary, UniqueTuples])
+def test_the_baselines_of_the_bench_compute_the_same(baseline: type[Ordinary]) -> None:
     model, batch = model_of(), batch_of([5, 2], [[(1, 5), (2, 3)], [(1, 2)]])
-    other = rival(8, 2, 2, 16).double()
+    other = baseline(8, 2, 2, 16).double()
     other.load_state_dict(model.state_dict(), strict=True)
     assert_close(
         outputs_and_gradients(other, other, batch, False), outputs_and_gradients(model, model, batch, False), 1e-10
@@ -280,9 +280,9 @@ def test_autocast_errs_no_more_than_ordinary_code_does(dtype: torch.dtype) -> No
         batch = batch_of([9, 3, 6], [[(1, 9), (2, 3)], [(1, 1)], [(4, 6)]], 32, seed)
         wanted = outputs_and_gradients(exact, exact, batch, False)
         low = [part.float() if part.is_floating_point() else part for part in batch]
-        rival = Ordinary(32, 4, 1, 64).double()
-        rival.load_state_dict(exact.state_dict())
-        for number, model in enumerate((exact.float(), rival.float())):
+        ordinary = Ordinary(32, 4, 1, 64).double()
+        ordinary.load_state_dict(exact.state_dict())
+        for number, model in enumerate((exact.float(), ordinary.float())):
             with torch.autocast("cpu", dtype=dtype):
                 found = outputs_and_gradients(model, model, low, False)
             gaps = [(one - other).norm() / other.norm() for one, other in zip(found, wanted, strict=True)]

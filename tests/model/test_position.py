@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.interaction import PositionInputs, PositionGradient, PositionTerm, Relative, Shape, shifted
+from model.interaction import PositionGradient, PositionInputs, PositionTerm, Relative, Shape, shifted
 
 DIM = 8
 

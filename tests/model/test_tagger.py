@@ -12,14 +12,14 @@ from torch import Tensor
 from model.crf import CRF
 from model.data import Batch, PostDataset, collate
 from model.objects import FromMemory
-from model.tagger import FMIT, ModelSpec, Tagger, build_fmit
+from model.tagger import FMIT, ModelSpec, Tagger
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
 
 def make(encoder: Path, **changes: object) -> tuple[FMIT, Batch]:
     config = tiny_config(encoder, **changes)
     torch.manual_seed(0)
-    tagger = build_fmit(ModelSpec(config, LABELS, DIM)).eval()
+    tagger = FMIT(ModelSpec(config, LABELS, DIM)).eval()
     posts, objects = linked(4, 5)
     dataset = PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config)
     return tagger, collate([dataset[row] for row in range(4)], tagger.featurizer)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.baselines.ada_co_att import AdaCoAtt, CharWindows, CoAttention
 from model.baselines.layers import AdditiveAttention
 from model.baselines.recurrent import CnnBiLSTMCRF
-from tests.model.baselines.rival import LearnsAll, batch_of, built, posts_of, setting
+from tests.model.baselines.contract import LearnsAll, batch_of, built, posts_of, spec_of
 
 NAME = "ada-co-att"
 
@@ -103,7 +103,7 @@ def test_characters_by_plain_loops() -> None:
 
 @torch.no_grad()
 def test_it_stands_between_bilstm_and_crf(encoder: Path) -> None:
-    given = setting(encoder, NAME)
+    given = spec_of(encoder, NAME)
     tagger = built(given, NAME)
     assert isinstance(tagger, AdaCoAtt)
     batch = batch_of(tagger, given.config, *posts_of())

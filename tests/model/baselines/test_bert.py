@@ -13,12 +13,12 @@ from model.crf import CRF, Transitions
 from model.data import PostDataset
 from model.objects import FromMemory
 from model.predict import decode
-from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
+from tests.model.baselines.contract import Keeps, batch_of, built, posts_of, spec_of
 from tests.model.tiny import LABELS
 
 
 def test_the_loss_is_the_words_cross_entropy(encoder: Path) -> None:
-    given = setting(encoder, "bert")
+    given = spec_of(encoder, "bert")
     tagger, (posts, objects) = built(given, "bert"), posts_of()
     batch = batch_of(tagger, given.config, posts, objects)
     emissions, losses = tagger.emissions(batch), tagger.losses(batch)
@@ -51,7 +51,7 @@ def test_decodes_each_word_alone() -> None:
 
 
 def test_a_confidence_is_a_product_of_softmaxes(encoder: Path) -> None:
-    given = setting(encoder, "bert")
+    given = spec_of(encoder, "bert")
     tagger, (posts, objects) = built(given, "bert"), posts_of()
     with torch.no_grad():
         tagger.tag.bias[1] += 1.0  # so that some entity is found

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torchcrf
 
-from model.baselines.bert import build_bert_crf
+from model.baselines.bert import BertCRF
 from model.data import PostDataset, collate
 from model.objects import FromMemory, no_objects
 from model.tagger import ModelSpec
@@ -17,7 +17,7 @@ from tests.model.tiny import LABELS, linked, tiny_config
 @torch.no_grad()
 def test_loss_is_a_crf_over_a_linear_map_of_word_vectors(encoder: Path) -> None:
     config = tiny_config(encoder, objects="none")
-    tagger = build_bert_crf(ModelSpec(config, LABELS, 1)).eval()
+    tagger = BertCRF(ModelSpec(config, LABELS, 1)).eval()
     posts, objects = linked(3, 1)
     batches = []
     for source in (FromMemory(objects), no_objects):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.baselines.recurrent import CharCNN, CnnBiLSTMCRF
-from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
+from tests.model.baselines.contract import Keeps, batch_of, built, posts_of, spec_of
 
 NAME = "cnn-bilstm-crf"
 
@@ -37,7 +37,7 @@ def test_characters_by_plain_loops() -> None:
 
 @torch.no_grad()
 def test_scores_of_a_post_by_its_parts(encoder: Path) -> None:
-    given = setting(encoder, NAME)
+    given = spec_of(encoder, NAME)
     tagger, (posts, objects) = built(given, NAME), posts_of()
     assert isinstance(tagger, CnnBiLSTMCRF)
     emissions = tagger.emissions(batch_of(tagger, given.config, posts, objects))
@@ -54,10 +54,10 @@ def test_scores_of_a_post_by_its_parts(encoder: Path) -> None:
 
 
 def test_sizes_are_the_papers(encoder: Path) -> None:
-    tagger = built(setting(encoder, NAME), NAME)
+    tagger = built(spec_of(encoder, NAME), NAME)
     assert isinstance(tagger, CnnBiLSTMCRF)
     assert (tagger.spelling.dim, tagger.context.dim, tagger.dropout.p) == (30, 400, 0.5)
-    assert setting(encoder, NAME).config.clip == 5.0
+    assert spec_of(encoder, NAME).config.clip == 5.0
 
 
 class TestKeeps(Keeps):

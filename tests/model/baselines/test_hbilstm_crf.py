@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.baselines.recurrent import CharBiLSTM, HBiLSTMCRF
-from tests.model.baselines.rival import Keeps, batch_of, built, posts_of, setting
+from tests.model.baselines.contract import Keeps, batch_of, built, posts_of, spec_of
 
 NAME = "hbilstm-crf"
 
@@ -58,7 +58,7 @@ def scored(tagger: HBiLSTMCRF, contexts: list[Tensor]) -> Tensor:
 
 
 def test_scores_of_a_post_by_its_parts(encoder: Path) -> None:
-    given = setting(encoder, NAME)
+    given = spec_of(encoder, NAME)
     tagger, (posts, objects) = built(given, NAME), posts_of()
     assert isinstance(tagger, HBiLSTMCRF)
     emissions = tagger.emissions(batch_of(tagger, given.config, posts, objects))
@@ -68,7 +68,7 @@ def test_scores_of_a_post_by_its_parts(encoder: Path) -> None:
 
 
 def test_sizes_are_the_papers(encoder: Path) -> None:
-    tagger = built(setting(encoder, NAME), NAME)
+    tagger = built(spec_of(encoder, NAME), NAME)
     assert isinstance(tagger, HBiLSTMCRF)
     assert (tagger.spelling.dim, tagger.context.dim, tagger.hidden.out_features, tagger.dropout.p) == (
         50,

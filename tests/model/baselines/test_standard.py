@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.baselines.layers import Standard
+from model.baselines.layers import Standardize
 from tests.model.test_fit import make
 
 
@@ -17,7 +17,7 @@ def test_mean_and_deviation_of_all_posts() -> None:
     posts = [(5 + 2 * generator.normal(size=(n, 3))).astype(np.float16) for n in (3, 0, 1, 6)]
     for post in posts:
         post[:, 2] = 7.0  # never varies
-    standard = Standard(3)
+    standard = Standardize(3)
     standard.learn(iter(posts))
     seen = np.concatenate(posts).astype(np.float64)
     spread = np.where(seen.std(0) > 1e-6, seen.std(0), 1.0)
@@ -33,8 +33,8 @@ def test_mean_and_deviation_of_all_posts() -> None:
 
 def test_nothing_learned_yet() -> None:
     features = torch.randn(3, 3, 3)
-    assert torch.equal(Standard(3)(features), features)
-    assert Standard(3)(features[:, :0]).shape == (3, 0, 3)
+    assert torch.equal(Standardize(3)(features), features)
+    assert Standardize(3)(features[:, :0]).shape == (3, 0, 3)
 
 
 @pytest.mark.parametrize(("name", "place"), [("vg-att", "standard"), ("ada-co-att", "co_attention.standard")])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.baselines.umgf import UMGF, Gate, Interaction, Nodes, edges_of
 from model.data import Batch
-from tests.model.baselines.rival import LearnsWithoutPictures, batch_of, built, posts_of, setting
+from tests.model.baselines.contract import LearnsWithoutPictures, batch_of, built, posts_of, spec_of
 from tests.model.baselines.test_umt import read
 from tests.model.oracle import normed, sinusoid
 from tests.model.tiny import LABELS
@@ -20,14 +20,14 @@ from tests.model.tiny import LABELS
 
 @pytest.fixture
 def tagger(encoder: Path) -> UMGF:
-    made = built(setting(encoder, "umgf"), "umgf")
+    made = built(spec_of(encoder, "umgf"), "umgf")
     assert isinstance(made, UMGF)
     return made
 
 
 @pytest.fixture
 def batch(encoder: Path, tagger: UMGF) -> Batch:
-    return batch_of(tagger, setting(encoder, "umgf").config, *posts_of())
+    return batch_of(tagger, spec_of(encoder, "umgf").config, *posts_of())
 
 
 def test_edges_by_hand() -> None:

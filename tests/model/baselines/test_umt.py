@@ -12,7 +12,7 @@ from torch import Tensor
 from model.baselines.layers import TransformerLayer
 from model.baselines.umt import UMT, Interaction, conversion, span_ids
 from model.data import Batch
-from tests.model.baselines.rival import LearnsWithoutPictures, batch_of, built, posts_of, setting
+from tests.model.baselines.contract import LearnsWithoutPictures, batch_of, built, posts_of, spec_of
 from tests.model.baselines.test_multihead import heads_by_loops
 from tests.model.oracle import normed
 from tests.model.tiny import LABELS
@@ -22,14 +22,14 @@ Z = {"O": 0, "B": 1, "I": 2}
 
 @pytest.fixture
 def tagger(encoder: Path) -> UMT:
-    made = built(setting(encoder, "umt"), "umt")
+    made = built(spec_of(encoder, "umt"), "umt")
     assert isinstance(made, UMT)
     return made
 
 
 @pytest.fixture
 def batch(encoder: Path, tagger: UMT) -> Batch:
-    return batch_of(tagger, setting(encoder, "umt").config, *posts_of())
+    return batch_of(tagger, spec_of(encoder, "umt").config, *posts_of())
 
 
 def test_conversion_by_hand() -> None:

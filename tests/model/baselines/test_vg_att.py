@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.baselines.vg_att import VgAtt
-from tests.model.baselines.rival import LearnsAll, batch_of, built, posts_of, setting
+from tests.model.baselines.contract import LearnsAll, batch_of, built, posts_of, spec_of
 from tests.model.baselines.test_hbilstm_crf import in_context, scored, states, vectors_of
 from tests.model.tiny import DIM
 
@@ -46,7 +46,7 @@ def modulated(tagger: VgAtt, word: Tensor, context: Tensor) -> Tensor:
 
 
 def test_scores_of_a_post_by_the_equations(encoder: Path) -> None:
-    given = setting(encoder, NAME)
+    given = spec_of(encoder, NAME)
     tagger, (posts, objects) = built(given, NAME), posts_of()
     assert isinstance(tagger, VgAtt)
     batch = batch_of(tagger, given.config, posts, objects)

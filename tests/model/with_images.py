@@ -55,7 +55,7 @@ def with_pictures(
     return shown, regions
 
 
-def write_pictured(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[Path, Path, Path]:
+def write_with_images(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[Path, Path, Path]:
     """posts.parquet, pack and the images folder; the weights lie in `folder/models`."""
     (folder / "models").mkdir(parents=True)
     net = build_backbone("toy-resnet", save_toy(folder / "models" / WEIGHTS), crop_px=16)

@@ -1,4 +1,4 @@
-"""What the tests of encoder-based rivals share: posts of many shapes, and what every approach has to keep."""
+"""What the tests of encoder-based baselines share: posts of many shapes, and what every approach has to keep."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def posts_of(shapes: Sequence[tuple[int, int, int]] = SHAPES, seed: int = 0) -> 
     return posts, objects
 
 
-def setting(encoder: Path, name: str, **changes: object) -> ModelSpec:
+def spec_of(encoder: Path, name: str, **changes: object) -> ModelSpec:
     words = [one.words for one in posts_of()[0]]
     return ModelSpec(approach(name).configure(tiny_config(encoder, **changes)), LABELS, DIM, None, words)
 
@@ -70,7 +70,7 @@ class Keeps:
     @torch.no_grad()
     def test_padding_changes_nothing(self, encoder: Path) -> None:
         """A post's scores and loss are the same alone and beside longer posts with more objects."""
-        given = setting(encoder, self.name)
+        given = spec_of(encoder, self.name)
         tagger, (posts, objects) = built(given, self.name), posts_of()
         together = batch_of(tagger, given.config, posts, objects)
         emissions, losses = tagger.emissions(together), tagger.losses(together)
@@ -81,7 +81,7 @@ class Keeps:
 
     def test_saved_and_loaded_it_predicts_the_same(self, encoder: Path, tmp_path: Path) -> None:
         """Confidences included, in batches of any size."""
-        given = setting(encoder, self.name)
+        given = spec_of(encoder, self.name)
         tagger, (posts, objects) = built(given, self.name), posts_of()
         meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, {"regions": {"identity": {"name": "synthetic"}}})
         info = RunInfo(self.name, 0, given.config, LABELS, meta)
@@ -111,7 +111,7 @@ class LearnsAll(Keeps):
     """And no weight stands idle."""
 
     def test_every_weight_learns(self, encoder: Path) -> None:
-        given = setting(encoder, self.name)
+        given = spec_of(encoder, self.name)
         tagger = built(given, self.name)
         tagger.losses(batch_of(tagger, given.config, *posts_of())).sum().backward()
         assert {name for name, one in tagger.named_parameters() if one.grad is None or not one.grad.any()} == set()
@@ -122,7 +122,7 @@ class LearnsWithoutPictures(Keeps):
 
     def test_posts_without_pictures_train(self, encoder: Path) -> None:
         """A batch in which no post has an object: every gradient is finite, and some are not zero."""
-        given = setting(encoder, self.name)
+        given = spec_of(encoder, self.name)
         tagger, (posts, objects) = built(given, self.name), posts_of(((4, 0, 0), (2, 0, 0)))
         batch = batch_of(tagger, given.config, posts, objects)
         assert batch.objects.shape == (2, 0, DIM)
