@@ -25,7 +25,7 @@ from commands.console import (
     progress,
     redact_option,
 )
-from model.trackers import SINKS, opened
+from model.trackers import TRACKERS, open_trackers
 from schema.errors import DataError
 from schema.text import inert_json, safe_text
 
@@ -53,7 +53,7 @@ run_option = click.option("--run", "run", type=RunFolder(), required=True, help=
     "--sink",
     "sinks",
     multiple=True,
-    type=click.Choice(tuple(SINKS)),
+    type=click.Choice(tuple(TRACKERS)),
     envvar="FMIT_SINKS",
     help="Show epochs there too, in the run's folder; may be repeated.",
 )
@@ -82,7 +82,7 @@ def train(
     first = os.environ.get("RANK", "0") == "0"  # the other processes print nothing
     if not first:
         click.get_current_context().meta[QUIET] = True
-    with opened(sinks if first else (), run) as sink, progress(f"train {run.name}") as bar:
+    with open_trackers(sinks if first else (), run) as sink, progress(f"train {run.name}") as bar:
         epochs = project.train(
             dataset,
             approach,

@@ -1,1 +1,1 @@
-"""The FMIT model, its trainer, and its rivals."""
+"""The FMIT model, its training, and its baselines."""

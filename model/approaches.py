@@ -1,4 +1,7 @@
-"""Approaches by name: the paper's settings and controls as overrides of a configuration, and the rivals."""
+"""Approaches by name: the paper's variants and controls as changes of a configuration, and the baselines.
+
+To add a baseline, write its module in `model/baselines` and add a line to APPROACHES.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ Build = Callable[[ModelSpec], Tagger]
 
 @dataclass(frozen=True)
 class Approach:
-    """How a named approach is built, one line about it, and what it wants of a dataset's configuration.
+    """How an approach is built, a line about it, and what it changes in a dataset's configuration.
 
-    `changes` make it this approach and always hold; `defaults`, how it is trained best, give way to what the dataset's
-    section names itself.
+    `changes` define the approach and always apply; `defaults`, how it trains best, apply unless the dataset's section
+    sets the key.
     """
 
     build: Build
@@ -35,25 +38,25 @@ class Approach:
 
     def configure(self, config: TrainConfig) -> TrainConfig:
         """The dataset's configuration with this approach's defaults and changes."""
-        free = {name: value for name, value in self.defaults.items() if name not in config.model_fields_set}
-        return TrainConfig.checked({**config.model_dump(), **free, **self.changes}, "train")
+        defaults = {name: value for name, value in self.defaults.items() if name not in config.model_fields_set}
+        return TrainConfig.checked({**config.model_dump(), **defaults, **self.changes}, "train")
 
 
 def _fmit(about: str, **changes: Any) -> Approach:
     return Approach(FMIT, about, changes)
 
 
-# UMT: the paper's lambda, its public code's epochs, all of them (the best on dev is kept, none is skipped), and the
-# dropout within the usual range of search (0.1 to 0.5) that the dev posts of `smoke` want. Rates are the dataset's.
+# UMT: the paper's lambda; the public code's epochs, without early stopping; of the usual range of dropout (0.1 to 0.5)
+# the value that is best on the dev posts of `smoke`. Learning rates are the dataset's.
 UMT = {"ebd_weight": 0.5, "dropout": 0.5, "epochs": 12, "patience": 12}
 
 TEXT, GRID = {"objects": "none"}, {"objects": "grid"}
-UMGF = {"objects": "grounded", "layers": 2}  # the paper's layers, whatever depth the dataset's section gives FMIT
-# Both papers of the BiLSTM taggers: dropout 0.5, gradient norm 5; Ma and Hovy: batches of 10. They step by SGD; rates
-# and epochs, for this trainer's Adam, are ours.
+UMGF = {"objects": "grounded", "layers": 2}  # as in the paper, whatever depth the dataset's section sets for FMIT
+# Both papers of the BiLSTM taggers: dropout 0.5, gradient norm 5; Ma and Hovy: batches of 10. They use SGD; learning
+# rates and epochs, for Adam, are ours.
 BILSTM: dict[str, Any] = {"dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
 BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 20, "patience": 6}
-# The decay keeps it from learning pictures by heart: without it, dev F1 on `smoke` is 4 points lower.
+# The weight decay keeps it from memorising images: without it, dev F1 on `smoke` is 4 points lower.
 ADA_CO_ATT = BILSTM | {"lr_head": 1e-3, "epochs": 30, "patience": 8, "weight_decay": 1.0}
 
 APPROACHES: Mapping[str, Approach] = MappingProxyType(
@@ -63,12 +66,12 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
         "fmit-no-obj": _fmit("w/o Obj of Table 5: the 7x7 grid instead of objects", objects="grid"),
         "fmit-no-rel": _fmit("w/o Rel of Table 5: no relative positions", relative=False),
         "fmit-no-ebd": _fmit("w/o EBD of Table 5: no boundary detection", ebd="off"),
-        "fmit-text": _fmit("no object at all", objects="none"),
+        "fmit-text": _fmit("text only, no objects", objects="none"),
         "fmit-phrases": _fmit("objects of noun phrases only", objects="phrases"),
         "fmit-general": _fmit("objects of general words only", objects="general"),
         "fmit-image": _fmit("whole images only", objects="image"),
-        "fmit-shuffled": _fmit("control: each post sees another post's pictures", control="shuffled"),
-        "fmit-empty": _fmit("control: no post has a picture", control="empty"),
+        "fmit-shuffled": _fmit("control: each post gets another post's images", control="shuffled"),
+        "fmit-empty": _fmit("control: no post has an image", control="empty"),
         "fmit-random-boxes": _fmit("control: boxes drawn at random", control="random-boxes"),
         "bert": Approach(bert.Bert, "text only: encoder, linear layer, softmax of each word", TEXT),
         "bert-crf": Approach(bert.BertCRF, "text only: encoder, linear layer, CRF", TEXT),
@@ -93,14 +96,10 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
 
 
 def approach(name: str) -> Approach:
-    """The approach of that name; raises ConfigError naming those there are."""
+    """The approach of that name; raises ConfigError with the known names."""
     if name not in APPROACHES:
         near = difflib.get_close_matches(name, APPROACHES, n=1)
-        todo = f"did you mean {near[0]}? There are {known()}" if near else f"use {known()}"
+        names = ", ".join(APPROACHES)
+        todo = f"did you mean {near[0]}? The approaches are {names}" if near else f"use one of {names}"
         raise ConfigError(f"no approach {name!r}", where="params.yaml approaches", todo=todo)
     return APPROACHES[name]
-
-
-def known() -> str:
-    """All names, for messages."""
-    return ", ".join(APPROACHES)

@@ -1,8 +1,6 @@
-"""A run on disk: weights, configuration, vocabularies and a card, published together or not at all.
+"""A run on disk: weights, configuration, the encoder's files and a card for people, published together or not at all.
 
 model/{weights.safetensors, config.json, card.md, encoder/}
-
-The card of a run: for people who find the folder and want to know what is in it.
 """
 
 from __future__ import annotations
@@ -31,74 +29,24 @@ from schema.errors import FmitError, PackError, RunError, WeightsError
 from schema.labels import LabelSet
 from schema.text import plain_markdown, safe_text
 
+SCHEMA_VERSION = 1  # of config.json and the folder
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pytorch-crf", "fmit")  # whose versions decide numbers
 PAPER = (
     "Lu, Zhang, Zhang and Zhang: Flat Multi-modal Interaction Transformer for Named Entity Recognition (COLING 2022)"
 )
-FEATURES = "Region features come ready from the pack; the paper fine-tunes its ResNet."
-TUNED = "The network over the regions is trained too, as in the paper; its batch norm keeps pretraining's statistics."
+FEATURES = "Region features are read from the pack; the paper fine-tunes its ResNet."
+TUNED = "The region network is trained too, as in the paper; its batch norm keeps the statistics of pretraining."
 OURS = (
-    "A word's vector is that of one or all of its pieces (`pooling`); labels are on words.",
+    "A word's vector comes from one or all of its pieces (`pooling`); labels are on words.",
     "A one-word entity has the boundary label B.",
 )
 MEAN_LOSS = "The loss is the mean over a step's posts, not their sum."
 BEST_EPOCH = "The epoch with the best strict dev F1 is kept; the paper does not say how it chose."
 
 
-def card(info: RunInfo) -> str:
-    """Markdown: what it is, how good on dev, from which data, with which settings, what differs from the paper."""
-    known = approach(info.approach)
-    is_fmit = known.build is FMIT
-    lines = [f"# {info.approach}, seed {info.seed}", "", f"Approach: {plain_markdown(known.about)}.", ""]
-    lines += [f"{'Method' if is_fmit else 'A rival of'}: {PAPER}.", ""]
-    if info.synthetic:
-        lines += ["**Toy:** its region features come from parts that were trained on drawings.", ""]
-    lines += [line for warning in info.warnings for line in (f"**Warning:** {plain_markdown(warning)}.", "")]
-    lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
-    lines += ["## Data", "", *_data(info.data), *_table({**info.n_posts, **info.inputs}), ""]
-    if any(info.n_cut.values()):
-        phrases = {name: f", of these {n} of phrases" for name, n in info.n_cut_phrases.items()}
-        counts = "; ".join(f"{plain_markdown(name)} {n}{phrases.get(name, '')}" for name, n in info.n_cut.items())
-        lines += [f"Objects that the cap or truncation left out of the lattice: {counts}.", ""]
-    types = ", ".join(f"{plain_markdown(name)} ({plain_markdown(word)})" for name, word in info.labels.words.items())
-    lines += [f"Types: {types}.", ""]
-    for name, part in sorted(info.pack.provenance.items() if info.pack else ()):
-        identity = safe_text(json.dumps(part.get("identity", part), sort_keys=True), None).replace("`", "'")
-        lines += [f"- {plain_markdown(name)}: `{identity}`"]
-    lines += ["", "## Settings", "", *_table(info.config.model_dump()), ""]
-    pictures = () if info.config.objects == "none" else (TUNED if info.config.reads_crops else FEATURES,)
-    selection = BEST_EPOCH if not info.selection else plain_markdown(info.selection) + "."
-    said = (*pictures, *(OURS if is_fmit else ()), MEAN_LOSS, selection)
-    lines += ["## Beside the paper", "", *(f"- {line}" for line in said), ""]
-    lines += ["## Versions", "", *_table(info.versions), ""]
-    return "\n".join(lines)
-
-
-def _data(data: Mapping[str, Any]) -> list[str]:
-    """What ingest noted of the files: the known variant that they are, or that they are none, and their digests."""
-    told = []
-    if data.get("warning"):
-        told = [f"**Warning:** {plain_markdown(data['warning'])}.", ""]
-    elif data.get("variant"):
-        told = [f"Known variant: {plain_markdown(data['variant'])}.", ""]
-    files = data.get("sources", {}).items()
-    return told + [f"- {plain_markdown(split)}: sha256 {one['sha256']}" for split, one in files] + [""] * bool(files)
-
-
-def _table(values: Mapping[str, Any]) -> list[str]:
-    return [
-        "| | |",
-        "|---|---|",
-        *(f"| {plain_markdown(name)} | {plain_markdown(value)} |" for name, value in sorted(values.items())),
-    ]
-
-
-SCHEMA_VERSION = 1  # of config.json and the folder's layout
-NAMED = ("torch", "transformers", "tokenizers", "numpy", "pytorch-crf", "fmit")  # versions that decide numbers
-
-
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is: everything but its weights. `pack` is the training pack's meta, None for text alone."""
+    """Everything about a run except its weights. `pack`: the metadata of the training pack; None: text only."""
 
     approach: str
     seed: int
@@ -107,7 +55,7 @@ class RunInfo:
     pack: PackMeta | None
     inputs: Mapping[str, str] = field(default_factory=dict)  # digests of posts, pack and starting weights
     n_posts: Mapping[str, int] = field(default_factory=dict)  # of train and dev
-    dev: Mapping[str, float | int] = field(default_factory=dict)  # the chosen epoch's row of the curves
+    dev: Mapping[str, float | int] = field(default_factory=dict)  # the published epoch's row of curves.json
     versions: Mapping[str, str] = field(default_factory=dict)
     n_cut: Mapping[str, int] = field(default_factory=dict)  # objects that the cap or truncation left out, by split
     data: Mapping[str, Any] = field(
@@ -119,16 +67,16 @@ class RunInfo:
 
     @property
     def synthetic(self) -> bool:
-        """Whether it reads objects that parts trained on drawings made."""
+        """Whether it reads objects from parts that were trained on drawings."""
         return self.pack is not None and self.pack.synthetic and self.config.objects != "none"
 
     @property
     def object_dim(self) -> int:
-        """Floats of an object's features; 1 where the run knows no object."""
+        """Floats of an object's features; 1 if the run has no pack."""
         return self.pack.dim if self.pack else 1
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; types and aliases are lists of pairs, since their order gives the tags their numbers."""
+        """JSON values; types and aliases are lists of pairs, because their order gives the tags their ids."""
         names = ("inputs", "n_posts", "n_cut", "n_cut_phrases", "dev", "versions", "data")
         values = {name: dict(getattr(self, name)) for name in names}
         return {
@@ -145,11 +93,11 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> RunInfo:
-        """The inverse; raises RunError for another layout, or for JSON that is no run."""
+        """The inverse of `to_json`; raises RunError for another schema version or JSON that is not of a run."""
         version = values.get("schema_version") if isinstance(values, Mapping) else None
         if version != SCHEMA_VERSION:
-            found, todo = f"version {version}", "train again"
-            raise RunError(f"a run of another layout than {SCHEMA_VERSION}", where=where, found=found, todo=todo)
+            what = f"this version of fmit reads runs of schema version {SCHEMA_VERSION}"
+            raise RunError(what, where=where, found=f"version {version}", todo="train again")
         try:
             rest = {name: values[name] for name in ("approach", "seed", "inputs", "n_posts", "dev", "versions")}
             types, aliases = values["labels"]
@@ -165,18 +113,18 @@ class RunInfo:
                 **rest,
             )
         except (KeyError, TypeError, ValueError, AttributeError, FmitError) as error:
-            found = f"{type(error).__name__} {error}"
-            raise RunError("config.json is no run's", where=where, found=found, todo="train again") from None
+            what, found = "not a run's config.json", f"{type(error).__name__} {error}"
+            raise RunError(what, where=where, found=found, todo="train again") from None
 
     def check_pack(self, meta: PackMeta, where: str) -> None:
-        """Raises PackError for features that other region weights made: this run's numbers mean nothing there."""
-        if self.pack is None or self.config.objects == "none" or self.config.reads_crops:  # those have their own net
+        """Raises PackError if the features come from another region network than those of the training pack."""
+        if self.pack is None or self.config.objects == "none" or self.config.reads_crops:  # their own network
             return
         ours, theirs = region_net(self.pack) | {"dim": self.pack.dim}, region_net(meta) | {"dim": meta.dim}
         if differing := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
-            told = ", ".join(f"{name} {ours.get(name)}" for name in differing)
+            trained = ", ".join(f"{name} {ours.get(name)}" for name in differing)
             raise PackError(
-                f"the run was trained on region features with {told}",
+                f"the run was trained on region features with {trained}",
                 where=where,
                 found=", ".join(f"{name} {theirs.get(name)}" for name in differing),
                 todo="make the pack with the run's region weights, or train on this one",
@@ -184,14 +132,14 @@ class RunInfo:
 
 
 def region_net(meta: PackMeta) -> dict[str, Any]:
-    """What computed a pack's features: equal to another pack's only where the numbers are."""
+    """The identity of the network that computed a pack's features."""
     return dict(meta.provenance.get("regions", {}).get("identity", {}))
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that decide numbers."""
+    """Versions of Python and of the packages that decide numbers."""
     found = {"python": platform.python_version()}
-    for name in NAMED:
+    for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -210,7 +158,7 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_run(folder: Path, info: RunInfo, tagger: Tagger) -> None:
-    """Publish the run as `folder`; a run that is there is replaced when all is written."""
+    """Publish the run as `folder`; replaces an existing run once everything is written."""
     weights = {name: value.detach().cpu().contiguous() for name, value in tagger.state_dict().items()}
     with atomic.folder(folder) as new:
         save_file(weights, new / "weights.safetensors")
@@ -221,7 +169,7 @@ def save_run(folder: Path, info: RunInfo, tagger: Tagger) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether `folder` holds a run of today's layout whose weights have all their bytes; reads no tensor."""
+    """Whether `folder` holds a run of this schema version with complete weights; reads no tensor."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         with safe_open(folder / "weights.safetensors", framework="pt") as weights:
@@ -231,7 +179,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
-    """The run in `folder` on the CPU, in eval mode; needs no network. Raises RunError where it is incomplete."""
+    """The run in `folder` on the CPU, in eval mode; needs no network. Raises RunError if it is incomplete."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = load_file(folder / "weights.safetensors")
@@ -239,14 +187,12 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
         todo = "train it, or pull it (dvc pull)"
         raise RunError("no readable run", where=str(folder), found=type(error).__name__, todo=todo) from None
     info = RunInfo.from_json(values, str(folder))
-    rng = torch.get_rng_state()  # building draws weights that the run's replace
+    rng = torch.get_rng_state()  # building draws weights, which are then replaced
     try:
         tagger = approach(info.approach).build(ModelSpec(info.config, info.labels, info.object_dim, folder / "encoder"))
     except WeightsError as error:
-        todo = "pull the run again (dvc pull), or train again"
-        raise RunError(
-            "the run lacks its encoder's files", where=str(folder / "encoder"), found=error.found, todo=todo
-        ) from None
+        what, todo = "the run lacks its encoder's files", "pull the run again (dvc pull), or train again"
+        raise RunError(what, where=str(folder / "encoder"), found=error.found, todo=todo) from None
     attach(tagger, info.config, info.pack, trained=True)
     torch.set_rng_state(rng)
     try:
@@ -255,3 +201,51 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
         found = str(error).splitlines()[-1].strip()
         raise RunError("the weights do not fit the code", where=str(folder), found=found, todo="train again") from None
     return info, tagger.eval()
+
+
+def card(info: RunInfo) -> str:
+    """Markdown: approach, dev scores, data, settings, and the differences from the paper."""
+    details = approach(info.approach)
+    is_fmit = details.build is FMIT
+    lines = [f"# {info.approach}, seed {info.seed}", "", f"Approach: {plain_markdown(details.about)}.", ""]
+    lines += [f"{'Method' if is_fmit else 'A baseline of'}: {PAPER}.", ""]
+    if info.synthetic:
+        lines += ["**Synthetic:** its region features come from parts trained on drawings.", ""]
+    lines += [line for warning in info.warnings for line in (f"**Warning:** {plain_markdown(warning)}.", "")]
+    lines += ["## Dev scores (strict IOB2 spans, micro)", "", *_table(info.dev), ""]
+    lines += ["## Data", "", *_data(info.data), *_table({**info.n_posts, **info.inputs}), ""]
+    if any(info.n_cut.values()):
+        phrases = {name: f", of these {n} of phrases" for name, n in info.n_cut_phrases.items()}
+        counts = "; ".join(f"{plain_markdown(name)} {n}{phrases.get(name, '')}" for name, n in info.n_cut.items())
+        lines += [f"Objects that the cap or truncation left out of the lattice: {counts}.", ""]
+    types = ", ".join(f"{plain_markdown(name)} ({plain_markdown(word)})" for name, word in info.labels.words.items())
+    lines += [f"Types: {types}.", ""]
+    for name, part in sorted(info.pack.provenance.items() if info.pack else ()):
+        identity = safe_text(json.dumps(part.get("identity", part), sort_keys=True), None).replace("`", "'")
+        lines += [f"- {plain_markdown(name)}: `{identity}`"]
+    lines += ["", "## Settings", "", *_table(info.config.model_dump()), ""]
+    images = () if info.config.objects == "none" else (TUNED if info.config.reads_crops else FEATURES,)
+    selection = BEST_EPOCH if not info.selection else plain_markdown(info.selection) + "."
+    differences = (*images, *(OURS if is_fmit else ()), MEAN_LOSS, selection)
+    lines += ["## Differences from the paper", "", *(f"- {line}" for line in differences), ""]
+    lines += ["## Versions", "", *_table(info.versions), ""]
+    return "\n".join(lines)
+
+
+def _data(data: Mapping[str, Any]) -> list[str]:
+    """What ingest recorded of the files: the known variant, or a warning that it is none, and their digests."""
+    lines = []
+    if data.get("warning"):
+        lines = [f"**Warning:** {plain_markdown(data['warning'])}.", ""]
+    elif data.get("variant"):
+        lines = [f"Known variant: {plain_markdown(data['variant'])}.", ""]
+    files = data.get("sources", {}).items()
+    return lines + [f"- {plain_markdown(split)}: sha256 {one['sha256']}" for split, one in files] + [""] * bool(files)
+
+
+def _table(values: Mapping[str, Any]) -> list[str]:
+    return [
+        "| | |",
+        "|---|---|",
+        *(f"| {plain_markdown(name)} | {plain_markdown(value)} |" for name, value in sorted(values.items())),
+    ]

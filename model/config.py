@@ -1,4 +1,4 @@
-"""What training can be told: one frozen configuration and its presets, `paper` being appendix A."""
+"""The configuration of training and its presets; `paper` is appendix A."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class VisionConfig(Config):
-    """Whether the network behind the regions is trained too, end to end, on crops instead of the pack's features."""
+    """Whether the region network is trained too, end to end, on image crops instead of the pack's features."""
 
-    finetune: bool = False  # as in appendix A; else features come ready from the pack
-    weights: str = ""  # where its training starts: a file of the same network; "": those that made the pack
-    lr: Annotated[float, Field(ge=0)] = 5e-5  # appendix A: of pretrained models; 0: crops are read, nothing moves
-    batch: Annotated[int, Field(ge=1)] = 16  # crops of a forward pass: with checkpointing, what memory holds at once
-    checkpointing: bool = True  # compute activations again in the backward pass instead of keeping them
+    finetune: bool = False  # True as in appendix A; False: features come from the pack
+    weights: str = ""  # initial weights: a file for the same network; "": those that made the pack
+    lr: Annotated[float, Field(ge=0)] = (
+        5e-5  # appendix A: of pretrained models; 0: crops are read, the network is fixed
+    )
+    batch: Annotated[int, Field(ge=1)] = 16  # crops of a forward pass; with checkpointing, the number in memory at once
+    checkpointing: bool = True  # recompute activations in the backward pass instead of keeping them
 
 
 class TrainConfig(Config):
-    """Everything that decides a run's numbers besides approach, seed and data."""
+    """All that decides a run's numbers besides approach, seed and data."""
 
     # Words
     encoder: str = "embedded"  # "embedded", a folder, or a hub name that is already on this machine
     encoder_digest: str = ""  # sha256 that its weights must have, "" for no check
     encoder_revision: str = ""  # of a hub name: commit, tag or branch, "" for main
-    max_pieces: Annotated[int, Field(ge=3)] = 128  # word pieces in one encoder pass, [CLS] and [SEP] counted
-    overflow: Literal["window", "truncate"] = "window"  # a longer post: more passes, or words without a vector
+    max_pieces: Annotated[int, Field(ge=3)] = 128  # word pieces in one encoder pass, with [CLS] and [SEP]
+    overflow: Literal["window", "truncate"] = "window"  # longer posts: several passes, or words without a vector
     pooling: Literal["first", "mean"] = "first"  # which pieces of a word make its vector
 
     words: str = "random"  # vectors of approaches without an encoder: "random", or the path of a GloVe text file
@@ -47,9 +49,9 @@ class TrainConfig(Config):
     relative: bool = True  # False: w/o Rel of Table 5
     objects: Objects = "all"
     control: Control = "none"
-    max_objects: Annotated[int, Field(ge=0)] = 64  # of a post, of each picture for a grid; what the cap cuts is counted
+    max_objects: Annotated[int, Field(ge=0)] = 64  # per post (grid: per image); what the cap cuts is reported
 
-    # Pictures
+    # Images
     vision: VisionConfig = VisionConfig()
 
     # Loss
@@ -58,8 +60,8 @@ class TrainConfig(Config):
     ebd_weight: Amount = 0.25  # lambda of Eq. 15
 
     # Optimisation
-    batch: Count = 16  # posts, at most; of all processes together, where several train one model
-    max_cells: Count = 4096  # of a padded batch, text and objects; one post may exceed it
+    batch: Count = 16  # posts at most, of all processes that train the model together
+    max_cells: Count = 4096  # text and objects of a padded batch; a single post may exceed it
     accumulate: Count = 1  # batches a step
     clip: Amount = 1.0  # gradient norm; 0: not clipped
     lr_encoder: Amount = 5e-5
@@ -67,12 +69,12 @@ class TrainConfig(Config):
     lr_crf: Amount = 2e-4  # of the CRFs' transitions
     weight_decay: Amount = 0.0  # decoupled, on matrices only
     warmup: Share = 0.0  # share of the whole training
-    schedule: Literal["constant", "linear", "cosine"] = "constant"  # after warm-up; the last two end at 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # after warm-up; linear and cosine end at 0
     epochs: Count = 20
-    patience: Count = 5  # epochs without a better dev F1
-    amp: Literal["off", "bf16", "fp16"] = "off"  # autocast, where a GPU trains
-    compile: bool = False  # the encoder, where that works; see model/compiled.py for what it brings
-    deterministic: bool = False  # refuse operations that may differ between two runs
+    patience: Count = 5  # epochs without a better dev F1 before training stops
+    amp: Literal["off", "bf16", "fp16"] = "off"  # autocast, for GPUs
+    compile: bool = False  # the encoder; see model/trainer.py for the measurements
+    deterministic: bool = False  # operations that may differ between two runs raise
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -90,7 +92,7 @@ class TrainConfig(Config):
 
     @property
     def reads_crops(self) -> bool:
-        """Whether pictures are read and their network is trained; where nothing is seen, nothing is."""
+        """Whether image crops are read; not if the approach reads no images."""
         return self.vision.finetune and self.objects != "none" and self.control != "empty"
 
 

@@ -1,7 +1,7 @@
-"""Crops instead of cached features (`vision.finetune`): which picture parts a batch needs, and the network over them.
+"""Image crops instead of cached features (`vision.finetune`): which crops a batch needs, and the network over them.
 
-A post's boxes come from the pack, its pictures from the images folder, checked by the digests in posts.parquet: so what
-training reads is named by posts and pack alone, as with cached features. N crops, C side of a crop in pixels.
+A post's boxes come from the pack, its images from the images folder, checked by the digests in posts.parquet. So posts
+and pack identify what training reads, as with cached features. N crops, C side of a crop in pixels.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ EMBEDDED = "embedded"  # regions.weights: the file called as the network
 
 @dataclass(frozen=True)
 class Crop:
-    """What one feature is computed of: a part of a picture; no picture: the empty one."""
+    """What one feature is computed from: a part of an image; None: the empty image."""
 
     image: Image | None
     box: Box | None
 
     @property
     def key(self) -> tuple[str, tuple[int, int, int, int] | None]:
-        """Equal for crops of equal pixels, whichever posts they belong to."""
+        """Equal for crops with equal pixels, of any posts."""
         return (self.image.digest if self.image else images.EMPTY_DIGEST), (self.box.xyxy if self.box else None)
 
 
 def crop_of(post: Post, region: Region) -> Crop:
-    """The crop that a region of a post's pack names."""
+    """The crop of a region of a post."""
     return Crop(post.images[region.box.image_index], region.box) if region.box else Crop(None, None)
 
 
 @dataclass(frozen=True)
 class CropReader:
-    """Reads crops from the images folder; DataLoader workers receive it."""
+    """Reads crops from the images folder; DataLoader workers pickle it."""
 
     folder: Path
     transform: Transform
 
     def batch(self, rows: Sequence[Sequence[Crop | None]], width: int) -> tuple[Tensor, Tensor]:
-        """Each distinct crop of some posts once, uint8 [N, 3, C, C], and int64 [B, width] which one each object has.
+        """The distinct crops of some posts, uint8 [N, 3, C, C], and the index of each object's crop, int64 [B, width].
 
-        -1: none (None in `rows`, and padding). Each picture is decoded once. Raises ImageError where a picture is no
-        longer what ingest saw, DataError where a box reaches over it.
+        -1: no crop (None in `rows`, and padding). Each image is decoded once. Raises ImageError if an image is not the
+        one that ingest read, DataError if a box exceeds it.
         """
         index = torch.full((len(rows), width), -1, dtype=torch.int64)
         places: dict[object, int] = {}
@@ -77,20 +77,20 @@ class CropReader:
     def _pixels(self, crops: Sequence[Crop]) -> Tensor:
         side = self.transform.crop_px
         pixels = torch.zeros(len(crops), 3, side, side, dtype=torch.uint8)
-        pictures = {crop.key[0]: crop.image for crop in crops}
-        for digest, image in pictures.items():
-            picture = images.load(self.folder, image) if image else images.EMPTY
+        crop_images = {crop.key[0]: crop.image for crop in crops}
+        for digest, image in crop_images.items():
+            pixels_of_image = images.load(self.folder, image) if image else images.EMPTY
             for place, crop in enumerate(crops):
                 if crop.key[0] == digest:
-                    pixels[place] = crop_tensor(picture, crop.box, self.transform)
+                    pixels[place] = crop_tensor(pixels_of_image, crop.box, self.transform)
         return pixels
 
 
 def attach(tagger: Tagger, config: TrainConfig, meta: PackMeta | None, *, trained: bool) -> None:
-    """Give a tagger that reads crops the network that made the pack's features; others stay as they are.
+    """Give a tagger that reads crops the network that made the pack's features; other taggers are unchanged.
 
-    `trained`: the bare structure, since the run's weights follow. Raises PackError for a pack that does not say which
-    network made it, WeightsError where its weights are not here or are others.
+    `trained`: without weights, since the run's weights follow. Raises PackError if the pack does not name its network,
+    WeightsError if the weights are missing or have another digest.
     """
     if not config.reads_crops or meta is None:
         return
@@ -98,7 +98,7 @@ def attach(tagger: Tagger, config: TrainConfig, meta: PackMeta | None, *, traine
     identity, settings = part.get("identity", {}), part.get("config", {})
     if not {"name", "transform", "weights"} <= identity.keys():
         todo = "make the pack by the regions stage, or set vision.finetune: false"
-        raise PackError("vision.finetune starts from the network that made the pack", found="none named", todo=todo)
+        raise PackError("vision.finetune starts from the network that made the pack", found="no network", todo=todo)
     file = None if trained else _file(config, identity, settings)
     values = json.loads(identity["transform"])
     transform = Transform(values["crop_px"], values["resize_px"], tuple(values["mean"]), tuple(values["std"]))
@@ -119,17 +119,17 @@ def _file(config: TrainConfig, identity: dict[str, str], settings: dict[str, str
         return efficientnet.package_file()
     try:
         return weights.find(name, identity["weights"])
-    except WeightsError as error:  # a pack names a file without the folder that it lay in
+    except WeightsError as error:  # a pack names the file but not its folder
         todo = f"set train.vision.weights to the path of {name}, or put it into {weights.folder()}"
         what = "vision.finetune starts from the weights that made the pack"
         raise WeightsError(what, where=error.where, found=f"{error.what}: {error.found}", todo=todo) from None
 
 
 def reader_of(tagger: Tagger, folder: Path | None) -> CropReader | None:
-    """What reads the crops of a tagger that has a network for them, None for others; ConfigError without a folder."""
+    """The reader for a tagger that reads crops, None for others; ConfigError without a folder."""
     net: CropNet | None = tagger.pictures
     if net is None:
         return None
     if folder is None:
-        raise ConfigError("this run reads the posts' images", found="no folder", todo="give the images folder")
+        raise ConfigError("this run reads the posts' images", found="no folder", todo="pass the images folder")
     return CropReader(folder, net.transform)

@@ -1,6 +1,4 @@
-"""Posts and their objects as examples and batches; posts of like length come together.
-
-A batch: what a step needs as tensors, checked once when it is made.
+"""Posts and their objects as examples and padded batches; posts of similar length share a batch.
 
 Letters: B posts, T text cells ([CLS], words, [SEP]), N = T - 2 words, M objects, D the pack's feature width.
 """
@@ -26,24 +24,27 @@ from schema.labels import EBD_TAGS, LabelSet, ebd_tags
 from schema.lattice import CutObjects
 from schema.records import Post
 
+SEED_STRIDE = 1_000_003  # a prime beyond any epoch and step count: no two (seed, number) pairs share random numbers
+SORTED_BATCHES = 32  # batches whose posts are sorted by length together: little padding, yet mixed batches
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Posts padded to a common length; masks are True where something is real.
+    """Posts padded to a common length; masks are True where a cell is real. Checked once, when it is made.
 
-    Padding holds zeros, tag 0 (`O`) and span (0, 0); every post has at least one word, and its real cells come first.
+    Padding holds zeros, tag 0 (`O`) and span (0, 0); every post has at least one word, and real cells come first.
     """
 
-    rows: tuple[int, ...]  # the posts' places in their dataset
-    inputs: Mapping[str, Tensor]  # of the approach's featurizer
+    rows: tuple[int, ...]  # indices of the posts in their dataset
+    inputs: Mapping[str, Tensor]  # from the approach's featurizer
     text_mask: Tensor  # [B, T] bool
     objects: Tensor  # [B, M, D] the pack's dtype
     spans: Tensor  # [B, M, 2] int64: head and tail
     object_mask: Tensor  # [B, M] bool
     tags: Tensor | None = None  # [B, N] int64
     boundaries: Tensor | None = None  # [B, N] int64: Z of Section 3.3
-    crops: Tensor | None = None  # [C, 3, S, S] uint8, each distinct one once: then `objects` is [B, M, 0]
-    crop_index: Tensor | None = None  # [B, M] int64: the crop of each object, -1: none
+    crops: Tensor | None = None  # [C, 3, S, S] uint8, distinct; `objects` is then [B, M, 0]
+    crop_index: Tensor | None = None  # [B, M] int64: the crop of each object, -1: zeros
 
     def __post_init__(self) -> None:
         n_posts, n_cells = self.text_mask.shape
@@ -61,18 +62,18 @@ class Batch:
             if value is not None and value.shape != shape:
                 raise DataError(f"batch: {name} should be {shape}", found=str(tuple(value.shape)))
         if len(self.rows) != n_posts or not bool(self.text_mask[:, :3].all()):
-            raise DataError("batch: every post needs its row and at least one word")
+            raise DataError("batch: every post needs a row and at least one word")
         lengths = self.text_mask.sum(1)
         if not torch.equal(self.text_mask, torch.arange(n_cells) < lengths[:, None]):
-            raise DataError("batch: padding must come behind the real cells")
+            raise DataError("batch: padding must come after the real cells")
         head, tail = self.spans.unbind(-1)
         inside = (head >= 0) & (head <= tail) & (tail < lengths[:, None])
         if not bool((inside | ~self.object_mask).all()):
-            raise DataError("batch: a span leaves its post", todo="make the pack from these posts again")
+            raise DataError("batch: a span lies outside its post", todo="make the pack from these posts again")
 
     @property
     def word_mask(self) -> Tensor:
-        """[B, N] bool: True at the words, which are cells 1..n."""
+        """[B, N] bool: True at the words, cells 1..n."""
         return self.text_mask[:, 2:]
 
     @property
@@ -86,15 +87,15 @@ class Batch:
         return len(self.rows)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on a device, not checked again: a check there would wait for the device."""
+        """The batch on a device, not checked again: a check would wait for the device."""
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """DataLoader calls this, so that copies to a GPU overlap with its work."""
+        """Called by DataLoader, so that copies to a GPU overlap with computation."""
         return self._mapped(Tensor.pin_memory)
 
     def with_objects(self, features: Tensor) -> Batch:
-        """The batch with features [B, M, D] in place of `objects`, not checked again."""
+        """The batch with features [B, M, D] as `objects`, not checked again."""
         changed = self._mapped(lambda tensor: tensor)
         object.__setattr__(changed, "objects", features)
         return changed
@@ -114,23 +115,19 @@ def _apply(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-SEED_STRIDE = 1_000_003  # a prime beyond any epoch and step count: no two (seed, number) pairs share random numbers
-SORTED_BATCHES = 32  # posts of so many batches are sorted by length together: little padding, yet mixed batches
-
-
 class Featurizer(Protocol):
-    """Words to the tensors that an approach's word part reads."""
+    """Converts words to the tensors that an approach reads."""
 
     def encode(self, words: Sequence[str]) -> Any:
-        """A post's words; the value has `n_words`, how many of them get a vector."""
+        """A post's words as numbers; the value's `n_words` is the number of words that get a vector."""
 
     def collate(self, posts: Sequence[Any]) -> dict[str, Tensor]:
-        """Tensors of a batch of such values."""
+        """The tensors of a batch of such values."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A post as numbers; `row` is its place in the dataset."""
+    """A post as numbers; `row` is its index in the dataset."""
 
     row: int
     encoded: Any
@@ -138,14 +135,11 @@ class Example:
     spans: tuple[tuple[int, int], ...]  # (head, tail)
     tags: tuple[int, ...] | None
     boundaries: tuple[int, ...] | None
-    crops: tuple[Crop | None, ...] = ()  # of each object, where crops are read; then features are [M, 0]
+    crops: tuple[Crop | None, ...] = ()  # of each object, if crops are read; features are then [M, 0]
 
 
 class PostDataset(Dataset[Example]):
-    """Posts with their objects, controls applied; posts and objects are read, tags only where a post has them.
-
-    `crops`, where given, reads picture parts instead of the objects' features.
-    """
+    """Posts with their objects, after controls and the cap; `crops` reads image crops instead of features."""
 
     def __init__(
         self,
@@ -173,8 +167,8 @@ class PostDataset(Dataset[Example]):
             boundaries = tuple(EBD_TAGS.index(tag) for tag in ebd_tags(post.tags)[:n_words])
         if self.crops is None:
             return Example(row, self.encoded[row], self._features(row, plan), plan.spans, tags, boundaries)
-        none = np.zeros((len(plan.spans), 0), np.float32)
-        return Example(row, self.encoded[row], none, plan.spans, tags, boundaries, self._crops(row, plan))
+        no_features = np.zeros((len(plan.spans), 0), np.float32)
+        return Example(row, self.encoded[row], no_features, plan.spans, tags, boundaries, self._crops(row, plan))
 
     def _features(self, row: int, plan: ObjectPlan) -> np.ndarray:
         source = self.objects(self.posts[row if plan.owner is None else plan.owner]).features
@@ -190,11 +184,11 @@ class PostDataset(Dataset[Example]):
         return tuple(crop_of(owner, regions[index]) for index in plan.indices)
 
     def features(self) -> Iterator[np.ndarray]:
-        """What the pack has of each post's objects, [M, D], post by post."""
+        """The features [M, D] of each post's objects, post by post."""
         return (self._features(row, plan) for row, plan in enumerate(self.plans))
 
     def n_cells(self) -> list[int]:
-        """Cells of each post's lattice, text and objects."""
+        """Number of cells of each post's lattice, text and objects."""
         return [one.n_words + 2 + len(plan.spans) for one, plan in zip(self.encoded, self.plans, strict=True)]
 
     @property
@@ -204,7 +198,7 @@ class PostDataset(Dataset[Example]):
 
 
 def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropReader | None = None) -> Batch:
-    """A checked batch on the CPU; tags are there if every post has them, crops if there is a reader of them."""
+    """A checked batch on the CPU; with tags if every post has them, with crops if there is a reader."""
     n_words = torch.tensor([example.encoded.n_words for example in examples])
     n_objects = torch.tensor([len(example.spans) for example in examples])
     n_cells, most = int(n_words.max()) + 2, int(n_objects.max())
@@ -236,16 +230,16 @@ def _padded(rows: Sequence[tuple[int, ...] | None], width: int) -> Tensor | None
 
 
 def seed_of(seed: int, number: int) -> int:
-    """A generator's seed for step or epoch `number` of a run with `seed`."""
-    return (seed * SEED_STRIDE + number) % 2**63  # torch takes no more
+    """The seed for step or epoch `number` of a run with `seed`."""
+    return (seed * SEED_STRIDE + number) % 2**63  # the largest seed that torch accepts
 
 
 class LengthBatches(Sampler[list[int]]):
-    """Batches of posts of like length: at most `batch` posts and `max_cells` padded cells; a longer post goes alone.
+    """Batches of posts of similar length: at most `batch` posts and `max_cells` padded cells, or one longer post.
 
-    With a seed the order is a function of seed and `epoch` alone, so a resumed run sees what an unbroken one would;
-    without, posts come once, sorted by length. `skip`: batches of this epoch that were trained before. `processes`: the
-    processes among which each batch is dealt out; iterating gives this one's shares, where it has one.
+    With a seed the order depends on seed and `epoch` only, so a resumed run sees the batches of an uninterrupted one;
+    without a seed posts are sorted by length. `skip`: batches of this epoch that are already trained. `processes` share
+    each batch; iterating gives the non-empty shares of this process.
     """
 
     def __init__(
@@ -267,7 +261,7 @@ class LengthBatches(Sampler[list[int]]):
         return sum(1 for _ in self)
 
     def left(self) -> list[list[int]]:
-        """What is left of the epoch, all processes' rows."""
+        """The remaining batches of the epoch, with all processes' rows."""
         return self.batches()[self.skip :]
 
     def batches(self) -> list[list[int]]:
@@ -276,26 +270,26 @@ class LengthBatches(Sampler[list[int]]):
             return self._cut(sorted(range(len(self.cells)), key=self.cells.__getitem__))
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         order = torch.randperm(len(self.cells), generator=generator).tolist()
-        pool, found = self.batch * SORTED_BATCHES, []
+        pool, batches = self.batch * SORTED_BATCHES, []
         for start in range(0, len(order), pool):
-            found += self._cut(sorted(order[start : start + pool], key=self.cells.__getitem__))
-        return [found[index] for index in torch.randperm(len(found), generator=generator).tolist()]
+            batches += self._cut(sorted(order[start : start + pool], key=self.cells.__getitem__))
+        return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
     def _cut(self, order: Sequence[int]) -> list[list[int]]:
-        found: list[list[int]] = []
+        batches: list[list[int]] = []
         for row in order:  # ascending, so the newest row is the longest
-            fits = found and (len(found[-1]) + 1) * self.cells[row] <= self.max_cells
-            if fits and len(found[-1]) < self.batch:
-                found[-1].append(row)
+            fits = batches and (len(batches[-1]) + 1) * self.cells[row] <= self.max_cells
+            if fits and len(batches[-1]) < self.batch:
+                batches[-1].append(row)
             else:
-                found.append([row])
-        return found
+                batches.append([row])
+        return batches
 
 
 def loader(
     dataset: PostDataset, batches: LengthBatches, featurizer: Featurizer, device: torch.device, workers: int
 ) -> DataLoader[Batch]:
-    """Checked CPU batches in the sampler's order; pinned where a GPU takes them."""
+    """Checked CPU batches in the sampler's order, in pinned memory for a GPU."""
     make: Callable[[Sequence[Example]], Batch] = partial(collate, featurizer=featurizer, crops=dataset.crops)
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # the batch's type is the collate function's

@@ -1,8 +1,8 @@
-"""Processes that train one model together (`accelerate launch` or torchrun), and the one process that trains alone.
+"""The processes that train one model together (`accelerate launch` or torchrun).
 
-Parameters decide a run's numbers, not how many processes there are: each batch of the sampler is dealt out, gradients
-are summed before they are clipped, so a step is the step of one process to the rounding of sums. Only dropout and
-the like are drawn per process. Without a launcher nothing here calls accelerate, and nothing is summed.
+The parameters decide a run's numbers, not the number of processes: each batch is split among the processes, and
+gradients are summed before they are clipped, so a step equals that of one process up to rounding. Only dropout and the
+like are drawn per process. Without a launcher nothing here calls accelerate, and nothing is summed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TIMEOUT = datetime.timedelta(hours=4)  # others wait while the first process sco
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Which of how many processes this one is, and the device it computes on."""
+    """The rank of this process, the number of processes, and the device it computes on."""
 
     device: torch.device
     rank: int = 0
@@ -36,7 +36,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def share(self, rows: Sequence[T]) -> Sequence[T]:
-        """This process's part of a batch; empty where there are fewer rows than processes."""
+        """This process's part of a batch; empty if there are fewer rows than processes."""
         return rows[self.rank :: self.size]
 
     def sum(self, tensor: Tensor) -> None:
@@ -64,7 +64,7 @@ class ProcessGroup:
                 gradient.copy_(part.view_as(gradient))
 
     def from_first(self, compute: Callable[[], T]) -> T:
-        """What `compute` gives in the first process, in every process; the others only wait for it."""
+        """The result of `compute` in the first process, returned in every process; the others only wait."""
         if self.size == 1:
             return compute()
         from accelerate.utils import broadcast_object_list
@@ -72,12 +72,12 @@ class ProcessGroup:
         return broadcast_object_list([compute() if self.first else None])[0]  # type: ignore[return-value]
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has arrived here."""
         self.from_first(lambda: None)
 
 
 def join(device: torch.device) -> ProcessGroup:
-    """The processes that a launcher started for this command, each with a GPU of its own where `device` is one."""
+    """The process group that a launcher started for this command; each process has its own GPU if `device` is one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ProcessGroup(device)
     from accelerate import PartialState
@@ -90,7 +90,7 @@ def join(device: torch.device) -> ProcessGroup:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in order, at most BUCKET numbers of one dtype together; a larger one goes alone."""
+    """The tensors in order, in lists of one dtype with at most BUCKET numbers, or one larger tensor."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         full = sum(one.numel() for one in bucket) + tensor.numel() > BUCKET

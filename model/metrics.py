@@ -1,4 +1,4 @@
-"""Scores of tag sequences: strict IOB2 spans decide, the lenient figure stands beside; words fill the confusion."""
+"""Scores of tag sequences (strict and lenient IOB2 spans) and the confusion of word types."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Scores:
 
 
 def score(gold: Sequence[Tags], predicted: Sequence[Tags], types: Sequence[str], *, lenient: bool = False) -> Scores:
-    """Entity scores over posts of IOB2 tags; an entity counts where words and type agree.
+    """Entity scores over posts with IOB2 tags; an entity is correct if its words and type agree.
 
     Strict: only `B-` opens an entity, on both sides. Lenient: an orphan `I-` opens one too, as in seqeval's default.
     """
     counts = {name: Counts() for name in types}
     for post_gold, post_predicted in _pairs(gold, predicted):
-        wanted = set(entities(post_gold, lenient=lenient))
-        given = set(entities(post_predicted, lenient=lenient))
+        in_gold = set(entities(post_gold, lenient=lenient))
+        in_predicted = set(entities(post_predicted, lenient=lenient))
         for found, change in (
-            (wanted, Counts(n_gold=1)),
-            (given, Counts(n_predicted=1)),
-            (wanted & given, Counts(n_correct=1)),
+            (in_gold, Counts(n_gold=1)),
+            (in_predicted, Counts(n_predicted=1)),
+            (in_gold & in_predicted, Counts(n_correct=1)),
         ):
             for entity in found:
                 counts[entity.type] += change

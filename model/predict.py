@@ -1,6 +1,6 @@
-"""A trained run that predicts: posts and their objects in, entities with confidence and grounded boxes out.
+"""Prediction with a trained run: posts and their objects in, entities with confidence and grounded boxes out.
 
-Batched decoding: tags by constrained Viterbi, and how sure the CRF is of each entity.
+Tags come from constrained Viterbi decoding in batches, confidences from the CRF's marginals.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Decoded:
-    """A post's tags, one a word, its entities, and P(exactly these words are this entity | S, O) of each, if asked."""
+    """A post's tags, its entities, and, if asked for, P(exactly these words are this entity | S, O) of each."""
 
     tags: tuple[str, ...]
     entities: tuple[Entity, ...]
@@ -39,7 +39,7 @@ class Decoded:
 
 
 def autocast(device: torch.device, amp: str) -> torch.autocast:
-    """The context of forward passes: `amp` is off, bf16 or fp16."""
+    """Context for forward passes; `amp` is off, bf16 or fp16."""
     return torch.autocast(device.type, AMP_DTYPES.get(amp), enabled=amp != "off")
 
 
@@ -49,11 +49,12 @@ def decode(
     config: TrainConfig,
     device: torch.device,
     *,
-    confident: bool = False,
+    confidences: bool = False,
     progress: Progress | None = None,
 ) -> list[Decoded]:
-    """Every post of the dataset, in its order. IOB2 constrains the paths; words without a vector get `O`."""
-    was_training, found, done = tagger.training, {}, 0
+    """Decode every post of the dataset, in order. Paths are valid IOB2; words without a vector get `O`."""
+    results: dict[int, Decoded] = {}
+    was_training, done = tagger.training, 0
     tagger.eval()
     batches = LengthBatches(dataset.n_cells(), config.batch, config.max_cells)
     allowed = Transitions.iob2(dataset.labels.tags).to(device)
@@ -62,22 +63,22 @@ def decode(
             batch = tagger.with_features(cpu_batch.to(device))
             emissions = tagger.emissions(batch)
             paths = tagger.crf.decode(emissions, batch.word_mask, allowed)
-            for row, one in zip(batch.rows, _decoded(tagger, dataset, batch, emissions, paths, confident), strict=True):
-                found[row] = one
+            decoded = _decoded(tagger, dataset, batch, emissions, paths, confidences)
+            results.update(zip(batch.rows, decoded, strict=True))
             done += len(batch)
             if progress:
                 progress(done, len(dataset))
     tagger.train(was_training)
-    return [found[row] for row in range(len(dataset))]
+    return [results[row] for row in range(len(dataset))]
 
 
 def _decoded(
-    tagger: Tagger, dataset: PostDataset, batch: Batch, emissions: Tensor, paths: list[list[int]], confident: bool
+    tagger: Tagger, dataset: PostDataset, batch: Batch, emissions: Tensor, paths: list[list[int]], confidences: bool
 ) -> list[Decoded]:
     names = dataset.labels.tags
     tags = [tuple(names[index] for index in path) for path in paths]
     found = [tuple(entities(one)) for one in tags]
-    sure = _confidences(tagger, dataset, batch, emissions, found) if confident else [()] * len(tags)
+    sure = _confidences(tagger, dataset, batch, emissions, found) if confidences else [()] * len(tags)
     lengths = [dataset.posts[row].n_words for row in batch.rows]
     return [
         Decoded(one + ("O",) * (n_words - len(one)), entity, confidence)
@@ -249,7 +250,7 @@ class Run:
         info = self.info
         untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
         dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed, crops)
-        found = decode(self.tagger, dataset, info.config, self.device, confident=True, progress=progress)
+        found = decode(self.tagger, dataset, info.config, self.device, confidences=True, progress=progress)
         return [
             _prediction(post, source(post).regions, one, info.synthetic) for post, one in zip(posts, found, strict=True)
         ]

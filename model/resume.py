@@ -1,6 +1,6 @@
-"""What an interrupted training goes on from: a folder beside the store, safetensors and JSON, published by rename.
+"""The state that an interrupted training resumes from: safetensors and JSON beside the store, published by rename.
 
-<folder>/step-00000123/{state.json, tensors.safetensors}      <folder>/best-0004.safetensors
+<folder>/step-00000123-0004/{state.json, tensors.safetensors}      <folder>/best-0004.safetensors
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from cache import atomic
 from model.trainer import Position, Trainer
 from schema.errors import RunError
 
-SAVE_EVERY_S = 60.0  # seconds between two saves: a kill costs at most so much work
+SAVE_EVERY_S = 60.0  # seconds between two saves: the most work that a kill costs
 SCALER = "scaler/"
 DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)  # torch: tensors of other shapes
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 class FileCheckpointer:
-    """Saves at most every `every_s` seconds; 0 saves after each step."""
+    """Saves a trainer's state at most every `every_s` seconds; 0: after each step."""
 
     def __init__(self, folder: Path, every_s: float = SAVE_EVERY_S) -> None:
         self.folder, self.every_s = folder, every_s
@@ -35,7 +35,7 @@ class FileCheckpointer:
         self._saved_step, self._saved_best = -1, 0
 
     def restore(self, trainer: Trainer) -> None:
-        """Bring back the newest state, if there is one."""
+        """Load the newest state, if there is one."""
         atomic.sweep(self.folder)
         states = sorted(self.folder.glob("step-*"))
         if not states:
@@ -47,20 +47,21 @@ class FileCheckpointer:
                 trainer.best = load_file(self._best(trainer.position.best_epoch))
         except DAMAGE as error:
             if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
-                raise  # the device's fault (no memory, lost), not the state's: nobody is told to remove it
-            found = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
-            what, todo = "damaged resume state, or of other code", "remove this folder: training begins anew"
-            raise RunError(what, where=str(self.folder), found=found, todo=todo) from None
+                raise  # the device failed (out of memory, lost), not the state: it must not be removed
+            reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+            what = "the resume state is damaged, or was written by another version"
+            todo = "remove this folder: training starts from the beginning"
+            raise RunError(what, where=str(self.folder), found=reason, todo=todo) from None
         self._saved_best = trainer.position.best_epoch
 
     def offer(self, trainer: Trainer) -> None:
-        """Save if it is time."""
+        """Save if enough time has passed."""
         if time.monotonic() - self._last_s >= self.every_s:
             self.save(trainer)
             self._last_s = time.monotonic()
 
     def save(self, trainer: Trainer) -> None:
-        """Publish the state, then remove what it replaces."""
+        """Publish the state, then remove the previous one."""
         position = trainer.position
         if position.best_epoch != self._saved_best:
             with atomic.file(self._best(position.best_epoch)) as temporary:
@@ -82,15 +83,15 @@ class FileCheckpointer:
 
 
 def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
-    """Everything that later steps depend on, besides the position: weights, Adam's moments, loss sum, scaler."""
-    found = {f"weight/{name}": value.detach() for name, value in trainer.tagger.state_dict().items()}
+    """All tensors that later steps depend on: weights, Adam's moments, loss sum, scaler."""
+    tensors = {f"weight/{name}": value.detach() for name, value in trainer.tagger.state_dict().items()}
     for name, parameter in trainer.tagger.named_parameters():
         for part, value in trainer.optimizer.state.get(parameter, {}).items():
-            found[f"{part}/{name}"] = value
-    found["loss_sum"] = trainer.loss_sum
+            tensors[f"{part}/{name}"] = value
+    tensors["loss_sum"] = trainer.loss_sum
     for name, number in trainer.scaler.state_dict().items():
-        found[SCALER + name] = torch.tensor(number, dtype=torch.float64)
-    return {name: value.to("cpu").contiguous() for name, value in found.items()}
+        tensors[SCALER + name] = torch.tensor(number, dtype=torch.float64)
+    return {name: value.to("cpu").contiguous() for name, value in tensors.items()}
 
 
 def put_tensors(trainer: Trainer, tensors: dict[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
-"""Where a training's epochs are shown while it runs, besides its own curves: DVCLive and TensorBoard, each an extra.
+"""Experiment trackers that show a training's epochs while it runs: DVCLive and TensorBoard, optional packages.
 
-An option of the command and no parameter: what a run is called, and whether DVC runs it again, does not depend on who
-watches. `FMIT_SINKS` says the same where DVC gives the command.
+They are an option of the command, not a parameter: a run's name, and whether DVC repeats it, do not depend on them.
+The environment variable FMIT_SINKS sets the option when DVC runs the command.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from model.trainer import EpochResult
 
 
-Sink = Callable[["EpochResult"], None]
-PLACES = ("epoch", "best")  # of a result: the others are values
+Tracker = Callable[["EpochResult"], None]
+NOT_METRICS = ("epoch", "best")  # fields of EpochResult
 
 
 @contextlib.contextmanager
-def dvclive(folder: Path) -> Iterator[Sink]:
-    """Metrics in DVCLive's files; no experiment is saved and no dvc.yaml written: the project has its own."""
+def dvclive(folder: Path) -> Iterator[Tracker]:
+    """Metrics in DVCLive's files; saves no experiment and writes no dvc.yaml, since the project has its own."""
     from dvclive import Live
 
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
@@ -40,8 +40,8 @@ def dvclive(folder: Path) -> Iterator[Sink]:
 
 
 @contextlib.contextmanager
-def tensorboard(folder: Path) -> Iterator[Sink]:
-    """Scalars in one event file; files of earlier trainings of the run are removed."""
+def tensorboard(folder: Path) -> Iterator[Tracker]:
+    """Scalars in one event file; removes the files of earlier trainings of the run."""
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -54,31 +54,32 @@ def tensorboard(folder: Path) -> Iterator[Sink]:
         yield log
 
 
-SINKS = {"dvclive": dvclive, "tensorboard": tensorboard}
+TRACKERS = {"dvclive": dvclive, "tensorboard": tensorboard}
 
 
 @contextlib.contextmanager
-def opened(names: Sequence[str], run: Path) -> Iterator[Sink]:
-    """One sink for all that are named, each in the run's folder of its name; ConfigError where its package is missing.
+def open_trackers(names: Sequence[str], run: Path) -> Iterator[Tracker]:
+    """One tracker for all of `names`, each writing to the folder of its name in the run.
 
-    Epochs of an interrupted call come again, so each holds the whole training.
+    The epochs of an interrupted call are repeated, so each holds the whole training. Raises ConfigError if a package is
+    missing.
     """
     with contextlib.ExitStack() as stack:
-        sinks = []
+        trackers = []
         for name in dict.fromkeys(names):
             try:
-                sinks.append(stack.enter_context(SINKS[name](run / name)))
+                trackers.append(stack.enter_context(TRACKERS[name](run / name)))
             except ImportError as error:
                 todo = f"install the extra: pip install -e '.[{name}]'"
                 raise ConfigError(f"--sink {name} needs a package", found=f"no {error.name}", todo=todo) from None
 
         def log(result: EpochResult) -> None:
-            for sink in sinks:
-                sink(result)
+            for tracker in trackers:
+                tracker(result)
 
         yield log
 
 
 def values(result: EpochResult) -> dict[str, float]:
-    """What an epoch measured, by name."""
-    return {name: float(value) for name, value in asdict(result).items() if name not in PLACES}
+    """The metrics of an epoch by name."""
+    return {name: float(value) for name, value in asdict(result).items() if name not in NOT_METRICS}

@@ -1,7 +1,4 @@
-"""Train an approach on a dataset: posts.parquet and pack in, a run's folder out; an interrupted call goes on.
-
-Whether a run is what training would make today: settings, seed, data, and the files that its words start from.
-"""
+"""Train an approach on a dataset: posts.parquet and pack in, a run's folder out; an interrupted training resumes."""
 
 from __future__ import annotations
 
@@ -38,64 +35,15 @@ from schema.errors import DataError, RunError, WeightsError
 from schema.lattice import CutObjects
 from schema.records import Post
 
-
-def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:
-    """Whether a whole run is in `run`, trained with `config` and `seed` on data with these `digests`.
-
-    Damaged runs and those of another layout are not: training makes them anew. A file of word vectors or an encoder
-    that is no longer on this machine is not compared.
-    """
-    if not is_whole(run / "model"):
-        return False
-    try:
-        then = run_config(run)
-    except RunError:
-        return False
-    now = {**digests, **_starts(config, then["inputs"])}
-    same = {name: then["inputs"].get(name) for name in now} == now
-    return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
-
-
-def _starts(config: TrainConfig, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Today's digests of the files that a run with these `inputs` started from, of those that are here."""
-    found = {}
-    words, folder = Path(config.words), Path(config.encoder).expanduser()
-    if "words" in inputs and words.is_file():
-        found["words"] = _digest(words, _stamp(words))
-    if "encoder" in inputs and not config.encoder_digest:  # a pinned one is checked where it is read
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        with contextlib.suppress(WeightsError):
-            found["encoder"] = _encoder(config.encoder, config.encoder_revision, tuple(map(_stamp, files)))
-    return found
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """What tells that a file was changed, without reading it."""
-    found = path.stat()
-    return path.name, found.st_size, found.st_mtime_ns
-
-
-@lru_cache
-def _digest(path: Path, stamp: tuple[str, int, int]) -> str:
-    """Of a file that may have gigabytes: taken once in a process, while its stamp stays."""
-    return keys.digest_file(path)
-
-
-@lru_cache
-def _encoder(name: str, revision: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """Of an encoder's weights, in the same way."""
-    return find_encoder(TrainConfig(encoder=name, encoder_revision=revision)).digest
-
-
 # What a run keeps of the metadata that ingest wrote to posts.parquet; `source` is how the files were read (tag scheme,
 # tokenizer), so that prediction can read files of the same kind.
 NOTED = ("variant", "warning", "sources", "source")
-GPU_WORKERS = 2  # processes that read the pack ahead of a GPU
+GPU_WORKERS = 2  # processes that prefetch from the pack for a GPU
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What one training is told: checked configuration (changes of the approach included) and data in memory."""
+    """The inputs of a training: checked configuration (with the approach's changes) and data in memory."""
 
     approach: str
     seed: int
@@ -104,10 +52,10 @@ class Inputs:
     pack: Pack | None
     source: ObjectSource
     digests: dict[str, str]
-    images: Path | None = None  # the folder of the posts' pictures, where crops are read
+    images: Path | None = None  # the folder of the posts' images, if crops are read
 
     def split(self, name: str) -> list[Post]:
-        """Labelled posts of a split; raises DataError where there are none."""
+        """Labelled posts of a split; raises DataError if there are none."""
         posts = [post for post in self.table.posts if post.split == name and post.tags is not None]
         if not posts:
             raise DataError(f"training needs labelled posts in {name}", todo="a dataset in train_on has train and dev")
@@ -129,14 +77,14 @@ def run(
     warn: Callable[[str], None] = lambda message: None,
     save_every_s: float = SAVE_EVERY_S,
 ) -> Iterator[EpochResult]:
-    """Train and publish `out/curves.json` and then `out/model`; yields each epoch, those of a broken-off call first.
+    """Train and publish `out/curves.json` and `out/model`; yields each epoch, first those of an interrupted call.
 
-    `config` is the dataset's section; the approach changes what it names; `images` is the folder of the posts'
-    pictures, which `vision.finetune` reads. Started by a launcher, all processes train one model, and the first one
-    publishes. What an interrupted call goes on from lies in
-    `resume_root/<digest of configuration and inputs>` and is removed after publication. Nothing happens until the
-    iterator is asked, and nothing is published unless it is exhausted. Raises RunError where another process trains the
-    very same run at this moment.
+    `config` is the dataset's section, to which the approach applies its changes; `images` is the folder of the posts'
+    images, for `vision.finetune`; `warn` gets a message for each problem of the data. Started by a launcher, all
+    processes train one model and the first one publishes. The state to resume from is in
+    `resume_root/<digest of configuration and inputs>` and is removed after publication. Nothing happens before the
+    first `next`, and nothing is published unless the iterator is exhausted. Raises RunError if another process is
+    training the same run.
     """
     inputs = read_inputs(config, approach_name, seed, posts, pack, images)
     processes = join(pick_device(device))
@@ -169,15 +117,15 @@ def run(
 def read_inputs(
     config: TrainConfig, approach_name: str, seed: int, posts: Path, pack: Path | None, images: Path | None = None
 ) -> Inputs:
-    """Read posts and pack, and check that they fit the setting."""
-    changed = approach(approach_name).configure(config)
-    table, opened = read_posts(posts), open_pack(changed, pack)
-    source = source_of(changed, opened, table.posts)
-    return Inputs(approach_name, seed, changed, table, opened, source, digests_of(posts, opened), images)
+    """Read posts and pack, and check that they fit the configuration."""
+    configured = approach(approach_name).configure(config)
+    table, opened = read_posts(posts), open_pack(configured, pack)
+    source = source_of(configured, opened, table.posts)
+    return Inputs(approach_name, seed, configured, table, opened, source, digests_of(posts, opened), images)
 
 
 def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
-    """What a run remembers of its data: sha256 of posts.parquet, and of the pack that its setting reads, if any."""
+    """What a run records of its data: sha256 of posts.parquet, and of the pack that it reads, if any."""
     return {"posts": keys.digest_file(posts), **({"pack": pack.digest()} if pack else {})}
 
 
@@ -218,7 +166,7 @@ def _warnings(inputs: Inputs, trainer: Trainer) -> list[str]:
 
 def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
     history = trainer.position.history
-    chosen = next(one for one in history if one.epoch == trainer.position.best_epoch)
+    selected = next(result for result in history if result.epoch == trainer.position.best_epoch)
     info = RunInfo(
         approach=inputs.approach,
         seed=inputs.seed,
@@ -231,9 +179,57 @@ def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
         n_cut_phrases={name: cut.n_phrases for name, cut in _cut(trainer).items()},
         selection=trainer.selection,
         warnings=tuple(_warnings(inputs, trainer)),
-        dev=chosen.curve(),
+        dev=selected.curve(),
         versions=versions(),
         data={name: inputs.table.meta[name] for name in NOTED if name in inputs.table.meta},
     )
     atomic.write_json(out / "curves.json", [one.curve() for one in history])
     save_run(out / "model", info, trainer.tagger)
+
+
+def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:
+    """Whether `run` holds a complete run, trained with `config` and `seed` on data with these `digests`.
+
+    False for damaged runs and those of another schema version. A file of word vectors or an encoder that is no longer
+    on this machine is not compared.
+    """
+    if not is_whole(run / "model"):
+        return False
+    try:
+        then = run_config(run)
+    except RunError:
+        return False
+    now = {**digests, **_start_digests(config, then["inputs"])}
+    same = {name: then["inputs"].get(name) for name in now} == now
+    return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
+
+
+def _start_digests(config: TrainConfig, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Current digests of the files that a run with these `inputs` started from, if they are on this machine."""
+    digests = {}
+    words, folder = Path(config.words), Path(config.encoder).expanduser()
+    if "words" in inputs and words.is_file():
+        digests["words"] = _digest(words, _stamp(words))
+    if "encoder" in inputs and not config.encoder_digest:  # a pinned one is checked when it is loaded
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        with contextlib.suppress(WeightsError):
+            digests["encoder"] = _encoder(config.encoder, config.encoder_revision, tuple(map(_stamp, files)))
+    return digests
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """Changes when a file is changed, and needs no reading."""
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
+
+
+@lru_cache
+def _digest(path: Path, stamp: tuple[str, int, int]) -> str:
+    """Digest of a file that may have gigabytes: computed once per process, unless its stamp changes."""
+    return keys.digest_file(path)
+
+
+@lru_cache
+def _encoder(name: str, revision: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """Digest of an encoder's weights, cached likewise."""
+    return find_encoder(TrainConfig(encoder=name, encoder_revision=revision)).digest

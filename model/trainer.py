@@ -1,19 +1,14 @@
-"""Optimiser, learning-rate schedule and the deterministic mode.
+"""The training loop, for CPU and GPU: it yields an EpochResult per epoch, and the caller prints, saves and logs.
 
-The encoder compiled (`train.compile`), with an eager fallback that says so.
+Every random number of a step is drawn from (seed, step), and the order of posts from (seed, epoch), so a run that is
+resumed from any saved step ends with the weights of an uninterrupted one. Several processes each take a share of every
+batch and sum gradients and losses; only the first one saves and scores.
 
-Off by default, for these reasons. On a CPU it loses: forward and backward of MiniLM over 16 posts of 16 words took 250
-ms of processor time compiled and 186 ms eager (22 words: 331 and 244; one thread), since eager code has the faster
-matrix library (`kernels`), and compiling took 26 s. On a GPU it was not measured. What is compiled is the
-pretrained encoder, most of a step's operations; the interaction has a backward pass of its own and the CRF a loop,
-which a compiler would only unroll. Batches differ in length, so shapes are dynamic, and no CUDA graph is captured: a
-graph holds one shape, and one for every shape that posts come in would be kept in memory.
-
-The training loop, one for CPU and GPU: yields an EpochResult an epoch; the caller prints, saves and logs.
-
-Every random number of a step is drawn from (seed, step) alone, and the order of posts from (seed, epoch), so a run that
-goes on from any saved step ends with the weights of one that was never stopped. Several processes take a share of each
-batch and sum gradients and losses; the first one alone saves and scores.
+`train.compile` is off by default. On a CPU it is slower: forward and backward of MiniLM over 16 posts of 16 words took
+250 ms of processor time compiled and 186 ms eager (22 words: 331 and 244; one thread), because eager code has the
+faster matrix library (`kernels`), and compiling took 26 s. On a GPU it was not measured. Only the pretrained encoder,
+most of a step's operations, is compiled; the interaction has its own backward pass and the CRF a loop, which a compiler
+would unroll. Batches differ in length, so shapes are dynamic, and no CUDA graph is captured.
 """
 
 from __future__ import annotations
@@ -25,6 +20,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -42,12 +38,15 @@ from schema.checks import splits_without_entities
 from schema.errors import RunError
 from schema.scores import Counts
 
+T = TypeVar("T")
+RANK_STRIDE = 2**40  # beyond any step count: each process of a group draws its own dropout
+
 
 def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `vision.lr` for the
-    network over crops, `lr_head` for the rest.
+    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `vision.lr` for the crop
+    network, `lr_head` for the rest.
 
-    Each group's "rate" is its full rate; the fused form updates all parameters in one pass and never waits for a GPU.
+    A group's "rate" is its full rate. The fused form updates all parameters in one pass and never waits for a GPU.
     """
     rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
     crfs = [module for module in tagger.modules() if isinstance(module, CRF)]
@@ -67,7 +66,7 @@ def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimize
 
 
 def lr_multiplier(config: TrainConfig, done: float) -> float:
-    """The share of the full rate after `done` (0..1) of the planned training: linear warm-up, then the schedule."""
+    """The factor on learning rates after a share `done` (0..1) of the training: linear warm-up, then the schedule."""
     if done < config.warmup:
         return done / config.warmup
     left = (1 - done) / (1 - config.warmup) if config.warmup < 1 else 0.0
@@ -77,9 +76,9 @@ def lr_multiplier(config: TrainConfig, done: float) -> float:
 
 
 @contextmanager
-def determinism(wanted: bool) -> Iterator[None]:
-    """While it lasts, operations that may differ between two runs on a GPU raise; CPU runs repeat anyway."""
-    if not wanted:
+def deterministic_algorithms(enabled: bool) -> Iterator[None]:
+    """In this context operations that may differ between two runs on a GPU raise; CPU runs repeat anyway."""
+    if not enabled:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
@@ -92,8 +91,10 @@ def determinism(wanted: bool) -> Iterator[None]:
 
 
 def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
-    """Let the encoder's forward and backward pass run compiled, tried on `batch`; False, with a warning, where it does
-    not work here (no C++ compiler, an encoder that cannot be traced): then it runs as before."""
+    """Compile the encoder's forward and backward pass and try it on `batch`.
+
+    If that fails (no C++ compiler, an encoder that cannot be traced), the encoder stays eager: a warning, and False.
+    """
     if not isinstance(tagger, EncoderTagger):
         warnings.warn("train.compile: this approach has no pretrained encoder; it runs eagerly", stacklevel=2)
         return False
@@ -101,7 +102,7 @@ def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
     encoder.forward = torch.compile(encoder.forward, dynamic=True)  # type: ignore[method-assign]
     try:
         tagger.words(batch.inputs, len(batch)).sum().backward()
-    except (TorchDynamoException, RuntimeError) as error:  # the backward pass may be compiled late
+    except (TorchDynamoException, RuntimeError) as error:  # the backward pass is compiled when it first runs
         del encoder.forward
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warnings.warn(f"train.compile: the encoder runs eagerly, it could not be compiled: {reason}", stacklevel=2)
@@ -111,13 +112,9 @@ def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
     return True
 
 
-T = TypeVar("T")
-RANK_STRIDE = 2**40  # beyond any step count: processes that train together draw dropout of their own
-
-
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch (from 1) brought; dev scores are strict and micro-averaged; `posts_per_s` is this machine's."""
+    """The results of an epoch (from 1); dev scores are strict micro averages; `posts_per_s` depends on the machine."""
 
     epoch: int
     step: int
@@ -129,13 +126,13 @@ class EpochResult:
     posts_per_s: float
 
     def curve(self) -> dict[str, float | int]:
-        """A row of curves.json: what the same run brings again."""
+        """A row of curves.json: the values that a repeated run gives again."""
         return {name: value for name, value in asdict(self).items() if name not in ("best", "posts_per_s")}
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far training is: full epochs, batches and posts of the one under way, steps in all, epochs so far."""
+    """Progress of a training: complete epochs, batches and posts of the current epoch, all steps, results so far."""
 
     epoch: int = 0
     n_batches: int = 0
@@ -146,12 +143,12 @@ class Position:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Position:
-        """The value whose `asdict` this is."""
+        """The inverse of `asdict`."""
         return cls(**{**values, "history": tuple(EpochResult(**row) for row in values["history"])})
 
 
 class Checkpointer(Protocol):
-    """Saves a trainer's state now and then, and brings the last one back; `model.resume` has the one with files."""
+    """Saves a trainer's state regularly and restores the last one; `model.resume` has the implementation with files."""
 
     def restore(self, trainer: Trainer) -> None:
         """Called once, before the first step."""
@@ -161,9 +158,9 @@ class Checkpointer(Protocol):
 
 
 class Trainer:
-    """A tagger, its data and its optimiser; when `epochs` ends, the tagger holds the best epoch's weights.
+    """A tagger, its data and its optimiser; when `epochs` is exhausted, the tagger holds the selected epoch's weights.
 
-    `processes`: the processes that train it together; None: this one alone, on `device`.
+    `processes`: the group that trains it together; None: this process only, on `device`.
     """
 
     def __init__(
@@ -184,7 +181,7 @@ class Trainer:
         self.seed, self.device, self.workers = seed, device, workers
         self.optimizer = build_optimizer(tagger, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
-        self.scaler.scale(torch.zeros((), device=device))  # makes its tensor, though the first step may bring no post
+        self.scaler.scale(torch.zeros((), device=device))  # creates its tensor even if the first step has no post
         self.position = Position()
         self.best: dict[str, Tensor] = {}
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -192,7 +189,7 @@ class Trainer:
     def epochs(
         self, checkpointer: Checkpointer | None = None, progress: Progress | None = None
     ) -> Iterator[EpochResult]:
-        """Train to the last epoch, or until `patience` epochs brought no better dev F1. Restored epochs come again."""
+        """Train to the last epoch, or until `patience` epochs gave no better dev F1; yields restored epochs again."""
         self._restore(checkpointer)
         if not self.position.step:
             self.tagger.prepare(self.train.features())
@@ -201,7 +198,7 @@ class Trainer:
             self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.processes
         )
         source = loader(self.train, batches, self.tagger.featurizer, self.device, self.workers)
-        with determinism(self.config.deterministic):
+        with deterministic_algorithms(self.config.deterministic):
             if self.config.compile and not self.finished:
                 with autocast(self.device, self.config.amp):
                     compile_encoder(self.tagger, collate([self.train[0]], self.tagger.featurizer).to(self.device))
@@ -213,7 +210,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether no epoch is left to train."""
+        """Whether training is complete."""
         history = self.position.history
         if len(history) >= self.config.epochs or not history or not self.dev_has_entities:
             return len(history) >= self.config.epochs
@@ -234,10 +231,10 @@ class Trainer:
     def _restore(self, checkpointer: Checkpointer | None) -> None:
         if checkpointer:
             checkpointer.restore(self)
-        place = self.position.epoch, self.position.step
-        if self.processes.from_first(lambda: place) != place:
+        position = self.position.epoch, self.position.step
+        if self.processes.from_first(lambda: position) != position:
             todo = "let all processes see the same project folder, .fmit included"
-            raise RunError("processes go on from different states", where=f"process {self.processes.rank}", todo=todo)
+            raise RunError("processes resume from different states", where=f"process {self.processes.rank}", todo=todo)
 
     def _offer(self, checkpointer: Checkpointer | None) -> None:
         if checkpointer and self.processes.first:
@@ -250,7 +247,7 @@ class Trainer:
         checkpointer: Checkpointer | None,
         progress: Progress | None,
     ) -> EpochResult:
-        """`batches` are all rows of the epoch, `mine` this process's shares of those that have one for it."""
+        """`batches` are all rows of the epoch, `mine` the non-empty shares of this process."""
         self.tagger.train()
         started, before = time.perf_counter(), self.position.n_posts
         total = self.config.epochs * len(self.train)
@@ -267,14 +264,14 @@ class Trainer:
             if progress:
                 progress(seen, total)
             self._offer(checkpointer)
-        loss = self.loss_sum.item() / len(self.train)  # the epoch's only wait for the device
+        loss = self.loss_sum.item() / len(self.train)  # the only time in the epoch that waits for the device
         speed = (self.position.n_posts - before) / max(time.perf_counter() - started, 1e-9)
         return self._close(loss, speed)
 
     def _step(self, group: Sequence[Batch], n_posts: int, done: float) -> None:
-        """One optimiser step on the mean loss of `n_posts` posts, of which the group holds those of this process.
+        """One optimiser step on the mean loss of `n_posts` posts; `group` holds those of this process.
 
-        `done` is the share of training after it.
+        `done`: the share of the whole training that is complete after this step.
         """
         torch.manual_seed(seed_of(self.seed, self.position.step + self.processes.rank * RANK_STRIDE))
         for settings in self.optimizer.param_groups:
@@ -296,10 +293,14 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _close(self, loss: float, speed: float) -> EpochResult:
-        """Score dev, keep the weights if they are the best so far, and move on to the next epoch."""
+        """Score dev, keep the weights if they are the best so far, and advance to the next epoch."""
         epoch = self.position.epoch + 1
         if not math.isfinite(loss):
-            raise RunError("training diverged: the loss is no number", where=f"epoch {epoch}", todo="lower the rates")
+            raise RunError(
+                "training diverged: the loss is not a finite number",
+                where=f"epoch {epoch}",
+                todo="lower the learning rates",
+            )
         micro = self.processes.from_first(self._dev_score)
         past = {result.dev_f1 for result in self.position.history}
         best = micro.f1 > max(past, default=-1.0) or past == {micro.f1}  # while all are equal, the last one is kept
@@ -323,11 +324,6 @@ class Trainer:
 
 def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` batches in their order; the last may be shorter."""
-    group: list[T] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
+    remaining = iter(batches)
+    while group := list(islice(remaining, size)):
         yield group

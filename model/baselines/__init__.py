@@ -1,1 +1,1 @@
-"""Rivals of FMIT on the same words, packs, trainer and scorer."""
+"""Baselines with the words, packs, training and scores of FMIT."""

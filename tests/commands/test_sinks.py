@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from model.trackers import opened
+from model.trackers import open_trackers
 from model.trainer import EpochResult
 from schema.errors import ConfigError
 
@@ -27,7 +27,7 @@ def scalars(folder):
 def test_each_holds_every_epoch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for rows in (ROWS[:1], ROWS):  # a call that broke off, and the next, to which its epochs come again
-        with opened(["tensorboard", "dvclive", "dvclive"], tmp_path / "run") as sink:
+        with open_trackers(["tensorboard", "dvclive", "dvclive"], tmp_path / "run") as sink:
             for row in rows:
                 sink(row)
     found = scalars(tmp_path / "run" / "tensorboard")
@@ -45,7 +45,7 @@ def test_each_holds_every_epoch(tmp_path, monkeypatch):
 def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
     pattern = rf"--sink {name} needs a package \(found no {package}\); install the extra: pip install -e '\.\[{name}\]'"
-    with pytest.raises(ConfigError, match=pattern), opened([name], tmp_path):
+    with pytest.raises(ConfigError, match=pattern), open_trackers([name], tmp_path):
         pass
 
 

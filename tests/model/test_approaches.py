@@ -78,7 +78,11 @@ def test_what_a_section_names_wins_over_defaults(
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"params.yaml approaches: no approach 'xyz'; use fmit, fmit-l1, .*bert-crf"):
+    with pytest.raises(
+        ConfigError, match=r"params.yaml approaches: no approach 'xyz'; use one of fmit, fmit-l1, .*bert-crf"
+    ):
         approach("xyz")
-    with pytest.raises(ConfigError, match=r"no approach 'fmit-txt'; did you mean fmit-text\? There are fmit, fmit-l1"):
+    with pytest.raises(
+        ConfigError, match=r"no approach 'fmit-txt'; did you mean fmit-text\? The approaches are fmit, fmit-l1"
+    ):
         approach("fmit-txt")

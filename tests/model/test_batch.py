@@ -42,11 +42,11 @@ def test_a_batch_may_have_no_object() -> None:
     [
         ({"tags": torch.zeros(2, 4, dtype=torch.int64)}, r"tags should be \(2, 2\)"),
         ({"objects": torch.zeros(2, 3, 5)}, r"objects should be \(2, 2, 5\)"),
-        ({"rows": (4,)}, "needs its row"),
+        ({"rows": (4,)}, "needs a row"),
         ({"text_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()}, "at least one word"),
-        ({"spans": torch.tensor([[[1, 2], [2, 4]], [[1, 1], [0, 0]]])}, "a span leaves its post"),
-        ({"spans": torch.tensor([[[1, 2], [2, 1]], [[1, 1], [0, 0]]])}, "a span leaves its post"),
-        ({"spans": torch.tensor([[[1, 2], [2, 2]], [[1, 3], [0, 0]]])}, "a span leaves its post"),
+        ({"spans": torch.tensor([[[1, 2], [2, 4]], [[1, 1], [0, 0]]])}, "a span lies outside its post"),
+        ({"spans": torch.tensor([[[1, 2], [2, 1]], [[1, 1], [0, 0]]])}, "a span lies outside its post"),
+        ({"spans": torch.tensor([[[1, 2], [2, 2]], [[1, 3], [0, 0]]])}, "a span lies outside its post"),
     ],
 )
 def test_refuses(changes: dict[str, Any], text: str) -> None:
@@ -56,7 +56,7 @@ def test_refuses(changes: dict[str, Any], text: str) -> None:
 
 def test_padding_comes_last() -> None:
     holed = torch.tensor([[1, 1, 1, 0, 1], [1, 1, 1, 1, 1]]).bool()
-    with pytest.raises(DataError, match="behind the real cells"):
+    with pytest.raises(DataError, match="after the real cells"):
         make(text_mask=holed, tags=torch.zeros(2, 3, dtype=torch.int64))
 
 

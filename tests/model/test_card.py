@@ -23,7 +23,7 @@ def test_a_card_names_scores_data_settings_and_deviations(run_folder: Path) -> N
         '- regions: `{"name": "toy-numbers", "weights": "1"}`',
         "Types: PER (person), LOC (location).",
         "the paper fine-tunes its ResNet",
-        "**Toy:**",
+        "**Synthetic:**",
         f"| torch | {info.versions['torch']} |",
     ):
         assert part in text
@@ -33,18 +33,18 @@ def test_a_card_says_whether_the_network_was_trained_too(run_folder: Path) -> No
     info, _ = load_run(run_folder / "model")
     tuned = info.config.model_copy(update={"vision": VisionConfig(finetune=True)})
     text = card(replace(info, config=tuned))
-    assert "The network over the regions is trained too, as in the paper" in text
-    assert "come ready from the pack" not in text
+    assert "The region network is trained too, as in the paper" in text
+    assert "are read from the pack" not in text
     text = card(replace(info, config=tuned.model_copy(update={"objects": "none"})))
-    assert "network over the regions" not in text  # no picture is looked at
-    assert "come ready from the pack" not in text
+    assert "region network" not in text  # no picture is looked at
+    assert "are read from the pack" not in text
 
 
 def test_a_baselines_card_does_not_call_it_fmit(run_folder: Path) -> None:
     info, _ = load_run(run_folder / "model")
     assert "Approach: FMIT as the dataset's section has it.\n\nMethod: Lu, Zhang" in card(info)
     text = card(replace(info, approach="hbilstm-crf"))
-    assert "Approach: text only: Lample et al. 2016, no pretrained encoder.\n\nA rival of: Lu, Zhang" in text
+    assert "Approach: text only: Lample et al. 2016, no pretrained encoder.\n\nA baseline of: Lu, Zhang" in text
     assert "Method:" not in text
     assert "boundary label" not in text
 

@@ -102,16 +102,20 @@ def test_incomplete_and_foreign_runs(encoder: Path, run_folder: Path, tmp_path: 
     with pytest.raises(RunError, match="the weights do not fit the code"):
         load_run(run)
     (run / "config.json").write_text(json.dumps({**values, "schema_version": 99}))
-    with pytest.raises(RunError, match=r"another layout than 1 \(found version 99\); train again"):
+    with pytest.raises(
+        RunError, match=r"this version of fmit reads runs of schema version 1 \(found version 99\); train again"
+    ):
         load_run(run)
     for broken in ("[]", "{}", "null", "3"):
         (run / "config.json").write_text(broken)
-        with pytest.raises(RunError, match=r"another layout than 1 \(found version None\); train again"):
+        with pytest.raises(
+            RunError, match=r"this version of fmit reads runs of schema version 1 \(found version None\); train again"
+        ):
             load_run(run)
     for name, value in (("labels", 3), ("pack", {"dim": 0}), ("config", {"width": 3}), ("seed", None)):
         partial = {**values, name: value} if value is not None else {k: v for k, v in values.items() if k != name}
         (run / "config.json").write_text(json.dumps(partial))
-        with pytest.raises(RunError, match=r"config.json is no run's \(found .*; train again"):
+        with pytest.raises(RunError, match=r"not a run's config.json \(found .*; train again"):
             load_run(run)
     (run / "config.json").write_bytes(b"\xff")
     with pytest.raises(RunError, match="no readable run"):

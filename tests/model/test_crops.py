@@ -162,11 +162,11 @@ def pack_meta(**identity: str) -> PackMeta:
 
 def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, meta = settings(encoder, {}), Pack.open(data[1]).meta
-    with pytest.raises(PackError, match=r"starts from the network that made the pack \(found none named\)"):
+    with pytest.raises(PackError, match=r"starts from the network that made the pack \(found no network\)"):
         attach(Tagger(), config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
     todo = rf"set train\.vision\.weights to the path of toy-with_images\.safetensors, or put it into {tmp_path}"
-    with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'toy-pict.*; {todo}"):
+    with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'toy-with.*; {todo}"):
         attach(Tagger(), config, meta, trained=False)
     (tmp_path / "toy-with_images.safetensors").write_bytes(b"other")
     with pytest.raises(WeightsError, match="not the expected weights"):

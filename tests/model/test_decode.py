@@ -32,8 +32,8 @@ def make(encoder: Path, n_posts: int, **changes: object) -> tuple[Tagger, PostDa
 
 def test_batches_change_nothing(encoder: Path) -> None:
     tagger, dataset = make(encoder, 10)
-    together = decode(tagger, dataset, tiny_config(encoder, batch=8), CPU, confident=True)
-    alone = decode(tagger, dataset, tiny_config(encoder, batch=1), CPU, confident=True)
+    together = decode(tagger, dataset, tiny_config(encoder, batch=8), CPU, confidences=True)
+    alone = decode(tagger, dataset, tiny_config(encoder, batch=1), CPU, confidences=True)
     assert [one.tags for one in together] == [one.tags for one in alone]
     for a, b in zip(together, alone, strict=True):
         assert a.confidences == pytest.approx(b.confidences, abs=1e-4)
@@ -44,7 +44,7 @@ def test_batches_change_nothing(encoder: Path) -> None:
 @torch.no_grad()
 def test_confidence_is_the_share_of_paths_with_the_entity(encoder: Path) -> None:
     tagger, dataset = make(encoder, 1)  # one post of 4 words
-    found: Decoded = decode(tagger, dataset, tiny_config(encoder), CPU, confident=True)[0]
+    found: Decoded = decode(tagger, dataset, tiny_config(encoder), CPU, confidences=True)[0]
     emissions = tagger.eval().emissions(collate([dataset[0]], tagger.featurizer))[0].double()
     crf, names = tagger.crf, LABELS.tags
     mass, having = torch.zeros((), dtype=torch.float64), dict.fromkeys(found.entities, 0.0)

@@ -132,7 +132,9 @@ def test_a_run_reads_words_as_its_training_did(released: Path, tmp_path: Path) -
 
 def test_bertweet_without_emoji_names_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "emoji", None)
-    with pytest.raises(WeightsError, match=r"BERTweet reads emoji by their names; pip install 'fmit\[bertweet\]'"):
+    with pytest.raises(
+        WeightsError, match=r"BERTweet needs the package that names emoji; pip install 'fmit\[bertweet\]'"
+    ):
         build_words(config(formats.bertweet(tmp_path / "bertweet")))
 
 
@@ -170,7 +172,9 @@ def test_more_pieces_than_the_model_has_positions(released: Path) -> None:
     post = POST * 80
     assert len(build_words(config(released, max_pieces=limit)).featurizer.encode(post).windows[0]) > limit - 20
     assert ours(build_words(config(released, max_pieces=limit)), post).isfinite().all()
-    with pytest.raises(ConfigError, match=rf"more than the encoder has positions \(found {limit + 1} of {limit}\)"):
+    with pytest.raises(
+        ConfigError, match=rf"max_pieces exceeds the positions of the encoder \(found {limit + 1} of {limit}\)"
+    ):
         build_words(config(released, max_pieces=limit + 1))
 
 
@@ -270,7 +274,7 @@ def test_a_folder_without_its_tokenizer_is_refused(encoder: Path, tmp_path: Path
     for file in folder.iterdir():
         if file.name not in ("config.json", "model.safetensors", *kept):
             file.unlink()
-    with pytest.raises(WeightsError, match=r"no vocabulary: the tokenizer's files are lacking"):
+    with pytest.raises(WeightsError, match=r"no vocabulary: the tokenizer's files are missing"):
         load_encoder(folder, "mine", pretrained=True)
     with pytest.raises(WeightsError, match=r"no vocabulary"):
         load_encoder(folder, "mine", pretrained=False)

@@ -144,7 +144,9 @@ def test_a_loss_that_is_no_number_stops(encoder: Path) -> None:
     trainer = make(encoder)
     with torch.no_grad():
         next(trainer.tagger.parameters()).fill_(torch.nan)
-    with pytest.raises(RunError, match="epoch 1: training diverged: the loss is no number; lower the rates"):
+    with pytest.raises(
+        RunError, match="epoch 1: training diverged: the loss is not a finite number; lower the learning rates"
+    ):
         list(trainer.epochs())
 
 

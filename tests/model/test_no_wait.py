@@ -79,7 +79,7 @@ def step(trainer: Trainer) -> None:
 @pytest.mark.usefixtures("no_autocast")
 @pytest.mark.parametrize("name", [*APPROACH, *RECURRENT])
 def test_a_whole_step_asks_for_nothing(encoder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(words, "attention_mask", functools.partial(words.attention_mask, ready=True))  # as on a GPU
+    monkeypatch.setattr(words, "attention_mask", functools.partial(words.attention_mask, full=True))  # as on a GPU
     trainer = make(encoder, name=name)
     step(trainer)
     assert trainer.loss_sum.device.type == "meta"
@@ -87,7 +87,7 @@ def test_a_whole_step_asks_for_nothing(encoder: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("no_autocast")
 def test_a_step_that_asks_is_caught(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = functools.partial(words.attention_mask, ready=False)  # transformers asks whether anything is padding
+    plain = functools.partial(words.attention_mask, full=False)  # transformers asks whether anything is padding
     monkeypatch.setattr(words, "attention_mask", plain)
     with pytest.raises(RuntimeError, match="cannot be called on meta tensors"):
         step(make(encoder))

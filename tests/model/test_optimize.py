@@ -10,7 +10,7 @@ import torch
 
 from model.approaches import approach
 from model.tagger import ModelSpec
-from model.trainer import build_optimizer, determinism, lr_multiplier
+from model.trainer import build_optimizer, deterministic_algorithms, lr_multiplier
 from tests.model.tiny import DIM, LABELS, tiny_config
 
 
@@ -66,8 +66,8 @@ def test_without_decay_it_is_adam() -> None:
 
 
 def test_determinism_lasts_as_long_as_asked() -> None:
-    with determinism(True):
+    with deterministic_algorithms(True):
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
-    with determinism(False):
+    with deterministic_algorithms(False):
         assert not torch.are_deterministic_algorithms_enabled()

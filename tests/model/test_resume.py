@@ -124,7 +124,8 @@ def test_a_state_that_cannot_be_read_is_told_with_what_to_do(
     path.unlink()
     if data is not None:
         path.write_bytes(data)
-    told = rf"^{tmp_path}: damaged resume state, or of other code \(found .+\); remove this folder: training begins"
+    what = "the resume state is damaged, or was written by another version"
+    told = rf"^{tmp_path}: {what} \(found .+\); remove this folder: training starts"
     with pytest.raises(RunError, match=told):
         next(make(encoder, name="fmit", **CHANGES).epochs(FileCheckpointer(tmp_path)))
 

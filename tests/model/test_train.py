@@ -170,6 +170,6 @@ def test_what_training_needs(encoder: Path, dataset: tuple[Path, Path], tmp_path
     rest = (tmp_path / "run", tmp_path / "resume")
     with pytest.raises(DataError, match="training needs labelled posts in dev"):
         next(train.run(tiny_config(encoder), "fmit", 0, tmp_path / "posts.parquet", dataset[1], *rest, device="cpu"))
-    with pytest.raises(ConfigError, match=r"no approach 'fmitt'; did you mean fmit\? There are fmit, fmit-l1"):
+    with pytest.raises(ConfigError, match=r"no approach 'fmitt'; did you mean fmit\? The approaches are fmit, fmit-l1"):
         next(train.run(tiny_config(encoder), "fmitt", 0, *dataset, *rest, device="cpu"))
     assert not (tmp_path / "run").exists()

@@ -75,7 +75,7 @@ def test_a_run_loads_its_encoder_without_the_first_folder(encoder: Path, tmp_pat
 def test_unknown_and_unfit_encoders_are_refused(encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is not on this machine"):
         build_words(tiny_config(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match=r"max_pieces is more than the encoder has positions \(found 65 of 64\)"):
+    with pytest.raises(ConfigError, match=r"max_pieces exceeds the positions of the encoder \(found 65 of 64\)"):
         build_words(tiny_config(encoder, max_pieces=65))
 
 
