@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from schema.labels import LabelSet
 from schema.text import plain_markdown, safe_text
 
 SCHEMA_VERSION = 1  # of config.json and the folder
+OLD_CROP_NET = r"^pictures\."  # what earlier versions called the weights of the crop network
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pytorch-crf", "fmit")  # whose versions decide numbers
 PAPER = (
     "Lu, Zhang, Zhang and Zhang: Flat Multi-modal Interaction Transformer for Named Entity Recognition (COLING 2022)"
@@ -195,6 +197,7 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
         raise RunError(what, where=str(folder / "encoder"), found=error.found, todo=todo) from None
     attach(tagger, info.config, info.pack, trained=True)
     torch.set_rng_state(rng)
+    weights = {re.sub(OLD_CROP_NET, "crop_net.", name): value for name, value in weights.items()}
     try:
         tagger.load_state_dict(weights)
     except RuntimeError as error:

@@ -106,7 +106,7 @@ def attach(tagger: Tagger, config: TrainConfig, meta: PackMeta | None, *, traine
     net = build_crop_net(
         identity["name"], file, transform, meta.dim, batch=vision.batch, checkpointing=vision.checkpointing
     )
-    tagger.pictures = net.requires_grad_(vision.lr > 0)
+    tagger.crop_net = net.requires_grad_(vision.lr > 0)
 
 
 def _file(config: TrainConfig, identity: dict[str, str], settings: dict[str, str]) -> Path:
@@ -127,7 +127,7 @@ def _file(config: TrainConfig, identity: dict[str, str], settings: dict[str, str
 
 def reader_of(tagger: Tagger, folder: Path | None) -> CropReader | None:
     """The reader for a tagger that reads crops, None for others; ConfigError without a folder."""
-    net: CropNet | None = tagger.pictures
+    net: CropNet | None = tagger.crop_net
     if net is None:
         return None
     if folder is None:

@@ -218,7 +218,7 @@ class Run:
     ) -> list[Prediction]:
         """Predict posts whose objects are in memory, one value a post; None: no objects, for runs on text alone.
 
-        `images` is the folder of the posts' pictures, for runs that read crops.
+        `images` is the folder of the posts' images, for runs that read crops.
         """
         if objects is None:
             if self.info.config.objects != "none":
@@ -234,7 +234,7 @@ class Run:
     ) -> list[Prediction]:
         """Predict posts with the objects of a pack (`model.objects.open_pack` finds the one that the run reads).
 
-        `images` is the folder of the posts' pictures, for runs that read crops.
+        `images` is the folder of the posts' images, for runs that read crops.
         Raises PackError for a pack that does not fit run or posts.
         """
         if pack is not None:

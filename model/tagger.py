@@ -41,16 +41,14 @@ class Tagger(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pictures: CropNet | None = (
-            None  # set by `model.crops.attach` to read crops; the name is in state-dict keys
-        )
+        self.crop_net: CropNet | None = None  # set by `model.crops.attach` to read crops
 
     def with_features(self, batch: Batch) -> Batch:
         """The batch with its crops, if any, turned into objects by the crop network."""
-        if self.pictures is None or batch.crops is None or batch.crop_index is None:
+        if self.crop_net is None or batch.crops is None or batch.crop_index is None:
             return batch
-        zeros = torch.zeros(1, self.pictures.dim, device=batch.crops.device)
-        rows = torch.cat([self.pictures(batch.crops), zeros]) if len(batch.crops) else zeros
+        zeros = torch.zeros(1, self.crop_net.dim, device=batch.crops.device)
+        rows = torch.cat([self.crop_net(batch.crops), zeros]) if len(batch.crops) else zeros
         features = rows.index_select(0, batch.crop_index.flatten() % len(rows))  # -1 is the last row
         return batch.with_objects(features.view(*batch.crop_index.shape, -1))
 

@@ -71,7 +71,7 @@ def open_trackers(names: Sequence[str], run: Path) -> Iterator[Tracker]:
                 trackers.append(stack.enter_context(TRACKERS[name](run / name)))
             except ImportError as error:
                 todo = f"install the extra: pip install -e '.[{name}]'"
-                raise ConfigError(f"--sink {name} needs a package", found=f"no {error.name}", todo=todo) from None
+                raise ConfigError(f"the tracker {name} needs a package", found=f"no {error.name}", todo=todo) from None
 
         def log(result: EpochResult) -> None:
             for tracker in trackers:

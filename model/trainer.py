@@ -51,8 +51,8 @@ def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimize
     rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
     crfs = [module for module in tagger.modules() if isinstance(module, CRF)]
     rates.update({id(parameter): config.lr_crf for crf in crfs for parameter in crf.parameters()})
-    if tagger.pictures is not None:
-        rates.update({id(parameter): config.vision.lr for parameter in tagger.pictures.parameters()})
+    if tagger.crop_net is not None:
+        rates.update({id(parameter): config.vision.lr for parameter in tagger.crop_net.parameters()})
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in tagger.parameters():
         rate = rates.get(id(parameter), config.lr_head)

@@ -20,7 +20,7 @@ def test_a_card_names_scores_data_settings_and_deviations(run_folder: Path) -> N
         f"| dev_f1 | {info.dev['dev_f1']} |",
         f"| posts | {info.inputs['posts']} |",
         "| lr_head | 0.01 |",
-        '- regions: `{"name": "toy-numbers", "weights": "1"}`',
+        '- regions: `{"name": "synthetic-numbers", "weights": "1"}`',
         "Types: PER (person), LOC (location).",
         "the paper fine-tunes its ResNet",
         "**Synthetic:**",
@@ -36,7 +36,7 @@ def test_a_card_says_whether_the_network_was_trained_too(run_folder: Path) -> No
     assert "The region network is trained too, as in the paper" in text
     assert "are read from the pack" not in text
     text = card(replace(info, config=tuned.model_copy(update={"objects": "none"})))
-    assert "region network" not in text  # no picture is looked at
+    assert "region network" not in text  # no image is looked at
     assert "are read from the pack" not in text
 
 

@@ -97,7 +97,7 @@ def test_so_may_transitions(part: str, size: float) -> None:
     exact(chain)
 
 
-def test_where_nobody_may_read_values_wide_transitions_are_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_values_may_not_be_read_wide_transitions_are_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU that trains; without gradient it looks."""
     monkeypatch.setattr(crf, "_may_read_values", lambda x: False)
     wide = chain_of([3, 2], 3)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cache.packs import Pack, PackMeta
 from cache.tables import read_posts
 from model import evaluate, train
+from model.checkpoint import OLD_CROP_NET
 from model.config import TrainConfig
 from model.crops import Crop, CropReader, attach, crop_of
 from model.data import Batch
@@ -57,26 +58,26 @@ def curves(out: Path) -> list[dict[str, float]]:
     return json.loads((out / "curves.json").read_text())
 
 
-def test_each_distinct_crop_once_and_each_picture_decoded_once(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_crop_once_and_each_image_decoded_once(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     posts = read_posts(data[0]).posts
     transform = Transform(16, None)
     one, two = posts[0], posts[1]
-    same = posts[2]  # shows the picture of posts[1]
+    same = posts[2]  # shows the image of posts[1]
     crops = [crop_of(one, region) for region in Pack.open(data[1]).read(one.id).regions]
-    picture = two.images[0]
-    rows = [[*crops, None], [Crop(picture, Box(0, 0, 9, 9)), Crop(None, None)], [Crop(same.images[0], Box(0, 0, 9, 9))]]
+    image = two.images[0]
+    rows = [[*crops, None], [Crop(image, Box(0, 0, 9, 9)), Crop(None, None)], [Crop(same.images[0], Box(0, 0, 9, 9))]]
     opened: list[str] = []
     load = images.load
     monkeypatch.setattr(images, "load", lambda folder, image: opened.append(image.digest) or load(folder, image))
     pixels, index = CropReader(data[2], transform).batch(rows, 4)
     n = len(crops)
-    assert same.images[0].digest == picture.digest
+    assert same.images[0].digest == image.digest
     assert index.tolist() == [
         [*range(n), *[-1] * (4 - n)],
         [n, n + 1, -1, -1],
         [n, -1, -1, -1],
     ]
-    assert sorted(opened) == sorted([one.images[0].digest, picture.digest])
+    assert sorted(opened) == sorted([one.images[0].digest, image.digest])
     assert pixels.shape == (n + 2, 3, 16, 16)
     for at, crop in [*enumerate(crops), (n, rows[1][0])]:
         assert crop is not None
@@ -90,7 +91,7 @@ def test_a_frozen_network_gives_what_the_cached_features_give(encoder: Path, dat
     clipped = {"clip": 0.05}  # by the norm of what moves: a network that does not must not count
     cached = go(tiny_config(encoder, epochs=2, batch=5, **clipped), data, tmp_path / "cached")
     frozen = go(settings(encoder, {"lr": 0.0}, **clipped), data, tmp_path / "frozen")
-    assert frozen.keys() - cached.keys() == {name for name in frozen if name.startswith("pictures.")}
+    assert frozen.keys() - cached.keys() == {name for name in frozen if name.startswith("crop_net.")}
     for name, value in cached.items():
         torch.testing.assert_close(frozen[name], value, atol=1e-4, rtol=0)
     for ours, theirs in zip(curves(tmp_path / "frozen"), curves(tmp_path / "cached"), strict=True):
@@ -130,7 +131,7 @@ def test_an_interrupted_call_goes_on_to_the_last_bit(encoder: Path, data: Data, 
 @pytest.mark.parametrize("approach", ["fmit-shuffled", "fmit-empty", "bert-crf"])
 def test_controls_and_text_alone(encoder: Path, data: Data, tmp_path: Path, approach: str) -> None:
     found = go(settings(encoder, {}, epochs=1), data, tmp_path / "run", approach)
-    assert any(name.startswith("pictures.") for name in found) == (approach == "fmit-shuffled")
+    assert any(name.startswith("crop_net.") for name in found) == (approach == "fmit-shuffled")
 
 
 def test_a_run_loads_predicts_and_scores(encoder: Path, data: Data, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_what_it_reads_is_what_ingest_saw(encoder: Path, data: Data, tmp_path: P
     other = write_with_images(tmp_path / "other")
     name = read_posts(other[0]).posts[0].images[0].name
     (other[2] / name).write_bytes((other[2] / read_posts(other[0]).posts[1].images[0].name).read_bytes())
-    with pytest.raises(ImageError, match="the picture changed since ingest"):
+    with pytest.raises(ImageError, match="the image changed since ingest"):
         go(settings(encoder, {}), other, tmp_path / "run")
 
 
@@ -160,28 +161,38 @@ def pack_meta(**identity: str) -> PackMeta:
     return PackMeta(8, "float32", 1, (), True, {"regions": {"config": {}, "identity": identity}})
 
 
+def test_weights_under_the_former_name_of_the_crop_network_load(encoder: Path, data: Data, tmp_path: Path) -> None:
+    weights = go(settings(encoder, {}), data, tmp_path / "run")
+    former = OLD_CROP_NET.strip("^").replace("\\", "")
+    renamed = {name.replace("crop_net.", former): value for name, value in weights.items()}
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, tmp_path / "run" / "model" / "weights.safetensors")
+    state = Run.load(tmp_path / "run", "cpu").tagger.state_dict()
+    assert {name: torch.equal(value, weights[name]) for name, value in state.items()} == dict.fromkeys(weights, True)
+
+
 def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, meta = settings(encoder, {}), Pack.open(data[1]).meta
     with pytest.raises(PackError, match=r"starts from the network that made the pack \(found no network\)"):
         attach(Tagger(), config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
-    todo = rf"set train\.vision\.weights to the path of toy-with_images\.safetensors, or put it into {tmp_path}"
-    with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'toy-with.*; {todo}"):
+    todo = rf"set train\.vision\.weights to the path of crops\.safetensors, or put it into {tmp_path}"
+    with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'crops.*; {todo}"):
         attach(Tagger(), config, meta, trained=False)
-    (tmp_path / "toy-with_images.safetensors").write_bytes(b"other")
+    (tmp_path / "crops.safetensors").write_bytes(b"other")
     with pytest.raises(WeightsError, match="not the expected weights"):
         attach(Tagger(), config, meta, trained=False)
-    named = settings(encoder, {"weights": str(data[0].parent / "models" / "toy-with_images.safetensors")})
+    named = settings(encoder, {"weights": str(data[0].parent / "models" / "crops.safetensors")})
     tagger = Tagger()
     attach(tagger, named, meta, trained=False)
-    assert tagger.pictures is not None
-    assert (tagger.pictures.dim, tagger.pictures.transform.crop_px, tagger.pictures.batch) == (8, 16, 4)
-    assert all(parameter.requires_grad for parameter in tagger.pictures.parameters())
+    assert tagger.crop_net is not None
+    assert (tagger.crop_net.dim, tagger.crop_net.transform.crop_px, tagger.crop_net.batch) == (8, 16, 4)
+    assert all(parameter.requires_grad for parameter in tagger.crop_net.parameters())
     attach(tagger, settings(encoder, {"lr": 0.0}), meta, trained=True)
-    assert not any(parameter.requires_grad for parameter in tagger.pictures.parameters()), "no gradient to compute"
+    assert not any(parameter.requires_grad for parameter in tagger.crop_net.parameters()), "no gradient to compute"
     untouched = Tagger()
     attach(untouched, tiny_config(encoder), meta, trained=False)
-    assert untouched.pictures is None
+    assert untouched.crop_net is None
 
 
 def test_the_pass_over_crops_looks_at_no_value(encoder: Path, data: Data) -> None:

@@ -254,7 +254,7 @@ def test_files_cut_short_are_named(name: str, tmp_path: Path) -> None:
 
 
 def test_weights_with_a_hole_are_refused(tmp_path: Path) -> None:
-    """transformers fills a missing tensor with random numbers and says so in a log that nobody reads."""
+    """transformers fills a missing tensor with random numbers and says so in a log only."""
     folder = formats.bert(tmp_path / "bert", uncased=False)
     state = load_file(folder / "model.safetensors")
     lost = "bert.encoder.layer.1.output.dense.weight"

@@ -47,7 +47,7 @@ def test_scores_equal_a_count_over_the_lines(scored: Path, split: str) -> None:
     assert set(metrics["strict"]["types"]) == {"PER", "LOC"}
     assert (metrics["split"], metrics["n_posts"], metrics["synthetic"]) == (split, 8, True)
     summary = json.loads((scored / "metrics.json").read_text())
-    assert set(summary) == {"dev", "test"}  # nobody is in "predict"
+    assert set(summary) == {"dev", "test"}  # no post is in "predict"
     assert summary[split] == {name: micro[name] for name in ("f1", "precision", "recall")}
 
 

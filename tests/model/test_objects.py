@@ -64,7 +64,7 @@ def test_the_cap_counts_what_it_cuts() -> None:
     assert plan(objects="general", max_objects=1).cut == ("general",)
 
 
-def test_the_cap_is_of_each_picture_where_cells_of_the_grid_are_read() -> None:
+def test_the_cap_is_of_each_image_where_cells_of_the_grid_are_read() -> None:
     cells = [replace(region("image"), box=Box(0, 0, 2, 2, index)) for index in (0, 1) for _ in range(49)]
     two = FromMemory({POST.id: Objects(np.zeros((98, 1), np.float32), tuple(cells))})
     whole, cut = (
@@ -93,14 +93,14 @@ def test_exchange_keeps_places_and_sources() -> None:
 
 
 @pytest.mark.parametrize("n_posts", [2, 3, 50])
-def test_nobody_keeps_its_own_pictures(n_posts: int) -> None:
+def test_no_post_keeps_its_own_images(n_posts: int) -> None:
     found = donor_permutation(n_posts, 3)
     assert sorted(found) == list(range(n_posts))
-    assert all(lender != row for row, lender in enumerate(found))
+    assert all(donor != row for row, donor in enumerate(found))
     assert found == donor_permutation(n_posts, 3)
 
 
-def test_shuffled_reads_the_lenders_features() -> None:
+def test_shuffled_reads_the_donors_features() -> None:
     other = post(1, "train", ["x"], None)
     source = FromMemory({POST.id: OBJECTS, other.id: Objects(np.zeros((1, 1), np.float32), (region("image"),))})
     config = tiny_config(Path("none"), control="shuffled")
@@ -109,7 +109,7 @@ def test_shuffled_reads_the_lenders_features() -> None:
     assert (second.owner, second.indices, second.spans) == (0, (0,), ((1, 1),))
 
 
-def test_a_lender_without_objects_leaves_zeros() -> None:
+def test_a_donor_without_objects_leaves_zeros() -> None:
     other = post(1, "train", ["x"], None)
     source = FromMemory({POST.id: OBJECTS, other.id: no_objects(other)})
     first, second = plan_objects([POST, other], source, [5, 1], tiny_config(Path("none"), control="shuffled"), 0)
@@ -140,22 +140,22 @@ def test_text_alone_needs_no_pack(tmp_path: Path) -> None:
     assert source_of(config, None, [POST])(POST).regions == ()
 
 
-def test_the_grid_goes_by_pictures(tmp_path: Path) -> None:
+def test_the_grid_goes_by_images(tmp_path: Path) -> None:
     config = tiny_config(Path("none"), objects="grid")
     make_pack(tmp_path / "pack")
     with pytest.raises(PackError, match=r"a pack without a grid\); set regions.grid: true"):
         open_pack(config, tmp_path / "pack")
-    picture, meta = POST.images[0], PackMeta(1, "float32", 1, ())
-    write_pack(tmp_path / "pack", meta, [(POST.id, OBJECTS)], grid=(meta, [(picture.digest, OBJECTS)]))
+    image, meta = POST.images[0], PackMeta(1, "float32", 1, ())
+    write_pack(tmp_path / "pack", meta, [(POST.id, OBJECTS)], grid=(meta, [(image.digest, OBJECTS)]))
     pack = open_pack(config, tmp_path / "pack")
-    lost = replace(picture, state="missing", digest="")
-    two = replace(POST, images=(lost, picture, picture))
+    lost = replace(image, state="missing", digest="")
+    two = replace(POST, images=(lost, image, image))
     objects = source_of(config, pack, [two])(two)
     assert objects.features[:, 0].tolist() == [0, 1, 2, 3, 4] * 2
     assert [region.box and region.box.image_index for region in objects.regions] == [1] * 5 + [2] * 5
     none = replace(POST, images=(lost,))
     assert source_of(config, pack, [none])(none).features.shape == (0, 1)
-    other = replace(POST, images=(replace(picture, digest="1" * 64),))
+    other = replace(POST, images=(replace(image, digest="1" * 64),))
     with pytest.raises(PackError, match=r"1 image\(s\) are not in the pack"):
         source_of(config, pack, [other])
 

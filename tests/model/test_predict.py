@@ -132,7 +132,7 @@ def test_what_does_not_fit_is_refused(run: Run, tmp_path: Path) -> None:
         run.predict([POST, POST], [Objects(np.zeros((0, 6), np.float32), ())] * 2)
     other = {"regions": {"identity": {"name": "another"}}}
     write_pack(tmp_path / "pack", PackMeta(6, "float32", 1, (), False, other), [])
-    with pytest.raises(PackError, match="trained on region features with name toy-numbers"):
+    with pytest.raises(PackError, match="trained on region features with name synthetic-numbers"):
         run.predict_pack([POST], Pack.open(tmp_path / "pack"))
     with pytest.raises(RunError, match="no such run"):
         Run.load(tmp_path / "nothing")

@@ -79,7 +79,7 @@ def test_random_boxes_must_be_random(drawn: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_network_is_trained_by_parameters_alone(
     drawn: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`vision.finetune` through train, evaluate, and prediction on pictures."""
+    """`vision.finetune` through train, evaluate, and prediction on images."""
     shutil.copytree(drawn, tmp_path / "project", ignore=shutil.ignore_patterns("runs"))
     root = tmp_path / "project"
     write_params(root, encoder, vision={"finetune": True, "lr": 1e-3})
@@ -173,7 +173,7 @@ def test_a_launcher_standardises_by_all_posts(
 def test_pack_commands_know_the_grid(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(drawn)
     found = CliRunner().invoke(cli.main, ["pack", "verify", "out/own/pack"]).output
-    assert found.endswith("clean, 16 posts, grid of 16 pictures\n")
+    assert found.endswith("clean, 16 posts, grid of 16 images\n")
     told = CliRunner().invoke(
         cli.main, ["pack", "export", "out/own/pack", "--dataset", "own", "--out", "table.parquet"]
     )

@@ -73,7 +73,7 @@ def post(number: int, split: Split, words: Sequence[str], tags: Sequence[str] | 
 def linked(
     n_posts: int, seed: int, split: Split = "train", strength: float = 4.0, always_two: bool = False
 ) -> tuple[list[Post], dict[str, Objects]]:
-    """Posts that only pictures explain: `the left rex and the right rex`, each phrase's object saying which type.
+    """Posts that only images explain: `the left rex and the right rex`, each phrase's object saying which type.
 
     Object order is shuffled, so nothing but its span tells whose it is; half the posts hold one name, unless
     `always_two`. `strength` is the signal's size beside noise of size 1.
@@ -108,7 +108,7 @@ def write_dataset(folder: Path, n_train: int = 24, n_dev: int = 8, strength: flo
         posts += some
         objects.update(theirs)
     write_posts(folder / "posts.parquet", posts, LABELS, {})
-    provenance = {"regions": {"identity": {"name": "toy-numbers", "weights": "1"}}}
+    provenance = {"regions": {"identity": {"name": "synthetic-numbers", "weights": "1"}}}
     meta = PackMeta(DIM, "float32", 2, LABELS.general_words, True, provenance)
     write_pack(folder / "pack", meta, objects.items())
     return folder / "posts.parquet", folder / "pack"

@@ -1,4 +1,4 @@
-"""A dataset with pictures on disk, whose pack holds what a synthetic network makes of their boxes."""
+"""A dataset with images on disk, whose pack holds what a synthetic network makes of their boxes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vision import images
 from vision.backbones import FeatureNet, build_backbone
 from vision.crops import crop_tensor
 
-WEIGHTS = "toy-with_images.safetensors"
+WEIGHTS = "crops.safetensors"
 
 
 def draw(folder: Path, name: str, seed: int) -> None:
@@ -31,14 +31,14 @@ def draw(folder: Path, name: str, seed: int) -> None:
 def feature(net: FeatureNet, folder: Path, post: Post, region: Region) -> np.ndarray:
     """What the regions stage computes, one crop at a time."""
     box = region.box
-    picture = images.load(folder, post.images[box.image_index]) if box else images.EMPTY
-    return net.forward(crop_tensor(picture, box, net.transform)[None])[0].numpy()
+    image = images.load(folder, post.images[box.image_index]) if box else images.EMPTY
+    return net.forward(crop_tensor(image, box, net.transform)[None])[0].numpy()
 
 
-def with_pictures(
+def attach_images(
     folder: Path, posts: list[Post], objects: dict[str, Objects]
 ) -> tuple[list[Post], list[list[Region]]]:
-    """Each post with a picture of its own, every third with its neighbour's, every seventh with none."""
+    """Each post with a image of its own, every third with its neighbour's, every seventh with none."""
     shown, regions = [], []
     for number, post in enumerate(posts):
         name = f"{posts[number - 1 if number % 3 == 2 else number].id}.png"
@@ -61,7 +61,7 @@ def write_with_images(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[
     net = build_backbone("toy-resnet", save_toy(folder / "models" / WEIGHTS), crop_px=16)
     posts, packed = [], []
     for seed, (split, n_posts) in enumerate([("train", n_train), ("dev", n_dev)]):
-        some, regions = with_pictures(folder / "images", *linked(n_posts, seed, split))  # type: ignore[arg-type]
+        some, regions = attach_images(folder / "images", *linked(n_posts, seed, split))  # type: ignore[arg-type]
         for post, own in zip(some, regions, strict=True):
             rows = [feature(net, folder / "images", post, region) for region in own]
             packed.append((post.id, Objects(np.float32(rows), tuple(own))))
@@ -74,4 +74,4 @@ def write_with_images(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[
 
 
 def first_convolution(state: dict[str, torch.Tensor]) -> torch.Tensor:
-    return state["pictures.network.stem.0.weight"]
+    return state["crop_net.network.stem.0.weight"]

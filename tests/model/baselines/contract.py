@@ -28,7 +28,7 @@ SHAPES = (
     (7, 1, 0),
     (1, 2, 1),
     (5, 0, 0),
-)  # words; whole images or grid cells; noun phrases. No picture last
+)  # words; whole images or grid cells; noun phrases. No image last
 
 
 def posts_of(shapes: Sequence[tuple[int, int, int]] = SHAPES, seed: int = 0) -> tuple[list[Post], dict[str, Objects]]:

@@ -110,7 +110,7 @@ def test_spans_are_read_from_text_alone(tagger: UMT, batch: Batch) -> None:
     changed, same = tagger.scores(batch)
     assert torch.equal(same, marks)
     assert not torch.allclose(changed[0], emissions[0])
-    assert torch.equal(changed[3], emissions[3])  # the post without a picture
+    assert torch.equal(changed[3], emissions[3])  # the post without a image
 
 
 def test_the_sizes_are_the_encoders(tagger: UMT) -> None:
