@@ -1,4 +1,4 @@
-"""Two rivals of `model.interaction` with the same parameters and results, written from their description.
+"""Two baselines of `model.interaction` with the same parameters and results, written from their description.
 
 `Ordinary`: Eq. 3-12 as they stand. Four sinusoids are looked up for every pair of cells and concatenated, W_r acts on
 that [B, L, L, 4D] tensor, W_kR on its [B, L, L, D] result in every layer. `UniqueTuples`: FLAT's trick (Li et al.,

@@ -20,7 +20,7 @@ def test_every_field_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(VisionConfig.model_fields))
-def test_every_field_of_pictures_is_read(name: str) -> None:
+def test_every_field_of_vision_is_read(name: str) -> None:
     sources = [path.read_text(encoding="utf-8") for path in ROOM.rglob("*.py")]
     assert any(re.search(rf"vision\.{name}\b", source) for source in sources)
 

@@ -47,7 +47,7 @@ def test_three_rates_and_decay_of_matrices_only(encoder: Path) -> None:
 
 def test_without_decay_it_is_adam() -> None:
     class One(torch.nn.Module):
-        images = None
+        crop_net = None
 
         def __init__(self) -> None:
             super().__init__()

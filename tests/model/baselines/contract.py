@@ -120,7 +120,7 @@ class LearnsAll(Keeps):
 class LearnsWithoutPictures(Keeps):
     """And posts without an object train it."""
 
-    def test_posts_without_pictures_train(self, encoder: Path) -> None:
+    def test_posts_without_images_train(self, encoder: Path) -> None:
         """A batch in which no post has an object: every gradient is finite, and some are not zero."""
         given = spec_of(encoder, self.name)
         tagger, (posts, objects) = built(given, self.name), posts_of(((4, 0, 0), (2, 0, 0)))

@@ -59,7 +59,7 @@ def test_a_confidence_is_a_product_of_softmaxes(encoder: Path) -> None:
         probabilities = tagger.emissions(batch_of(tagger, given.config, posts, objects)).double().softmax(-1)
     dataset = PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, given.config)
     n_found = n_long = 0
-    for row, one in enumerate(decode(tagger, dataset, given.config, torch.device("cpu"), confident=True)):
+    for row, one in enumerate(decode(tagger, dataset, given.config, torch.device("cpu"), confidences=True)):
         assert one.tags == tuple(LABELS.tags[k] for k in probabilities[row, : posts[row].n_words].argmax(-1).tolist())
         for entity, confidence in zip(one.entities, one.confidences, strict=True):
             begin, inside = LABELS.tag_ids[f"B-{entity.type}"], LABELS.tag_ids[f"I-{entity.type}"]
