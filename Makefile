@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-long lint format install deps clean
+.PHONY: demo tables-tiny test test-long lint format install deps clean
 
 install: $(VENV)/installed
 
@@ -15,6 +15,10 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 demo: install
 	$(BIN)/dvc repro
 	$(BIN)/fmit summary
+
+# All tables and figures from a few synthetic posts, in the folder tables-tiny; a second call trains nothing
+tables-tiny: install
+	$(BIN)/python -m bench.tables_tiny
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile

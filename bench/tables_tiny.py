@@ -1,0 +1,91 @@
+"""A tiny version of all tables and figures, by the same commands as a real one: `make tables-tiny`, from the root.
+
+    python -m bench.tables_tiny [FOLDER]
+
+Writes a project of three small synthetic datasets into FOLDER (one to train on, the same posts with random boxes, one
+for cross-domain scores), measures Table 3 at tiny sizes, and runs `dvc repro` and `fmit tables` there. A second call
+trains nothing. The figures prove that the tables can be made, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from report.results import published
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+DATA = ("data/", "out/", "runs/")  # dependencies in the project; all others are code in the checkout
+BLOCK = {
+    "source": {"preset": "smoke"},
+    "phrases": {"preset": "embedded"},
+    "ground": {"preset": "embedded"},
+    "regions": {"preset": "embedded", "grid": True, "n_buckets": 8},
+    "train": {"preset": "tiny"},
+}
+
+
+def params() -> dict[str, Any]:
+    """Every row of Tables 2 and 5 on one seed; `fmit` is also the row of one layer, since the preset has one."""
+    rows = published().approaches("table2", "table5")
+    tiny, other = {"preset": "tiny", "seed": 0}, {"preset": "tiny", "seed": 1}
+    return {
+        "datasets": ["tiny", "tiny-random", "other"],
+        "train_on": ["tiny"],
+        "approaches": [name for name in rows if name not in ("fmit-l1", "fmit-random-boxes")],
+        "seeds": [0],
+        "random_boxes": ["tiny-random"],
+        "cross": {"pairs": [{"train": "tiny", "score": "other"}], "approaches": ["bert-crf", "umt", "umgf", "fmit"]},
+        "evaluate": {"splits": ["dev", "test"]},
+        "report": {"redact": False},
+        "draw": {"tiny": tiny, "tiny-random": tiny, "other": other},
+        "data": {"tiny": BLOCK, "tiny-random": BLOCK | {"ground": {"grounder": "random"}}, "other": BLOCK},
+    }
+
+
+def stages(up: str) -> dict[str, Any]:
+    """The stages of dvc.yaml for a folder from which `up` leads to the checkout."""
+    document: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    for stage in document["stages"].values():
+        block = stage.get("do", stage)
+        commands = [block["cmd"]] if isinstance(block["cmd"], str) else block["cmd"]
+        block["cmd"] = [command.replace("sh bin/", f"sh {up}/bin/") for command in commands]
+        block["deps"] = [dep if dep.startswith(DATA) else f"{up}/{dep}" for dep in block["deps"]]
+    return document
+
+
+def write(folder: Path) -> None:
+    """params.yaml and dvc.yaml of the project, and a DVC repository of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    up = os.path.relpath(ROOT, folder.resolve())
+    for name, values in (("params.yaml", params()), ("dvc.yaml", stages(up))):
+        (folder / name).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    if not (folder / ".dvc").is_dir():
+        run(folder, BIN / "dvc", "init", "--quiet", "--no-scm")
+
+
+def run(folder: Path, *command: str | Path) -> None:
+    subprocess.run(list(map(str, command)), cwd=folder, check=True)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path("tables-tiny"))
+def main(folder: Path) -> None:
+    """Make every table and figure from a few synthetic posts in FOLDER."""
+    write(folder)
+    if not (folder / "fusion.json").is_file():
+        out = str((folder / "fusion.json").resolve())
+        run(ROOT, sys.executable, "-m", "bench.fusion", "--tiny", "--out", out)
+    run(folder, BIN / "dvc", "repro")
+    run(folder, BIN / "fmit", "tables")
+
+
+if __name__ == "__main__":
+    main()
