@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from project import Project
 
 if TYPE_CHECKING:
-    from model.predict import Prediction, Run
+    from model.predict import Run
     from pipeline.corpus.config import SourceConfig
     from pipeline.corpus.records import ReadLog
     from pipeline.engine import Progress
     from pipeline.feature_pipeline import FeaturePipeline
+    from schema.prediction import Prediction
     from schema.records import Post
 
 

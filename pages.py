@@ -16,52 +16,52 @@ if TYPE_CHECKING:
     from cache.tables import Posts
     from report.grounding import GoldBoxes
     from report.run_set import Key, RunSet
-    from report.runs import Line
-    from report.show import Shown
+    from report.show import PostDetails
     from report.tables_page import Document, Sources
     from report.thumbnails import Loader
+    from schema.prediction import Prediction
 
 
 def report(
     project: Project, run: Path, out: Path | None = None, *, dataset: str | None = None, redact: bool = False
 ) -> Path:
-    """Write a run's page; returns where it is."""
+    """Write the page of a run; returns its path."""
     from report import html
 
-    run_config(run)  # a folder that is no run's is said first
+    run_config(run)  # raises RunError if the folder is not a run
     page = out or run / "report.html"
     load_image = loader(project.images(dataset or project.dataset_of(run)))
     html.write(run, page, load_image=load_image, redact=redact or project.params.report.redact)
     return page
 
 
-def shown(project: Project, dataset: str, post_id: str) -> Shown:
-    """A post with what the stages so far made of it; raises DataError for an id that the dataset lacks."""
+def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
+    """A post with what the stages made of it so far; raises DataError if the dataset has no such post."""
     from cache import tables
     from cache.packs import Pack
     from pipeline.phrases import normalize
-    from report.show import Shown
+    from report.show import PostDetails
     from schema.errors import DataError
 
     table = _posts(project, dataset)
     post = next((one for one in table.posts if one.id == post_id), None)
     if post is None:
         ids = [one.id for one in table.posts]
-        near = difflib.get_close_matches(post_id, ids, n=3) or ids[:3]
-        todo = f"ids are such as {', '.join(near)}"
+        similar = difflib.get_close_matches(post_id, ids, n=3) or ids[:3]
+        todo = f"use an id such as {', '.join(similar)}"
         raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo=todo)
     phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
-    opened = Pack.open(project.pack(dataset)) if project.pack(dataset).is_dir() else None
+    pack = Pack.open(project.pack(dataset)) if project.pack(dataset).is_dir() else None
     parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []
     grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else []
-    return Shown(
+    return PostDetails(
         post,
         table.labels,
         tuple(tuple(zip(one.words, one.index, strict=True)) for one in normalize.sentences(post.words)),
         next((one for one in parsed if one.post_id == post_id), None),
         tuple(one for one in grounded if one.post_id == post_id),
-        opened.read(post_id).regions if opened and post_id in opened else (),
-        bool(opened and opened.meta.synthetic),
+        pack.read(post_id).regions if pack and post_id in pack else (),
+        bool(pack and pack.meta.synthetic),
         project.train_config(dataset).max_objects,
     )
 
@@ -91,12 +91,12 @@ def _posts(project: Project, dataset: str) -> Posts:
 
     path = project.out(dataset, "posts.parquet")
     if not path.is_file():
-        project.params.dataset(dataset)  # a name that no dataset has is said first
+        project.params.dataset(dataset)  # raises ConfigError for an unknown name
     return tables.read_posts(path)
 
 
 def loader(folder: Path) -> Loader:
-    """Decoded pictures for pages; None for one that is not there or is no longer what ingest saw."""
+    """Decoded images for pages; None for one that is missing or has changed since ingest."""
     from schema.errors import ImageError
     from schema.records import Image
     from vision import images
@@ -105,7 +105,7 @@ def loader(folder: Path) -> Loader:
         try:
             return images.load(folder, Image(name, digest))
         except ImageError:
-            return None  # the page counts pictures that it could not show
+            return None  # the page counts images that it does not show
 
     return load
 
@@ -215,7 +215,7 @@ def _sources(project: Project, dataset: str) -> Sources:
     return Sources(loader(project.images(dataset)), boxes)
 
 
-def synthetic_boxes(lines: Sequence[Line], folder: Path) -> GoldBoxes:
+def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
     """Gold boxes of the lines' entities in a synthetic dataset: each name's object, if its image can be read.
 
     Raises DataError if the gold in `folder` has none of the lines' posts.
@@ -224,14 +224,14 @@ def synthetic_boxes(lines: Sequence[Line], folder: Path) -> GoldBoxes:
     from synthetic.gold import FILE, read_gold
 
     posts = read_gold(folder)
-    if not any(line.id in posts for line in lines):
+    if not any(line.post.id in posts for line in lines):
         what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
         raise DataError(what, where=str(folder / FILE), found=f"{len(posts)} other posts", todo=todo)
     readable = {name: post.names for name, post in posts.items() if post.picture == "ok"}
     return {
-        (line.id, entity): tuple(
+        (line.post.id, entity): tuple(
             (float(one.box.x0), float(one.box.y0), float(one.box.x1), float(one.box.y1))
-            for one in readable.get(line.id, ())
+            for one in readable.get(line.post.id, ())
             if one.span == entity.span
         )
         for line in lines

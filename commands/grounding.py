@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.grounding.grounder import Grounder
     from report.grounding import Corners, GoldBoxes
     from report.phrase_grounding import GoldPhrase
-    from report.runs import Line
+    from schema.prediction import Prediction
 
 
 folder = click.Path(path_type=Path, file_okay=False)
@@ -72,10 +72,11 @@ def score_run(run: Path, gold: Path, split: str | None, min_score: float | None,
     from report.runs import read_run
 
     found = read_run(run)
-    name = split or next(iter(found.lines), "")
-    if name not in found.lines:
-        raise RunError(f"not scored on {name}", where=str(run), found=", ".join(found.lines), todo="fmit evaluate")
-    lines = [line for line in found.lines[name] if line.gold is not None]
+    name = split or next(iter(found.predictions), "")
+    if name not in found.predictions:
+        splits = ", ".join(found.predictions)
+        raise RunError(f"not scored on {name}", where=str(run), found=splits, todo="fmit evaluate")
+    lines = [line for line in found.predictions[name] if line.gold is not None]
     boxes, remark = gold_boxes(lines, gold)
     scores = score(lines, boxes, min_score)
     if as_json:
@@ -152,7 +153,7 @@ def ground_phrases(
     return [(found.xyxy, found.score) for found in (next(answers[one.image]) for one in phrases)]
 
 
-def gold_boxes(lines: Sequence[Line], folder: Path) -> tuple[GoldBoxes, str]:
+def gold_boxes(lines: Sequence[Prediction], folder: Path) -> tuple[GoldBoxes, str]:
     """Gold boxes of the lines' entities, and a remark; from XML files, or from a drawn dataset's own gold."""
     from pages import synthetic_boxes
     from report.grounding import match
@@ -161,7 +162,7 @@ def gold_boxes(lines: Sequence[Line], folder: Path) -> tuple[GoldBoxes, str]:
     if (folder / FILE).is_file():
         return synthetic_boxes(lines, folder), ""
     found = match(lines, folder)
-    notes = [(found.n_strays, "names are no entity"), (found.n_nameless, "objects without a name")]
+    notes = [(found.n_unmatched, "names are no entity"), (found.n_nameless, "objects without a name")]
     notes.append((found.n_scaled, "files of another size, scaled"))
     return found.boxes, f" in {found.n_files} files" + "".join(f"; {n} {what}" for n, what in notes if n)
 

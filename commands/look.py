@@ -31,12 +31,12 @@ def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_pat
     if redact and not page:
         raise click.UsageError("--redact is for pages: give --html FILE too")
     project = Project.open(params_path)
-    shown, load_image = pages.shown(project, dataset, post_id), pages.loader(project.images(dataset))
+    details, load_image = pages.post_details(project, dataset, post_id), pages.loader(project.images(dataset))
     if page:
-        show.write_html(shown, page, load_image=load_image, redact=redact)
+        show.write_html(details, page, load_image=load_image, redact=redact)
         click.echo(f"open {page}")
     else:
-        show.to_terminal(shown, Console(), load_image=load_image)
+        show.to_terminal(details, Console(), load_image=load_image)
 
 
 @click.command(cls=Examples, example="fmit sheet smoke --out sheet.html")

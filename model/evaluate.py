@@ -14,12 +14,13 @@ from cache import atomic, keys
 from cache.tables import read_posts
 from model.metrics import confusion, score
 from model.objects import open_pack
-from model.predict import Prediction, Progress, Run
+from model.predict import Progress, Run
 from schema.errors import DataError
+from schema.prediction import Prediction
 from schema.records import SPLITS
 from schema.text import guarded, inert_json
 
-SCHEMA_VERSION = 1  # of the files below
+SCHEMA_VERSION = 2  # of the files below; 2 has predictions of schema version 2
 SUMMARY = ("f1", "precision", "recall")  # what metrics.json holds of each split: DVC shows a column for each
 
 
@@ -55,7 +56,8 @@ def run(
     if missing := [split for split in asked if split not in predicted] or ([] if predicted else splits):
         raise DataError(f"no labelled posts in {', '.join(missing)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
-    identity = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
+    identity: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "weights": weights_digest(folder)}
+    identity["posts"] = keys.digest_file(posts)
     extra = identity | ({"label_mismatch": mismatch} if mismatch else {})
     metrics = {split: metrics_of(split, predicted[split], types, trained.info.synthetic) | extra for split in predicted}
     write_scores(out, earlier(out, identity), predicted, metrics)
@@ -105,7 +107,7 @@ def weights_digest(folder: Path) -> str:
     return keys.digest_file((folder / "model" if (folder / "model").is_dir() else folder) / "weights.safetensors")
 
 
-def earlier(out: Path, identity: dict[str, str]) -> dict[str, dict[str, Any]]:
+def earlier(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Metrics by split that lie in `out` and are of the same weights and posts; damaged ones do not count."""
     found = {}
     for path in sorted((out / "scores").glob("metrics-*.json")):
@@ -123,7 +125,6 @@ def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[st
     labelled = [one for one in predictions if one.post.tags is not None]
     gold, predicted = [one.post.tags or () for one in labelled], [one.tags for one in labelled]
     return {
-        "schema_version": SCHEMA_VERSION,
         "split": split,
         "n_posts": len(labelled),
         "strict": score(gold, predicted, types).to_json(),

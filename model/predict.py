@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ from model.objects import FromMemory, ObjectSource, no_objects, source_of
 from model.tagger import Tagger
 from schema.errors import ConfigError, DataError, RunError
 from schema.labels import entities
-from schema.records import Entity, Post, Region
+from schema.prediction import Prediction
+from schema.records import Entity, Post
 
 Progress = Callable[[int, int], None]
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -103,87 +104,6 @@ def _confidences(
     return [tuple(next(probs) for _ in one) for one in found]
 
 
-@dataclass(frozen=True)
-class FoundEntity:
-    """An entity, P(exactly these words are it | post), and the boxes of noun phrases that overlap it.
-
-    A box is the grounder's choice for its phrase; it is no evidence that the model used it.
-    """
-
-    entity: Entity
-    confidence: float
-    grounded: tuple[Region, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a run finds in a post; `objects` are those that the post came with."""
-
-    post: Post
-    tags: tuple[str, ...]
-    entities: tuple[FoundEntity, ...]
-    objects: tuple[Region, ...] = ()
-    synthetic: bool = False  # parts that were trained on drawings made its objects
-
-    def to_json(self) -> dict[str, Any]:
-        """A line of predictions.jsonl; `start` and `end` are words `[start, end)`, `char_*` characters of `text`."""
-        post = self.post
-        return {
-            "id": post.source_id or post.id,
-            "post_id": post.id,
-            "split": post.split,
-            "words": list(post.words),
-            "text": post.text,
-            "images": [
-                {
-                    "name": image.name,
-                    "digest": image.digest,
-                    "width": image.width,
-                    "height": image.height,
-                    "state": image.state,
-                }
-                for image in post.images
-            ],
-            "gold": None if post.tags is None else [_entity(one) for one in entities(post.tags)],
-            "entities": [self._found(one) for one in self.entities],
-            "objects": [_object(region) for region in self.objects],
-            "synthetic": self.synthetic,
-        }
-
-    def _found(self, found: FoundEntity) -> dict[str, Any]:
-        start, end = self.post.characters(found.entity.span)
-        return {
-            **_entity(found.entity),
-            "text": self.post.text[start:end],
-            "char_start": start,
-            "char_end": end,
-            "confidence": found.confidence,
-            "grounded_boxes": [_grounded(region) for region in found.grounded],
-        }
-
-
-def _entity(entity: Entity) -> dict[str, Any]:
-    return {"start": entity.span.start, "end": entity.span.end, "type": entity.type}
-
-
-def _box(region: Region) -> dict[str, Any]:
-    box = region.box
-    names = ("x0", "y0", "x1", "y1")
-    corners = dict(zip(names, box.xyxy if box else (None,) * 4, strict=True))
-    return {"image_index": box.image_index if box else None, **corners, "score": region.score}
-
-
-def _grounded(region: Region) -> dict[str, Any]:
-    span = region.span
-    words = {"start": span.start, "end": span.end} if span else {}
-    return {**_box(region), "phrase": {**words, "text": region.text}}
-
-
-def _object(region: Region) -> dict[str, Any]:
-    start, end = (region.span.start, region.span.end) if region.span else (None, None)
-    return {"source": region.source, "text": region.text, "start": start, "end": end, **_box(region)}
-
-
 def pick_device(name: str = "auto") -> torch.device:
     """ "auto": a GPU where torch sees one, else the CPU. Raises ConfigError for a device that is not here."""
     if name == "auto":
@@ -250,16 +170,8 @@ class Run:
         info = self.info
         untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
         dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed, crops)
-        found = decode(self.tagger, dataset, info.config, self.device, confidences=True, progress=progress)
+        decoded = decode(self.tagger, dataset, info.config, self.device, confidences=True, progress=progress)
         return [
-            _prediction(post, source(post).regions, one, info.synthetic) for post, one in zip(posts, found, strict=True)
+            Prediction.make(post, zip(one.entities, one.confidences, strict=True), source(post).regions, info.synthetic)
+            for post, one in zip(posts, decoded, strict=True)
         ]
-
-
-def _prediction(post: Post, regions: tuple[Region, ...], decoded: Decoded, synthetic: bool) -> Prediction:
-    phrases = [region for region in regions if region.source == "phrase" and region.box and region.span]
-    found = tuple(
-        FoundEntity(entity, confidence, tuple(one for one in phrases if one.span and one.span.overlaps(entity.span)))
-        for entity, confidence in zip(decoded.entities, decoded.confidences, strict=True)
-    )
-    return Prediction(post, decoded.tags, found, regions, synthetic)

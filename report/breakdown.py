@@ -12,7 +12,7 @@ from report.grounding import score as grounding_scores
 from report.layout import Cell, Column, Number, Row, Table, mean
 from report.results import Published
 from report.run_set import RunSet
-from report.runs import Line
+from schema.prediction import Prediction
 from schema.records import Entity
 
 N_BINS = 10
@@ -44,11 +44,11 @@ def expected_error(bins: Sequence[Bin]) -> float | None:
     return sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / total if total else None
 
 
-def judged(lines: Iterable[Line]) -> Iterator[tuple[float, bool]]:
+def judged(lines: Iterable[Prediction]) -> Iterator[tuple[float, bool]]:
     """(confidence, whether words and type are correct) of every predicted entity that has a confidence."""
     for line in lines:
-        for outcome in outcomes(line.gold or (), line.entities):
-            confidence = None if outcome.predicted is None else line.predicted[outcome.predicted].confidence
+        for outcome in outcomes(line.gold or (), line.predicted):
+            confidence = None if outcome.predicted is None else line.entities[outcome.predicted].confidence
             if confidence is not None:
                 yield min(1.0, max(0.0, confidence)), outcome.kind == "correct"
 
@@ -64,7 +64,7 @@ CLASSES = (
     ("seen", "entity"), ("unseen", "entity"), *((name, "post") for _, name in LENGTHS),
     ("with an image", "post"), ("without an image", "post"),
 )  # fmt: skip
-Classify = Callable[[Line, Entity], Iterable[str]]
+Classify = Callable[[Prediction, Entity], Iterable[str]]
 
 
 def classes(known: frozenset[str]) -> Classify:
@@ -73,22 +73,22 @@ def classes(known: frozenset[str]) -> Classify:
     Seen: its text, case-folded, is that of an entity in the training posts, of any type.
     """
 
-    def of(line: Line, entity: Entity) -> Iterable[str]:
-        text = " ".join(line.words[entity.span.start : entity.span.end]).casefold()
+    def of(line: Prediction, entity: Entity) -> Iterable[str]:
+        text = " ".join(line.post.words[entity.span.start : entity.span.end]).casefold()
         yield "seen" if text in known else "unseen"
-        yield next(name for high, name in LENGTHS if high is None or len(line.words) <= high)
-        yield "with an image" if any(image.state == "ok" for image in line.pictures) else "without an image"
+        yield next(name for high, name in LENGTHS if high is None or len(line.post.words) <= high)
+        yield "with an image" if any(image.ok for image in line.post.images) else "without an image"
 
     return of
 
 
-def f1_by_class(lines: Iterable[Line], of: Classify) -> tuple[dict[str, float], Counter[str]]:
+def f1_by_class(lines: Iterable[Prediction], of: Classify) -> tuple[dict[str, float], Counter[str]]:
     """Strict F1 of each class (predicted entities have classes as gold ones do), and gold entities of each."""
     gold: Counter[str] = Counter()
     predicted: Counter[str] = Counter()
     correct: Counter[str] = Counter()
     for line in lines:
-        wanted, given = set(line.gold or ()), set(line.entities)
+        wanted, given = set(line.gold or ()), set(line.predicted)
         for some, count in ((wanted, gold), (given, predicted), (wanted & given, correct)):
             count.update(name for entity in some for name in of(line, entity))
     total = gold + predicted
@@ -137,13 +137,13 @@ def _calibration_cells(judged: Sequence[tuple[float, bool]], ece: float | None) 
 
 
 def grounding_quality(
-    runs: RunSet, paper: Published, dataset: str, gold_boxes: Callable[[list[Line]], GoldBoxes]
+    runs: RunSet, paper: Published, dataset: str, gold_boxes: Callable[[list[Prediction]], GoldBoxes]
 ) -> Table:
     """Scores of entities together with their boxes, for approaches whose predictions have phrase objects."""
     rows = []
     for approach in runs.present(dataset):
         lines = [runs.lines(dataset, approach, seed) for seed in runs.of(dataset, approach)]
-        if any(thing.source == "phrase" for line in lines[0] for thing in line.things):
+        if any(region.source == "phrase" for line in lines[0] for region in line.objects):
             scores = [grounding_scores(some, gold_boxes(some)) for some in lines]
             cells = tuple(mean([100 * one[name].f1 for one in scores]) for name in SCORES)
             rows.append(Row(paper.name(approach), cells))

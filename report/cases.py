@@ -15,8 +15,8 @@ from report.layout import Column, Number, Row, Table, mean
 from report.pages import redacted, safe_text
 from report.results import Published
 from report.run_set import TEXT_ONLY, RunSet
-from report.runs import Line, Picture
-from schema.records import Entity
+from schema.prediction import Prediction
+from schema.records import Entity, Image
 
 MINE = "fmit"
 
@@ -28,7 +28,7 @@ class Case:
     dataset: str
     id: str
     text: str
-    image: Picture | None
+    image: Image | None
     gold: tuple[str, ...]
     predictions: Mapping[str, tuple[tuple[str, float | None, bool], ...]]
 
@@ -42,7 +42,7 @@ def choose(runs: RunSet, dataset: str, n_cases: int, *, redact: bool = False) ->
     """
     seed = next(iter(runs.seeds), None)
     lines = {
-        name: {line.id: line for line in runs.lines(dataset, name, seed)}
+        name: {line.post.id: line for line in runs.lines(dataset, name, seed)}
         for name in runs.present(dataset)
         if seed is not None and seed in runs.of(dataset, name)
     }
@@ -53,7 +53,7 @@ def choose(runs: RunSet, dataset: str, n_cases: int, *, redact: bool = False) ->
     worse: list[str] = []  # the reverse
     other: list[str] = []
     for id_ in sorted(first, key=_order):
-        correct = {name: set(some[id_].entities) == set(some[id_].gold or ()) for name, some in lines.items()}
+        correct = {name: set(some[id_].predicted) == set(some[id_].gold or ()) for name, some in lines.items()}
         mine, text = correct.get(MINE), correct.get(TEXT_ONLY)
         if first[id_].gold and len(set(correct.values())) == 2:
             (better if mine and text is False else worse if text and mine is False else other).append(id_)
@@ -82,17 +82,17 @@ def entity_text(prediction: tuple[str, float | None, bool]) -> str:
     return f"{text}{shown}{'' if is_correct else ' ✗'}"
 
 
-def _case(dataset: str, lines: Mapping[str, Line], redact: bool) -> Case:
+def _case(dataset: str, lines: Mapping[str, Prediction], redact: bool) -> Case:
     line = next(iter(lines.values()))
-    words = redacted(line.words) if redact else line.words
+    words = redacted(line.post.words) if redact else line.post.words
     gold = line.gold or ()
     predictions = {
-        name: tuple((_text(words, one.entity), one.confidence, one.entity in gold) for one in other.predicted)
+        name: tuple((_text(words, one.entity), one.confidence, one.entity in gold) for one in other.entities)
         for name, other in lines.items()
     }
-    image = next((one for one in line.pictures if one.state == "ok"), None)
+    image = next((image for image in line.post.images if image.ok), None)
     texts = tuple(_text(words, entity) for entity in gold)
-    return Case(dataset, line.id, safe_text(" ".join(words)), image, texts, predictions)
+    return Case(dataset, line.post.id, safe_text(" ".join(words)), image, texts, predictions)
 
 
 def _text(words: Sequence[str], entity: Entity) -> str:
@@ -129,16 +129,16 @@ class Change:
 
 def changes(runs: RunSet, dataset: str, approach: str, seed: int, *, redact: bool = False) -> Iterator[Change]:
     """What an approach's run changes relative to bert-crf's with the same seed, in the order of the posts."""
-    after = {line.id: line for line in runs.lines(dataset, approach, seed)}
+    after = {line.post.id: line for line in runs.lines(dataset, approach, seed)}
     for line in runs.lines(dataset, TEXT_ONLY, seed):
-        other = after[line.id]
-        words = redacted(line.words) if redact else line.words
+        other = after[line.post.id]
+        words = redacted(line.post.words) if redact else line.post.words
         for gold in line.gold or ():
-            if (gold in line.entities) != (gold in other.entities):
-                kind: Kind = "corrected" if gold in other.entities else "broken"
+            if (gold in line.predicted) != (gold in other.predicted):
+                kind: Kind = "corrected" if gold in other.predicted else "broken"
                 text = safe_text(" ".join(words[gold.span.start : gold.span.end]))
                 sides = (_overlapping(one, gold, words) for one in (line, other))
-                yield Change(approach, seed, kind, line.id, text, gold.type, *sides)
+                yield Change(approach, seed, kind, line.post.id, text, gold.type, *sides)
 
 
 def all_changes(runs: RunSet, dataset: str, *, redact: bool = False) -> list[Change]:
@@ -182,5 +182,5 @@ def _common_seeds(runs: RunSet, dataset: str) -> dict[str, list[int]]:
     return {name: some for name, some in common.items() if name != TEXT_ONLY and some}
 
 
-def _overlapping(line: Line, gold: Entity, words: Sequence[str]) -> str:
-    return "; ".join(_text(words, one) for one in line.entities if one.span.overlaps(gold.span))
+def _overlapping(line: Prediction, gold: Entity, words: Sequence[str]) -> str:
+    return "; ".join(_text(words, one) for one in line.predicted if one.span.overlaps(gold.span))

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from report.pages import redacted, safe_text, write_page
-from report.runs import Line, Run, read_run
+from report.runs import Run, read_run
 from schema.errors import RunError
+from schema.prediction import Prediction
 from schema.records import Entity
 
 N_RESAMPLES = 10_000
@@ -127,21 +128,21 @@ def bootstrap(first: Counts, second: Counts, *, n_resamples: int = N_RESAMPLES, 
     return Bootstrap(n_posts, n_resamples, seed, *f1, f1[0] - f1[1], float(low), float(high), p)
 
 
-def counts_of(lines: Sequence[Line]) -> Counts:
+def counts_of(lines: Sequence[Prediction]) -> Counts:
     """[P, 3]: gold, predicted and correct entities of each post."""
-    rows = [(len(set(_gold(line))), len(set(line.entities)), len(_right(line))) for line in lines]
+    rows = [(len(set(_gold(line))), len(set(line.predicted)), len(_right(line))) for line in lines]
     return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def differences(first: Sequence[Line], second: Sequence[Line]) -> list[Difference]:
+def differences(first: Sequence[Prediction], second: Sequence[Prediction]) -> list[Difference]:
     """Posts whose predicted entities are not the same, in their order."""
     found = []
     for one, other in zip(first, second, strict=True):
-        if set(one.entities) != set(other.entities):
+        if set(one.predicted) != set(other.predicted):
             errors = _n_errors(one), _n_errors(other)
             better = 0 if errors[0] == errors[1] else 1 + (errors[1] < errors[0])
-            sides = tuple(sorted(set(one.entities))), tuple(sorted(set(other.entities)))
-            found.append(Difference(one.id, one.words, _gold(one), *sides, better))
+            sides = tuple(sorted(set(one.predicted))), tuple(sorted(set(other.predicted)))
+            found.append(Difference(one.post.id, one.post.words, _gold(one), *sides, better))
     return found
 
 
@@ -177,42 +178,42 @@ def _f1(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return 2 * sums[:, 0] / np.maximum(sums[:, 1], 1)
 
 
-def _gold(line: Line) -> tuple[Entity, ...]:
+def _gold(line: Prediction) -> tuple[Entity, ...]:
     return line.gold or ()
 
 
-def _right(line: Line) -> set[Entity]:
-    return set(_gold(line)) & set(line.entities)
+def _right(line: Prediction) -> set[Entity]:
+    return set(_gold(line)) & set(line.predicted)
 
 
-def _n_errors(line: Line) -> int:
-    return len(set(_gold(line)) ^ set(line.entities))
+def _n_errors(line: Prediction) -> int:
+    return len(set(_gold(line)) ^ set(line.predicted))
 
 
 def _common(first: Run, second: Run) -> str:
-    for split in first.lines:
-        if split in second.lines and any(line.gold is not None for line in first.lines[split]):
+    for split in first.predictions:
+        if split in second.predictions and any(line.gold is not None for line in first.predictions[split]):
             return split
-    found = f"{', '.join(first.lines) or 'none'} and {', '.join(second.lines) or 'none'}"
+    found = f"{', '.join(first.predictions) or 'none'} and {', '.join(second.predictions) or 'none'}"
     raise RunError("no split that both runs were scored on", found=found, todo="run `fmit evaluate` on both")
 
 
-def _lines(run: Run, split: str) -> list[Line]:
-    if split not in run.lines:
+def _lines(run: Run, split: str) -> list[Prediction]:
+    if split not in run.predictions:
         todo = "run `fmit evaluate --split` on it"
-        raise RunError(f"not scored on {split}", where=run.name, found=", ".join(run.lines) or "none", todo=todo)
-    return [line for line in run.lines[split] if line.gold is not None]
+        raise RunError(f"not scored on {split}", where=run.name, found=", ".join(run.predictions) or "none", todo=todo)
+    return [line for line in run.predictions[split] if line.gold is not None]
 
 
-def _check_same(first: Sequence[Line], second: Sequence[Line], where: str) -> None:
+def _check_same(first: Sequence[Prediction], second: Sequence[Prediction], where: str) -> None:
     """Posts, words and gold entities must agree, in order; the first disagreement is named."""
     todo = "compare runs that were scored on the same posts"
-    ids = [line.id for line in first], [line.id for line in second]
+    ids = [line.post.id for line in first], [line.post.id for line in second]
     if ids[0] != ids[1]:
         only = sorted(set(ids[0]) ^ set(ids[1]))
         found = f"{len(only)} posts in one of them alone, {', '.join(only[:3])}" if only else "another order"
         raise RunError("the runs were not scored on the same posts", where=where, found=found, todo=todo)
     for one, other in zip(first, second, strict=True):
-        if one.words != other.words or set(_gold(one)) != set(_gold(other)):
-            found = f"post {one.id} has other words or labels"
+        if one.post.words != other.post.words or set(_gold(one)) != set(_gold(other)):
+            found = f"post {one.post.id} has other words or labels"
             raise RunError("the runs were not scored on the same posts", where=where, found=found, todo=todo)

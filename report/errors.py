@@ -1,8 +1,8 @@
-"""What became of each entity: kinds of outcomes, and the classes that nervaluate's four schemes give them.
+"""The outcome of each entity (correct, wrong type, missed, ...), and its class in nervaluate's four schemes.
 
-Predictions are walked in order. One takes the gold entity of the same words, else the first free one that it overlaps,
-else none; gold entities that nobody took are missed. This is the pairing of nervaluate's strict, exact and partial
-schemes; its ent_type scheme pairs otherwise only where a prediction overlaps several gold entities.
+Predictions are paired in order: each with the gold entity of the same words, else with the first unpaired one that it
+overlaps. Gold entities that stay unpaired are missed. nervaluate's strict, exact and partial schemes pair the same way;
+its ent_type scheme differs only where a prediction overlaps several gold entities.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ TITLES: dict[Kind, str] = {
     "boundary": "Wrong words",
     "both": "Wrong words and type",
     "missed": "Missed",
-    "spurious": "Invented",
+    "spurious": "Spurious",
 }
 MEANINGS: dict[Kind, str] = {
     "correct": "the same words and type",
     "type": "the same words, another type",
     "boundary": "overlapping words, the same type",
     "both": "overlapping words, another type",
-    "missed": "a gold entity that no prediction met",
-    "spurious": "a prediction that met no gold entity",
+    "missed": "a gold entity without a prediction",
+    "spurious": "a prediction without a gold entity",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A kind, and the indices of the gold and the predicted entity that it is about; None where there is none."""
+    """A kind, and the indices of the gold and the predicted entity; None if there is none."""
 
     kind: Kind
     gold: int | None
@@ -53,15 +53,17 @@ class Outcome:
 
 
 def outcomes(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Outcome]:
-    """Every gold and every predicted entity of a post in exactly one outcome, ordered by their first words."""
-    free = dict(enumerate(gold))
-    found = []
+    """Outcomes ordered by their first words; each gold and each predicted entity is in exactly one of them."""
+    unpaired = dict(enumerate(gold))
+    paired = []
     for index, entity in enumerate(predicted):
-        same = next((at for at, other in free.items() if other.span == entity.span), None)
-        met = same if same is not None else next((at for at, other in free.items() if _meet(other, entity)), None)
-        found.append(Outcome("spurious" if met is None else _kind(free.pop(met), entity), met, index))
-    found += [Outcome("missed", at, None) for at in free]
-    return sorted(found, key=lambda outcome: _place(outcome, gold, predicted))
+        same = [at for at, other in unpaired.items() if other.span == entity.span]
+        overlapping = [at for at, other in unpaired.items() if other.span.overlaps(entity.span)]
+        match = next(iter(same or overlapping), None)
+        kind: Kind = "spurious" if match is None else _kind(unpaired.pop(match), entity)
+        paired.append(Outcome(kind, match, index))
+    paired += [Outcome("missed", at, None) for at in unpaired]
+    return sorted(paired, key=lambda outcome: _position(outcome, gold, predicted))
 
 
 def count(
@@ -69,7 +71,7 @@ def count(
 ) -> tuple[Counter[tuple[str, Kind]], Counter[tuple[str, str]]]:
     """Over (gold, predicted) of posts: outcomes by (type, kind), and by (gold type, predicted type), "" for none.
 
-    The type of an outcome is its gold type, and the predicted one where there is no gold entity.
+    The type of an outcome is its gold type, or the predicted type if there is no gold entity.
     """
     kinds: Counter[tuple[str, Kind]] = Counter()
     confusion: Counter[tuple[str, str]] = Counter()
@@ -82,16 +84,12 @@ def count(
     return kinds, confusion
 
 
-def _meet(gold: Entity, predicted: Entity) -> bool:
-    return gold.span.overlaps(predicted.span)
-
-
 def _kind(gold: Entity, predicted: Entity) -> Kind:
     if gold.span == predicted.span:
         return "correct" if gold.type == predicted.type else "type"
     return "boundary" if gold.type == predicted.type else "both"
 
 
-def _place(outcome: Outcome, gold: Sequence[Entity], predicted: Sequence[Entity]) -> tuple[int, int]:
+def _position(outcome: Outcome, gold: Sequence[Entity], predicted: Sequence[Entity]) -> tuple[int, int]:
     entity = predicted[outcome.predicted or 0] if outcome.gold is None else gold[outcome.gold]
     return entity.span.start, entity.span.end

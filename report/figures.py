@@ -1,7 +1,4 @@
-"""Figures as SVG of our own: colours come from the page's style sheet, every text is escaped by the XML writer.
-
-Plots of the tables' page: bars side by side, and reliability of many approaches.
-"""
+"""Figures as SVG. Colors come from the page's style sheet; the XML writer escapes every text."""
 
 from __future__ import annotations
 
@@ -17,12 +14,14 @@ from report.pages import safe_text
 
 WIDTH, HEIGHT = 460, 280  # user units of a chart; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 44, 16, 18, 40  # margins around the plotted area
-KEPT = 30  # user units of the word over the chosen epoch, about
-AROUND = 0.1  # shown on either side of a score that never moved
+KEPT = 30  # approximate width of the label over the best epoch
+MARGIN = 0.1  # shown above and below a score that is constant
+LABELS, EDGE = 170, 40  # of a bar chart: left of the bars for names, right of them for numbers
+BAR, GAP = 9, 8  # of a bar chart: height of a bar, and between groups
 
 
 class Axes:
-    """The plotted area of a chart, from data to user units, with its grid and labels."""
+    """A chart: its plotted area, grid and labels, and the mapping from data to user units."""
 
     def __init__(self, title: str, x: tuple[float, float], y: tuple[float, float], height: int = HEIGHT) -> None:
         self.x, self.y, self.height = x, y, height
@@ -31,9 +30,9 @@ class Axes:
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """User units of a point of the data."""
-        across = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
-        up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), self.height - BOTTOM - up * (self.height - TOP - BOTTOM)
+        x_share = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1)
+        y_share = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1)
+        return LEFT + x_share * (WIDTH - LEFT - RIGHT), self.height - BOTTOM - y_share * (self.height - TOP - BOTTOM)
 
     def grid(self, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str, y_name: str) -> None:
         for value in y_ticks:
@@ -47,71 +46,71 @@ class Axes:
         add(self.svg, "text", "axis", text=y_name, x=LEFT + 4, y=TOP + 9)
 
     def line(self, points: Sequence[tuple[float, float]], name: str, title: str) -> None:
-        places = [self.at(*point) for point in points]
-        path = " ".join(f"{'L' if at else 'M'}{x:.1f} {y:.1f}" for at, (x, y) in enumerate(places))
+        positions = [self.at(*point) for point in points]
+        path = " ".join(f"{'L' if index else 'M'}{x:.1f} {y:.1f}" for index, (x, y) in enumerate(positions))
         add(self.svg, "path", f"line {name}", d=path)
-        for (x, y), (at, value) in zip(places, points, strict=True):
+        for (x, y), (epoch, value) in zip(positions, points, strict=True):
             dot = add(self.svg, "circle", f"dot {name}", cx=x, cy=y, r=3.2)
-            add(dot, "title", text=f"{title} at {at:g}: {value:.4g}")
+            add(dot, "title", text=f"{title} at {epoch:g}: {value:.4g}")
 
     def markup(self) -> Markup:
         return Markup(Tree.tostring(self.svg, encoding="unicode"))
 
 
 def add(parent: Tree.Element, name: str, css: str = "", *, text: str = "", **attributes: object) -> Tree.Element:
-    """A child element; numbers are written short, text is made safe and then escaped by the writer."""
-    shown = {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in attributes.items()}
-    child = Tree.SubElement(parent, name, {**({"class": css} if css else {}), **shown})
+    """Add a child element; numbers are rounded, text is made safe here and escaped by the writer."""
+    texts = {key: f"{value:.2f}" if isinstance(value, float) else str(value) for key, value in attributes.items()}
+    child = Tree.SubElement(parent, name, {**({"class": css} if css else {}), **texts})
     child.text = safe_text(text) or None
     return child
 
 
 def learning_curve(
-    curves: Sequence[Mapping[str, Any]], columns: Mapping[str, str], y_name: str, chosen: float | None = None
+    curves: Sequence[Mapping[str, Any]], columns: Mapping[str, str], y_name: str, best: float | None = None
 ) -> Markup | None:
-    """One chart of columns (name -> title) over epochs; None where the curves hold no number of them.
+    """A chart of columns (name -> title) over epochs; None if the curves have none of them.
 
-    The axis of a loss starts at 0, that of scores ends at 1 at most. `chosen` marks an epoch.
+    The axis of a loss starts at 0; that of scores ends at 1 or below. `best` marks an epoch.
     """
     lines = {name: _points(curves, name) for name in columns}
     values = [value for points in lines.values() for _, value in points]
     if not values:
         return None
-    places = [x for points in lines.values() for x, _ in points]
+    epochs = [x for points in lines.values() for x, _ in points]
     y_ticks = ticks(*_range(values, is_score=y_name != "loss"))
-    axes = Axes(f"{y_name} by epoch", (min(places), max(places)), (y_ticks[0], y_ticks[-1]))
-    axes.grid(_epochs(places), y_ticks, "epoch", y_name)
-    if chosen is not None and chosen in places:
-        (x, low), (_, high) = axes.at(chosen, y_ticks[0]), axes.at(chosen, y_ticks[-1])
-        add(axes.svg, "line", "chosen", x1=x, x2=x, y1=low, y2=high)
-        beside = x < LEFT + KEPT / 2  # in the middle it would stand on the axis' topmost number
-        add(axes.svg, "text", "tick" if beside else "tick middle", text="kept", x=x, y=TOP - 3)
+    axes = Axes(f"{y_name} by epoch", (min(epochs), max(epochs)), (y_ticks[0], y_ticks[-1]))
+    axes.grid(_epoch_ticks(epochs), y_ticks, "epoch", y_name)
+    if best is not None and best in epochs:
+        (x, low), (_, high) = axes.at(best, y_ticks[0]), axes.at(best, y_ticks[-1])
+        add(axes.svg, "line", "best", x1=x, x2=x, y1=low, y2=high)
+        at_axis = x < LEFT + KEPT / 2  # centered, it would cover the topmost number of the axis
+        add(axes.svg, "text", "tick" if at_axis else "tick middle", text="kept", x=x, y=TOP - 3)
     for index, (name, points) in enumerate(lines.items()):
         axes.line(points, f"s{index}", columns[name])
     return axes.markup()
 
 
 def reliability_plot(bins: Sequence[Bin]) -> Markup:
-    """Accuracy over confidence, a bar for each bin, with the line of perfect calibration and the counts below."""
-    axes = Axes("accuracy of predictions by confidence", (0, 1), (0, 1))
-    axes.grid([0, 0.2, 0.4, 0.6, 0.8, 1], [0, 0.25, 0.5, 0.75, 1], "confidence", "right")
-    for found in bins:
-        if not found.n:
+    """Accuracy over confidence: a bar with its count for each bin, and the diagonal of perfect calibration."""
+    axes = Axes("share of correct predictions by confidence", (0, 1), (0, 1))
+    axes.grid([0, 0.2, 0.4, 0.6, 0.8, 1], [0, 0.25, 0.5, 0.75, 1], "confidence", "correct")
+    for one in bins:
+        if not one.n:
             continue
-        (x0, y), (x1, base) = axes.at(found.low, found.accuracy), axes.at(found.high, 0)
+        (x0, y), (x1, base) = axes.at(one.low, one.accuracy), axes.at(one.high, 0)
         bar = add(axes.svg, "rect", "bar", x=x0 + 1.5, y=y, width=x1 - x0 - 3, height=max(base - y, 1.0))
-        title = f"{found.low:.1f} to {found.high:.1f}: {found.n} predictions, mean confidence {found.confidence:.3f}"
-        add(bar, "title", text=f"{title}, {found.accuracy:.1%} right")
-        gap = add(axes.svg, "line", "gap", x1=x0 + 1.5, x2=x1 - 1.5, y1=axes.at(0, found.confidence)[1])
+        title = f"{one.low:.1f} to {one.high:.1f}: {one.n} predictions, mean confidence {one.confidence:.3f}"
+        add(bar, "title", text=f"{title}, {one.accuracy:.1%} correct")
+        gap = add(axes.svg, "line", "gap", x1=x0 + 1.5, x2=x1 - 1.5, y1=axes.at(0, one.confidence)[1])
         gap.set("y2", gap.attrib["y1"])
-        add(axes.svg, "text", "count middle", text=f"{found.n}", x=(x0 + x1) / 2, y=base - 4)
+        add(axes.svg, "text", "count middle", text=f"{one.n}", x=(x0 + x1) / 2, y=base - 4)
     (x0, y0), (x1, y1) = axes.at(0, 0), axes.at(1, 1)
     add(axes.svg, "line", "diagonal", x1=x0, y1=y0, x2=x1, y2=y1)
     return axes.markup()
 
 
 def bar(value: float, mark: float | None) -> Markup:
-    """A score in 0..1 as a bar, with a mark at the other reading's score."""
+    """A score in 0..1 as a bar, with an optional mark at a second score."""
     svg = Tree.Element(
         "svg", {"viewBox": "0 0 100 10", "preserveAspectRatio": "none", "class": "bar", "aria-hidden": "true"}
     )
@@ -123,7 +122,7 @@ def bar(value: float, mark: float | None) -> Markup:
 
 
 def ticks(low: float, high: float, n: int = 5) -> list[float]:
-    """About `n` round numbers or fewer (1, 2 or 5 times a power of ten apart) that hold `[low, high]` between them."""
+    """At most about `n` round numbers, 1, 2 or 5 times a power of ten apart, that enclose `[low, high]`."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / n))
     step = next(factor * power for factor in (1, 2, 5, 10, 20) if span / (factor * power) <= n + 1e-9)
@@ -132,37 +131,28 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
 
 
 def _points(curves: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    found = [(float(row["epoch"]), float(row[name])) for row in curves if row.get(name) is not None and "epoch" in row]
-    return [point for point in found if all(map(math.isfinite, point))]
+    points = [(float(row["epoch"]), float(row[name])) for row in curves if row.get(name) is not None and "epoch" in row]
+    return [point for point in points if all(map(math.isfinite, point))]
 
 
 def _range(values: Sequence[float], *, is_score: bool) -> tuple[float, float]:
     low, high = min(values), max(values)
     if not is_score:
         return 0.0, high
-    return (low, high) if low < high else (max(0.0, low - AROUND), min(1.0, low + AROUND))
+    return (low, high) if low < high else (max(0.0, low - MARGIN), min(1.0, low + MARGIN))
 
 
-def _epochs(places: Sequence[float]) -> list[float]:
-    whole = sorted(set(places))
-    step = math.ceil(len(whole) / 10)
-    return whole[::step]
+def _epoch_ticks(epochs: Sequence[float]) -> list[float]:
+    distinct = sorted(set(epochs))
+    return distinct[:: math.ceil(len(distinct) / 10)]
 
 
 def _unit(value: float) -> float:
     return min(1.0, max(0.0, float(value)))
 
 
-LABELS = 170  # user units left of the bars, for names
-EDGE = 40  # right of them, for numbers
-BAR, GAP = 9, 8  # height of a bar, and between groups
-
-
 def paired_bars(title: str, rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> Markup:
-    """A group of bars a row, one bar a series, from 0; each bar carries its number and its series' colour `s0`, `s1`.
-
-    Empty `rows` give an empty chart.
-    """
+    """A group of bars for each row, one numbered bar for each series, from 0 on; without rows an empty chart."""
     step = BAR * len(series) + GAP
     height = 14 + step * len(rows) + 26
     svg = Tree.Element("svg", {"viewBox": f"0 0 {WIDTH} {height}", "role": "img", "class": "chart bars"})
@@ -173,8 +163,8 @@ def paired_bars(title: str, rows: Mapping[str, Sequence[float]], series: Sequenc
         x = LABELS + value * scale
         add(svg, "line", "grid", x1=x, x2=x, y1=8, y2=height - 24)
         add(svg, "text", "tick middle", text=f"{value:g}", x=x, y=height - 8)
-    for at, (name, values) in enumerate(rows.items()):
-        top = 14 + at * step
+    for row, (name, values) in enumerate(rows.items()):
+        top = 14 + row * step
         add(svg, "text", "tick end", text=name, x=LABELS - 8, y=top + BAR * len(series) / 2 + 4)
         for index, value in enumerate(values):
             y = top + index * BAR

@@ -1,13 +1,11 @@
-"""Gold boxes of named entities as Twitter-GMNER has them: an XML file a picture, in the layout of Pascal VOC.
-
-annotation: size (width, height), and object* (name: the entity's words; bndbox: xmin, ymin, xmax, ymax). An entity may
-have several boxes, and those that the picture does not show have none.
-
-Grounding quality: are an entity's words, type and box right? The three scores of GMNER (Yu et al. 2023).
+"""Grounding quality: are an entity's words, type and box right? The three scores of GMNER (Yu et al. 2023).
 
 An entity's box is the grounder's for the noun phrase that fits its words best; it is no evidence that the tagger used
-it. A box is right where it overlaps some gold box of the entity by IoU >= 0.5; an entity that the picture does not show
-is right only without a box.
+it. A box is right if its IoU with one of the entity's gold boxes is at least 0.5; an entity that the image does not
+show is right only without a box.
+
+Gold boxes are read as Twitter-GMNER has them: an XML file per image in the format of Pascal VOC, with `size` (width,
+height) and `object` elements (name: the entity's words; bndbox: xmin, ymin, xmax, ymax).
 """
 
 from __future__ import annotations
@@ -18,45 +16,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as Tree
 
-from report.runs import Line, Thing
 from schema.errors import DataError
-from schema.records import Entity, Span
+from schema.prediction import Prediction
+from schema.records import Entity, Region, Span
 from schema.scores import Counts
 
-MAX_BYTES = 1_000_000  # of a file: real ones have a few kilobytes
-REFUSED = (b"<!DOCTYPE", b"<!ENTITY", b"\0")  # UTF-16 would hide the first two
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-Corners = tuple[float, float, float, float]
+MAX_BYTES = 1_000_000  # of an XML file: real ones have a few kilobytes
+REFUSED = (b"<!DOCTYPE", b"<!ENTITY", b"\0")  # a null byte: UTF-16 would hide the other two
+HIT_IOU = 0.5
+SCORES = ("MNER", "EEG", "GMNER")  # words and type; words and box; words, type and box
+
+Corners = tuple[float, float, float, float]  # x0, y0, x1, y1
+GoldBoxes = Mapping[
+    tuple[str, Entity], tuple[Corners, ...]
+]  # (post id, entity) -> boxes; (): the image does not show it
 
 
 @dataclass(frozen=True)
-class Marked:
-    """What one file says: boxes by name, the picture's size (0: not said), and objects without a name."""
+class Annotations:
+    """An XML file: boxes by name, the image's size (0: not given), and the number of objects without a name."""
 
     boxes: Mapping[str, tuple[Corners, ...]]
-    width: int
-    height: int
+    width: int = 0
+    height: int = 0
     n_nameless: int = 0
     names: Mapping[str, str] = field(default_factory=dict, compare=False)  # as written, by their keys in `boxes`
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Gold boxes of each post's entities (none: the picture does not show it), and what found no place.
+    """The gold boxes of posts, from `n_files` files.
 
-    `n_strays` names are no entity of their post; `n_scaled` files speak of another size than the posts' picture, and
-    their boxes were scaled; `n_files` files were used.
+    `n_unmatched` names are not an entity of their post; `n_scaled` files give another size than the post's image has,
+    so their boxes were scaled.
     """
 
-    boxes: Mapping[tuple[str, Entity], tuple[Corners, ...]]
+    boxes: GoldBoxes
     n_files: int
-    n_strays: int
+    n_unmatched: int
     n_nameless: int
     n_scaled: int
 
 
-def read_marked(path: Path) -> Marked:
-    """One file; raises DataError for what is no such XML. A document type is refused: its entities could grow."""
+def read_annotations(path: Path) -> Annotations:
+    """Read one XML file; raises DataError. A document type is refused, since its entities can expand without bound."""
     data = path.read_bytes()
     if len(data) > MAX_BYTES or any(mark in data for mark in REFUSED):
         raise DataError("too large, or with a document type", where=str(path), todo="only plain annotations are read")
@@ -67,134 +70,131 @@ def read_marked(path: Path) -> Marked:
     boxes: dict[str, list[Corners]] = {}
     names: dict[str, str] = {}
     n_nameless = 0
-    for found in root.iter("object"):
-        text = found.findtext("name") or ""
-        name = key_of(text)
+    for element in root.iter("object"):
+        text = element.findtext("name") or ""
+        name = name_key(text)
         if name:
             names.setdefault(name, " ".join(text.split()))
-            boxes.setdefault(name, []).extend(_corners(box, path) for box in found.iter("bndbox"))
+            boxes.setdefault(name, []).extend(_corners(box, path) for box in element.iter("bndbox"))
         n_nameless += not name
-    return Marked({name: tuple(some) for name, some in boxes.items()}, *_size(root, path), n_nameless, names)
+    boxes_by_name = {name: tuple(corners) for name, corners in boxes.items()}
+    return Annotations(boxes_by_name, *_size(root, path), n_nameless, names)
 
 
-def match(lines: Sequence[Line], folder: Path) -> Matched:
-    """Gold boxes of the lines' entities from `folder/STEM.xml`, STEM being the first picture's name, or the post's id.
+def match(predictions: Sequence[Prediction], folder: Path) -> Matched:
+    """Gold boxes of the posts' gold entities from `folder/STEM.xml`; STEM is the first image's name or the post's id.
 
-    A name meets an entity where their letters agree without blanks and case; two entities of one name share its boxes.
-    Raises DataError where no line has a file.
+    A name matches an entity if they agree apart from spaces and case; entities of the same name share its boxes.
+    Raises DataError if no post has a file.
     """
-    found: dict[tuple[str, Entity], tuple[Corners, ...]] = {}
-    n_files = n_strays = n_nameless = n_scaled = 0
-    for line in lines:
-        path = _file(line, folder)
-        marked = read_marked(path) if path else Marked({}, 0, 0)
-        scale = _scale(line, marked)
-        names = {one: key_of(" ".join(line.words[one.span.start : one.span.end])) for one in line.gold or ()}
+    boxes: dict[tuple[str, Entity], tuple[Corners, ...]] = {}
+    n_files = n_unmatched = n_nameless = n_scaled = 0
+    for prediction in predictions:
+        post = prediction.post
+        path = _file(prediction, folder)
+        annotations = read_annotations(path) if path else Annotations({})
+        scale = _scale(prediction, annotations)
+        names = {one: name_key(" ".join(post.words[one.span.start : one.span.end])) for one in prediction.gold or ()}
         for entity, name in names.items():
-            found[line.id, entity] = tuple(_scaled(box, scale) for box in marked.boxes.get(name, ()))
+            boxes[post.id, entity] = tuple(_scaled(box, scale) for box in annotations.boxes.get(name, ()))
         n_files += path is not None
-        n_strays += len(set(marked.boxes) - set(names.values()))
-        n_nameless += marked.n_nameless
+        n_unmatched += len(set(annotations.boxes) - set(names.values()))
+        n_nameless += annotations.n_nameless
         n_scaled += scale != (1.0, 1.0)
     if not n_files:
-        raise DataError("no gold boxes of these posts", where=str(folder), todo="one NAME.xml for a picture NAME.jpg")
-    return Matched(found, n_files, n_strays, n_nameless, n_scaled)
+        raise DataError("no gold boxes of these posts", where=str(folder), todo="give NAME.xml for an image NAME.jpg")
+    return Matched(boxes, n_files, n_unmatched, n_nameless, n_scaled)
 
 
-def key_of(name: str) -> str:
-    """What decides whether two names are one."""
+def name_key(name: str) -> str:
+    """Equal for names that differ only in spaces and case."""
     return re.sub(r"\s+", "", name).casefold()
 
 
-def _file(line: Line, folder: Path) -> Path | None:
-    names = [Path(picture.name).stem for picture in line.pictures[:1]] + [line.id]
+def score(predictions: Sequence[Prediction], gold: GoldBoxes, min_score: float | None = None) -> dict[str, Counts]:
+    """Each of `SCORES` over labelled posts; boxes whose grounding score is below `min_score` are ignored."""
+    n_gold = n_predicted = 0
+    n_correct = dict.fromkeys(SCORES, 0)
+    for prediction in predictions:
+        n_gold += len(set(prediction.gold or ()))
+        for entity in set(prediction.predicted):
+            n_predicted += 1
+            correct = is_correct(prediction, entity, gold, min_score)
+            for name in SCORES:
+                n_correct[name] += correct[name]
+    return {name: Counts(n_gold, n_predicted, n_correct[name]) for name in SCORES}
+
+
+def is_correct(
+    prediction: Prediction, entity: Entity, gold: GoldBoxes, min_score: float | None = None
+) -> dict[str, bool]:
+    """Whether a predicted entity is correct by each of `SCORES`."""
+    match = next((one for one in prediction.gold or () if one.span == entity.span), None)
+    if match is None:
+        return dict.fromkeys(SCORES, False)
+    boxes, region = gold.get((prediction.post.id, match), ()), best_region(prediction, entity.span, min_score)
+    hit = any(iou(region.box.xyxy, box) >= HIT_IOU for box in boxes) if region and region.box else not boxes
+    same = match.type == entity.type
+    return {"MNER": same, "EEG": hit, "GMNER": same and hit}
+
+
+def best_region(prediction: Prediction, span: Span, min_score: float | None = None) -> Region | None:
+    """The phrase region that fits a span: highest overlap of words (IoU), then the higher score, then the first."""
+    fitting = [
+        (_overlap(one.span, span), one.score, one)
+        for one in prediction.objects
+        if one.source == "phrase" and one.box and one.span and one.span.overlaps(span)
+        and (min_score is None or one.score >= min_score)
+    ]  # fmt: skip
+    return max(fitting, key=lambda row: row[:2], default=(0, 0, None))[2]
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two `x0, y0, x1, y1`; 0 if both are empty."""
+    sides = [max(0.0, min(a[axis + 2], b[axis + 2]) - max(a[axis], b[axis])) for axis in (0, 1)]
+    shared = sides[0] * sides[1]
+    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - shared
+    return shared / union if union > 0 else 0.0
+
+
+def _overlap(one: Span, other: Span) -> float:
+    common = max(0, min(one.end, other.end) - max(one.start, other.start))
+    return common / (max(one.end, other.end) - min(one.start, other.start))
+
+
+def _file(prediction: Prediction, folder: Path) -> Path | None:
+    names = [Path(image.name).stem for image in prediction.post.images[:1]] + [prediction.post.id]
     paths = (folder / f"{name}.xml" for name in names if name and "/" not in name and name not in (".", ".."))
     return next((path for path in paths if path.is_file()), None)
 
 
 def _corners(box: Tree.Element, path: Path) -> Corners:
     try:
-        x0, y0, x1, y1 = (float(box.findtext(name) or "") for name in CORNERS)
+        x0, y0, x1, y1 = (float(box.findtext(name) or "") for name in ("xmin", "ymin", "xmax", "ymax"))
     except ValueError:
         raise DataError("a box without four numbers", where=str(path)) from None
     if not (x0 <= x1 and y0 <= y1):
-        raise DataError("a box whose corners are the wrong way round", where=str(path), found=f"{x0, y0, x1, y1}")
+        found = f"{x0}, {y0}, {x1}, {y1}"
+        raise DataError("a box needs xmin <= xmax and ymin <= ymax", where=str(path), found=found)
     return x0, y0, x1, y1
 
 
 def _size(root: Tree.Element, path: Path) -> tuple[int, int]:
-    """Width and height, 0 where they are not said."""
-    told = [root.findtext(f"size/{side}") or "0" for side in ("width", "height")]
+    """Width and height, 0 where they are not given."""
+    texts = [root.findtext(f"size/{side}") or "0" for side in ("width", "height")]
     try:
-        width, height = (int(float(one)) for one in told)
+        width, height = (int(float(text)) for text in texts)
     except (ValueError, OverflowError):
-        raise DataError("a size without two numbers", where=str(path), found=" and ".join(told)) from None
+        raise DataError("a size without two numbers", where=str(path), found=" and ".join(texts)) from None
     return width, height
 
 
-def _scale(line: Line, marked: Marked) -> tuple[float, float]:
-    picture = next((one for one in line.pictures[:1] if one.state == "ok"), None)
-    if picture is None or not (marked.width and marked.height and picture.width and picture.height):
+def _scale(prediction: Prediction, annotations: Annotations) -> tuple[float, float]:
+    image = next((image for image in prediction.post.images[:1] if image.ok), None)
+    if image is None or not (annotations.width and annotations.height and image.width and image.height):
         return 1.0, 1.0
-    return picture.width / marked.width, picture.height / marked.height
+    return image.width / annotations.width, image.height / annotations.height
 
 
 def _scaled(box: Corners, scale: tuple[float, float]) -> Corners:
     return box[0] * scale[0], box[1] * scale[1], box[2] * scale[0], box[3] * scale[1]
-
-
-HIT_IOU = 0.5
-SCORES = ("MNER", "EEG", "GMNER")  # words and type; words and box; words, type and box
-GoldBoxes = Mapping[tuple[str, Entity], tuple[Corners, ...]]
-
-
-def score(lines: Sequence[Line], gold: GoldBoxes, min_score: float | None = None) -> dict[str, Counts]:
-    """Each of `SCORES` over labelled lines; boxes below `min_score` (the grounder's own) count as none."""
-    n_gold = n_predicted = 0
-    correct = dict.fromkeys(SCORES, 0)
-    for line in lines:
-        wanted, given = set(line.gold or ()), set(line.entities)
-        n_gold, n_predicted = n_gold + len(wanted), n_predicted + len(given)
-        for entity in given:
-            right = is_right(line, entity, gold, min_score)
-            for name in SCORES:
-                correct[name] += right[name]
-    return {name: Counts(n_gold, n_predicted, n) for name, n in correct.items()}
-
-
-def is_right(line: Line, entity: Entity, gold: GoldBoxes, min_score: float | None = None) -> dict[str, bool]:
-    """Whether a predicted entity counts under each of `SCORES`."""
-    met = next((one for one in line.gold or () if one.span == entity.span), None)
-    if met is None:
-        return dict.fromkeys(SCORES, False)
-    boxes, chosen = gold.get((line.id, met), ()), box_of(line, entity.span, min_score)
-    seen = chosen.xyxy if chosen else None
-    hit = any(iou(seen, box) >= HIT_IOU for box in boxes) if seen else not boxes
-    same = met.type == entity.type
-    return {"MNER": same, "EEG": hit, "GMNER": same and hit}
-
-
-def box_of(line: Line, span: Span, min_score: float | None = None) -> Thing | None:
-    """The phrase object that fits a span: the largest share of common words, then the higher score, then the first."""
-    fitting = [
-        one
-        for one in line.things
-        if one.source == "phrase" and one.xyxy and one.span and one.span.overlaps(span)
-        and (min_score is None or (one.score is not None and one.score >= min_score))
-    ]  # fmt: skip
-    return max(fitting, key=lambda one: (_share(one.span, span), one.score or 0.0), default=None)
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two `x0, y0, x1, y1`; 0 where both are empty."""
-    sides = [max(0.0, min(a[at + 2], b[at + 2]) - max(a[at], b[at])) for at in (0, 1)]
-    shared = sides[0] * sides[1]
-    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - shared
-    return shared / union if union > 0 else 0.0
-
-
-def _share(one: Span | None, other: Span) -> float:
-    if one is None:
-        return 0.0
-    common = max(0, min(one.end, other.end) - max(one.start, other.start))
-    return common / (max(one.end, other.end) - min(one.start, other.start))

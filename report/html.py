@@ -1,4 +1,4 @@
-"""The page of a run: scores, curves, calibration, errors, and posts with their pictures, in one file."""
+"""The page of a run in one file: scores, learning curves, calibration, errors, and posts with their images."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from report.breakdown import expected_error, judged, reliability
 from report.errors import CLASSES, KINDS, MEANINGS, SCHEMES, TITLES, Kind, count
 from report.figures import bar, learning_curve, reliability_plot
 from report.pages import safe_text, script_json, write_page
-from report.posts import Chosen, Posts, choose, n_pictures
+from report.posts import PostData, Selection, post_data, select
 from report.runs import Run, label_words, read_run
 from report.tables import ScoreRow, score_rows
-from report.thumbnails import Album, Loader
+from report.thumbnails import Loader
 
-CAP = 2000  # posts with errors on a page: it opens within two seconds and stays under its 20 MB
+CAP = 2000  # posts with errors on a page: it opens within two seconds and stays below 20 MB
 N_TYPES = 100  # types of a confusion table, which has their square of cells
 N_FACTS = 300  # lines of the run's configuration
-SCORES = {"dev_f1": "F1", "dev_precision": "precision", "dev_recall": "recall"}
+DEV_SCORES = {"dev_f1": "F1", "dev_precision": "precision", "dev_recall": "recall"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class SplitView:
-    """What the page says of one split; `scores` and `judged` may be absent: posts without gold labels."""
+class SplitSection:
+    """The page's tables of one split; empty where the posts have no gold labels."""
 
     name: str
     n_posts: int
@@ -48,97 +48,91 @@ class SplitView:
     n_judged: int
     ece: float | None
     plot: Markup | None
-    remark: str
+    warning: str
 
 
-def write(run: Path, out: Path, *, load_image: Loader, redact: bool = False, cap: int = CAP) -> None:
-    """Write the page of a run folder to `out`: one file of at most 20 MB that asks nothing of any network.
+def write(folder: Path, out: Path, *, load_image: Loader, redact: bool = False, cap: int = CAP) -> None:
+    """Write the page of a run: one file of at most 20 MB that makes no network requests.
 
-    `cap` bounds the posts with errors; `redact` hides @names, links and pictures. Raises RunError for a folder that is
-    no evaluated run.
+    `cap` limits the posts with errors; `redact` hides @names, links and images. Raises RunError if the folder is not an
+    evaluated run.
     """
-    found = read_run(run)
-    chosen = choose(found.lines, cap)
-    album = Album(load_image, n_pictures(chosen.lines))
-    general = {word: name for name, word in label_words(found.config).items()}
-    posts = Posts(found.types, general, album, redact)
-    posts.add(chosen.lines)
-    noted = found.config.get("data")
-    noted = noted if isinstance(noted, Mapping) else {}
+    run = read_run(folder)
+    selection = select(run.predictions, cap)
+    data = post_data(selection.predictions, label_words(run.config), load_image, types=run.types, redact=redact)
+    note = run.config.get("data")
+    note = note if isinstance(note, Mapping) else {}
     write_page(
         out,
         "report.html.jinja",
         ("cards.js", "report.js"),
-        run=found,
-        splits=[_split(found, name) for name in dict.fromkeys([*found.metrics, *found.lines])],
-        losses=learning_curve(found.curves, {"train_loss": "training loss"}, "loss"),
-        curve=learning_curve(found.curves, SCORES, "dev score", _chosen_epoch(found.config)),
-        score_names=list(SCORES.values()),
-        facts=list(_facts(found.config))[:N_FACTS],
+        run=run,
+        splits=[_section(run, name) for name in dict.fromkeys([*run.metrics, *run.predictions])],
+        losses=learning_curve(run.curves, {"train_loss": "training loss"}, "loss"),
+        curve=learning_curve(run.curves, DEV_SCORES, "dev score", _best_epoch(run.config)),
+        score_names=list(DEV_SCORES.values()),
+        facts=list(_facts(run.config))[:N_FACTS],
         kinds=[(kind, TITLES[kind], MEANINGS[kind], _classes(CLASSES[kind])) for kind in KINDS],
-        types=found.types,
-        remarks=list(_remarks(found, chosen, posts)),
+        types=run.types,
+        remarks=list(_remarks(run, selection, data)),
         redact=redact,
-        variant=str(noted.get("variant") or ""),
-        warning=str(noted.get("warning") or ""),
+        variant=str(note.get("variant") or ""),
+        warning=str(note.get("warning") or ""),
         bar=bar,
-        data=script_json(posts.data()),
+        data=script_json(data.to_json()),
     )
 
 
-def _split(run: Run, name: str) -> SplitView:
-    lines = [line for line in run.lines.get(name, []) if line.gold is not None]
-    kinds, confusion = count((line.gold or (), line.entities) for line in lines)
-    told = list(judged(lines))
-    bins = reliability(told)
+def _section(run: Run, name: str) -> SplitSection:
+    labelled = [one for one in run.predictions.get(name, []) if one.gold is not None]
+    kinds, confusion = count((one.gold or (), one.predicted) for one in labelled)
+    judgements = list(judged(labelled))
+    bins = reliability(judgements)
     metrics = run.metrics.get(name)
-    return SplitView(
+    shown_types = run.types if len(run.types) <= N_TYPES else ()
+    return SplitSection(
         name=name,
-        n_posts=len(run.lines[name]) if name in run.lines else int((metrics or {}).get("n_posts", 0)),
+        n_posts=len(run.predictions[name]) if name in run.predictions else int((metrics or {}).get("n_posts", 0)),
         scores=score_rows(metrics, run.types) if metrics else [],
         kinds=kinds,
         confusion=confusion,
-        confusion_rows=[
-            (actual, _row(confusion, actual, (*run.types, ""))) for actual in run.types if len(run.types) <= N_TYPES
-        ],
-        n_judged=len(told),
+        confusion_rows=[(actual, _row(confusion, actual, (*run.types, ""))) for actual in shown_types],
+        n_judged=len(judgements),
         ece=expected_error(bins),
-        plot=reliability_plot(bins) if told else None,
-        remark=_disagreement(metrics, kinds) if metrics and lines else "",
+        plot=reliability_plot(bins) if judgements else None,
+        warning=_disagreement(metrics, kinds) if metrics and labelled else "",
     )
 
 
-def _row(confusion: Mapping[tuple[str, str], int], actual: str, given: Sequence[str]) -> list[Cell]:
-    total = sum(confusion[actual, name] for name in given)
-    return [
-        Cell(n, math.ceil(9 * n / total) if n else 0, name == actual)
-        for name, n in ((name, confusion[actual, name]) for name in given)
-    ]
+def _row(confusion: Mapping[tuple[str, str], int], actual: str, columns: Sequence[str]) -> list[Cell]:
+    numbers = [(name, confusion[actual, name]) for name in columns]
+    total = sum(n for _, n in numbers)
+    return [Cell(n, math.ceil(9 * n / total) if n else 0, name == actual) for name, n in numbers]
 
 
 def _disagreement(metrics: Mapping[str, Any], kinds: Mapping[tuple[str, Kind], int]) -> str:
-    counted = sum(n for (_, kind), n in kinds.items() if kind == "correct")
-    stated = metrics["strict"]["micro"]["n_correct"]
-    if counted == stated:
+    n_correct = sum(n for (_, kind), n in kinds.items() if kind == "correct")
+    expected = metrics["strict"]["micro"]["n_correct"]
+    if n_correct == expected:
         return ""
     return (
-        f"The scores count {stated} correct entities, the predictions file {counted}: one of them is stale, "
-        "evaluate again."
+        f"The scores count {expected} correct entities, the predictions {n_correct}: "
+        "one of the two files is out of date. Evaluate the run again."
     )
 
 
-def _remarks(run: Run, chosen: Chosen, posts: Posts) -> Iterator[str]:
-    splits = ", all splits together" if len(run.lines) > 1 else ""
-    wrong, rest = f"{chosen.n_wrong_shown:,} of {chosen.n_wrong:,}", f"{chosen.n_rest_shown:,} of {chosen.n_rest:,}"
-    yield f"{wrong} with errors and {rest} others{splits}"
-    if posts.n_left_out:
-        yield f"{posts.n_left_out:,} posts left out: no room on the page"
-    if posts.album.n_left_out:
-        yield f"{posts.album.n_left_out:,} pictures left out: no room, or not readable now"
+def _remarks(run: Run, selection: Selection, data: PostData) -> Iterator[str]:
+    wrong = f"{selection.n_wrong_shown:,} of {selection.n_wrong:,} posts with errors"
+    other = f"{selection.n_other_shown:,} of {selection.n_other:,} without"
+    yield f"{wrong} and {other}{' (all splits)' if len(run.predictions) > 1 else ''}"
+    if data.n_left_out:
+        yield f"{data.n_left_out:,} posts left out to limit the page's size"
+    if n_images := data.thumbnails.n_left_out:
+        yield f"{n_images:,} images left out: not readable, or too large for the page"
 
 
 def _classes(names: Sequence[str]) -> str:
-    """`strict incorrect, exact correct, ...`, or one word where the schemes agree."""
+    """`strict incorrect, exact correct, ...`, or one class if all schemes agree."""
     if len(set(names)) == 1:
         return f"{names[0]} in all schemes"
     return ", ".join(f"{scheme} {name}" for scheme, name in zip(SCHEMES, names, strict=True))
@@ -153,7 +147,7 @@ def _facts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield safe_text(path), safe_text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _chosen_epoch(config: Mapping[str, Any]) -> float | None:
+def _best_epoch(config: Mapping[str, Any]) -> float | None:
     """The epoch whose weights the run keeps."""
     dev = config.get("dev")
     return dev.get("epoch") if isinstance(dev, Mapping) else None

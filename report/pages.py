@@ -1,6 +1,6 @@
-"""Pages that stand alone: one file, styles and scripts inside, and a policy that lets the browser ask nobody.
+"""Self-contained HTML pages: one file with style and scripts, and a policy that forbids network requests.
 
-Text from posts is not ours: what controls a terminal, a reading direction or a spreadsheet never gets through.
+Text from posts is untrusted: nothing in it can run, control a terminal or change the reading direction.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from cache import atomic
 from schema.errors import RunError
 from schema.text import safe_text
 
-WORD_CHARS = 80  # longest word that is shown whole; no natural word is longer, and a line of a page holds as much
-BLANK = "␣"  # stands for a word of which nothing can be seen, so that its place stays visible
+WORD_CHARS = 80  # longest word that is shown whole: no natural word is longer, and it fits on a line
+BLANK = "␣"  # shown for an invisible word
+MAX_PAGE_BYTES = 20_000_000
+VALUE_CHARS = 2000  # longest value that a template shows whole
+TEMPLATES = Path(__file__).parent / "templates"
 HIDDEN_NAME, HIDDEN_LINK = "@…", "[link]"
 
 _LINK = re.compile(
@@ -30,49 +33,44 @@ _LINK = re.compile(
     r"|(?<![@\w.-])[\w-]+(?:\.[\w-]+)*\.(?:[a-z]{2,}/\S*|(?:com|org|net|edu|gov|info|co|uk|de|fr|io|ly|tv|me|gl|be)\b)",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"[\w.+-]*@[\w.@-]*")  # an address of mail or of another network too
+_NAME = re.compile(r"[\w.+-]*@[\w.@-]*")  # also addresses of mail and of other networks
 
 
 def safe_word(word: str) -> str:
-    """A word to show: safe, cut to `WORD_CHARS`, and never invisible."""
+    """A word to show: safe, at most `WORD_CHARS` characters, and visible."""
     shown = safe_text(word, WORD_CHARS)
-    return shown if any(_leaves_a_mark(char) for char in shown) else BLANK
+    return shown if any(map(_is_visible, shown)) else BLANK
 
 
 def redacted(words: Sequence[str]) -> tuple[str, ...]:
-    """The words with @names and links hidden, as many as before; a name that the tokenizer split is hidden whole.
+    """As many words with @names and links hidden, also those that a tokenizer split; in doubt a word is hidden.
 
-    Some corpora split `@name_` into `@ name _`, and `http://t.co/x` into `http : //t.co/x`. In doubt a word is hidden.
+    Some corpora split `@name_` into `@ name _`, and `http://t.co/x` into `http : //t.co/x`.
     """
     shown: list[str] = []
-    awaited = ""  # what continues a split name: a "name" after a lone `@` or a joint, a "joint" after a part of a name
+    expected = ""  # what continues a split name: a "name" after `@` or `_`, "_" after a part of a name
     for word in words:
         plain = unicodedata.normalize("NFKC", safe_text(word, None))
-        is_joint = bool(plain) and not plain.strip("_")
-        if (awaited == "name" and re.fullmatch(r"\w+", plain)) or (awaited == "joint" and is_joint):
+        is_underscore = bool(plain) and not plain.strip("_")
+        if (expected == "name" and re.fullmatch(r"\w+", plain)) or (expected == "_" and is_underscore):
             shown.append("…")
-            awaited = "name" if is_joint else "joint"
+            expected = "name" if is_underscore else "_"
             continue
         hidden = _NAME.sub(HIDDEN_NAME, _LINK.sub(HIDDEN_LINK, plain))
         shown.append(hidden if hidden != plain else word)
-        awaited = "name" if plain.endswith("@") else "joint" if re.search(r"@\w+$", plain) else ""
+        expected = "name" if plain.endswith("@") else "_" if re.search(r"@\w+$", plain) else ""
     return tuple(shown)
 
 
-def _leaves_a_mark(char: str) -> bool:
+def _is_visible(char: str) -> bool:
     return unicodedata.category(char) not in ("Zs", "Cf", "Cn", "Mn", "Me")
 
 
-MAX_PAGE_BYTES = 20_000_000
-VALUE_CHARS = 2000  # longest value that a template shows whole
-TEMPLATES = Path(__file__).parent / "templates"
-
-
 def write_page(out: Path, template: str, scripts: tuple[str, ...], **values: object) -> int:
-    """Render a template with our style and the named scripts inside and publish it; returns its bytes.
+    """Render a template with the style and scripts included, and publish it; returns the number of bytes.
 
-    Every value is escaped (autoescape) and made safe first (`finalize`). The policy names the style and the script by
-    their digests, so nothing else runs, whatever a post says; pictures come from `data:` alone.
+    Every value is made safe (`finalize`), then escaped (`autoescape`). The policy allows the style and the scripts by
+    their digests and images from `data:` only, so nothing in a post can run.
     """
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
@@ -89,7 +87,7 @@ def write_page(out: Path, template: str, scripts: tuple[str, ...], **values: obj
 
 
 def policy(style: str, script: str) -> str:
-    """Content security policy of a page with exactly this style and this script."""
+    """Content security policy of a page with exactly this style and script."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -104,28 +102,27 @@ def policy(style: str, script: str) -> str:
 
 
 def script_json(value: object) -> Markup:
-    """JSON for a data block: `<`, `>`, `&` and `'` are written as escapes, so no text can end the block."""
+    """JSON for a data block: `<`, `>`, `&` and `'` are escaped, so that no text can end the block."""
     return htmlsafe_json_dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """Templates of this room: everything is escaped, and an unknown name is an error."""
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    found = jinja2.Environment(
-        loader=loader,
+    """The report's templates: everything is escaped, and an unknown name is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_finalized,
+        finalize=_finalize,
     )
-    found.filters["number"] = "{:,}".format
-    found.filters["percent"] = lambda value: f"{100 * value:.1f}"
-    return found
+    environment.filters["number"] = "{:,}".format
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
+    return environment
 
 
-def _finalized(value: object) -> object:
+def _finalize(value: object) -> object:
     return safe_text(value, VALUE_CHARS) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

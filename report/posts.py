@@ -1,7 +1,4 @@
-"""Posts as the data block of a page: what its script draws, safe, perhaps redacted, within a budget of bytes.
-
-Which posts a page shows: all with errors up to a cap, and a sample of the rest.
-"""
+"""Posts as the JSON that a page's script draws (safe text, a byte budget), and the choice of posts for a page."""
 
 from __future__ import annotations
 
@@ -12,155 +9,166 @@ from typing import Any
 
 from report.errors import KINDS, MEANINGS, TITLES, outcomes
 from report.pages import redacted, safe_text, safe_word, script_json
-from report.runs import Line, Picture, Thing
-from report.thumbnails import Album
-from schema.labels import entities
-from schema.records import Entity, Grounded, Post, Span
+from report.thumbnails import Loader, Thumbnails
+from schema.prediction import Prediction
+from schema.records import Entity, Grounded, Image, Post, Region
 
-N_SAMPLE = 400  # posts without errors: enough to see what goes well, few enough to scroll
+N_SAMPLE = 400  # posts without errors on a page: enough to see what goes well
+TEXT_BUDGET = 5_000_000  # bytes of a page's posts without their images
+IMAGE_BYTES = 500  # upper bound of an image's description
+NAME_CHARS = 60  # of an image's file name
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """Posts to show, in their files' order, and of how many with errors and without they are taken."""
+class Selection:
+    """The posts that a page shows, in their order, and how many there are with errors and without."""
 
-    lines: tuple[Line, ...]
+    predictions: tuple[Prediction, ...]
     n_wrong: int
     n_wrong_shown: int
-    n_rest: int
-    n_rest_shown: int
+    n_other: int
+    n_other_shown: int
 
 
-def is_wrong(line: Line) -> bool:
-    """Whether some gold entity or prediction of the post has another outcome than "correct"."""
-    return line.gold is not None and any(found.kind != "correct" for found in outcomes(line.gold, line.entities))
+def is_wrong(prediction: Prediction) -> bool:
+    """Whether the outcome of a gold or predicted entity of the post is not "correct"."""
+    gold = prediction.gold
+    return gold is not None and any(one.kind != "correct" for one in outcomes(gold, prediction.predicted))
 
 
-def choose(lines: Mapping[str, Sequence[Line]], cap: int, n_sample: int = N_SAMPLE) -> Chosen:
-    """At most `cap` posts with errors, and of the rest a sample of `n_sample` (`cap`, if less), or more while `cap`
-    has room.
-
-    Where there are more than fit, the digests of ids decide: the same posts each time, and no preference for any place.
-    """
-    posts = [line for split in lines.values() for line in split]
-    ids = [line.id for line in posts]
-    wrong = [index for index, line in enumerate(posts) if is_wrong(line)]
-    rest = sorted(set(range(len(posts))) - set(wrong))
-    shown_wrong = drawn(ids, wrong, cap)
-    shown_rest = drawn(ids, rest, max(min(n_sample, cap), cap - len(shown_wrong)))
-    shown = tuple(posts[index] for index in sorted([*shown_wrong, *shown_rest]))
-    return Chosen(shown, len(wrong), len(shown_wrong), len(rest), len(shown_rest))
+def select(splits: Mapping[str, Sequence[Prediction]], cap: int, n_sample: int = N_SAMPLE) -> Selection:
+    """At most `cap` posts with errors, and `n_sample` others (more if fewer than `cap` have errors)."""
+    posts = [one for predictions in splits.values() for one in predictions]
+    ids = [one.post.id for one in posts]
+    wrong = [index for index, one in enumerate(posts) if is_wrong(one)]
+    other = sorted(set(range(len(posts))) - set(wrong))
+    wrong_shown = sample(ids, wrong, cap)
+    other_shown = sample(ids, other, max(min(n_sample, cap), cap - len(wrong_shown)))
+    shown = tuple(posts[index] for index in sorted([*wrong_shown, *other_shown]))
+    return Selection(shown, len(wrong), len(wrong_shown), len(other), len(other_shown))
 
 
-def drawn(ids: Sequence[str], places: Sequence[int], n: int) -> list[int]:
-    """At most `n` of `places` (indices into `ids`), ascending, by the digests of their ids."""
-    if len(places) <= n:
-        return list(places)
-    return sorted(sorted(places, key=lambda at: hashlib.sha256(ids[at].encode("utf-8", "replace")).digest())[:n])
-
-
-TEXT_BUDGET = 5_000_000  # bytes of a page's posts, pictures apart
-PICTURE_BYTES = 500  # at most, of what is said of a picture
-NAME_CHARS = 60  # of a picture's file name
+def sample(ids: Sequence[str], indices: Sequence[int], n: int) -> list[int]:
+    """At most `n` of `indices` (into `ids`), ascending: those with the smallest digests of ids, the same every time."""
+    if len(indices) <= n:
+        return list(indices)
+    return sorted(sorted(indices, key=lambda index: hashlib.sha256(ids[index].encode("utf-8", "replace")).digest())[:n])
 
 
 @dataclass
-class Posts:
-    """Posts of a page as they are added: `data` is what the page carries, `n_left_out` had no room."""
+class PostData:
+    """The posts of a page as they are added; `n_left_out` exceeded the budget.
+
+    `general` maps general words to entity types. `judge` compares gold and predicted entities.
+    """
 
     types: Sequence[str]
-    general: dict[str, str]  # general word -> entity type
-    album: Album
+    general: Mapping[str, str]
+    thumbnails: Thumbnails
     redact: bool = False
-    judge: bool = True  # compare gold and predicted; without predictions there is nothing to judge
+    judge: bool = True
     budget: int = TEXT_BUDGET
-    shown: list[dict[str, Any]] = field(default_factory=list)
+    posts: list[dict[str, Any]] = field(default_factory=list)
     n_left_out: int = 0
 
-    def add(self, lines: Iterable[Line]) -> None:
-        """Add posts while there is room; one that is too large alone leaves room for others."""
-        for line in lines:
-            post = self._post(line)
-            n_bytes = len(script_json(post).encode("utf-8")) + PICTURE_BYTES * len(line.pictures)
+    def add(self, predictions: Iterable[Prediction]) -> None:
+        """Add posts within the budget; one that is too large does not stop the others."""
+        for prediction in predictions:
+            images = prediction.post.images
+            post = self._post(prediction)
+            n_bytes = len(script_json(post).encode("utf-8")) + IMAGE_BYTES * len(images)
             if n_bytes > self.budget:
                 self.n_left_out += 1
                 continue
             self.budget -= n_bytes
-            post["pictures"] = [self._picture(picture) for picture in line.pictures]
-            self.shown.append(post)
+            self.posts.append({**post, "images": [self._image(image) for image in images]})
 
-    def data(self) -> dict[str, Any]:
-        """The data block: tables of names once, then the posts, then the pictures."""
+    def to_json(self) -> dict[str, Any]:
+        """The page's data: names that posts refer to by index, the posts, and the thumbnails."""
         return {
             "types": [safe_text(name, NAME_CHARS) for name in self.types],
             "kinds": [{"name": kind, "title": TITLES[kind], "meaning": MEANINGS[kind]} for kind in KINDS],
             "redacted": self.redact,
-            "posts": self.shown,
-            "thumbs": self.album.uris,
+            "posts": self.posts,
+            "thumbnails": self.thumbnails.uris,
         }
 
-    def _post(self, line: Line) -> dict[str, Any]:
-        words = redacted(line.words) if self.redact else line.words
-        found = outcomes(line.gold, line.entities) if self.judge and line.gold is not None else []
+    def _post(self, prediction: Prediction) -> dict[str, Any]:
+        post, gold = prediction.post, prediction.gold
+        words = redacted(post.words) if self.redact else post.words
+        judged = outcomes(gold, prediction.predicted) if self.judge and gold is not None else []
+        drawn = [region for region in prediction.objects if region.box and region.source != "image"]
         return {
-            "id": safe_text(line.id),
-            "split": line.split,
+            "id": safe_text(post.id),
+            "split": post.split,
             "words": [safe_word(word) for word in words],
-            "gold": None if line.gold is None else [self._entity(entity) for entity in line.gold],
-            "predicted": [[*self._entity(one.entity), _short(one.confidence)] for one in line.predicted],
-            "outcomes": [[KINDS.index(one.kind), _index(one.gold), _index(one.predicted)] for one in found],
-            "boxes": [self._box(thing, words) for thing in line.things if thing.xyxy and thing.source != "image"],
+            "gold": None if gold is None else [self._entity(entity) for entity in gold],
+            "predicted": [[*self._entity(one.entity), _rounded(one.confidence)] for one in prediction.entities],
+            "outcomes": [[KINDS.index(one.kind), _index(one.gold), _index(one.predicted)] for one in judged],
+            "boxes": [self._box(region, words) for region in drawn],
         }
 
     def _entity(self, entity: Entity) -> list[int]:
         return [entity.span.start, entity.span.end, self.types.index(entity.type)]
 
-    def _box(self, thing: Thing, words: Sequence[str]) -> list[Any]:
-        """[text, start, end (-1: all words), type (-1: none), picture, x0, y0, x1, y1, score]."""
-        span = thing.span or Span(0, len(words))
-        text = " ".join(words[span.start : span.end]) if thing.span else _redacted(thing.text, self.redact)
-        kind = self.general.get(thing.text) if thing.source == "general" else None
-        place = [span.start, span.end] if thing.span else [-1, -1]
-        type_index = self.types.index(kind) if kind in self.types else -1
-        return [safe_text(text, 120), *place, type_index, thing.image_index, *(thing.xyxy or ()), _short(thing.score)]
+    def _box(self, region: Region, words: Sequence[str]) -> list[Any]:
+        """[text, start, end (-1: all words), type (-1: none), image, x0, y0, x1, y1, score]."""
+        span, box, text = region.span, region.box, region.text
+        assert box is not None
+        if span:
+            text = " ".join(words[span.start : span.end])
+        elif self.redact:
+            text = " ".join(redacted(text.split()))
+        name = self.general.get(region.text) if region.source == "general" else None
+        position = [span.start, span.end] if span else [-1, -1]
+        type_index = self.types.index(name) if name in self.types else -1
+        return [safe_text(text, 120), *position, type_index, box.image_index, *box.xyxy, _rounded(region.score)]
 
-    def _picture(self, picture: Picture) -> dict[str, Any]:
-        is_shown = picture.state == "ok" and not self.redact
-        thumb = self.album.place(picture.name, picture.digest) if is_shown else None
+    def _image(self, image: Image) -> dict[str, Any]:
+        thumbnail = self.thumbnails.index(image.name, image.digest) if image.ok and not self.redact else None
         return {
-            "thumb": _index(thumb),
-            "width": picture.width,
-            "height": picture.height,
-            "state": safe_text(picture.state, NAME_CHARS),
-            "name": "" if self.redact else safe_text(picture.name, NAME_CHARS),
+            "thumbnail": _index(thumbnail),
+            "width": image.width,
+            "height": image.height,
+            "state": safe_text(image.state, NAME_CHARS),
+            "name": "" if self.redact else safe_text(image.name, NAME_CHARS),
         }
 
 
-def line_of(post: Post, boxes: Iterable[Grounded]) -> Line:
-    """A post that was not tagged, as a line: gold entities where it has labels, and the boxes found in its pictures."""
-    pictures = tuple(Picture(one.name, one.digest, one.width, one.height, one.state) for one in post.images)
-    things = tuple(
-        Thing(one.source, one.text, one.span, one.box.image_index, one.box.xyxy, one.score)
-        for one in boxes
-        if one.box.image_index < len(pictures)
-    )
-    gold = None if post.tags is None else tuple(entities(post.tags))
-    return Line(post.id, post.split, post.words, pictures, gold, (), things)
+def post_data(
+    predictions: Sequence[Prediction],
+    words: Mapping[str, str],
+    load_image: Loader,
+    *,
+    types: Sequence[str] | None = None,
+    redact: bool = False,
+    judge: bool = True,
+) -> PostData:
+    """The data of a page with these posts; `words` maps types to general words, `types` may name more than those."""
+    if types is None:
+        types = tuple(dict.fromkeys([*words, *(entity.type for one in predictions for entity in one.gold or ())]))
+    general = {word: name for name, word in words.items()}
+    data = PostData(types, general, Thumbnails(load_image, n_images(predictions)), redact, judge)
+    data.add(predictions)
+    return data
 
 
-def n_pictures(lines: Iterable[Line]) -> int:
-    """How many distinct pictures the posts ask for."""
-    pictures = (picture for line in lines for picture in line.pictures if picture.state == "ok")
-    return len({picture.digest or picture.name for picture in pictures})
+def without_predictions(post: Post, boxes: Iterable[Grounded]) -> Prediction:
+    """A post with its gold entities and boxes, for pages about data."""
+    n_images = len(post.images)
+    regions = (Region(one.source, one.text, one.span, one.box, one.score) for one in boxes)
+    return Prediction(post, (), tuple(region for region in regions if region.box and region.box.image_index < n_images))
 
 
-def _redacted(text: str, redact: bool) -> str:
-    return " ".join(redacted(text.split())) if redact else text
+def n_images(predictions: Iterable[Prediction]) -> int:
+    """How many distinct images the posts have."""
+    images = (image for one in predictions for image in one.post.images if image.ok)
+    return len({image.digest or image.name for image in images})
 
 
 def _index(value: int | None) -> int:
     return -1 if value is None else value
 
 
-def _short(value: float | None) -> float | None:
+def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)

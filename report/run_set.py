@@ -9,9 +9,10 @@ from typing import Any
 
 from cache.keys import digest_file
 from cache.tables import Posts, read_posts
-from report.runs import Line, read_metrics, read_predictions
+from report.runs import read_metrics, read_predictions
 from schema.errors import RunError
 from schema.labels import entities
+from schema.prediction import Prediction
 from schema.records import SPLITS, Split
 
 Key = tuple[str, str, int]  # dataset, approach, seed
@@ -81,7 +82,7 @@ class RunSet:
         name = f"metrics-{self.split(scored_on or dataset)}.json"
         return [read_metrics(folder / name) for folder in self.of(dataset, approach, scored_on).values()]
 
-    def lines(self, dataset: str, approach: str, seed: int) -> list[Line]:
+    def lines(self, dataset: str, approach: str, seed: int) -> list[Prediction]:
         """Predictions for the labelled posts; raises RunError if the file is missing."""
         path = self.of(dataset, approach)[seed] / f"predictions-{self.split(dataset)}.jsonl"
         if path not in self._files:

@@ -1,12 +1,10 @@
-"""One post, all that the pipeline knows of it: on a terminal and as a page.
-
-The lattice of a post as a figure: a column for each position of the text, a bar for each object, head to tail.
-"""
+"""One post with everything the stages made of it, on a terminal and as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from xml.etree import ElementTree as Tree
@@ -20,21 +18,27 @@ from rich.text import Text
 
 from report.figures import add
 from report.pages import safe_text, safe_word, script_json, write_page
-from report.posts import Posts, line_of, n_pictures
-from report.thumbnails import Album, Colour, Loader, load_or_none, with_boxes
+from report.posts import post_data, without_predictions
+from report.thumbnails import Color, Loader, load_or_none, with_boxes
 from schema.labels import LabelSet, entities
 from schema.lattice import object_span, within_cap
 from schema.records import Box, Grounded, Post, PostPhrases, Region
 
-ROW, NAMES, CHAR, PAD = 24, 190, 7.4, 12  # user units: a row, the column of names, a character, around a word
-SHOWN_CHARS = 18  # of a word or an object's text
+# Of the lattice figure, in user units: height of a row, width of the names, width of a character, padding of a word
+ROW, NAMES, CHAR, PADDING = 24, 190, 7.4, 12
+LABEL_CHARS = 18  # of a word or an object's text in the figure
+# The terminal's own colors, which suit its background; entity types use them in turn.
+STYLES = ("bright_blue", "green", "yellow", "magenta", "red", "cyan")
+RGB: tuple[Color, ...] = ((40, 100, 230), (30, 150, 70), (220, 120, 20), (150, 70, 200), (200, 50, 90), (0, 150, 160))
+GRAY: Color = (90, 90, 100)
+IMAGE_COLUMNS = 64  # of an image on a terminal; a character shows one pixel across and two down
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """An object and its positions in the lattice, those of its first and last word; 0 is [CLS], words are 1 to n.
+class LatticeObject:
+    """An object with the positions of its first and last word; position 0 is [CLS], words are 1 to n.
 
-    `cut`: the cap on objects (train.max_objects) leaves it out of the lattice.
+    `cut`: the limit on objects (train.max_objects) excludes it from the lattice.
     """
 
     region: Region
@@ -43,194 +47,180 @@ class Place:
     cut: bool = False
 
 
-def places(regions: Sequence[Region], n_words: int, max_objects: int | None = None) -> list[Place]:
-    """Positions of a post's objects, in their order, and which of them the cap cuts (None: no cap)."""
-    n_kept = len(regions) if max_objects is None else max_objects
-    kept = set(within_cap([region.source for region in regions], n_kept))
-    return [
-        Place(region, *object_span(region.span, n_words), cut=index not in kept) for index, region in enumerate(regions)
-    ]
-
-
-def figure(words: Sequence[str], found: Sequence[Place]) -> Markup:
-    """Text cells in the first row, then an object a row, its bar over the columns head to tail, both included."""
-    cells = ["[CLS]", *(safe_word(word) for word in words), "[SEP]"]
-    shown = [safe_text(cell, SHOWN_CHARS) for cell in cells]
-    edges = [float(NAMES), *(NAMES + x for x in accumulate(len(cell) * CHAR + PAD for cell in shown))]
-    height = ROW * (len(found) + 2) + 6
-    size = {"viewBox": f"0 0 {edges[-1] + 4:.0f} {height}", "width": f"{edges[-1] + 4:.0f}", "height": f"{height}"}
-    svg = Tree.Element("svg", {**size, "role": "img", "class": "lattice"})
-    add(svg, "title", text="objects over the words they stand at")
-    for at, cell in enumerate(shown):
-        middle = (edges[at] + edges[at + 1]) / 2
-        add(svg, "line", "grid", x1=edges[at], x2=edges[at], y1=0, y2=height)
-        add(svg, "text", "tick middle", text=f"{at}", x=middle, y=14)
-        add(svg, "text", "cell middle", text=cell, x=middle, y=ROW + 12)
-    for row, place in enumerate(found, 2):
-        _bar(svg, place, row * ROW, edges)
-    return Markup(Tree.tostring(svg, encoding="unicode"))
-
-
-def _bar(svg: Tree.Element, place: Place, y: float, edges: Sequence[float]) -> None:
-    name = place.region.text if place.region.source != "image" else "whole picture"
-    add(svg, "text", "name", text=safe_text(name, SHOWN_CHARS + 6), x=4, y=y + 16)
-    x0, x1 = edges[place.head], edges[place.tail + 1]
-    kind = f"bar {place.region.source}{' cut' if place.cut else ''}"
-    bar = add(svg, "rect", kind, x=x0 + 2, y=y + 4, width=x1 - x0 - 4, height=ROW - 8, rx=4)
-    add(bar, "title", text=f"{name}: head {place.head}, tail {place.tail}{', cut' if place.cut else ''}")
-
-
-# Names of the terminal's own colours, so that they suit its background; types take them in turn.
-STYLES = ("bright_blue", "green", "yellow", "magenta", "red", "cyan")
-RGB: tuple[Colour, ...] = ((40, 100, 230), (30, 150, 70), (220, 120, 20), (150, 70, 200), (200, 50, 90), (0, 150, 160))
-PICTURE_COLUMNS = 64  # of a picture on a terminal; a character holds one pixel across, two down
-
-
 @dataclass(frozen=True)
-class Shown:
+class PostDetails:
     """A post with what the stages made of it.
 
-    `view` is the parse view: per sentence (word as the parser sees it, index of the post's word); None: not given.
+    `normalized` holds, per sentence, (word as the parser reads it, index of the post's word); None: not given.
     `regions` are the objects of the pack, in the lattice's order.
     """
 
     post: Post
     labels: LabelSet
-    view: tuple[tuple[tuple[str, int], ...], ...] | None = None
+    normalized: tuple[tuple[tuple[str, int], ...], ...] | None = None
     phrases: PostPhrases | None = None
     boxes: tuple[Grounded, ...] = ()
     regions: tuple[Region, ...] = ()
     synthetic: bool = False
-    max_objects: int | None = None  # train.max_objects of the dataset; None: not known, so nothing is marked as cut
+    max_objects: int | None = None  # train.max_objects of the dataset; None: unknown, so no object is marked as cut
 
-    @property
-    def places(self) -> list[Place]:
-        return places(self.regions, self.post.n_words, self.max_objects)
-
-    @property
-    def n_cut(self) -> int:
-        """Objects that are not in the lattice."""
-        return sum(place.cut for place in self.places)
+    @cached_property
+    def objects(self) -> list[LatticeObject]:
+        return lattice_objects(self.regions, self.post.n_words, self.max_objects)
 
     @property
     def cut_note(self) -> str:
-        """A sentence about them; "" where none is cut."""
-        if not self.n_cut:
-            return ""
-        n_cut, n_objects = self.n_cut, len(self.regions)
-        return f"{n_cut} of {n_objects} objects are not in the lattice (train.max_objects: {self.max_objects})"
+        """A sentence about objects that are not in the lattice; "" if all are."""
+        n_cut = sum(one.cut for one in self.objects)
+        objects = f"{n_cut} of {len(self.regions)} objects are not in the lattice"
+        return f"{objects} (train.max_objects: {self.max_objects})" if n_cut else ""
 
 
-def write_html(shown: Shown, out: Path, *, load_image: Loader, redact: bool = False) -> None:
-    """The post as a page of its own, under the same policy as the report's."""
-    line = line_of(shown.post, shown.boxes)
-    types = tuple(dict.fromkeys([*shown.labels.types, *(entity.type for entity in line.gold or ())]))
-    general = {word: name for name, word in shown.labels.words.items()}
-    posts = Posts(types, general, Album(load_image, n_pictures([line])), redact, judge=False)
-    posts.add([line])
-    hidden = [] if redact else shown.places  # texts of objects would tell what is hidden
+def lattice_objects(regions: Sequence[Region], n_words: int, max_objects: int | None = None) -> list[LatticeObject]:
+    """Regions with their positions, in their order, and which of them the limit cuts (None: no limit)."""
+    kept = set(within_cap([region.source for region in regions], len(regions) if max_objects is None else max_objects))
+    return [
+        LatticeObject(region, *object_span(region.span, n_words), cut=index not in kept)
+        for index, region in enumerate(regions)
+    ]
+
+
+def lattice_figure(words: Sequence[str], objects: Sequence[LatticeObject]) -> Markup:
+    """SVG with a column for each text cell, then a row for each object: a bar from head to tail, both included."""
+    cells = ["[CLS]", *(safe_word(word) for word in words), "[SEP]"]
+    labels = [safe_text(cell, LABEL_CHARS) for cell in cells]
+    edges = [float(NAMES), *(NAMES + x for x in accumulate(len(label) * CHAR + PADDING for label in labels))]
+    height = ROW * (len(objects) + 2) + 6
+    size = {"viewBox": f"0 0 {edges[-1] + 4:.0f} {height}", "width": f"{edges[-1] + 4:.0f}", "height": f"{height}"}
+    svg = Tree.Element("svg", {**size, "role": "img", "class": "lattice"})
+    add(svg, "title", text="objects and the words that they span")
+    for position, label in enumerate(labels):
+        middle = (edges[position] + edges[position + 1]) / 2
+        add(svg, "line", "grid", x1=edges[position], x2=edges[position], y1=0, y2=height)
+        add(svg, "text", "tick middle", text=f"{position}", x=middle, y=14)
+        add(svg, "text", "cell middle", text=label, x=middle, y=ROW + 12)
+    for row, one in enumerate(objects, 2):
+        _bar(svg, one, row * ROW, edges)
+    return Markup(Tree.tostring(svg, encoding="unicode"))
+
+
+def _bar(svg: Tree.Element, one: LatticeObject, y: float, edges: Sequence[float]) -> None:
+    name = one.region.text if one.region.source != "image" else "whole image"
+    add(svg, "text", "name", text=safe_text(name, LABEL_CHARS + 6), x=4, y=y + 16)
+    x0, x1 = edges[one.head], edges[one.tail + 1]
+    css, note = (" cut", ", cut") if one.cut else ("", "")
+    bar = add(svg, "rect", f"bar {one.region.source}{css}", x=x0 + 2, y=y + 4, width=x1 - x0 - 4, height=ROW - 8, rx=4)
+    add(bar, "title", text=f"{name}: head {one.head}, tail {one.tail}{note}")
+
+
+def write_html(details: PostDetails, out: Path, *, load_image: Loader, redact: bool = False) -> None:
+    """Write the post as a page; `redact` also omits everything that repeats the post's words."""
+    post = details.post
+    data = post_data(
+        [without_predictions(post, details.boxes)], details.labels.words, load_image, redact=redact, judge=False
+    )
+    objects = [] if redact else details.objects
     write_page(
         out,
         "post.html.jinja",
         ("cards.js", "post.js"),
-        shown=shown,
-        words=() if redact else shown.post.words,
-        view=None if redact else shown.view,
-        phrases=None if redact else shown.phrases,
-        boxes=() if redact else shown.boxes,
-        places=hidden,
-        lattice=figure(shown.post.words, hidden) if hidden else None,
+        post=post,
+        synthetic=details.synthetic,
+        words=() if redact else post.words,
+        normalized=None if redact else details.normalized,
+        phrases=None if redact else details.phrases,
+        boxes=() if redact else details.boxes,
+        objects=objects,
+        cut_note=details.cut_note,
+        lattice=lattice_figure(post.words, objects) if objects else None,
         redact=redact,
-        data=script_json(posts.data()),
+        data=script_json(data.to_json()),
     )
 
 
-def to_terminal(shown: Shown, console: Console, *, load_image: Loader | None = None) -> None:
-    """Print the post: words with their labels, parse view, phrases, objects, and pictures where colours are there.
-
-    Where NO_COLOR is set, rich prints no colour, and a picture would be a grey field: it is left out.
-    """
-    post = shown.post
+def to_terminal(details: PostDetails, console: Console, *, load_image: Loader | None = None) -> None:
+    """Print the post: labelled words, normalized words, phrases, boxes, objects, and images if there are colors."""
+    post = details.post
     console.print(Text(f"{safe_text(post.id)}  {post.split}  {post.n_words} words", "bold"))
-    if shown.synthetic:
+    if details.synthetic:
         console.print(Text("synthetic parts: boxes and features come from parts trained on drawings", "yellow"))
-    console.print(_sentence(shown))
-    for name, lines in (("parse view", _view_lines(shown)), ("pictures", _image_lines(post))):
+    console.print(_sentence(details))
+    for name, lines in (("normalized words", _normalized_lines(details)), ("images", _image_lines(post))):
         console.print(Text(f"\n{name}", "dim"))
-        for text in lines:
-            console.print(Text(f"  {text}"))
-    for table in (_phrase_table(shown), _box_table(shown), _object_table(shown)):
+        for line in lines:
+            console.print(Text(f"  {line}"))
+    for table in (_phrase_table(details), _box_table(details), _object_table(details)):
         console.print(table)
+    # With NO_COLOR, rich prints no color and an image would be a gray field.
     if load_image is not None and console.color_system in ("256", "truecolor") and not console.no_color:
-        for picture in _pictures(shown, load_image, min(PICTURE_COLUMNS, console.width - 2)):
-            console.print(picture)
+        for image in _images(details, load_image, min(IMAGE_COLUMNS, console.width - 2)):
+            console.print(image)
 
 
-def _sentence(shown: Shown) -> Text:
-    post, text = shown.post, Text()
-    found = entities(post.tags or ())
-    for at, word in enumerate(post.words):
-        entity = next((one for one in found if one.span.start <= at < one.span.end), None)
-        text.append(safe_word(word), _style(shown, entity.type) if entity else "")
-        if entity and at == entity.span.end - 1:
+def _sentence(details: PostDetails) -> Text:
+    post, text = details.post, Text()
+    by_word = {index: one for one in entities(post.tags or ()) for index in range(one.span.start, one.span.end)}
+    for index, word in enumerate(post.words):
+        entity = by_word.get(index)
+        text.append(safe_word(word), _style(details, entity.type) if entity else "")
+        if entity and index == entity.span.end - 1:
             text.append(f"[{safe_text(entity.type)}]", "dim")
         text.append(" ")
     return text
 
 
-def _style(shown: Shown, name: str) -> str:
-    return f"bold {STYLES[shown.labels.types.index(name) % len(STYLES)]}" if name in shown.labels.types else "bold"
+def _style(details: PostDetails, name: str) -> str:
+    types = details.labels.types
+    return f"bold {STYLES[types.index(name) % len(STYLES)]}" if name in types else "bold"
 
 
-def _view_lines(shown: Shown) -> Iterator[str]:
-    if shown.view is None:
+def _normalized_lines(details: PostDetails) -> Iterator[str]:
+    if details.normalized is None:
         yield "not given"
         return
-    for sentence in shown.view:
+    for sentence in details.normalized:
         yield " ".join(safe_word(word) for word, _ in sentence)
-    kept = {index for sentence in shown.view for _, index in sentence}
-    dropped = [safe_word(word) for at, word in enumerate(shown.post.words) if at not in kept]
+    kept = {index for sentence in details.normalized for _, index in sentence}
+    dropped = [safe_word(word) for index, word in enumerate(details.post.words) if index not in kept]
     yield f"dropped: {' '.join(dropped)}" if dropped else "nothing dropped"
-    if shown.phrases and shown.phrases.fallback:
-        yield f"fallback: {safe_text(shown.phrases.fallback)}"
+    if details.phrases and details.phrases.fallback:
+        yield f"fallback: {safe_text(details.phrases.fallback)}"
 
 
 def _image_lines(post: Post) -> Iterator[str]:
     if not post.images:
         yield "none"
-    for at, image in enumerate(post.images):
+    for index, image in enumerate(post.images):
         state = f"{image.width} x {image.height} px" if image.ok else f"{image.state}: {safe_text(image.reason)}"
-        yield f"{at}  {safe_text(image.name, 80)}  {state}"
+        yield f"{index}  {safe_text(image.name, 80)}  {state}"
 
 
-def _phrase_table(shown: Shown) -> Table:
+def _phrase_table(details: PostDetails) -> Table:
     table = _table("noun phrases", "words", "phrase", "label", "box", "score")
-    boxes = {one.span: one for one in shown.boxes if one.source == "phrase"}
-    for phrase in shown.phrases.phrases if shown.phrases else ():
-        found = boxes.get(phrase.span)
-        box, score = (_box(found.box), f"{found.score:.3f}") if found else ("–", "–")
+    by_span = {one.span: one for one in details.boxes if one.source == "phrase"}
+    for phrase in details.phrases.phrases if details.phrases else ():
+        region = by_span.get(phrase.span)
+        box, score = (_corners(region.box), f"{region.score:.3f}") if region else ("–", "–")
         _row(table, f"{phrase.span.start}–{phrase.span.end}", safe_text(phrase.text, 80), phrase.label, box, score)
     return table
 
 
-def _box_table(shown: Shown) -> Table:
-    """Where each box comes from."""
+def _box_table(details: PostDetails) -> Table:
     table = _table("boxes", "source", "text", "box", "score", "clamped", "grounder")
-    for one in shown.boxes:
+    for one in details.boxes:
         clamped, grounder = "yes" if one.clamped else "", safe_text(one.grounder, 80)
-        _row(table, one.source, safe_text(one.text, 80), _box(one.box), f"{one.score:.3f}", clamped, grounder)
+        _row(table, one.source, safe_text(one.text, 80), _corners(one.box), f"{one.score:.3f}", clamped, grounder)
     return table
 
 
-def _object_table(shown: Shown) -> Table:
-    columns = ("source", "text", "head", "tail", "box", "score", *(["lattice"] if shown.n_cut else []))
-    table = _table(shown.cut_note or "objects of the lattice", *columns)
-    for place in shown.places:
-        region = place.region
-        box = _box(region.box) if region.box else "no picture"
-        state = [("cut" if place.cut else "") for _ in columns[6:]]
-        cells = (safe_text(region.text, 80), place.head, place.tail, box, f"{region.score:.3f}", *state)
-        _row(table, region.source, *cells)
+def _object_table(details: PostDetails) -> Table:
+    columns = ("source", "text", "head", "tail", "box", "score", *(["lattice"] if details.cut_note else []))
+    table = _table(details.cut_note or "objects of the lattice", *columns)
+    for one in details.objects:
+        region = one.region
+        corners = _corners(region.box) if region.box else "no image"
+        cells = (region.source, safe_text(region.text, 80), one.head, one.tail, corners, f"{region.score:.3f}")
+        _row(table, *cells, *(["cut" if one.cut else ""] if details.cut_note else []))
     return table
 
 
@@ -244,42 +234,37 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _row(table: Table, *cells: object) -> None:
-    table.add_row(*(Text(safe_text(cell)) for cell in cells))  # Text: no markup, whatever a post says
+    table.add_row(*(Text(safe_text(cell)) for cell in cells))  # Text: rich does not interpret markup in it
 
 
-def _box(box: Box) -> str:
+def _corners(box: Box) -> str:
     return f"{box.image_index}: ({box.x0}, {box.y0})–({box.x1}, {box.y1})"
 
 
-def _pictures(shown: Shown, load_image: Loader, columns: int) -> Iterator[Text]:
-    """Pictures with their boxes in half blocks: the upper pixel is a character's colour, the lower its background."""
-    for index, image in enumerate(shown.post.images):
+def _images(details: PostDetails, load_image: Loader, columns: int) -> Iterator[Text]:
+    for index, image in enumerate(details.post.images):
         loaded = load_or_none(load_image, image.name, image.digest) if image.ok else None
-        if loaded is None:
-            continue
-        boxes = [(one.box.xyxy, _rgb(shown, one)) for one in shown.boxes if one.box.image_index == index]
-        yield blocks(with_boxes(loaded, boxes, columns, line_px=1))
+        if loaded is not None:
+            boxes = [(one.box.xyxy, _rgb(details, one)) for one in details.boxes if one.box.image_index == index]
+            yield half_blocks(with_boxes(loaded, boxes, columns, line_px=1))
 
 
-def blocks(image: PIL.Image.Image) -> Text:
-    """A picture in RGB as text, one column a pixel, one line two rows."""
+def half_blocks(image: PIL.Image.Image) -> Text:
+    """An RGB image as text: a character's color is the upper of two pixels, its background the lower."""
     text, row = Text(), 3 * image.width
-    rows = [image.tobytes()[at : at + row] for at in range(0, row * image.height, row)]
+    rows = [image.tobytes()[start : start + row] for start in range(0, row * image.height, row)]
     for y in range(0, image.height, 2):
         upper, lower = rows[y], rows[min(y + 1, image.height - 1)]
-        for at in range(0, row, 3):
-            text.append("▀", Style(color=_hex(upper[at : at + 3]), bgcolor=_hex(lower[at : at + 3])))
+        for x in range(0, row, 3):
+            text.append("▀", Style(color=f"#{upper[x : x + 3].hex()}", bgcolor=f"#{lower[x : x + 3].hex()}"))
         text.append("\n")
     return text
 
 
-def _rgb(shown: Shown, found: Grounded) -> Colour:
-    names = [name for name, word in shown.labels.words.items() if word == found.text and found.source == "general"]
-    if not names and found.span:
-        names = [one.type for one in entities(shown.post.tags or ()) if one.span.overlaps(found.span)]
-    known = [name for name in names if name in shown.labels.types]
-    return RGB[shown.labels.types.index(known[0]) % len(RGB)] if known else (90, 90, 100)
-
-
-def _hex(pixel: bytes) -> str:
-    return f"#{pixel.hex()}"
+def _rgb(details: PostDetails, region: Grounded) -> Color:
+    labels = details.labels
+    names = [name for name, word in labels.words.items() if word == region.text and region.source == "general"]
+    if not names and region.span:
+        names = [one.type for one in entities(details.post.tags or ()) if one.span.overlaps(region.span)]
+    index = next((labels.types.index(name) for name in names if name in labels.types), None)
+    return GRAY if index is None else RGB[index % len(RGB)]

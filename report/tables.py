@@ -1,4 +1,4 @@
-"""Tables of a run, and files of them that a spreadsheet opens without running anything."""
+"""Tables of a run, and CSV or JSON files of its entities that are safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 from cache import atomic
 from report.errors import outcomes
 from report.pages import redacted
-from report.runs import Line, Run, read_run
+from report.runs import read_run
+from schema.prediction import Prediction
 from schema.records import Entity
 from schema.text import guarded, safe_text
 
@@ -25,7 +26,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """Scores of a type (or of all: "") under the strict and the lenient reading; None: that reading is not given."""
+    """Strict and lenient scores of a type, or of all types together (""); `lenient` None: the run has none."""
 
     type: str
     strict: Mapping[str, float]
@@ -33,7 +34,7 @@ class ScoreRow:
 
 
 def score_rows(metrics: Mapping[str, Any], order: Sequence[str] = ()) -> list[ScoreRow]:
-    """Rows of one split: all types together first, then each type, those of `order` before others."""
+    """Rows of one split: all types together first, then the types of `order`, then any others."""
     strict, lenient = metrics["strict"], metrics.get("lenient") or {}
     rows = [ScoreRow("", strict["micro"], lenient.get("micro"))]
     names = [name for name in dict.fromkeys([*order, *strict["types"]]) if name in strict["types"]]
@@ -41,7 +42,7 @@ def score_rows(metrics: Mapping[str, Any], order: Sequence[str] = ()) -> list[Sc
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    """A CSV file with a head line, `\\n` line ends, text quoted; every cell guarded."""
+    """A CSV file with a header, `\\n` line ends and quoted text; no cell is a formula."""
     file = io.StringIO()
     writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(columns)
@@ -49,44 +50,38 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> st
     return file.getvalue()
 
 
-def entity_rows(lines: Iterable[Line], *, redact: bool = False) -> Iterator[dict[str, object]]:
-    """One row for each outcome of each post with gold labels, under `COLUMNS`."""
-    for line in lines:
-        words = [safe_text(word, None) for word in (redacted(line.words) if redact else line.words)]
-        for outcome in outcomes(line.gold or (), line.entities) if line.gold is not None else ():
-            gold = None if outcome.gold is None else (line.gold or ())[outcome.gold]
-            given = None if outcome.predicted is None else line.predicted[outcome.predicted]
+def entity_rows(predictions: Iterable[Prediction], *, redact: bool = False) -> Iterator[dict[str, object]]:
+    """One row with `COLUMNS` for each outcome of each post that has gold labels."""
+    for prediction in predictions:
+        post, gold = prediction.post, prediction.gold or ()
+        words = [safe_text(word, None) for word in (redacted(post.words) if redact else post.words)]
+        for outcome in outcomes(gold, prediction.predicted) if prediction.gold is not None else ():
+            predicted = None if outcome.predicted is None else prediction.entities[outcome.predicted]
             yield {
-                "split": line.split,
-                "post": safe_text(line.id),
+                "split": post.split,
+                "post": safe_text(post.id),
                 "kind": outcome.kind,
-                **_cells("gold", gold, words),
-                **_cells("predicted", given.entity if given else None, words),
-                "confidence": given.confidence if given else None,
+                **_cells("gold", None if outcome.gold is None else gold[outcome.gold], words),
+                **_cells("predicted", predicted.entity if predicted else None, words),
+                "confidence": predicted.confidence if predicted else None,
             }
 
 
-def export(run: Path, out: Path, *, redact: bool = False) -> int:
-    """Write the outcomes of a run to `out`, as JSON where it ends in `.json`, else as CSV; returns the rows."""
-    return write_rows(read_run(run), out, redact=redact)
-
-
-def write_rows(run: Run, out: Path, *, redact: bool = False) -> int:
-    """`export` of a run that is already read."""
-    rows = [row for lines in run.lines.values() for row in entity_rows(lines, redact=redact)]
+def export(folder: Path, out: Path, *, redact: bool = False) -> int:
+    """Write the outcomes of a run as JSON if `out` ends in `.json`, else as CSV; returns the number of rows."""
+    run = read_run(folder)
+    rows = [row for predictions in run.predictions.values() for row in entity_rows(predictions, redact=redact)]
     if out.suffix == ".json":
-        atomic.write_json(
-            out, {"schema_version": SCHEMA_VERSION, "run": run.name, "synthetic": run.synthetic, "outcomes": rows}
-        )
+        note = {"schema_version": SCHEMA_VERSION, "run": run.name, "synthetic": run.synthetic}
+        atomic.write_json(out, {**note, "outcomes": rows})
     else:
         atomic.write_text(out, csv_text(COLUMNS, rows))
     return len(rows)
 
 
 def _cells(side: str, entity: Entity | None, words: Sequence[str]) -> dict[str, object]:
+    names = [f"{side}_{name}" for name in ("type", "start", "end", "text")]
     if entity is None:
-        return {f"{side}_{name}": None for name in ("type", "start", "end", "text")}
-    span = entity.span
-    text = " ".join(words[span.start : span.end])
-    values = {"type": safe_text(entity.type), "start": span.start, "end": span.end, "text": text}
-    return {f"{side}_{name}": value for name, value in values.items()}
+        return dict.fromkeys(names)
+    start, end = entity.span.start, entity.span.end
+    return dict(zip(names, (safe_text(entity.type), start, end, " ".join(words[start:end])), strict=True))

@@ -19,9 +19,9 @@ from report.layout import Table, csv, markdown
 from report.pages import write_page
 from report.results import Fusion, Published, table1, table2, table3, table4, table5
 from report.run_set import TEXT_ONLY, RunSet
-from report.runs import Line
 from report.tables import csv_text
-from report.thumbnails import Album, Loader
+from report.thumbnails import Loader, Thumbnails
+from schema.prediction import Prediction
 
 PAGE = "index.html"
 TOGETHER = "tables.md"
@@ -60,7 +60,7 @@ class Sources:
     """What is known of a dataset beside its runs: a loader of its images, and gold boxes for predictions, if any."""
 
     load: Loader | None = None
-    gold_boxes: Callable[[list[Line]], GoldBoxes] | None = None
+    gold_boxes: Callable[[list[Prediction]], GoldBoxes] | None = None
 
 
 def build(
@@ -122,10 +122,10 @@ def _cases(
     runs: RunSet, paper: Published, dataset: str, load: Loader | None, redact: bool
 ) -> list[tuple[Table, str | None]]:
     cases = choose(runs, dataset, N_CASES, redact=redact)
-    album = Album(load, len(cases)) if load and not redact else None
+    thumbnails = Thumbnails(load, len(cases)) if load and not redact else None
     images = [case.image for case in cases]
-    places = [album.place(image.name, image.digest) if album and image else None for image in images]
-    uris = [album.uris[place] if album and place is not None else None for place in places]
+    indices = [thumbnails.index(image.name, image.digest) if thumbnails and image else None for image in images]
+    uris = [thumbnails.uris[index] if thumbnails and index is not None else None for index in indices]
     return list(zip(figure3(cases, paper), uris, strict=True))
 
 

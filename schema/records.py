@@ -130,7 +130,11 @@ class Post:
         return len(self.words)
 
     def characters(self, span: Span) -> tuple[int, int]:
-        """Character range `[start, end)` of a span in `text`."""
+        """Character range `[start, end)` of a span in `text`; raises DataError for a span beyond the words."""
+        if span.end > self.n_words:
+            raise DataError(
+                f"post {self.id}: a span beyond the {self.n_words} words", found=f"[{span.start}, {span.end})"
+            )
         return self.offsets[span.start][0], self.offsets[span.end - 1][1]
 
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from tests.report import chromium
+from tests.browser import CHROMIUM, Browser
 
 WORDS = [
     "<script>alert(1)</script>", "javascript:alert(2)", "\"onmouseover='alert(3)'",
@@ -167,9 +167,9 @@ def test_pages_hold_only_our_elements(project, name):
     assert inert(text)
 
 
-@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine (apt-get install chromium)")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_pages_run_nothing_and_ask_nobody(project):
-    with chromium.Browser() as browser:
+    with Browser() as browser:
         for name in PAGES:
             browser.size(1280, 900)
             path = project[0] / name

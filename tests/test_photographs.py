@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 import cli
 from cache import tables
+from tests.browser import CHROMIUM, Browser
 from tests.imports import ROOT
-from tests.report import chromium
 
 PHOTOS = ROOT / "../shared/data/photos"
 pytestmark = [
@@ -25,7 +25,7 @@ pytestmark = [
     ),
     pytest.mark.timeout(1800),
 ]
-needs_chromium = pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 PARAMS = """
 datasets: [photos, whole]
 train_on: [photos, whole]
@@ -108,7 +108,7 @@ def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, synth
         assert new["objects"] == old["objects"]
         assert new["synthetic"] is old["synthetic"] is synthetic
     page = (root / f"{dataset}.html").read_text()
-    assert ("Toy parts." in page) is synthetic
+    assert ("Synthetic parts." in page) is synthetic
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_a_few_photographs_by_toys_and_by_a_resnet(project):
     assert "toy-onestage was trained on drawings, and the project did not draw coach.jpg" in refused.stderr
     check(project, "photos", walk(project, "photos", "--allow-synthetic"), 2, synthetic=True)
     check(project, "whole", walk(project, "whole"), 2, synthetic=False)
-    if chromium.BINARY:
+    if CHROMIUM:
         for dataset in ("photos", "whole"):
             assert compare_with_the_table(project, dataset, per_post=2) >= 4
 
@@ -146,7 +146,7 @@ def compare_with_the_table(root: Path, dataset: str, per_post: int) -> int:
     grounded, _ = tables.read_boxes(root / "out" / dataset / "boxes.parquet")
     sizes = {post.id: post.images for post in tables.read_posts(root / "out" / dataset / "posts.parquet").posts}
     n_compared = 0
-    with chromium.Browser() as browser:
+    with Browser() as browser:
         browser.size(1280, 900)
         browser.open(root / f"{dataset}.html")
         browser.run("Promise.all([...document.images].map(image => image.decode()))")
@@ -167,7 +167,7 @@ def compare_with_the_table(root: Path, dataset: str, per_post: int) -> int:
     return n_compared
 
 
-def on_screen(browser: chromium.Browser, root: Path, card: int, index: int) -> tuple[dict, np.ndarray]:
+def on_screen(browser: Browser, root: Path, card: int, index: int) -> tuple[dict, np.ndarray]:
     """The picture's place, and x0, y0, x1, y1 of what the screen shows only when box `index` is drawn."""
     find = f"document.querySelectorAll('.card')[{card}]"
     browser.run(f"{find}.querySelector('.frame').scrollIntoView({{block: 'center'}})")
@@ -182,17 +182,17 @@ def on_screen(browser: chromium.Browser, root: Path, card: int, index: int) -> t
     return frame, np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
 
 
-def drawing(browser: chromium.Browser, path: Path, card: str, which: str) -> np.ndarray:
+def drawing(browser: Browser, path: Path, card: str, which: str) -> np.ndarray:
     """The screen with those of a card's boxes for which the condition `which` holds."""
     browser.run(f"for (const rect of {card}.querySelectorAll('rect')) rect.style.display = {which} ? '' : 'none'")
     return settled(browser, path)
 
 
-def settled(browser: chromium.Browser, path: Path) -> np.ndarray:
+def settled(browser: Browser, path: Path) -> np.ndarray:
     """The screen once it stays as it is: a photograph that just came into view is drawn roughly first."""
     seen = np.zeros(0)
     for _ in range(20):
-        browser.shot(path)
+        browser.screenshot(path)
         now = np.asarray(PIL.Image.open(path).convert("RGB")).astype(int)
         if np.array_equal(seen, now):
             return now

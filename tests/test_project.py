@@ -69,17 +69,17 @@ def test_the_summary_has_a_row_a_scored_split(trained):
 
 
 def test_what_is_shown_of_a_post_is_what_the_stages_made(trained):
-    shown = pages.shown(trained, "own", "dev-00000")
+    shown = pages.post_details(trained, "own", "dev-00000")
     assert shown.post.id == shown.phrases.post_id == "dev-00000"
     assert {one.post_id for one in shown.boxes} == {"dev-00000"}
     assert [region.source for region in shown.regions][:5] == ["image", *["general"] * 4]
     assert shown.synthetic
     with pytest.raises(
-        DataError, match="dataset own: no post 'x'; ids are such as train-00000, train-00001, train-00002"
+        DataError, match="dataset own: no post 'x'; use an id such as train-00000, train-00001, train-00002"
     ):
-        pages.shown(trained, "own", "x")
-    with pytest.raises(DataError, match="no post 'dev-0000'; ids are such as dev-0000"):
-        pages.shown(trained, "own", "dev-0000")
+        pages.post_details(trained, "own", "x")
+    with pytest.raises(DataError, match="no post 'dev-0000'; use an id such as dev-0000"):
+        pages.post_details(trained, "own", "dev-0000")
 
 
 def test_the_epochs_are_those_of_the_section(trained):

@@ -1,5 +1,5 @@
 "use strict";
-/* Draws posts. Text enters the page as text nodes only; nothing here writes markup. */
+/* Draws posts. Text enters the page only as text nodes; nothing here writes markup. */
 const SVG = "http://www.w3.org/2000/svg";
 const SIGNS = { correct: "✓", type: "≠", boundary: "↔", both: "✕", missed: "∅", spurious: "+" };
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -27,18 +27,18 @@ function hue(type) {
   return type < 0 ? "neutral" : `t${type % 12}`;
 }
 
-/* Types of predictions lend phrases their colours; a general word has its own type's. */
+/* A phrase has the color of the predicted (else gold) entity that it overlaps, a general word that of its type. */
 function boxType(post, box) {
   if (box[3] >= 0 || box[1] < 0) return box[3];
-  const met = (post.predicted.length ? post.predicted : post.gold || []).find((entity) => entity[0] < box[2] && box[1] < entity[1]);
-  return met ? met[2] : -1;
+  const entity = (post.predicted.length ? post.predicted : post.gold || []).find((one) => one[0] < box[2] && box[1] < one[1]);
+  return entity ? entity[2] : -1;
 }
 
 function card(post) {
   const node = make("article", { class: "card" });
-  const pictures = post.pictures.map((picture, index) => frame(post, picture, index));
+  const images = post.images.map((image, index) => frame(post, image, index));
   node.append(
-    make("div", { class: "media" }, ...(pictures.length ? pictures : [make("p", { class: "empty" }, "No picture")])),
+    make("div", { class: "media" }, ...(images.length ? images : [make("p", { class: "empty" }, "No image")])),
     make("div", { class: "body" }, heading(post), sentence(post), verdicts(post), phrases(post)),
   );
   link(node, post);
@@ -46,40 +46,40 @@ function card(post) {
 }
 
 function heading(post) {
-  const id = make("a", { href: `#post=${encodeURIComponent(post.id)}`, title: "A link to this post" }, post.id);
+  const id = make("a", { href: `#post=${encodeURIComponent(post.id)}`, title: "Link to this post" }, post.id);
   return make("h3", {}, id, make("span", { class: "split-name" }, post.split));
 }
 
-function frame(post, picture, index) {
-  const caption = make("figcaption", {}, label(picture));
-  const figure = make("figure", { class: "picture" }, caption);
+function frame(post, image, index) {
+  const caption = make("figcaption", {}, label(image));
+  const figure = make("figure", { class: "image" }, caption);
   figure.dataset.label = caption.textContent;
-  if (picture.state !== "ok" || !picture.width) {
-    figure.prepend(make("p", { class: "empty" }, `Picture ${picture.state === "ok" ? "without a size" : picture.state}`));
+  if (image.state !== "ok" || !image.width) {
+    figure.prepend(make("p", { class: "empty" }, `Image ${image.state === "ok" ? "without a size" : image.state}`));
     return figure;
   }
   const holder = make("div", { class: "frame" });
-  holder.style.aspectRatio = `${picture.width} / ${picture.height}`;
-  holder.style.maxWidth = `${Math.max(90, Math.round((300 * picture.width) / picture.height))}px`;
-  if (picture.thumb >= 0) {
-    const alt = `Picture ${index + 1} of post ${post.id}`;
-    holder.append(make("img", { alt, src: data.thumbs[picture.thumb], decoding: "async", draggable: "false" }));
+  holder.style.aspectRatio = `${image.width} / ${image.height}`;
+  holder.style.maxWidth = `${Math.max(90, Math.round((300 * image.width) / image.height))}px`;
+  if (image.thumbnail >= 0) {
+    const alt = `Image ${index + 1} of post ${post.id}`;
+    holder.append(make("img", { alt, src: data.thumbnails[image.thumbnail], decoding: "async", draggable: "false" }));
   } else {
-    holder.append(make("p", { class: "empty" }, data.redacted ? "Picture hidden" : "Picture left out"));
+    holder.append(make("p", { class: "empty" }, data.redacted ? "Image hidden" : "Image left out"));
   }
-  holder.append(boxes(post, picture, index));
+  holder.append(boxes(post, image, index));
   figure.prepend(holder);
   return figure;
 }
 
-function label(picture) {
-  const size = picture.width ? `${picture.width} × ${picture.height} px` : "";
-  return [picture.name, size].filter(Boolean).join(" · ") || picture.state;
+function label(image) {
+  const size = image.width ? `${image.width} × ${image.height} px` : "";
+  return [image.name, size].filter(Boolean).join(" · ") || image.state;
 }
 
-/* The drawing's units are the picture's pixels, so boxes stand where the table says at any size. Small ones on top. */
-function boxes(post, picture, index) {
-  const drawing = draw("svg", { viewBox: `0 0 ${picture.width} ${picture.height}`, preserveAspectRatio: "none" });
+/* The drawing's units are the image's pixels, so that boxes are right at any size. Small boxes are on top. */
+function boxes(post, image, index) {
+  const drawing = draw("svg", { viewBox: `0 0 ${image.width} ${image.height}`, preserveAspectRatio: "none" });
   const here = post.boxes.map((box, at) => [at, box]).filter(([, box]) => box[4] === index);
   const area = (box) => (box[7] - box[5]) * (box[8] - box[6]);
   here.sort((one, other) => area(other[1]) - area(one[1]));
@@ -107,7 +107,7 @@ function sentence(post) {
   return line;
 }
 
-/* Per word: the entity that covers it, whether it begins and ends there, and whether the outcome is right. */
+/* Per word: the entity that covers it, whether it begins and ends there, and whether it is wrong. */
 function lanes(post, entities, side) {
   const found = new Array(post.words.length);
   entities.forEach((entity, index) => {
@@ -118,7 +118,7 @@ function lanes(post, entities, side) {
     }
   });
   found.forEach((part, at) => {
-    part.loose = part.first && !found[at + 1]?.first; // its label may reach over the next word
+    part.loose = part.first && !found[at + 1]?.first; // its label may extend over the next word
   });
   return found;
 }
@@ -136,14 +136,14 @@ function verdicts(post) {
     const item = make("li", {}, badge(kind));
     const [a, b] = [gold < 0 ? null : post.gold[gold], predicted < 0 ? null : post.predicted[predicted]];
     const same = a && b && a[0] === b[0] && a[1] === b[1];
-    if (a) item.append(named(post, a, !same || a[2] !== b[2]));
+    if (a) item.append(entityText(post, a, !same || a[2] !== b[2]));
     if (a && b && (!same || a[2] !== b[2])) item.append(make("span", { class: "arrow" }, "predicted as"));
-    if (b) item.append(same ? tag(b) : named(post, b, true), sure(b[3]));
+    if (b) item.append(same ? tag(b) : entityText(post, b, true), confidenceText(b[3]));
     list.append(item);
   }
   if (!post.outcomes.length) {
-    for (const entity of post.gold || []) list.append(make("li", {}, named(post, entity, true)));
-    for (const entity of post.predicted) list.append(make("li", {}, named(post, entity, true), sure(entity[3])));
+    for (const entity of post.gold || []) list.append(make("li", {}, entityText(post, entity, true)));
+    for (const entity of post.predicted) list.append(make("li", {}, entityText(post, entity, true), confidenceText(entity[3])));
   }
   return list;
 }
@@ -154,11 +154,11 @@ function badge(kind) {
 function tag(entity) {
   return make("span", { class: `type ${hue(entity[2])}` }, data.types[entity[2]]);
 }
-function named(post, entity, withType) {
+function entityText(post, entity, withType) {
   const words = post.words.slice(entity[0], entity[1]).join(" ");
   return make("span", { class: "named" }, make("bdi", {}, words), withType ? tag(entity) : null);
 }
-function sure(confidence) {
+function confidenceText(confidence) {
   return confidence === null ? null : make("span", { class: "sure" }, `${percent(confidence)}%`);
 }
 
@@ -172,9 +172,9 @@ function phrases(post) {
   return row;
 }
 
-/* Phrase, words and box light up together: by pointer, by focus, and kept by a click. */
+/* A phrase, its words and its box are highlighted together: by pointer or focus, and pinned by a click. */
 function link(node, post) {
-  let kept = -1;
+  let pinned = -1;
   const which = (target) => {
     const part = target.closest("[data-box], [data-word]");
     if (!part || !node.contains(part)) return -1;
@@ -183,7 +183,7 @@ function link(node, post) {
     const over = post.boxes.map((box, index) => [box[2] - box[1], index, box]).filter(([, , box]) => box[1] <= at && at < box[2]);
     return over.length ? over.sort((one, other) => one[0] - other[0])[0][1] : -1;
   };
-  const show = (index) => light(node, post, index >= 0 ? index : kept);
+  const show = (index) => highlight(node, post, index >= 0 ? index : pinned);
   node.addEventListener("pointerover", (event) => show(which(event.target)));
   node.addEventListener("pointerleave", () => show(-1));
   node.addEventListener("focusin", (event) => show(which(event.target)));
@@ -191,12 +191,12 @@ function link(node, post) {
   node.addEventListener("click", (event) => {
     const index = which(event.target);
     if (index < 0) return;
-    kept = kept === index ? -1 : index;
-    for (const chip of node.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", Number(chip.dataset.box) === kept);
-    light(node, post, kept);
+    pinned = pinned === index ? -1 : index;
+    for (const chip of node.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", Number(chip.dataset.box) === pinned);
+    highlight(node, post, pinned);
   });
 }
-function light(node, post, index) {
+function highlight(node, post, index) {
   const box = index < 0 ? null : post.boxes[index];
   node.classList.toggle("focused", box !== null);
   for (const part of node.querySelectorAll("[data-box]")) part.classList.toggle("on", Number(part.dataset.box) === index);
@@ -205,7 +205,7 @@ function light(node, post, index) {
     const at = Number(word.dataset.word);
     word.classList.toggle("on", box !== null && box[1] <= at && at < box[2]);
   }
-  node.querySelectorAll("figure.picture").forEach((figure, at) => {
+  node.querySelectorAll("figure.image").forEach((figure, at) => {
     const text = box && box[4] === at ? `“${box[0]}” · x ${box[5]}–${box[7]}, y ${box[6]}–${box[8]} px` : figure.dataset.label;
     figure.querySelector("figcaption").textContent = text;
   });

@@ -1,8 +1,8 @@
-/* Filters, order, pages and the CSV of a run's posts. One `state`; every change draws again. */
-const PAGE = 20; // posts drawn at once: a page appears at once and its pictures stay few
+/* Filters, order, pages and the CSV of a run's posts. Every change of `state` draws the page again. */
+const PAGE = 20; // posts drawn at once: few enough to appear without delay
 const by = (id) => document.getElementById(id);
-const fresh = () => ({ kinds: new Set(), types: new Set(), own: false, image: "", order: "", query: "", id: null, page: 0 });
-let state = { ...fresh(), split: "" };
+const noFilters = () => ({ kinds: new Set(), types: new Set(), own: false, image: "", order: "", query: "", id: null, page: 0 });
+let state = { ...noFilters(), split: "" };
 const splits = [...new Set([...document.querySelectorAll("[data-split]")].map((node) => node.dataset.split))];
 
 for (const post of data.posts) {
@@ -10,12 +10,12 @@ for (const post of data.posts) {
   post.wrong = post.outcomes.filter(([kind]) => data.kinds[kind].name !== "correct").length;
 }
 
-/* The gold and the predicted type; `own`: the one that the table counts it under, gold where there is one. */
+/* The gold and the predicted type; with `own` only the type under which the table counts it (gold if there is one). */
 function outcomeTypes(post, [, gold, predicted], own = false) {
   const found = [gold < 0 ? -1 : post.gold[gold][2], predicted < 0 ? -1 : post.predicted[predicted][2]];
   return own ? [found[0] < 0 ? found[1] : found[0]] : found;
 }
-function meetsOutcome(post) {
+function matchesOutcome(post) {
   if (!state.kinds.size && !state.types.size) return true;
   if (post.gold === null) return !state.kinds.size && post.predicted.some((entity) => state.types.has(entity[2]));
   return post.outcomes.some(
@@ -24,58 +24,58 @@ function meetsOutcome(post) {
       (!state.types.size || outcomeTypes(post, outcome, state.own).some((type) => state.types.has(type))),
   );
 }
-function meetsImage(post) {
-  const states = post.pictures.map((picture) => picture.state);
+function matchesImage(post) {
+  const states = post.images.map((image) => image.state);
   if (state.image === "ok") return states.includes("ok");
   if (state.image === "none") return !states.includes("ok");
   if (state.image === "lost") return states.some((one) => one !== "ok");
   if (state.image === "boxes") return post.boxes.some((box) => box[1] >= 0);
   return true;
 }
-function meets(post) {
+function matches(post) {
   if (post.split !== state.split) return false;
   if (state.id !== null) return post.id === state.id;
-  return meetsOutcome(post) && meetsImage(post) && (!state.query || post.hay.includes(state.query));
+  return matchesOutcome(post) && matchesImage(post) && (!state.query || post.hay.includes(state.query));
 }
 
-/* Confidence of predictions, of wrong ones only where asked; posts without any come last. */
+/* Confidences of all or only the wrong predictions. In the orders below, posts without any come last. */
 function confidence(post, onlyWrong) {
   const wrong = new Set(post.outcomes.filter(([kind]) => data.kinds[kind].name !== "correct").map((one) => one[2]));
   return post.predicted.filter((entity, at) => entity[3] !== null && (!onlyWrong || wrong.has(at))).map((entity) => entity[3]);
 }
 const ORDERS = {
   wrong: (post) => -post.wrong,
-  doubt: (post) => Math.min(2, ...confidence(post, false)),
-  sure: (post) => -Math.max(-1, ...confidence(post, true)),
+  least: (post) => Math.min(2, ...confidence(post, false)),
+  most: (post) => -Math.max(-1, ...confidence(post, true)),
 };
-function chosen() {
-  const found = data.posts.filter(meets);
+function selected() {
+  const found = data.posts.filter(matches);
   const rank = ORDERS[state.order];
   if (!rank) return found;
   return found.map((post) => [rank(post), post]).sort((one, other) => one[0] - other[0]).map(([, post]) => post);
 }
 
 function render() {
-  const found = chosen();
+  const found = selected();
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   state.page = Math.min(state.page, pages - 1);
   const shown = found.slice(state.page * PAGE, (state.page + 1) * PAGE);
-  by("cards").replaceChildren(...(shown.length ? shown.map(card) : [note()]));
+  by("cards").replaceChildren(...(shown.length ? shown.map(card) : [emptyNote()]));
   by("count").textContent = `${found.length.toLocaleString("en")} of ${total().toLocaleString("en")} posts on this page`;
   by("page").textContent = `Page ${state.page + 1} of ${pages}`;
   by("pages").hidden = pages < 2;
   by("previous").disabled = state.page === 0;
   by("next").disabled = state.page === pages - 1;
   by("reset").disabled = !(state.kinds.size || state.types.size || state.image || state.order || state.query || state.id !== null);
-  mirror();
+  updateControls();
 }
-function note() {
-  return make("p", { class: "empty" }, "No post fits these filters.");
+function emptyNote() {
+  return make("p", { class: "empty" }, "No post matches these filters.");
 }
 function total() {
   return data.posts.filter((post) => post.split === state.split).length;
 }
-function mirror() {
+function updateControls() {
   for (const button of document.querySelectorAll("#kinds button")) button.setAttribute("aria-pressed", state.kinds.has(Number(button.dataset.at)));
   for (const button of document.querySelectorAll("#types button")) button.setAttribute("aria-pressed", state.types.has(Number(button.dataset.at)));
   for (const button of document.querySelectorAll("#splits button")) button.setAttribute("aria-pressed", button.dataset.name === state.split);
@@ -89,14 +89,14 @@ function change(changes) {
   render();
 }
 
-/* Numbers on the buttons: outcomes of the posts on this page, in the chosen split. */
+/* Numbers on the buttons: outcomes in the selected split. */
 function toggles() {
   const posts = data.posts.filter((post) => post.split === state.split);
-  const judged = posts.flatMap((post) => post.outcomes);
-  const kinds = data.kinds.map((kind, at) => toggle("kinds", at, `kind k-${kind.name}`, `${SIGNS[kind.name]} ${kind.title}`, judged.filter((one) => one[0] === at).length));
+  const outcomes = posts.flatMap((post) => post.outcomes);
+  const kinds = data.kinds.map((kind, at) => toggle("kinds", at, `kind k-${kind.name}`, `${SIGNS[kind.name]} ${kind.title}`, outcomes.filter((one) => one[0] === at).length));
   const typed = posts.flatMap((post) => (post.gold === null ? post.predicted.map((one) => [one[2]]) : post.outcomes.map((one) => outcomeTypes(post, one))));
   const types = data.types.map((name, at) => toggle("types", at, `type ${hue(at)}`, name, typed.filter((one) => one.includes(at)).length));
-  by("kinds").replaceChildren(...(judged.length ? kinds : []));
+  by("kinds").replaceChildren(...(outcomes.length ? kinds : []));
   by("types").replaceChildren(...types);
 }
 function toggle(group, at, css, text, n) {
@@ -114,7 +114,7 @@ function choose(split) {
   change({ kinds: new Set(), types: new Set() });
 }
 
-/* The CSV of what is shown, guarded as the exported one: no cell is a formula. */
+/* The shown posts as CSV. As in `fmit export`, no cell is a formula. */
 function cell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
@@ -127,36 +127,36 @@ function csv(posts) {
   const rows = posts.flatMap((post) =>
     (post.gold === null ? post.predicted.map((one, at) => [-1, -1, at]) : post.outcomes).map(([kind, gold, predicted]) => {
       const given = predicted < 0 ? null : post.predicted[predicted];
-      const name = kind < 0 ? "unjudged" : data.kinds[kind].name;
+      const name = kind < 0 ? "no gold labels" : data.kinds[kind].name;
       return [post.split, post.id, name, ...text(post, gold < 0 ? null : post.gold[gold]), ...text(post, given), given && given[3]];
     }),
   );
   return [head, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
 }
 function download() {
-  const url = URL.createObjectURL(new Blob([csv(chosen())], { type: "text/csv" }));
+  const url = URL.createObjectURL(new Blob([csv(selected())], { type: "text/csv" }));
   make("a", { href: url, download: "posts.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-function turn(step) {
+function turnPage(step) {
   state.page += step;
   render();
   by("posts").scrollIntoView();
   by("posts").focus({ preventScroll: true });
 }
-function follow() {
+function openLinkedPost() {
   if (!location.hash.startsWith("#post=")) return;
   let id = null;
   try {
     id = decodeURIComponent(location.hash.slice(6));
   } catch {
-    return; // a broken escape in the address names no post
+    return; // an invalid escape in the address
   }
   const post = data.posts.find((one) => one.id === id && one.split === state.split) || data.posts.find((one) => one.id === id);
   if (!post) return;
   if (post.split !== state.split) choose(post.split);
-  change({ ...fresh(), id });
+  change({ ...noFilters(), id });
   by("posts").scrollIntoView();
 }
 
@@ -172,18 +172,18 @@ function start() {
   by("query").addEventListener("input", (event) => change({ query: event.target.value.toLowerCase() }));
   by("image").addEventListener("change", (event) => change({ image: event.target.value }));
   by("order").addEventListener("change", (event) => change({ order: event.target.value }));
-  by("reset").addEventListener("click", () => change(fresh()));
+  by("reset").addEventListener("click", () => change(noFilters()));
   by("download").addEventListener("click", download);
-  by("previous").addEventListener("click", () => turn(-1));
-  by("next").addEventListener("click", () => turn(1));
+  by("previous").addEventListener("click", () => turnPage(-1));
+  by("next").addEventListener("click", () => turnPage(1));
   for (const button of document.querySelectorAll("button.cell")) {
     button.addEventListener("click", () => {
-      change({ ...fresh(), own: true, kinds: new Set([Number(button.dataset.kind)]), types: new Set([Number(button.dataset.type)]) });
+      change({ ...noFilters(), own: true, kinds: new Set([Number(button.dataset.kind)]), types: new Set([Number(button.dataset.type)]) });
       by("posts").scrollIntoView();
     });
   }
-  addEventListener("hashchange", follow);
+  addEventListener("hashchange", openLinkedPost);
   choose(splits[0] || "");
-  follow();
+  openLinkedPost();
 }
 start();

@@ -3,7 +3,7 @@ import csv
 
 def test_show_prints_words_phrases_and_objects_with_head_and_tail(fmit):
     printed = fmit("show", "test-00000", "--dataset", "own").stdout
-    for part in ("test-00000", "parse view", "noun phrases", "objects of the lattice", "head", "miscellaneous"):
+    for part in ("test-00000", "normalized words", "noun phrases", "objects of the lattice", "head", "miscellaneous"):
         assert part in printed
 
 

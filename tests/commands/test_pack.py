@@ -61,7 +61,7 @@ def test_a_pack_goes_out_and_comes_back_and_trains_to_the_same_numbers(home, tra
     metrics = project.evaluate(run, device="cpu")
     assert metrics == {"dev": json.loads((trained.run("own", "fmit", 0) / "scores/metrics-dev.json").read_text())}
     assert project.is_up_to_date(run, "own", "fmit", 0)
-    assert pages.shown(project, "own", "dev-00000").regions
+    assert pages.post_details(project, "own", "dev-00000").regions
 
 
 def table(path, **changes):

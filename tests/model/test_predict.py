@@ -10,9 +10,9 @@ import pytest
 
 from cache.packs import Objects, Pack, PackMeta, write_pack
 from cache.tables import read_posts
-from model.predict import FoundEntity, Prediction, Run, pick_device
+from model.predict import Run, pick_device
 from schema.errors import DataError, PackError, RunError
-from schema.records import Box, Entity, Image, Post, Region, Span
+from schema.records import Image, Post
 
 POST = Post(
     "p1",
@@ -23,76 +23,11 @@ POST = Post(
     ("B-PER", "I-PER", "O", "B-LOC"),
     (Image("a/b.jpg", "d" * 64, 30, 20),),
 )
-WHOLE = Region("image", "", None, None, 0.0)
-PHRASE = Region("phrase", "Ann Lee", Span(0, 2), Box(1, 2, 3, 4, 1), 0.5)
 
 
 @pytest.fixture(scope="module")
 def run(run_folder: Path) -> Run:
     return Run.load(run_folder, "cpu")
-
-
-def test_a_line_by_hand() -> None:
-    entities = (
-        FoundEntity(Entity(Span(0, 2), "PER"), 0.9, (PHRASE,)),
-        FoundEntity(Entity(Span(3, 4), "ORG"), 0.4),
-    )
-    line = Prediction(POST, ("B-PER", "I-PER", "O", "B-ORG"), entities, (WHOLE, PHRASE)).to_json()
-    corners = {"x0": 1, "y0": 2, "x1": 3, "y1": 4}
-    assert line == {
-        "id": "p1", "post_id": "p1",
-        "split": "test",
-        "words": ["Ann", "Lee", "in", "Rome"],
-        "text": "Ann  Lee in Rome!",
-        "images": [{"name": "a/b.jpg", "digest": "d" * 64, "width": 30, "height": 20, "state": "ok"}],
-        "gold": [{"start": 0, "end": 2, "type": "PER"}, {"start": 3, "end": 4, "type": "LOC"}],
-        "entities": [
-            {
-                "start": 0,
-                "end": 2,
-                "type": "PER",
-                "text": "Ann  Lee",
-                "char_start": 0,
-                "char_end": 8,
-                "confidence": 0.9,
-                "grounded_boxes": [
-                    {
-                        "image_index": 1,
-                        **corners,
-                        "score": 0.5,
-                        "phrase": {"start": 0, "end": 2, "text": "Ann Lee"},
-                    }
-                ],
-            },
-            {
-                "start": 3,
-                "end": 4,
-                "type": "ORG",
-                "text": "Rome",
-                "char_start": 12,
-                "char_end": 16,
-                "confidence": 0.4,
-                "grounded_boxes": [],
-            },
-        ],
-        "objects": [
-            {
-                "source": "image",
-                "text": "",
-                "start": None,
-                "end": None,
-                "image_index": None,
-                "x0": None,
-                "y0": None,
-                "x1": None,
-                "y1": None,
-                "score": 0.0,
-            },
-            {"source": "phrase", "text": "Ann Lee", "start": 0, "end": 2, "image_index": 1, **corners, "score": 0.5},
-        ],
-        "synthetic": False,
-    }
-    assert Prediction(replace(POST, tags=None), ("O",) * 4, ()).to_json()["gold"] is None
 
 
 def test_pack_and_memory_give_the_same(run: Run, dataset: tuple[Path, Path]) -> None:
@@ -111,9 +46,9 @@ def test_grounded_boxes_are_those_of_overlapping_phrases(run: Run, dataset: tupl
     checked = 0
     for one in run.predict_pack(posts, pack):
         for entity in one.entities:
-            span = entity.entity.span
+            span = entity.span
             wanted = [r for r in one.objects if r.span and r.span.start < span.end and span.start < r.span.end]
-            assert list(entity.grounded) == wanted
+            assert list(entity.grounded_boxes) == wanted
             checked += 1
     assert checked > 10
 

@@ -13,7 +13,8 @@ import PIL.Image
 import PIL.ImageDraw
 
 from report.errors import outcomes
-from report.runs import parse_line
+from schema.prediction import SCHEMA_VERSION, Prediction
+from schema.records import joined
 
 LABELS = {"PER": "person", "LOC": "location", "ORG": "organization", "MISC": "miscellaneous"}
 NAMES = {
@@ -63,7 +64,7 @@ class Maker:
             phrases.append((start, len(words)))
             gold.append({"start": start + 1, "end": len(words), "type": name_type})
         words += [".", "#harbour"]
-        line = {"id": f"{split}-{index:05}", "split": split, "words": words, "text": " ".join(words)}
+        line = {"id": f"{split}-{index:05}", "split": split, "words": words}
         predicted = [found for one in gold for found in self.guess(one, len(words), error_rate)]
         if self.random.random() < error_rate / 3:
             predicted.append({"start": 0, "end": 1, "type": "MISC", "confidence": self.random.uniform(0.2, 0.6)})
@@ -122,20 +123,37 @@ class Maker:
         return x0, y0, x0 + self.random.randrange(20, 60), y0 + self.random.randrange(20, 60)
 
 
+def complete(line: dict[str, Any]) -> dict[str, Any]:
+    """A line with the keys that a test left out, and text and offsets that fit its words."""
+    text, offsets = joined(tuple(line["words"]))
+    images = [{"reason": "", "synthetic": False} | image for image in line.get("images", [])]
+    defaults = {"gold": None, "entities": [], "objects": [], "synthetic": False}
+    return {
+        **defaults, "post_id": line["id"], **line, "schema_version": SCHEMA_VERSION, "text": text,
+        "offsets": [list(one) for one in offsets], "images": images,
+    }  # fmt: skip
+
+
+def prediction(line: dict[str, Any]) -> Prediction:
+    """A line, completed, as a record."""
+    return Prediction.from_json(complete(line))
+
+
 def scores(lines: list[dict[str, Any]], split: str, synthetic: bool) -> dict[str, Any]:
     """The metrics file that fits the lines."""
     gold, given, right = Counter(), Counter(), Counter()
-    for line in (parse_line(value) for value in lines):
+    for line in map(prediction, lines):
         gold.update(entity.type for entity in line.gold or ())
-        given.update(entity.type for entity in line.entities)
-        found = outcomes(line.gold or (), line.entities)
+        given.update(entity.type for entity in line.predicted)
+        found = outcomes(line.gold or (), line.predicted)
         right.update(line.gold[one.gold].type for one in found if one.kind == "correct")
     reading = {
         "micro": counts(sum(gold.values()), sum(given.values()), sum(right.values())),
         "types": {name: counts(gold[name], given[name], right[name]) for name in LABELS},
     }
     return {
-        "schema_version": 1, "split": split, "n_posts": len(lines), "strict": reading, "lenient": reading, "synthetic": synthetic,
+        "schema_version": 1, "split": split, "n_posts": len(lines), "strict": reading, "lenient": reading,
+        "synthetic": synthetic,
     }  # fmt: skip
 
 
@@ -172,7 +190,7 @@ def write_run(folder: Path, splits: dict[str, list[dict[str, Any]]], *, syntheti
     ]
     write_json(folder / "curves.json", curves)
     for split, lines in splits.items():
-        text = "".join(json.dumps(line) + "\n" for line in lines)
+        text = "".join(json.dumps(complete(line)) + "\n" for line in lines)
         (folder / "scores" / f"predictions-{split}.jsonl").write_text(text, encoding="utf-8")
         if any(line["gold"] is not None for line in lines):
             write_json(folder / "scores" / f"metrics-{split}.json", scores(lines, split, synthetic))

@@ -4,15 +4,14 @@ import pytest
 
 from report.breakdown import breakdown, calibration, classes, f1_by_class
 from report.results import published
-from report.runs import parse_line
-from tests.report.made import Maker
+from tests.report.made import Maker, prediction
 from tests.report.made_runs import make_runs
 
 
 def line(words, gold, predicted, state="ok"):
     made = Maker(0).post(0)
     entity = ("start", "end", "type")
-    return parse_line(
+    return prediction(
         {
             **made,
             "words": words,
@@ -65,7 +64,7 @@ def test_the_table_has_counts_first_and_no_figure_for_an_empty_class(tmp_path):
 def test_calibration_joins_seeds_and_an_approach_without_predictions_has_none(tmp_path):
     runs = make_runs(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
     table, plots = calibration(runs, published(), "made")
-    told = [one.confidence for line in runs.lines("made", "fmit", 0) for one in line.predicted]
+    told = [one.confidence for line in runs.lines("made", "fmit", 0) for one in line.entities]
     ece, confidence, right, n = table.rows[0].cells
     assert n.value == 2 * len(told)
     assert confidence.value == pytest.approx(sum(told) / len(told))

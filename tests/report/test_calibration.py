@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report.breakdown import expected_error, judged, reliability
-from report.runs import parse_line
-from tests.report.made import Maker
+from tests.report.made import Maker, prediction
 
 JUDGED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 
@@ -47,4 +46,4 @@ def test_judged_are_the_predictions_that_carry_a_confidence():
     line["gold"] = [{"start": 0, "end": 1, "type": "PER"}]
     given = [(0, 1, "PER", 0.75), (2, 3, "LOC", 0.25), (3, 4, "LOC", None)]
     line["entities"] = [dict(zip(("start", "end", "type", "confidence"), one, strict=True)) for one in given]
-    assert list(judged([parse_line(line)])) == [(0.75, True), (0.25, False)]
+    assert list(judged([prediction(line)])) == [(0.75, True), (0.25, False)]

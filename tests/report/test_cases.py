@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from report.cases import choose, entity_text, figure3
 from report.results import published
+from schema.records import joined
 from tests.report.made_runs import make_runs
 
 
@@ -33,7 +36,7 @@ def test_what_each_says_with_confidence_and_a_mark_where_it_is_wrong(tmp_path):
     (case,) = choose(runs, "made", 3)
     (table,) = figure3([case], published())
     cells = {row.label: row.cells[0] for row in table.rows}
-    predicted = runs.lines("made", "fmit", 0)[2].predicted
+    predicted = runs.lines("made", "fmit", 0)[2].entities
     assert cells["BERT-CRF"] == "nothing"
     assert cells["FMIT"] == ", ".join(
         f"{text} ({one.confidence:.2f})" for text, one in zip(case.gold, predicted, strict=True)
@@ -45,9 +48,9 @@ def test_what_each_says_with_confidence_and_a_mark_where_it_is_wrong(tmp_path):
 @pytest.mark.parametrize("redact", [True, False])
 def test_names_are_hidden_when_asked(tmp_path, redact):
     runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
-    line = runs.lines("made", "fmit", 0)[2]
-    words = ("@ann", *line.words[1:])
     lines = runs.lines("made", "fmit", 0)
-    lines[2] = type(line)(line.id, line.split, words, line.pictures, line.gold, line.predicted, line.things)
+    words = ("@ann", *lines[2].post.words[1:])
+    text, offsets = joined(words)
+    lines[2] = replace(lines[2], post=replace(lines[2].post, words=words, text=text, offsets=offsets))
     (case,) = choose(runs, "made", 1, redact=redact)
     assert ("@ann" in case.text) != redact

@@ -9,9 +9,8 @@ import pytest
 
 from report import compare
 from report.compare import bootstrap, compare_runs, counts_of
-from report.runs import parse_line
 from schema.errors import RunError
-from tests.report.made import Maker, write_run
+from tests.report.made import Maker, prediction, write_run
 
 
 def by_hand(first, second, n_resamples, seed):
@@ -80,7 +79,7 @@ def test_counts_of_a_post_are_those_of_its_strict_entities():
         {"start": 2, "end": 3, "type": "ORG", "confidence": 0.5},
         {"start": 3, "end": 4, "type": "ORG", "confidence": 0.5},
     ]
-    assert counts_of([parse_line(line)]).tolist() == [[2, 3, 1]]
+    assert counts_of([prediction(line)]).tolist() == [[2, 3, 1]]
 
 
 @pytest.fixture
@@ -139,4 +138,4 @@ def test_the_page_escapes_and_redacts(tmp_path, runs):
     page = (tmp_path / "page.html").read_text()
     assert "&lt;script&gt; @… x" in page
     assert "@ann" not in page
-    assert "Toy parts" in page
+    assert "Synthetic parts" in page

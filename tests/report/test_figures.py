@@ -42,10 +42,10 @@ def test_a_curve_passes_through_its_points():
 
 
 def test_the_kept_epoch_is_marked_at_its_place():
-    drawing = parsed(learning_curve(CURVES, {"dev_f1": "F1"}, "score", chosen=2))
-    mark = next(one for one in drawing.iter("line") if one.get("class") == "chosen")
+    drawing = parsed(learning_curve(CURVES, {"dev_f1": "F1"}, "score", best=2))
+    mark = next(one for one in drawing.iter("line") if one.get("class") == "best")
     assert float(mark.get("x1")) == pytest.approx(Axes("", (1, 2), (0, 1)).at(2, 0)[0])
-    assert "chosen" not in str(learning_curve(CURVES, {"dev_f1": "F1"}, "score", chosen=7))
+    assert "best" not in str(learning_curve(CURVES, {"dev_f1": "F1"}, "score", best=7))
 
 
 def test_no_numbers_no_figure():
@@ -64,7 +64,7 @@ def test_a_bar_of_a_reliability_plot_is_as_high_as_its_accuracy():
     base, top = axes.at(0, 0)[1], axes.at(0, 0.75)[1]
     assert len(found) == 1
     assert float(found[0].get("height")) == pytest.approx(base - top, abs=0.01)
-    assert "4 predictions, mean confidence 0.950, 75.0% right" in found[0].find("title").text
+    assert "4 predictions, mean confidence 0.950, 75.0% correct" in found[0].find("title").text
 
 
 def test_a_score_bar_is_as_long_as_its_score():

@@ -1,8 +1,8 @@
 import pytest
 
-from report.grounding import Marked, key_of, match, read_marked
-from report.runs import parse_line
+from report.grounding import Annotations, match, name_key, read_annotations
 from schema.errors import DataError
+from tests.report.made import prediction
 
 
 def xml(*objects, size=(400, 300)):
@@ -30,7 +30,7 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 def line(words, gold, image="17_06_1.jpg", id_="1", size=(400, 300), state="ok"):
     entities = [dict(zip(("start", "end", "type"), one, strict=True)) for one in gold]
     images = [{"name": image, "digest": "", "width": size[0], "height": size[1], "state": state}] if image else []
-    return parse_line(
+    return prediction(
         {"id": id_, "split": "test", "words": words.split(), "images": images, "gold": entities, "entities": []}
     )
 
@@ -46,13 +46,13 @@ def test_names_with_one_box_several_boxes_and_none(tmp_path):
             ("x",),
         )
     )
-    assert read_marked(path) == Marked(
+    assert read_annotations(path) == Annotations(
         {"kevindurant": ((1, 2, 30, 40),), "nba": ((5, 5, 9, 9), (0, 0, 4, 4), (1, 1, 2, 2)), "x": ()}, 400, 300, 1
     )
 
 
 def test_a_name_meets_its_entity_without_blanks_and_case():
-    assert key_of(" Kevin\tDURANT ") == key_of("kevin durant") == "kevindurant"
+    assert name_key(" Kevin\tDURANT ") == name_key("kevin durant") == "kevindurant"
 
 
 def test_boxes_of_entities_by_name(tmp_path):
@@ -63,7 +63,7 @@ def test_boxes_of_entities_by_name(tmp_path):
     found = match([one], tmp_path)
     person, rome, again = one.gold
     assert found.boxes == {("1", person): ((1, 2, 30, 40),), ("1", rome): (), ("1", again): ()}
-    assert (found.n_files, found.n_strays, found.n_nameless, found.n_scaled) == (1, 1, 1, 0)
+    assert (found.n_files, found.n_unmatched, found.n_nameless, found.n_scaled) == (1, 1, 1, 0)
 
 
 def test_two_entities_of_one_name_share_its_boxes(tmp_path):
@@ -99,13 +99,13 @@ def test_boxes_of_a_picture_of_another_size_are_scaled(tmp_path):
         (xml(size=("wide", 1)), r"a size without two numbers \(found wide and 1\)"),
         (xml(size=(1, "inf")), "a size without two numbers"),
         ("<a><object><name>x</name><bndbox><xmin>1</xmin></bndbox></object></a>", "a box without four numbers"),
-        (xml(("x", (5, 5, 1, 9))), "corners are the wrong way round"),
+        (xml(("x", (5, 5, 1, 9))), "a box needs xmin <= xmax"),
     ],
 )
 def test_what_is_no_such_file_is_refused(tmp_path, text, said):
     (tmp_path / "a.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=said):
-        read_marked(tmp_path / "a.xml")
+        read_annotations(tmp_path / "a.xml")
 
 
 def test_a_name_never_leaves_the_folder(tmp_path):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.grounding import box_of, iou, is_right, score
-from report.runs import parse_line
+from report.grounding import best_region, iou, is_correct, score
 from schema.records import Entity, Span
+from tests.report.made import prediction
 from vision import boxes
 
 CORNERS = st.tuples(*[st.integers(0, 9)] * 4).map(
@@ -42,7 +42,7 @@ def line(gold, predicted, phrases, id_="1"):
         objects.append(
             {"source": "phrase", "text": "", "start": start, "end": end, "image_index": 0, "score": sure, **corners}
         )
-    return parse_line(
+    return prediction(
         {
             "id": id_,
             "split": "test",
@@ -61,11 +61,11 @@ def test_the_phrase_that_fits_best_gives_the_box():
         [],
         [(0, 4, (0, 0, 1, 1), 0.9), (1, 3, (2, 2, 3, 3), 0.1), (1, 3, (4, 4, 5, 5), 0.2), (3, 4, (6, 6, 7, 7), 1.0)],
     )
-    assert box_of(found, Span(1, 3)).xyxy == (4, 4, 5, 5)
-    assert box_of(found, Span(2, 3)).xyxy == (4, 4, 5, 5)
-    assert box_of(found, Span(1, 3), 0.5).xyxy == (0, 0, 1, 1)
-    assert box_of(found, Span(1, 2), 0.95) is None
-    assert box_of(found, Span(5, 6)) is None
+    assert best_region(found, Span(1, 3)).box.xyxy == (4, 4, 5, 5)
+    assert best_region(found, Span(2, 3)).box.xyxy == (4, 4, 5, 5)
+    assert best_region(found, Span(1, 3), 0.5).box.xyxy == (0, 0, 1, 1)
+    assert best_region(found, Span(1, 2), 0.95) is None
+    assert best_region(found, Span(5, 6)) is None
 
 
 def test_right_under_each_score():
@@ -75,18 +75,18 @@ def test_right_under_each_score():
     person, place, hidden = one.gold
     gold = {("1", person): ((50, 50, 60, 60), (0, 0, 10, 20)), ("1", place): ((5, 0, 15, 10),), ("1", hidden): ()}
     every = {"MNER": True, "EEG": True, "GMNER": True}
-    assert is_right(one, person, gold) == every  # IoU of exactly one half with its second box
-    assert is_right(one, Entity(person.span, "LOC"), gold) == {"MNER": False, "EEG": True, "GMNER": False}
-    assert is_right(one, place, gold) == {"MNER": True, "EEG": False, "GMNER": False}  # IoU of one third
-    assert is_right(one, hidden, gold) == every  # not shown, and no phrase there
-    assert is_right(one, Entity(Span(0, 2), "PER"), gold) == dict.fromkeys(every, False)
+    assert is_correct(one, person, gold) == every  # IoU of exactly one half with its second box
+    assert is_correct(one, Entity(person.span, "LOC"), gold) == {"MNER": False, "EEG": True, "GMNER": False}
+    assert is_correct(one, place, gold) == {"MNER": True, "EEG": False, "GMNER": False}  # IoU of one third
+    assert is_correct(one, hidden, gold) == every  # not shown, and no phrase there
+    assert is_correct(one, Entity(Span(0, 2), "PER"), gold) == dict.fromkeys(every, False)
 
 
-def test_an_entity_that_is_not_shown_is_right_only_without_a_box():
+def test_an_entity_that_is_not_shown_is_correct_only_without_a_box():
     one = line([(0, 1, "PER")], [], [(0, 1, (0, 0, 10, 10), 0.3)])
     gold = {("1", one.gold[0]): ()}
-    assert not is_right(one, one.gold[0], gold)["EEG"]
-    assert is_right(one, one.gold[0], gold, min_score=0.5)["EEG"]
+    assert not is_correct(one, one.gold[0], gold)["EEG"]
+    assert is_correct(one, one.gold[0], gold, min_score=0.5)["EEG"]
 
 
 def test_scores_over_posts_by_hand():

@@ -17,7 +17,7 @@ HOSTILE = (
 def hostile_line(maker, at):
     value = maker.post(at)
     name = HOSTILE[at % len(HOSTILE)]
-    value |= {"words": list(HOSTILE), "id": f"{name[:60]}{at}"}
+    value |= {"words": list(HOSTILE), "id": re.sub(r"[\x00-\x1f\x7f/\\]", "_", f"{name[:60]}{at}")}
     value["gold"] = [{"start": 0, "end": 1, "type": "PER"}]
     value["entities"] = [{"start": 0, "end": 2, "type": f"<i>{name}", "confidence": 0.5}]
     value["images"][0]["name"] = name
@@ -50,8 +50,8 @@ def test_a_page_says_what_the_scores_say(made, tmp_path):
     for name in LABELS:
         assert f"{100 * metrics['strict']['types'][name]['recall']:.1f}</td>" in page
     assert len(data["posts"]) == 30
-    assert "Toy parts." not in page
-    assert "stale" not in page
+    assert "Synthetic parts." not in page
+    assert "out of date" not in page
 
 
 def test_numbers_of_the_kinds_add_up_to_the_scores(made, tmp_path):
@@ -65,7 +65,7 @@ def test_numbers_of_the_kinds_add_up_to_the_scores(made, tmp_path):
 
 
 def test_toy_parts_are_marked(made):
-    assert "Toy parts." in made(synthetic=True)[0]
+    assert "Synthetic parts." in made(synthetic=True)[0]
 
 
 def test_scores_and_predictions_that_disagree_are_said(made, tmp_path):
@@ -74,7 +74,7 @@ def test_scores_and_predictions_that_disagree_are_said(made, tmp_path):
     lines = (run / "scores/predictions-test.jsonl").read_text().splitlines(keepends=True)
     (run / "scores/predictions-test.jsonl").write_text("".join(lines[:-3]))
     html.write(run, tmp_path / "again.html", load_image=Maker().load)
-    assert "one of them is stale" in (tmp_path / "again.html").read_text()
+    assert "one of the two files is out of date" in (tmp_path / "again.html").read_text()
 
 
 def test_the_same_run_gives_the_same_bytes(made, tmp_path):
@@ -109,8 +109,8 @@ def test_redaction_leaves_no_name_link_or_picture_in_the_page(made):
     page, data = made(lines, redact=True)
     for secret in ("zebulon", "secret.example", "data:image/jpeg", "test-00000.png"):
         assert secret not in page
-    assert "names, links and pictures hidden" in page
-    assert (data["thumbs"], data["posts"][0]["words"][:2]) == ([], ["@…", "[link]"])
+    assert "names, links and images hidden" in page
+    assert (data["thumbnails"], data["posts"][0]["words"][:2]) == ([], ["@…", "[link]"])
 
 
 def test_posts_without_labels_and_splits_without_scores(made):
@@ -121,8 +121,8 @@ def test_posts_without_labels_and_splits_without_scores(made):
         }
 
     page, data = made(lines)
-    assert "These posts came without labels, or were not scored." in page
-    assert "No gold labels, so nothing can be judged." in page
+    assert "These posts have no gold labels, or were not scored." in page
+    assert "No gold labels, so there are no errors to show." in page
     assert [post["gold"] for post in data["posts"][5:]] == [None] * 4
 
 
@@ -130,7 +130,7 @@ def test_a_cap_bounds_the_errors_and_the_page_says_so(made):
     page, data = made(lambda maker: {"test": [maker.post(at, error_rate=1.0) for at in range(60)]}, cap=10)
     n_wrong = sum(any(kind for kind, _, _ in post["outcomes"]) for post in data["posts"])
     assert n_wrong == 10
-    assert re.search(r"10 of (5\d|60) with errors", page)
+    assert re.search(r"10 of (5\d|60) posts with errors", page)
 
 
 def test_another_set_of_types_needs_nothing(made):
@@ -140,9 +140,9 @@ def test_another_set_of_types_needs_nothing(made):
         value["entities"] = [{"start": 0, "end": 1, "type": "PROTEIN", "confidence": None}]
         return {"test": [value]}
 
-    page, data = made(lines, config={"labels": {"GENE": "gene", "PROTEIN": "protein"}})
+    page, data = made(lines, config={"labels": [[["GENE", "gene"], ["PROTEIN", "protein"]], []]})
     assert data["types"][:2] == ["GENE", "PROTEIN"]
-    assert "Is the confidence right?" not in page
+    assert "Calibration" not in page
 
 
 def test_very_many_types_do_not_swell_the_page(made):
@@ -156,7 +156,7 @@ def test_very_many_types_do_not_swell_the_page(made):
     page, data = made(lines)
     assert len(data["types"]) == 804
     assert len(page) < 2_000_000
-    assert "Gold type (rows)" not in page
+    assert "Confusion: gold type" not in page
 
 
 def test_a_folder_that_is_no_run_is_an_error(tmp_path):

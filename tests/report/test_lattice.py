@@ -3,7 +3,7 @@ from xml.etree import ElementTree as Tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.show import NAMES, figure, places
+from report.show import NAMES, lattice_figure, lattice_objects
 from schema.records import Box, Region, Span
 
 WORDS = ("first", "ride", "with", "Dusty")
@@ -16,11 +16,11 @@ REGIONS = (
 
 
 def test_positions_are_those_of_the_paper():
-    assert [(one.head, one.tail) for one in places(REGIONS, 4)] == [(1, 4), (1, 4), (1, 2), (4, 4)]
+    assert [(one.head, one.tail) for one in lattice_objects(REGIONS, 4)] == [(1, 4), (1, 4), (1, 2), (4, 4)]
 
 
 def test_bars_lie_over_their_words():
-    drawing = Tree.fromstring(str(figure(WORDS, places(REGIONS, 4))))
+    drawing = Tree.fromstring(str(lattice_figure(WORDS, lattice_objects(REGIONS, 4))))
     edges = sorted(float(one.get("x1")) for one in drawing.iter("line"))  # left edges of [CLS], words, [SEP]
     assert len(edges) == 6
     assert edges[0] == NAMES
@@ -34,5 +34,5 @@ def test_bars_lie_over_their_words():
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
 def test_any_words_make_a_well_formed_figure(words):
-    drawing = Tree.fromstring(str(figure(words, places((REGIONS[0],), len(words)))))
+    drawing = Tree.fromstring(str(lattice_figure(words, lattice_objects((REGIONS[0],), len(words)))))
     assert sum(one.get("class") == "cell middle" for one in drawing.iter("text")) == len(words) + 2

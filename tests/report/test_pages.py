@@ -47,7 +47,7 @@ def test_a_page_that_is_too_large_is_not_written(tmp_path, monkeypatch):
             title="",
             synthetic=False,
             redact=False,
-            remark="",
+            summary="",
             data="",
         )
     assert not list(tmp_path.iterdir())
@@ -62,7 +62,7 @@ def test_what_the_page_carries_is_what_the_policy_allows(tmp_path):
         title="t",
         synthetic=False,
         redact=False,
-        remark="",
+        summary="",
         data="{}",
     )
     page = out.read_text(encoding="utf-8")

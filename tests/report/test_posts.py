@@ -2,11 +2,10 @@ import json
 
 import pytest
 
-from report.posts import Posts, line_of, n_pictures
-from report.runs import parse_line
-from report.thumbnails import Album
+from report.posts import PostData, n_images, without_predictions
+from report.thumbnails import Thumbnails
 from schema.records import Box, Grounded, Image, Post, Span, joined
-from tests.report.made import LABELS, Maker, digest
+from tests.report.made import LABELS, Maker, digest, prediction
 
 
 @pytest.fixture
@@ -16,15 +15,15 @@ def maker():
 
 def gathered(maker, lines, **options):
     general = {word: name for name, word in LABELS.items()}
-    posts = Posts(tuple(LABELS), general, Album(maker.load, n_pictures(lines)), **options)
+    posts = PostData(tuple(LABELS), general, Thumbnails(maker.load, n_images(lines)), **options)
     posts.add(lines)
     return posts
 
 
 def test_boxes_of_the_page_are_those_of_the_table(maker):
     values = [maker.post(at) for at in range(20)]
-    posts = gathered(maker, [parse_line(value) for value in values])
-    for value, post in zip(values, posts.data()["posts"], strict=True):
+    posts = gathered(maker, [prediction(value) for value in values])
+    for value, post in zip(values, posts.to_json()["posts"], strict=True):
         table = [one for one in value["objects"] if one["source"] != "image"]
         assert [box[5:9] for box in post["boxes"]] == [
             [one[side] for side in ("x0", "y0", "x1", "y1")] for one in table
@@ -34,12 +33,12 @@ def test_boxes_of_the_page_are_those_of_the_table(maker):
         for box in post["boxes"]:
             is_phrase = box[1] >= 0
             assert is_phrase or LABELS[list(LABELS)[box[3]]] == box[0]  # a general word has its type's colour
-        assert post["pictures"][0]["state"] == value["images"][0]["state"]
+        assert post["images"][0]["state"] == value["images"][0]["state"]
 
 
 def test_entities_and_outcomes_point_at_each_other(maker):
     values = [maker.post(at) for at in range(30)]
-    data = gathered(maker, [parse_line(value) for value in values]).data()
+    data = gathered(maker, [prediction(value) for value in values]).to_json()
     for value, post in zip(values, data["posts"], strict=True):
         assert [data["types"][one[2]] for one in post["gold"]] == [one["type"] for one in value["gold"]]
         for kind, gold, predicted in post["outcomes"]:
@@ -58,33 +57,33 @@ def test_a_redacted_post_holds_no_name_link_or_picture(maker):
         {**box, "x0": 1, "y0": 2, "x1": 30, "y1": 40},
         {**box, "start": None, "end": None, "x0": 0, "y0": 0, "x1": 9, "y1": 9},
     ]
-    posts = gathered(maker, [parse_line(value)], redact=True)
-    text = json.dumps(posts.data(), ensure_ascii=False)
+    posts = gathered(maker, [prediction(value)], redact=True)
+    text = json.dumps(posts.to_json(), ensure_ascii=False)
     for secret in ("rosa", "otto", "t.co", value["images"][0]["name"], "base64", digest(value["id"])):
         assert secret not in text
-    assert posts.shown[0]["boxes"][0][5:9] == [1, 2, 30, 40]
-    assert posts.data()["redacted"] is True
+    assert posts.posts[0]["boxes"][0][5:9] == [1, 2, 30, 40]
+    assert posts.to_json()["redacted"] is True
 
 
 def test_a_post_too_large_for_the_page_is_counted_and_leaves_room(maker):
     small, large = maker.post(0), maker.post(1)
     large["words"] = large["words"] + ["word"] * 3000
-    posts = gathered(maker, [parse_line(large), parse_line(small)], budget=5000)
-    assert [post["id"] for post in posts.shown] == [small["id"]]
+    posts = gathered(maker, [prediction(large), prediction(small)], budget=5000)
+    assert [post["id"] for post in posts.posts] == [small["id"]]
     assert posts.n_left_out == 1
 
 
 def test_room_is_measured_as_the_page_writes_it(maker):
     value = maker.post(0)
     value |= {"words": ["<&>"] * 1000, "gold": [], "entities": [], "objects": []}
-    posts = gathered(maker, [parse_line(value)], budget=15_000)  # 6,000 bytes as text, 21,000 with its escapes
+    posts = gathered(maker, [prediction(value)], budget=15_000)  # 6,000 bytes as text, 21,000 with its escapes
     assert posts.n_left_out == 1
 
 
 def test_long_and_invisible_words_are_shown_short(maker):
     value = maker.post(0)
     value |= {"words": ["w" * 5000, "\u202e", "\ud800"], "gold": [], "entities": [], "objects": []}
-    shown = gathered(maker, [parse_line(value)]).shown[0]["words"]
+    shown = gathered(maker, [prediction(value)]).posts[0]["words"]
     assert [len(word) < 110 for word in shown] == [True] * 3
     assert shown[1:] == ["␣", "\ufffd"]
 
@@ -98,15 +97,15 @@ def test_a_post_that_was_not_tagged_shows_gold_and_boxes(maker):
         Grounded("p1", "general", "person", None, Box(0, 0, 10, 10), 0.5, False, "g"),
         Grounded("p1", "phrase", "tiny Ada Lovelace", Span(0, 3), Box(5, 6, 70, 80), 0.9, False, "g"),
     ]
-    posts = gathered(maker, [line_of(post, boxes)], judge=False)
-    shown = posts.shown[0]
+    posts = gathered(maker, [without_predictions(post, boxes)], judge=False)
+    shown = posts.posts[0]
     assert (shown["gold"], shown["predicted"], shown["outcomes"]) == ([[1, 3, 0]], [], [])
     assert shown["boxes"][1] == ["tiny Ada Lovelace", 0, 3, -1, 0, 5, 6, 70, 80, 0.9]
-    assert [picture["state"] for picture in shown["pictures"]] == ["ok", "missing"]
-    assert line_of(Post("p2", "train", words, text, offsets), []).gold is None
+    assert [picture["state"] for picture in shown["images"]] == ["ok", "missing"]
+    assert without_predictions(Post("p2", "train", words, text, offsets), []).gold is None
 
 
 def test_distinct_pictures_are_counted_once(maker):
-    lines = [parse_line(maker.post(at)) for at in range(10)]
-    n_ok = sum(line.pictures[0].state == "ok" for line in lines)
-    assert n_pictures([*lines, *lines]) == n_ok
+    lines = [prediction(maker.post(at)) for at in range(10)]
+    n_ok = sum(line.post.images[0].state == "ok" for line in lines)
+    assert n_images([*lines, *lines]) == n_ok

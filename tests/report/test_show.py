@@ -44,7 +44,7 @@ def shown(words=("tiny", "Ada", "Lovelace", "smiles"), tags=("O", "B-PER", "I-PE
     )
     phrases = PostPhrases("post-1", (Phrase(Span(0, 3), " ".join(words[:3])),), "split")
     view = (tuple((word, at) for at, word in enumerate(words[1:], 1)),)
-    return show.Shown(post, DEFAULT_LABELS, view, phrases, grounded, regions, **options)
+    return show.PostDetails(post, DEFAULT_LABELS, view, phrases, grounded, regions, **options)
 
 
 def load(name, digest):
@@ -83,7 +83,7 @@ def test_a_hostile_post_cannot_touch_the_terminal(colours):
     assert "[31mred[0m" in bare
     assert "\x1b[31mred" not in text
     wide = re.sub(r"\x1b\[[0-9;]*m", "", printed(value, width=400))
-    assert wide.count("[bold]not markup[/bold]") == 3  # in the sentence, the parse view and the table of phrases
+    assert wide.count("[bold]not markup[/bold]") == 3  # in the sentence, the normalized words and the table of phrases
     assert ":smile:" in bare
     assert "w" * 5000 not in bare.replace("\n", "")
     assert max(map(len, bare.splitlines())) <= 100
@@ -92,7 +92,7 @@ def test_a_hostile_post_cannot_touch_the_terminal(colours):
 def test_a_picture_on_a_terminal_has_the_box_where_it_is():
     value = shown()
     image = show.with_boxes(load("", ""), [(BOX, (255, 0, 0))], 64, line_px=1)
-    text = show.blocks(image)
+    text = show.half_blocks(image)
     lines = text.plain.splitlines()
     assert [len(line) for line in lines] == [64] * 16
     red = np.array([["#ff0000" in str(text.spans[64 * y + x].style) for x in range(64)] for y in range(16)])
@@ -132,7 +132,7 @@ def test_a_page_of_one_post(tmp_path):
     assert re.search(r"<td>phrase</td><td><bdi>tiny</bdi></td><td class=\"num\">1</td><td class=\"num\">3</td>", page)
     assert re.search(r"0\.750</td><td>yes</td><td><bdi>owlv2@0123</bdi></td></tr>", page)
     assert re.search(r"0\.250</td><td></td><td><bdi>g</bdi></td></tr>", page)
-    assert "Toy parts." in page
+    assert "Synthetic parts." in page
     assert "data:image/jpeg" in page
     assert "fallback split" in page
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.runs import parse_line
 from report.tables import COLUMNS, csv_text, entity_rows, export, guarded, score_rows
-from tests.report.made import Maker, scores, write_run
+from tests.report.made import Maker, prediction, scores, write_run
 
 FORMULAS = ("=cmd()", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "  =1", "\r\n=1", "|calc", "%x", "＝cmd()", "\u202e=cmd()")
 
@@ -48,11 +47,11 @@ def test_rows_name_words_and_hide_names_when_asked():
     line = Maker(2).post(0)
     line |= {"words": ["@someone", "=cmd()", "x"], "objects": [], "entities": [], "split": "dev"}
     line["gold"] = [{"start": 0, "end": 2, "type": "PER"}]
-    row = next(entity_rows([parse_line(line)]))
+    row = next(entity_rows([prediction(line)]))
     assert (row["kind"], row["gold_text"], row["gold_start"], row["gold_end"]) == ("missed", "@someone =cmd()", 0, 2)
     assert row["predicted_type"] is None
-    assert next(entity_rows([parse_line(line)], redact=True))["gold_text"] == "@… =cmd()"
-    assert "'@someone =cmd()" in csv_text(COLUMNS, entity_rows([parse_line(line)]))
+    assert next(entity_rows([prediction(line)], redact=True))["gold_text"] == "@… =cmd()"
+    assert "'@someone =cmd()" in csv_text(COLUMNS, entity_rows([prediction(line)]))
 
 
 def test_export_writes_csv_or_json_with_every_outcome(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.thumbnails import Album, data_uri, scaled, shrunk, with_boxes
+from report.thumbnails import Thumbnails, data_uri, scaled, shrunk, with_boxes
 from schema.errors import ImageError
 from tests.report.made import FILLS, picture
 
@@ -83,10 +83,10 @@ def test_an_album_holds_each_picture_once_and_keeps_its_budget():
         asked.append(name)
         return noise(300, 300)
 
-    album = Album(load, n_expected=12, budget=250_000)
-    places = [album.place(f"{at}.jpg", f"digest-{at}") for at in range(12)]
+    album = Thumbnails(load, n_expected=12, budget=250_000)
+    places = [album.index(f"{at}.jpg", f"digest-{at}") for at in range(12)]
     assert places == list(range(12))
-    assert album.place("other-name.jpg", "digest-3") == 3
+    assert album.index("other-name.jpg", "digest-3") == 3
     assert len(asked) == 12
     assert sum(map(len, album.uris)) <= 250_000
     assert album.n_left_out == 0
@@ -98,11 +98,11 @@ def test_pictures_that_are_gone_or_have_no_room_are_counted():
             raise ImageError("changed since it was ingested", state="broken")
         return None if name == "gone" else noise(600, 600)
 
-    album = Album(load, n_expected=3, budget=30_000)
-    assert [album.place(name, "") for name in ("changed", "gone", "there")] == [None, None, 0]
+    album = Thumbnails(load, n_expected=3, budget=30_000)
+    assert [album.index(name, "") for name in ("changed", "gone", "there")] == [None, None, 0]
     assert album.n_left_out == 2
-    tight = Album(load, n_expected=2, budget=1000)
-    assert tight.place("there", "a") is None
+    tight = Thumbnails(load, n_expected=2, budget=1000)
+    assert tight.index("there", "a") is None
     assert (tight.n_left_out, tight.uris) == (1, [])
 
 
@@ -111,4 +111,4 @@ def test_other_errors_of_a_loader_pass():
         raise PermissionError(name)
 
     with pytest.raises(PermissionError):
-        Album(load, 1).place("a", "b")
+        Thumbnails(load, 1).index("a", "b")

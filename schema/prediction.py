@@ -1,0 +1,200 @@
+"""What a run predicts for a post. This module is the only writer and reader of predictions: one JSON object a post."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+from schema.errors import DataError
+from schema.labels import entities, to_tags
+from schema.records import SOURCES, Box, Entity, Image, Post, Region, Span
+
+SCHEMA_VERSION = 2  # 1 had neither this number, nor the words' character offsets, nor the caller's id
+CORNERS = ("x0", "y0", "x1", "y1")
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedEntity:
+    """A predicted entity of a post.
+
+    `characters` is its range `[start, end)` in the post's text; `confidence` is P(exactly these words are an entity of
+    this type | post), None if unknown. `grounded_boxes` are those of noun phrases that overlap it: the grounder's
+    choice for each phrase, no evidence that the model used it.
+    """
+
+    span: Span
+    type: str
+    text: str
+    characters: tuple[int, int]
+    confidence: float | None
+    grounded_boxes: tuple[Region, ...] = ()
+
+    @property
+    def entity(self) -> Entity:
+        return Entity(self.span, self.type)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **_entity_json(self.entity),
+            "text": self.text,
+            "char_start": self.characters[0],
+            "char_end": self.characters[1],
+            "confidence": _finite(self.confidence),
+            "grounded_boxes": [_region_json(region) for region in self.grounded_boxes],
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The entities of a post, and the objects it was predicted with; `synthetic`: parts trained on drawings made these.
+
+    Raises DataError if an object lies outside the post's words or images.
+    """
+
+    post: Post
+    entities: tuple[PredictedEntity, ...] = ()
+    objects: tuple[Region, ...] = ()
+    synthetic: bool = False
+
+    def __post_init__(self) -> None:
+        n_images = len(self.post.images)
+        for region in self.objects:
+            if region.span:
+                self.post.characters(region.span)  # raises DataError beyond the words
+            if region.box and region.box.image_index >= n_images:
+                raise DataError(f"a box in image {region.box.image_index}, but the post has {n_images} image(s)")
+
+    @classmethod
+    def make(
+        cls,
+        post: Post,
+        found: Iterable[tuple[Entity, float | None]],
+        objects: Iterable[Region] = (),
+        synthetic: bool = False,
+    ) -> Self:
+        """A prediction from entities with their confidences; an entity gets the boxes of phrases that overlap it."""
+        regions = tuple(objects)
+        phrases = [region for region in regions if region.source == "phrase" and region.box and region.span]
+        return cls(post, tuple(_predicted(post, phrases, *one) for one in found), regions, synthetic)
+
+    @property
+    def id(self) -> str:
+        """The post's id as the caller gave it."""
+        return self.post.id if self.post.source_id is None else self.post.source_id
+
+    @cached_property
+    def gold(self) -> tuple[Entity, ...] | None:
+        """Entities of the post's own labels; None if it has none."""
+        return None if self.post.tags is None else tuple(entities(self.post.tags))
+
+    @cached_property
+    def predicted(self) -> tuple[Entity, ...]:
+        """The predicted entities without confidence and boxes, to compare with `gold`."""
+        return tuple(one.entity for one in self.entities)
+
+    @property
+    def tags(self) -> list[str]:
+        """The prediction as IOB2 tags, one a word."""
+        return to_tags(self.post.n_words, self.predicted)
+
+    def to_json(self) -> dict[str, Any]:
+        """`start`, `end` are words; `char_start`, `char_end`, `offsets` are characters of `text`; ends are exclusive."""
+        post = self.post
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "id": self.id,
+            "post_id": post.id,
+            "split": post.split,
+            "words": list(post.words),
+            "text": post.text,
+            "offsets": [list(offset) for offset in post.offsets],
+            "images": [asdict(image) for image in post.images],
+            "gold": None if self.gold is None else [_entity_json(entity) for entity in self.gold],
+            "entities": [entity.to_json() for entity in self.entities],
+            "objects": [_region_json(region) for region in self.objects],
+            "synthetic": self.synthetic,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`, except for gold tags that are not part of an entity. Raises DataError."""
+        try:
+            version = value.get("schema_version", 1)
+            if version != SCHEMA_VERSION:
+                raise DataError(f"a prediction needs schema version {SCHEMA_VERSION}", found=f"version {version}")
+            found = [(_entity(one), _finite(one["confidence"])) for one in value["entities"]]
+            return cls.make(_post(value), found, map(_region, value["objects"]), bool(value["synthetic"]))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DataError("not a prediction", found=f"{type(error).__name__} {error}") from error
+
+
+def _post(value: Mapping[str, Any]) -> Post:
+    post = Post(
+        str(value["post_id"]),
+        value["split"],
+        tuple(map(str, value["words"])),
+        str(value["text"]),
+        tuple((int(start), int(end)) for start, end in value["offsets"]),
+        images=tuple(_image(one) for one in value["images"]),
+        source_id=None if value["id"] == value["post_id"] else str(value["id"]),
+    )
+    if value["gold"] is None:
+        return post
+    gold = [_entity(one) for one in value["gold"]]
+    for entity in gold:
+        post.characters(entity.span)  # raises DataError beyond the words
+    return replace(post, tags=tuple(to_tags(post.n_words, gold)))
+
+
+def _predicted(post: Post, phrases: list[Region], entity: Entity, confidence: float | None) -> PredictedEntity:
+    span = entity.span
+    start, end = post.characters(span)
+    boxes = tuple(region for region in phrases if region.span and region.span.overlaps(span))
+    return PredictedEntity(span, entity.type, post.text[start:end], (start, end), confidence, boxes)
+
+
+def _entity_json(entity: Entity) -> dict[str, Any]:
+    return {"start": entity.span.start, "end": entity.span.end, "type": entity.type}
+
+
+def _entity(value: Mapping[str, Any]) -> Entity:
+    return Entity(Span(int(value["start"]), int(value["end"])), str(value["type"]))
+
+
+def _image(value: Mapping[str, Any]) -> Image:
+    size = int(value["width"]), int(value["height"])
+    name, digest, reason = (str(value[key]) for key in ("name", "digest", "reason"))
+    return Image(name, digest, *size, value["state"], reason, bool(value["synthetic"]))
+
+
+def _region_json(region: Region) -> dict[str, Any]:
+    span, box = region.span, region.box
+    return {
+        "source": region.source,
+        "text": region.text,
+        "start": span.start if span else None,
+        "end": span.end if span else None,
+        "image_index": box.image_index if box else None,
+        **dict(zip(CORNERS, box.xyxy if box else (None,) * 4, strict=True)),
+        "score": region.score,
+    }
+
+
+def _region(value: Mapping[str, Any]) -> Region:
+    score = float(value["score"])
+    if value["source"] not in SOURCES or not math.isfinite(score):
+        raise DataError("an object needs a known source and a finite score", found=f"{value['source']}, {score}")
+    span = None if value["start"] is None else Span(int(value["start"]), int(value["end"]))
+    box = None
+    if value["x0"] is not None:
+        x0, y0, x1, y1 = (int(value[name]) for name in CORNERS)
+        box = Box(x0, y0, x1, y1, int(value["image_index"]))
+    return Region(value["source"], str(value["text"]), span, box, score)
+
+
+def _finite(value: float | None) -> float | None:
+    """A number that JSON can hold; None for NaN and infinity."""
+    return float(value) if value is not None and math.isfinite(value) else None
