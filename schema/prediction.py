@@ -101,7 +101,7 @@ class Prediction:
         return to_tags(self.post.n_words, self.predicted)
 
     def to_json(self) -> dict[str, Any]:
-        """`start`, `end` are words; `char_start`, `char_end`, `offsets` are characters of `text`; ends are exclusive."""
+        """`start`, `end`: words; `char_start`, `char_end`, `offsets`: characters of `text`; ends are exclusive."""
         post = self.post
         return {
             "schema_version": SCHEMA_VERSION,
