@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report.grounding import Corners, read_marked
+from report.grounding import Corners, read_annotations
 from schema.errors import DataError
 
 MIN_IOU = 0.5  # from which a box is right
@@ -127,7 +127,7 @@ def _corners(box: Sequence[float]) -> Corners:
 def _xml(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> Iterable[GoldPhrase]:
     by_stem = {Path(name).stem: name for name in sizes}
     for path in sorted(folder.glob("*.xml")):
-        marked = read_marked(path)
+        marked = read_annotations(path)
         for key, boxes in marked.boxes.items():
             name = by_stem.get(path.stem, path.stem)
             scaled = _scaled(boxes, (marked.width, marked.height), _size(name, sizes, str(path)))

@@ -1,7 +1,7 @@
 """Drawn scenes: up to four things before a textured background, some told apart by a word of place or size.
 
-A scene depends on its generator alone. Scenes that train or measure the synthetic parts come from `random_scene`, those of
-smoke shards from `shard_rng`; the two never share a generator.
+A scene depends only on its random generator. Scenes that train or measure the synthetic parts come from `random_scene`,
+those of smoke shards from `shard_rng`; the two never share a generator.
 
 Where the things of a scene stand: boxes of which each given word of place or size is true exactly once.
 """

@@ -29,7 +29,9 @@ def test_aliases_and_unknown_labels():
     assert DEFAULT_LABELS.canonical("I-OTHER") == "I-MISC"
     with pytest.raises(DataError, match=r"unknown label 'B-FOOD'.*PER, LOC, ORG, MISC.*add the type to source.labels"):
         DEFAULT_LABELS.canonical("B-FOOD")
-    with pytest.raises(DataError, match="label 'X-PER' has the prefix 'X', which iob2 does not have; correct the label"):
+    with pytest.raises(
+        DataError, match="label 'X-PER' has the prefix 'X', which iob2 does not have; correct the label"
+    ):
         DEFAULT_LABELS.canonical("X-PER")
     with pytest.raises(DataError, match="alias OTHER names a type that is not in labels"):
         LabelSet({"PER": "person"}, {"OTHER": "MISC"})
@@ -82,7 +84,11 @@ def test_bounded_schemes_give_the_entities_that_they_were_made_of(tags, scheme):
 def test_broken_bounded_tags_are_counted_and_never_merged():
     assert to_iob2(["S-PER", "E-PER", "I-PER"], "bioes") == (["B-PER", "O", "O"], 2, 0)
     assert to_iob2(["B-PER", "E-PER", "E-PER"], "bioes") == (["B-PER", "I-PER", "O"], 1, 0)
-    assert to_iob2(["B-PER", "I-PER", "B-PER", "O", "B-LOC"], "bilou") == (["B-PER", "I-PER", "B-PER", "O", "B-LOC"], 0, 3)
+    assert to_iob2(["B-PER", "I-PER", "B-PER", "O", "B-LOC"], "bilou") == (
+        ["B-PER", "I-PER", "B-PER", "O", "B-LOC"],
+        0,
+        3,
+    )
     assert to_iob2(["B-PER", "E-LOC"], "bmes") == (["B-PER", "O"], 1, 1)
 
 
@@ -96,5 +102,7 @@ def test_boundaries_mark_first_and_last_words():
 
 
 def test_overlapping_entities_are_refused():
-    with pytest.raises(DataError, match=r"entities overlap \(found PER \[0, 2\) and LOC \[1, 3\), in words\); keep one"):
+    with pytest.raises(
+        DataError, match=r"entities overlap \(found PER \[0, 2\) and LOC \[1, 3\), in words\); keep one"
+    ):
         to_tags(3, [Entity(Span(0, 2), "PER"), Entity(Span(1, 3), "LOC")])

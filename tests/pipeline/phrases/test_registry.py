@@ -20,5 +20,5 @@ def test_the_digest_is_checked():
 
 @pytest.mark.parametrize("parser", ["embedded", "noun-chunks", "benepar"])
 def test_a_missing_model_says_what_to_do(parser):
-    with pytest.raises(WeightsError, match="the parser 'no_such_model' is not on this machine .*fetch|spacy download"):
+    with pytest.raises(WeightsError, match=r"the parser 'no_such_model' is not on this machine .*fetch|spacy download"):
         build_parser(PhrasesConfig(parser=parser, model="no_such_model"))
