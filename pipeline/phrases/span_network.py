@@ -1,21 +1,19 @@
-"""MiniLM under the embedded parser: the package's weights as they are, low-rank updates of our own on top.
+"""The embedded parser's network: MiniLM under a small encoder over words, and a label distribution for every span.
 
-B sentences, P word pieces, C = 384 width, L = 6 layers. Written out here rather than taken from transformers: the
-parser needs every layer's output, some layers only, and updates that can be folded into the weights before use; and a
-stage that parses posts need not import a model library. A test compares with transformers' BertModel.
+MiniLM's weights come from its package; low-rank updates of our own change them. A span [i, j) is scored from the
+difference of its two fences, as in Gaddy, Stern & Klein (2018), with a softmax over labels and "no constituent" (label
+0) for each span separately; a chart then finds the best tree.
 
-The embedded parser's network: MiniLM, a small encoder over words, and a label distribution for every span.
-
-B sentences, P pieces, N words with a marker before and after, W = N - 1 fences between them, D width, K labels.
-A span [i, j) is scored from the difference of its two fences, as in Gaddy, Stern & Klein (2018), with a softmax over
-labels and "no constituent" (label 0) for each span on its own; the chart then finds the best tree.
+B sentences, P pieces, C = 384 MiniLM's width, N words with a marker before and after, W = N - 1 fences between them, D
+width, K labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -25,13 +23,21 @@ from torch import Tensor, nn
 
 from cache import weights
 from cache.model_catalog import MINILM_SHA256
-from kernels import Linear, linear
+from kernels import Linear, linear, use_onednn
 from schema.errors import WeightsError
 
 DIGEST = MINILM_SHA256  # part of the parser's identity
-WIDTH, HEADS, FFN, EPS = 384, 12, 1536, 1e-12  # the model's config.json
+WIDTH, HEADS, FFN = 384, 12, 1536  # MiniLM's config.json
 N_POSITIONS = 512  # word pieces of a text at most
-CLS, SEP, PAD = 101, 102, 0  # piece ids of its vocabulary
+CLS, SEP = 101, 102  # piece ids of its vocabulary; 0 pads
+UPDATED = {  # layers with an update: our name, and the library's in a layer of BERT
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "out": "attention.output.dense",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+}
 
 
 class Pieces:
@@ -57,121 +63,89 @@ class Pieces:
         return self._known[word]
 
 
-class Dense(nn.Module):
-    """A frozen linear map W x + b with a trained update: W + up @ down, of rank `rank` (Hu et al. 2021; 0: none)."""
+class UpdatedLinear(Linear):
+    """A frozen linear layer W x + b with a trained update of its weight, W + up @ down (Hu et al. 2021)."""
 
-    weight: Tensor
-    bias: Tensor
+    update: Update | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        y = super().forward(input)
+        return y if self.update is None else y + self.update(input)
+
+
+class Update(nn.Module):
+    """The update's factors, of rank `rank`; 0 at the start of training."""
 
     def __init__(self, n_in: int, n_out: int, rank: int) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(n_out, n_in), persistent=False)
-        self.register_buffer("bias", torch.zeros(n_out), persistent=False)
         self.down = nn.Parameter(torch.randn(rank, n_in) * n_in**-0.5)
         self.up = nn.Parameter(torch.zeros(n_out, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = linear(x, self.weight, self.bias)
-        return y + linear(linear(x, self.down), self.up) if self.down.shape[0] else y
-
-    def fold(self) -> None:
-        """Add the update to the weight and drop it, so that it costs nothing at inference."""
-        with torch.no_grad():
-            self.weight += self.up @ self.down
-            self.down = nn.Parameter(self.down[:0])
-            self.up = nn.Parameter(self.up[:, :0])
-
-
-class Norm(nn.Module):
-    """LayerNorm with the package's frozen scale and shift."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.ones(WIDTH), persistent=False)
-        self.register_buffer("bias", torch.zeros(WIDTH), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, (WIDTH,), self.weight, self.bias, EPS)
-
-
-class Layer(nn.Module):
-    """One post-norm Transformer layer of BERT."""
-
-    def __init__(self, rank: int, dropout: float) -> None:
-        super().__init__()
-        self.query, self.key, self.value, self.out = (Dense(WIDTH, WIDTH, rank) for _ in range(4))
-        self.up, self.down = Dense(WIDTH, FFN, rank), Dense(FFN, WIDTH, rank)
-        self.norm1, self.norm2 = Norm(), Norm()
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x [B, P, C], mask [B, 1, 1, P] bool (True = real) -> [B, P, C]."""
-        shape = (*x.shape[:2], HEADS, WIDTH // HEADS)
-        q, k, v = (dense(x).view(shape).transpose(1, 2) for dense in (self.query, self.key, self.value))
-        mixed = F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)  # [B, P, C]
-        x = self.norm1(x + self.dropout(self.out(mixed)))
-        return self.norm2(x + self.dropout(self.down(F.gelu(self.up(x)))))
+        return linear(linear(x, self.down), self.up)
 
 
 class MiniLM(nn.Module):
-    """The first `layers` layers of MiniLM; only the low-rank updates are parameters, and only they are saved."""
-
-    words: Tensor
-    positions: Tensor
+    """The first `layers` layers of MiniLM. Only the low-rank updates are parameters, and only they are saved."""
 
     def __init__(self, layers: int, rank: int, dropout: float) -> None:
+        from transformers import BertConfig, BertModel  # late: it takes seconds to import, and the identity does not need it
+
         super().__init__()
-        self.register_buffer("words", torch.zeros(30522, WIDTH), persistent=False)
-        self.register_buffer("positions", torch.zeros(N_POSITIONS, WIDTH), persistent=False)
-        self.norm = Norm()
-        self.layers = nn.ModuleList(Layer(rank, dropout) for _ in range(layers))
+        config = BertConfig(
+            hidden_size=WIDTH,
+            num_hidden_layers=layers,
+            num_attention_heads=HEADS,
+            intermediate_size=FFN,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=0.0,
+        )
+        with torch.random.fork_rng(devices=()):  # these weights are replaced: they must not change our own
+            bert = BertModel(config, add_pooling_layer=False).requires_grad_(False)
+        bert.embeddings.dropout.p = 0.0
+        use_onednn(bert)
+        self._frozen = [bert]  # in a list: not a submodule, so not in the state dict
+        self.layers = nn.ModuleList(nn.ModuleDict() for _ in range(layers))  # updates by name; none for rank 0
+        for layer, updates in zip(bert.encoder.layer, self.layers, strict=True):
+            for name, path in UPDATED.items() if rank else ():
+                module = layer.get_submodule(path)
+                module.__class__ = UpdatedLinear
+                updates[name] = Update(module.in_features, module.out_features, rank)
+                vars(module)["update"] = updates[name]  # by its __dict__: not a submodule of the frozen part
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """ids [B, P] int64, mask [B, P] bool (True = real) -> the input and every layer's output, [B, P, C] each."""
-        x = self.norm(self.words[ids] + self.positions[: ids.shape[1]])
-        outputs = [x]
-        for layer in self.layers:
-            outputs.append(layer(outputs[-1], mask[:, None, None, :]))
+        """ids [B, P] int64, mask [B, P] bool (True = real) -> the input and every layer's output, [B, P, C] each.
+
+        The layers are called one by one: BertModel drops a mask that hides nothing, and then a row's last bits would
+        depend on the rows beside it.
+        """
+        (bert,) = self._frozen
+        outputs = [bert.embeddings(input_ids=ids)]
+        for layer in bert.encoder.layer:
+            output = layer(outputs[-1], attention_mask=mask[:, None, None, :])
+            outputs.append(output[0] if isinstance(output, tuple) else output)  # a tuple before transformers 5
         return outputs
 
+    def train(self, mode: bool = True) -> Self:
+        self._frozen[0].train(mode)
+        return super().train(mode)
+
     def fold(self) -> None:
-        """Make the updates part of the weights; the answers stay, their cost goes."""
-        for module in self.modules():
-            if isinstance(module, Dense):
-                module.fold()
+        """Add the updates to the frozen weights; the answers stay, the updates' cost goes."""
+        for module in self._frozen[0].modules():
+            if isinstance(module, UpdatedLinear) and module.update is not None:
+                with torch.no_grad():
+                    module.weight += module.update.up @ module.update.down
+                vars(module)["update"] = None
 
     def load_package(self, path: Path) -> None:
         """Copy the package's weights in; raises WeightsError for another layout."""
-        tensors = {name: torch.from_numpy(array) for name, array in weights.load_safetensors(path)[0].items()}
+        (bert,) = self._frozen
+        tensors = weights.load_safetensors(path)[0]
         try:
-            _copy(self, tensors)
+            bert.load_state_dict({name: torch.from_numpy(tensors[name]) for name in bert.state_dict()})
         except (KeyError, RuntimeError) as error:
             raise WeightsError("not the MiniLM that this parser needs", where=str(path), found=str(error)) from None
-
-
-def _copy(model: MiniLM, tensors: Mapping[str, Tensor]) -> None:
-    kind = tensors["embeddings.token_type_embeddings.weight"][0]  # every piece is of the first segment
-    model.words.copy_(tensors["embeddings.word_embeddings.weight"])
-    model.positions.copy_(tensors["embeddings.position_embeddings.weight"] + kind)
-    _fill(model.norm, tensors, "embeddings.LayerNorm")
-    for index, layer in enumerate(model.layers):
-        assert isinstance(layer, Layer)
-        at = f"encoder.layer.{index}."
-        for name in ("query", "key", "value"):
-            _fill(getattr(layer, name), tensors, f"{at}attention.self.{name}")
-        _fill(layer.out, tensors, f"{at}attention.output.dense")
-        _fill(layer.norm1, tensors, f"{at}attention.output.LayerNorm")
-        _fill(layer.up, tensors, f"{at}intermediate.dense")
-        _fill(layer.down, tensors, f"{at}output.dense")
-        _fill(layer.norm2, tensors, f"{at}output.LayerNorm")
-
-
-def _fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    module.get_buffer("weight").copy_(tensors[f"{name}.weight"])
-    module.get_buffer("bias").copy_(tensors[f"{name}.bias"])
 
 
 N_SHAPES = 8

@@ -1,4 +1,6 @@
-"""Our own forward pass of MiniLM against transformers'."""
+"""MiniLM below the parser: the library's numbers, low-rank updates on top."""
+
+import copy
 
 import pytest
 import torch
@@ -30,14 +32,27 @@ def test_every_layer_is_that_of_transformers(net):
 
 def test_folding_changes_nothing_but_the_cost():
     torch.manual_seed(0)
-    dense = span_network.Dense(8, 6, 3)
-    torch.nn.init.normal_(dense.up)
-    dense.weight.normal_()
-    x = torch.randn(5, 8)
-    before = dense(x)
-    dense.fold()
-    assert dense.down.shape[0] == 0
-    torch.testing.assert_close(dense(x), before)
+    net = span_network.MiniLM(2, 3, 0.1).eval()
+    for name, value in net.named_parameters():
+        assert value.requires_grad, name
+        torch.nn.init.normal_(value, std=0.1)
+    ids = torch.tensor([[101, 5, 6, 102], [101, 7, 102, 0]])
+    with torch.no_grad():
+        before, plain = net(ids, ids != 0)[-1], span_network.MiniLM(2, 0, 0.1).eval()(ids, ids != 0)[-1]
+        net.fold()
+        torch.testing.assert_close(net(ids, ids != 0)[-1], before, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(before, plain, atol=0.1)
+
+
+def test_a_copy_has_updates_of_its_own():
+    net = span_network.MiniLM(1, 2, 0.0).eval()
+    other = copy.deepcopy(net)
+    ids = torch.tensor([[101, 5, 102]])
+    before = net(ids, ids != 0)[-1]
+    for value in other.parameters():
+        torch.nn.init.normal_(value)
+    assert torch.equal(net(ids, ids != 0)[-1], before)
+    assert not torch.allclose(other(ids, ids != 0)[-1], before)
 
 
 def test_pieces_are_the_tokenizers():
