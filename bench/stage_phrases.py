@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from bench import timing
 from cache.store import Store
-from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.config import PhrasesConfig, build_parser
 from pipeline.phrases.normalize import sentences
-from pipeline.phrases.registry import build_parser
 from pipeline.phrases.span_network import SpanNet
 from pipeline.phrases.span_parser import EmbeddedParser, span_indices
 from pipeline.phrases.stage import STORE_SCHEMA, find_phrases

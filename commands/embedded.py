@@ -44,8 +44,7 @@ def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
 
     Micro-averaged precision, recall and F1 over all sentences, with gold words.
     """
-    from pipeline.phrases.config import PhrasesConfig
-    from pipeline.phrases.registry import build_parser
+    from pipeline.phrases.config import PhrasesConfig, build_parser
     from synthetic import parser_training
     from synthetic.treebank import read
 

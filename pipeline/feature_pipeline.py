@@ -13,9 +13,8 @@ from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Grounder
 from pipeline.grounding.registry import open_grounder
 from pipeline.grounding.stage import ground_posts
-from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.config import PhrasesConfig, open_parser
 from pipeline.phrases.parser import Parser
-from pipeline.phrases.registry import open_parser
 from pipeline.phrases.stage import find_phrases
 from pipeline.regions.config import RegionsConfig, open_net
 from pipeline.regions.stage import GRID_DTYPE, bare_objects, extract_grids, extract_objects

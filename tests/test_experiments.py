@@ -13,7 +13,7 @@ from model.config import PRESETS as TRAIN
 from model.config import TrainConfig
 from pipeline.corpus.config import SourceConfig
 from pipeline.grounding.config import GroundConfig
-from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.config import PARSERS, PhrasesConfig
 from pipeline.regions.config import RegionsConfig
 from schema.config import Config
 from schema.errors import ConfigError
@@ -48,7 +48,7 @@ def another(config: type[Config], name: str) -> typing.Any:
     default = config().model_dump(mode="json")[name]
     spread = config.model_fields[name].annotation
     choices = [one for one in typing.get_args(spread) if isinstance(one, str)]
-    tried = [*choices, True, False, 8, 2, 0.5, 0.25, "dev", ["NP", "QP"], {"train": "a.txt"}, {"PER": "person"}, {}]
+    tried = [*choices, *PARSERS, True, False, 8, 2, 0.5, 0.25, "dev", ["NP", "QP"], {"train": "a.txt"}, {"PER": "person"}, {}]
     if isinstance(default, (int, float)) and not isinstance(default, bool):
         tried = [default * 2, default + 1, default / 2]
     for value in tried:

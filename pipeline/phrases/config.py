@@ -1,46 +1,111 @@
-"""Which parser finds the noun phrases, and which of a tree's noun phrases are kept."""
+"""The phrases stage's parameters, and the parsers that they name: a new one needs a module and an entry in PARSERS."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cache.model_catalog import Kind as ModelKind
 from cache.models import ModelRef
 from pipeline.engine import Engine
+from pipeline.phrases.parser import LazyParser, Parser
 from schema.config import Config
+from schema.errors import WeightsError
 
 Kind = Literal["all", "maximal", "base"]
-MODEL_KINDS: dict[str, ModelKind] = {
-    "embedded": "embedded",
-    "benepar": "benepar",
-    "corenlp": "server",
-    "noun-chunks": "spacy",
-}
 
 
 class PhrasesConfig(Config):
     """Parameters of the phrases stage. Those below `timeout_s` act on parsed trees: changing them parses nothing."""
 
-    parser: Literal["embedded", "benepar", "corenlp", "noun-chunks"] = "embedded"
-    model: str = "parser"  # embedded weights, a benepar folder, a spaCy pipeline; for corenlp what release serves
+    parser: str = "embedded"  # a name of PARSERS
+    model: str = "parser"  # embedded weights, a benepar folder, a spaCy pipeline; for corenlp the server's release
     digest: str = ""  # sha256 that the model must have, "" for no check
     url: str = "http://localhost:9000"  # of the CoreNLP server
     engine: Engine = "local"
-    actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
-    timeout_s: float = Field(default=60.0, gt=0)  # of one request to it
+    actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as fit on the cluster
+    timeout_s: float = Field(default=60.0, gt=0)  # of one request to the server
     kind: Kind = "all"
     labels: tuple[str, ...] = Field(default=("NP",), min_length=1)
     max_phrases: int | None = Field(default=16, ge=0)  # of one post; the longest are cut first, and counted
 
+    @field_validator("parser")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in PARSERS:
+            raise ValueError(f"unknown parser {name!r}; use one of {', '.join(PARSERS)}")
+        return name
+
     def model_ref(self) -> ModelRef:
         """The parser's model; its digest goes into the rows' keys (a CoreNLP server has none)."""
-        name = self.url if self.parser == "corenlp" else self.model
-        return ModelRef(name, "parser", MODEL_KINDS[self.parser], digest=self.digest)
+        kind = PARSERS[self.parser].model_kind
+        return ModelRef(self.url if kind == "server" else self.model, "parser", kind, digest=self.digest)
 
 
-PRESETS: dict[str, PhrasesConfig] = {
+def open_parser(config: PhrasesConfig) -> LazyParser:
+    """The parser that the parameters name, known by its digests; its model is loaded for the first sentence.
+
+    Raises WeightsError for a model that is missing, or another one than `config.digest` names.
+    """
+    parser = PARSERS[config.parser].open(config)
+    digest = parser.identity.get("weights", "")
+    if config.digest and config.digest != digest:
+        raise WeightsError(
+            f"the {config.parser} parser is not the one that phrases.digest names",
+            where=config.model,
+            found=digest or "a parser whose model has no digest",
+            todo="fetch the model again, or name the digest of the one you mean",
+        )
+    return parser
+
+
+def build_parser(config: PhrasesConfig) -> Parser:
+    """The parser that the parameters name, loaded; raises WeightsError also for a model that cannot be read."""
+    return open_parser(config).load()
+
+
+def _embedded(config: PhrasesConfig) -> LazyParser:
+    from pipeline.phrases import span_parser  # late, as those below: a parser's library is loaded where it is asked for
+
+    return span_parser.open_parser(config.model_ref().locate())
+
+
+def _benepar(config: PhrasesConfig) -> LazyParser:
+    from pipeline.phrases import benepar
+
+    return benepar.open_parser(config.model)
+
+
+def _corenlp(config: PhrasesConfig) -> LazyParser:
+    from pipeline.phrases import corenlp
+
+    return corenlp.open_parser(config.url, config.timeout_s, config.model)
+
+
+def _noun_chunks(config: PhrasesConfig) -> LazyParser:
+    from pipeline.phrases import noun_chunks
+
+    return noun_chunks.open_parser(config.model)
+
+
+@dataclass(frozen=True)
+class ParserEntry:
+    """How a parser is opened, and what kind of model it has."""
+
+    open: Callable[[PhrasesConfig], LazyParser]
+    model_kind: ModelKind
+
+
+PARSERS = {
+    "embedded": ParserEntry(_embedded, "embedded"),
+    "benepar": ParserEntry(_benepar, "benepar"),
+    "corenlp": ParserEntry(_corenlp, "server"),
+    "noun-chunks": ParserEntry(_noun_chunks, "spacy"),
+}
+PRESETS = {
     "embedded": PhrasesConfig(),
     "smoke": PhrasesConfig(),
     "tiny": PhrasesConfig(),

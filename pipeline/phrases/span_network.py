@@ -89,7 +89,8 @@ class MiniLM(nn.Module):
     """The first `layers` layers of MiniLM. Only the low-rank updates are parameters, and only they are saved."""
 
     def __init__(self, layers: int, rank: int, dropout: float) -> None:
-        from transformers import BertConfig, BertModel  # late: it takes seconds to import, and the identity does not need it
+        # Imported here: it takes seconds, and the parser's identity does not need it
+        from transformers import BertConfig, BertModel
 
         super().__init__()
         config = BertConfig(
@@ -107,10 +108,12 @@ class MiniLM(nn.Module):
         self._frozen = [bert]  # in a list: not a submodule, so not in the state dict
         self.layers = nn.ModuleList(nn.ModuleDict() for _ in range(layers))  # updates by name; none for rank 0
         for layer, updates in zip(bert.encoder.layer, self.layers, strict=True):
+            assert isinstance(updates, nn.ModuleDict)
             for name, path in UPDATED.items() if rank else ():
                 module = layer.get_submodule(path)
+                n_out, n_in = module.get_parameter("weight").shape
                 module.__class__ = UpdatedLinear
-                updates[name] = Update(module.in_features, module.out_features, rank)
+                updates[name] = Update(n_in, n_out, rank)
                 vars(module)["update"] = updates[name]  # by its __dict__: not a submodule of the frozen part
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:

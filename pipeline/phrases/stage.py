@@ -19,10 +19,9 @@ from cache.store import Store
 from pipeline import engine
 from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.phrases import normalize, noun_phrases
-from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.config import PhrasesConfig, open_parser
 from pipeline.phrases.normalize import Sentence
 from pipeline.phrases.parser import Parsed, Parser
-from pipeline.phrases.registry import open_parser
 from pipeline.provenance import note
 from pipeline.ray_engine import cluster_of
 from schema.records import Phrase, Post, PostPhrases, Span

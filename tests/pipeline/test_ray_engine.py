@@ -27,8 +27,7 @@ from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import open_grounder
 from pipeline.phrases import stage as phrases_stage
-from pipeline.phrases.config import PhrasesConfig
-from pipeline.phrases.registry import open_parser
+from pipeline.phrases.config import PhrasesConfig, open_parser
 from pipeline.ray_engine import (
     RayCluster,
     Worker,

@@ -12,9 +12,8 @@ from benepar import InputSentence
 
 from pipeline.phrases import benepar
 from pipeline.phrases.benepar_compat import load_chart_parser
-from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.config import PhrasesConfig, build_parser
 from pipeline.phrases.corenlp import constituents
-from pipeline.phrases.registry import build_parser
 from schema.errors import WeightsError
 from tests.pipeline.phrases import benepar_models
 

@@ -12,7 +12,10 @@ def test_the_papers_preset_is_its_own_parser_without_a_cap():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"parser": "stanford"}, "phrases.parser: .*'embedded', 'benepar', 'corenlp' or 'noun-chunks'"),
+        (
+            {"parser": "stanford"},
+            "phrases.parser: unknown parser 'stanford'; use one of embedded, benepar, corenlp, noun",
+        ),
         ({"max_phrase": 3}, r"phrases.max_phrase: unknown key, did you mean max_phrases\?"),
         ({"labels": []}, "phrases.labels"),
         ({"timeout_s": 0}, "phrases.timeout_s"),

@@ -7,9 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline.phrases.config import PhrasesConfig
+from pipeline.phrases.config import PhrasesConfig, build_parser
 from pipeline.phrases.corenlp import CoreNlpParser, ServerError, constituents
-from pipeline.phrases.registry import build_parser
 
 BRACKETS = {"(": "-LRB-", ")": "-RRB-"}  # as CoreNLP writes them
 

@@ -1,14 +1,7 @@
-import typing
-
 import pytest
 
-from pipeline.phrases.config import PhrasesConfig
-from pipeline.phrases.registry import PARSERS, build_parser
+from pipeline.phrases.config import PhrasesConfig, build_parser
 from schema.errors import WeightsError
-
-
-def test_every_parser_of_the_configuration_is_known():
-    assert set(PARSERS) == set(typing.get_args(PhrasesConfig.model_fields["parser"].annotation))
 
 
 def test_the_digest_is_checked():
