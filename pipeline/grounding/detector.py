@@ -75,23 +75,32 @@ class SentenceEncoder:
     """MiniLM's sentence vectors: the mean over a text's pieces, of length 1."""
 
     def __init__(self) -> None:
-        folder = minilm_folder()
         self._model = span_network.MiniLM(layers=6, rank=0, dropout=0.0)
-        self._model.load_package(folder / "model.safetensors")
+        self._model.load_package(minilm_folder() / "model.safetensors")
         self._model.eval()
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
         self.encode = lru_cache(N_REMEMBERED)(self._encode)
 
-    def is_cut(self, text: str) -> bool:
-        """Whether a text has more pieces than the model has positions."""
-        return len(self._tokenizer.encode(text).ids) > span_network.N_POSITIONS
-
     def _encode(self, text: str) -> Tensor:
-        ids = torch.tensor([self._tokenizer.encode(text).ids[: span_network.N_POSITIONS]])
+        ids = torch.tensor([_pieces(text)[: span_network.N_POSITIONS]])
         last = self._model(ids, torch.ones_like(ids, dtype=torch.bool))[-1]
         return F.normalize(last[0].mean(0), dim=0)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _pieces(text: str) -> list[int]:
+    return _tokenizer().encode(text).ids
+
+
+def is_cut(text: str) -> bool:
+    """Whether a text has more pieces than MiniLM has positions."""
+    return len(_pieces(text)) > span_network.N_POSITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +157,7 @@ class DetectorGrounder:
 
     def is_cut(self, text: str) -> bool:
         """See Grounder."""
-        return self._encoder.is_cut(text)
+        return is_cut(text)
 
     def match(self, text: str) -> Match:
         """The probability of each class [C] for a text."""
@@ -222,7 +231,7 @@ def open_grounder(config: GroundConfig) -> LazyGrounder:
         "weights": keys.digest_file(path),
         "text": span_network.DIGEST,
     }
-    return LazyGrounder(identity, partial(_load, config, path, identity))
+    return LazyGrounder(identity, partial(_load, config, path, identity), is_cut=is_cut)
 
 
 def _load(config: GroundConfig, path: Path, identity: dict[str, str]) -> DetectorGrounder:

@@ -1,16 +1,32 @@
 import json
 
 import PIL.Image
+import pytest
 
 from pipeline.engine import silent
+from pipeline.grounding.grounder import LazyGrounder
+from pipeline.phrases.parser import LazyParser
 from project import Project
 from tests import own
+from vision.backbones import FeatureNet
 
 
 def test_each_stage_ends_with_a_line_that_counts(fmit):
     assert fmit("phrases", "own").stdout == "phrases own: 16 rows, 0 computed, 16 from store\n"
     assert ", 0 computed, " in fmit("ground", "own").stdout
     assert ", 0 computed, " in fmit("regions", "own").stdout
+
+
+def test_a_stage_with_nothing_to_compute_loads_no_model(fmit, monkeypatch):
+    def fail(*arguments):
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr(LazyParser, "parse", fail)
+    monkeypatch.setattr(LazyGrounder, "load", fail)
+    monkeypatch.setattr(FeatureNet, "_last", fail)
+    monkeypatch.setattr(FeatureNet, "load", fail)
+    for stage in ("phrases", "ground", "regions"):
+        assert ", 0 computed, " in fmit(stage, "own").stdout
 
 
 def test_ingest_prints_the_table_and_what_is_odd(fmit):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -192,7 +192,17 @@ def open_synthetic(config: GroundConfig) -> LazyGrounder:
     """The grounder trained on drawings, from a file that `architecture` describes; raises WeightsError."""
     path = weights.find(config.source())
     load = partial(load_onestage, path, config.grounder, synthetic=True)
-    return LazyGrounder(_identity(path, config.grounder), load, synthetic=True)
+    is_cut = partial(_is_cut, path)
+    return LazyGrounder(_identity(path, config.grounder), load, synthetic=True, is_cut=is_cut)
+
+
+def _is_cut(path: Path, text: str) -> bool:
+    return _vocabulary(path).is_cut(text)
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(path: Path) -> Vocabulary:
+    return Vocabulary(json.loads(load_safetensors(path)[1]["words"]))
 
 
 def _identity(path: Path, name: str) -> dict[str, str]:
