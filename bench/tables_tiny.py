@@ -28,7 +28,7 @@ BLOCK = {
     "phrases": {"preset": "embedded"},
     "ground": {"preset": "embedded"},
     "regions": {"preset": "embedded", "grid": True, "n_buckets": 8},
-    "train": {"preset": "tiny"},
+    "train": {"preset": "tiny", "epochs": 2, "patience": 2},  # for baselines too, which have their own defaults
 }
 
 

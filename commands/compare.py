@@ -45,10 +45,8 @@ def compare(
         print_json(found.to_json())
         return
     sides = found.bootstrap
-    rows = [
-        [one.id, *("; ".join(compare.said(one.words, some)) or "-" for some in (one.gold, one.first, one.second))]
-        for one in found.differences[:N_SHOWN]
-    ]
+    posts = [one.to_json() for one in found.differences[:N_SHOWN]]
+    rows = [[one["id"], *("; ".join(one[side]) or "-" for side in ("gold", "first", "second"))] for one in posts]
     if rows:
         print_table("posts that differ", ("post", "gold", "first", "second"), rows)
     if len(found.differences) > N_SHOWN:

@@ -8,95 +8,66 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from report.layout import Column, Number, Row, Table, mean
+from report.layout import Column, Number, Row, Table, entity_text, mean
 from report.pages import redacted, safe_text
 from report.results import Published
 from report.run_set import TEXT_ONLY, RunSet
-from schema.prediction import Prediction
-from schema.records import Entity, Image
+from schema.prediction import PredictedEntity, Prediction
+from schema.records import Entity
 
 MINE = "fmit"
 
 
-@dataclass(frozen=True)
-class Case:
-    """A post with gold entities as text, and the predictions of each approach: (text, confidence, is correct)."""
-
-    dataset: str
-    id: str
-    text: str
-    image: Image | None
-    gold: tuple[str, ...]
-    predictions: Mapping[str, tuple[tuple[str, float | None, bool], ...]]
-
-
-def choose(runs: RunSet, dataset: str, n_cases: int, *, redact: bool = False) -> list[Case]:
-    """Posts on which the runs of the first seed disagree.
+def choose(runs: RunSet, dataset: str, n_cases: int) -> list[dict[str, Prediction]]:
+    """Posts on which the runs of the first seed disagree, each as a line of every approach.
 
     Half of them are posts where FMIT is right and bert-crf is wrong, half the reverse; if one half has too few, the
     other takes its place, then posts on which any other approach differs. Within each group the order is that of a
     digest of the id, so nobody picks.
     """
-    seed = next(iter(runs.seeds), None)
-    lines = {
-        name: {line.post.id: line for line in runs.lines(dataset, name, seed)}
-        for name in runs.present(dataset)
-        if seed is not None and seed in runs.of(dataset, name)
-    }
+    seed = next(iter(runs.seeds), 0)
+    names = [name for name in runs.present(dataset) if seed in runs.of(dataset, name)]
+    lines = {name: {line.post.id: line for line in runs.lines(dataset, name, seed)} for name in names}
     if len(lines) < 2:
         return []
-    first = next(iter(lines.values()))
     better: list[str] = []  # FMIT is right, bert-crf is wrong
     worse: list[str] = []  # the reverse
     other: list[str] = []
-    for id_ in sorted(first, key=_order):
-        correct = {name: set(some[id_].predicted) == set(some[id_].gold or ()) for name, some in lines.items()}
+    for id_ in sorted(lines[names[0]], key=_order):
+        gold = set(lines[names[0]][id_].gold or ())
+        correct = {name: set(some[id_].predicted) == gold for name, some in lines.items()}
         mine, text = correct.get(MINE), correct.get(TEXT_ONLY)
-        if first[id_].gold and len(set(correct.values())) == 2:
+        if gold and len(set(correct.values())) == 2:
             (better if mine and text is False else worse if text and mine is False else other).append(id_)
     n_better = min(len(better), max(n_cases - n_cases // 2, n_cases - len(worse)))
     chosen = [*better[:n_better], *worse[: n_cases - n_better]]
     chosen += other[: n_cases - len(chosen)]
-    return [_case(dataset, {name: some[id_] for name, some in lines.items()}, redact) for id_ in chosen]
+    return [{name: some[id_] for name, some in lines.items()} for id_ in chosen]
 
 
-def figure3(cases: Sequence[Case], paper: Published) -> list[Table]:
+def figure3(
+    cases: Sequence[Mapping[str, Prediction]], paper: Published, dataset: str, *, redact: bool = False
+) -> list[Table]:
     """A table for each case, with one row for each approach."""
     tables = []
-    for number, case in enumerate(cases, 1):
-        rows = [Row("gold", (", ".join(case.gold),))]
-        for name, predictions in case.predictions.items():
-            rows.append(Row(paper.name(name), (", ".join(map(entity_text, predictions)) or "nothing",)))
-        title = f"Figure 3, {case.dataset} {number}: {case.text}"
-        tables.append(Table(f"figure3-{case.dataset}-{number}", title, (Column("entities (confidence)"),), tuple(rows)))
+    for number, lines in enumerate(cases, 1):
+        line = next(iter(lines.values()))
+        words = redacted(line.post.words) if redact else line.post.words
+        rows = [Row("gold", (", ".join(entity_text(words, one) for one in line.gold or ()),))]
+        for name, other in lines.items():
+            predictions = ", ".join(_prediction(words, one, one.entity in (line.gold or ())) for one in other.entities)
+            rows.append(Row(paper.name(name), (predictions or "nothing",)))
+        title = f"Figure 3, {dataset} {number}: {safe_text(' '.join(words))}"
+        tables.append(Table(f"figure3-{dataset}-{number}", title, (Column("entities (confidence)"),), tuple(rows)))
     return tables
 
 
-def entity_text(prediction: tuple[str, float | None, bool]) -> str:
+def _prediction(words: Sequence[str], predicted: PredictedEntity, is_correct: bool) -> str:
     """`Ada Lovelace PER (0.93)`, with a cross if it is wrong."""
-    text, confidence, is_correct = prediction
-    shown = "" if confidence is None else f" ({confidence:.2f})"
-    return f"{text}{shown}{'' if is_correct else ' ✗'}"
-
-
-def _case(dataset: str, lines: Mapping[str, Prediction], redact: bool) -> Case:
-    line = next(iter(lines.values()))
-    words = redacted(line.post.words) if redact else line.post.words
-    gold = line.gold or ()
-    predictions = {
-        name: tuple((_text(words, one.entity), one.confidence, one.entity in gold) for one in other.entities)
-        for name, other in lines.items()
-    }
-    image = next((image for image in line.post.images if image.ok), None)
-    texts = tuple(_text(words, entity) for entity in gold)
-    return Case(dataset, line.post.id, safe_text(" ".join(words)), image, texts, predictions)
-
-
-def _text(words: Sequence[str], entity: Entity) -> str:
-    return safe_text(f"{' '.join(words[entity.span.start : entity.span.end])} {entity.type}")
+    confidence = "" if predicted.confidence is None else f" ({predicted.confidence:.2f})"
+    return f"{entity_text(words, predicted.entity)}{confidence}{'' if is_correct else ' ✗'}"
 
 
 def _order(id_: str) -> bytes:
@@ -108,8 +79,7 @@ LISTED = ("approach", "seed", "kind", "post", "entity", "type", "bert-crf", "app
 N_LISTED = 20_000  # rows of the list
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A gold entity that only one of two runs finds; `before` and `after` are the predictions that overlap it."""
 
     approach: str
@@ -123,8 +93,7 @@ class Change:
 
     def to_row(self) -> dict[str, object]:
         """The columns `LISTED`."""
-        values = (self.approach, self.seed, self.kind, self.post, self.text, self.type, self.before, self.after)
-        return dict(zip(LISTED, values, strict=True))
+        return dict(zip(LISTED, self, strict=True))
 
 
 def changes(runs: RunSet, dataset: str, approach: str, seed: int, *, redact: bool = False) -> Iterator[Change]:
@@ -183,4 +152,4 @@ def _common_seeds(runs: RunSet, dataset: str) -> dict[str, list[int]]:
 
 
 def _overlapping(line: Prediction, gold: Entity, words: Sequence[str]) -> str:
-    return "; ".join(_text(words, one) for one in line.predicted if one.span.overlaps(gold.span))
+    return "; ".join(entity_text(words, one) for one in line.predicted if one.span.overlaps(gold.span))

@@ -1,21 +1,23 @@
-"""A table as a value, before anybody decides how it looks: Markdown, CSV and the page are made of the same cells."""
+"""A table as a value: Markdown, CSV and the page are written from the same cells."""
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from report.pages import safe_text
 from report.tables import csv_text
+from schema.records import Entity
 
 NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A mean, perhaps with its standard deviation over seeds; `digits` behind the point are shown."""
+    """A value, perhaps with its standard deviation over seeds, shown with `digits` decimals."""
 
     value: float
     sd: float | None = None
@@ -26,12 +28,12 @@ class Number:
         return f"{self.value:,.{self.digits}f}{spread}"
 
 
-Cell = Number | str | None  # None: there is no such figure
+Cell = Number | str | None  # None: no such figure
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; those of one group (`paper`, `ours`, "") stand under one head."""
+    """A column; adjacent columns of one group (`paper`, `ours`, "") share a heading."""
 
     name: str
     group: str = ""
@@ -43,7 +45,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a group of rows; `remark` says why figures are missing, or what they are."""
+    """A row; adjacent rows of one group share a heading; `remark` says why figures are missing."""
 
     label: str
     cells: tuple[Cell, ...]
@@ -53,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`name` is that of its file; `columns` are those of `Row.cells`, behind the row's label."""
+    """`name` is that of its file; `columns` are those of `Row.cells`, to the right of the row's label."""
 
     name: str
     title: str
@@ -63,19 +65,13 @@ class Table:
 
     @property
     def has_ours(self) -> bool:
-        """Whether any figure is there that the paper does not bring along."""
+        """Whether the table has any figure that is not the paper's."""
         ours = [index for index, column in enumerate(self.columns) if column.group != "paper"]
         return any(row.cells[index] is not None for row in self.rows for index in ours)
 
     def heads(self) -> list[tuple[str, int]]:
-        """Groups of columns with their widths, in order."""
-        found: list[tuple[str, int]] = []
-        for column in self.columns:
-            if found and found[-1][0] == column.group:
-                found[-1] = (column.group, found[-1][1] + 1)
-            else:
-                found.append((column.group, 1))
-        return found
+        """Groups of columns with the number of their columns, in order."""
+        return [(name, len(list(some))) for name, some in groupby(column.group for column in self.columns)]
 
 
 def mean(values: Sequence[float], digits: int = 2) -> Number | None:
@@ -90,53 +86,45 @@ def shown(cell: Cell) -> str:
     return NOTHING if cell is None else safe_text(cell)
 
 
+def entity_text(words: Sequence[str], entity: Entity) -> str:
+    """An entity as text: `Ada Lovelace PER`."""
+    return safe_text(f"{' '.join(words[entity.span.start : entity.span.end])} {entity.type}")
+
+
 def markdown(table: Table) -> str:
-    """The table under a heading, its notes below; a bar or a line end in a cell cannot break it."""
+    """The table with a heading above and notes below; nothing in a cell is read as Markdown or HTML."""
     remarks = any(row.remark for row in table.rows)
-    head = ["", *(_plain(column.title) for column in table.columns), *(["remark"] if remarks else [])]
+    head = ["", *(column.title for column in table.columns), *(["remark"] if remarks else [])]
     lines = [f"### {_plain(table.title)}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
-    group = ""
-    for row in table.rows:
-        if row.group != group:
-            group = row.group
-            lines.append(_line([f"**{_plain(group)}**", *[""] * (len(head) - 1)]))
-        cells = [row.label, *map(shown, row.cells), *([row.remark] if remarks else [])]
-        lines.append(_line(list(map(_plain, cells))))
+    for group, rows in groupby(table.rows, lambda row: row.group):
+        if group:
+            lines.append(_line([group, *[""] * (len(head) - 1)], "**"))
+        lines += [_line([row.label, *map(shown, row.cells), *([row.remark] if remarks else [])]) for row in rows]
     return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in table.notes), *([""] if table.notes else [])])
 
 
 def csv(table: Table) -> str:
-    """One row a row; a column with standard deviations is followed by one that holds them."""
-    spread = {
-        column.title
-        for at, column in enumerate(table.columns)
-        if any(isinstance(cell := row.cells[at], Number) and cell.sd is not None for row in table.rows)
-    }
-    names = [name for column in table.columns for name in _names(column.title, spread)]
-    return csv_text(("group", "row", *names, "remark"), list(_csv_rows(table, spread)))
-
-
-def _csv_rows(table: Table, spread: set[str]) -> Iterator[dict[str, object]]:
+    """The table as CSV; a column with standard deviations is followed by a column of them."""
+    records: list[dict[str, object]] = []
     for row in table.rows:
-        found: dict[str, object] = {"group": row.group, "row": row.label, "remark": row.remark}
+        record: dict[str, object] = {"group": row.group, "row": row.label, "remark": row.remark}
         for column, cell in zip(table.columns, row.cells, strict=True):
-            if isinstance(cell, Number):
-                found[column.title] = round(cell.value, 6)
-                if column.title in spread and cell.sd is not None:
-                    found[f"{column.title} sd"] = round(cell.sd, 6)
-            else:
-                found[column.title] = cell
-        yield found
-
-
-def _names(title: str, spread: set[str]) -> Iterable[str]:
-    return (title, f"{title} sd") if title in spread else (title,)
+            record[column.title] = round(cell.value, 6) if isinstance(cell, Number) else cell
+            if isinstance(cell, Number) and cell.sd is not None:
+                record[f"{column.title} sd"] = round(cell.sd, 6)
+        records.append(record)
+    present = {name for record in records for name in record}
+    names = [name for column in table.columns for name in (column.title, f"{column.title} sd")]
+    titles = {column.title for column in table.columns}
+    return csv_text(("group", "row", *(n for n in names if n in titles or n in present), "remark"), records)
 
 
 def _plain(text: str) -> str:
-    """Text in which nothing is a link, code, an element, or the end of a cell."""
+    """Text without links, code, elements and ends of cells."""
     return re.sub(r"([\\|`\[\]])", r"\\\1", safe_text(text, None)).replace("<", "&lt;")
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _line(cells: Sequence[str], mark: str = "") -> str:
+    """A row of cells, `mark` around the first."""
+    first, *others = map(_plain, cells)
+    return f"| {' | '.join([f'{mark}{first}{mark}', *others])} |"

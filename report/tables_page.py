@@ -121,12 +121,14 @@ def publish(document: Document, out: Path) -> list[Path]:
 def _cases(
     runs: RunSet, paper: Published, dataset: str, load: Loader | None, redact: bool
 ) -> list[tuple[Table, str | None]]:
-    cases = choose(runs, dataset, N_CASES, redact=redact)
+    cases = choose(runs, dataset, N_CASES)
     thumbnails = Thumbnails(load, len(cases)) if load and not redact else None
-    images = [case.image for case in cases]
-    indices = [thumbnails.index(image.name, image.digest) if thumbnails and image else None for image in images]
-    uris = [thumbnails.uris[index] if thumbnails and index is not None else None for index in indices]
-    return list(zip(figure3(cases, paper), uris, strict=True))
+    uris = []
+    for lines in cases:
+        image = next((image for image in next(iter(lines.values())).post.images if image.ok), None)
+        index = thumbnails.index(image.name, image.digest) if thumbnails and image else None
+        uris.append(thumbnails.uris[index] if thumbnails and index is not None else None)
+    return list(zip(figure3(cases, paper, dataset, redact=redact), uris, strict=True))
 
 
 def _add_changes(section: Section, runs: RunSet, paper: Published, dataset: str, redact: bool) -> dict[str, str]:

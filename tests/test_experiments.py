@@ -43,17 +43,38 @@ def fields(config: type[Config], path: str = "") -> Iterator[tuple[str, type[Con
 FIELDS = [(section, *one) for section, config in SECTIONS.items() for one in fields(config)]
 
 
+def setting(name: str, value: typing.Any) -> dict[str, typing.Any]:
+    """A section with this value, and what it requires: a dev split is cut from train if there is no file for it."""
+    return {name: value, **({"files": {"train": "train.txt"}} if name == "split" else {})}
+
+
 def another(config: type[Config], name: str) -> typing.Any:
     """A value of a field that its class takes and that is not the default."""
     default = config().model_dump(mode="json")[name]
     spread = config.model_fields[name].annotation
-    choices = [one for one in typing.get_args(spread) if isinstance(one, str)]
-    tried = [*choices, *PARSERS, True, False, 8, 2, 0.5, 0.25, "dev", ["NP", "QP"], {"train": "a.txt"}, {"PER": "person"}, {}]
+    choices = [one for part in (spread, *typing.get_args(spread)) for one in typing.get_args(part)]
+    choices = [one for one in choices if isinstance(one, str)]
+    tried = [
+        *choices,
+        *PARSERS,
+        True,
+        False,
+        8,
+        2,
+        0.5,
+        0.25,
+        "dev",
+        ["NP", "QP"],
+        {"train": "a.txt"},
+        {"PER": "person"},
+        {},
+    ]
+    tried += [{"dev": 0.25, "seed": 0}, {"word": 1, "label": 0}, {"text": "sentence"}]
     if isinstance(default, (int, float)) and not isinstance(default, bool):
         tried = [default * 2, default + 1, default / 2]
     for value in tried:
         try:
-            if config.checked({name: value}, "x").model_dump(mode="json")[name] == value != default:
+            if config.checked(setting(name, value), "x").model_dump(mode="json")[name] == value != default:
                 return value
         except ConfigError:
             continue
@@ -74,7 +95,7 @@ def test_every_parameter_can_be_set_on_the_command_line(section, path, config, n
     found = getattr(read_params(params).dataset("smoke"), section)
     for step in path.split("."):
         found = found[step]
-    assert config.checked({name: found}, section) == config.checked({name: value}, section)
+    assert config.checked(setting(name, found), section) == config.checked(setting(name, value), section)
 
 
 def test_small_rates_stay_numbers(tmp_path):

@@ -2,14 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from report.cases import choose, entity_text, figure3
+from report.cases import choose, figure3
 from report.results import published
+from schema.prediction import Prediction
 from schema.records import joined
 from tests.report.made_runs import make_runs
 
 
 def ids(cases):
-    return {case.id for case in cases}
+    return {next(iter(lines.values())).id for lines in cases}
 
 
 def test_both_sides_are_shown_and_posts_on_which_all_agree_are_not(tmp_path):
@@ -34,15 +35,25 @@ def test_a_single_approach_has_no_cases(tmp_path):
 def test_what_each_says_with_confidence_and_a_mark_where_it_is_wrong(tmp_path):
     runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
     (case,) = choose(runs, "made", 3)
-    (table,) = figure3([case], published())
+    (table,) = figure3([case], published(), "made")
     cells = {row.label: row.cells[0] for row in table.rows}
     predicted = runs.lines("made", "fmit", 0)[2].entities
     assert cells["BERT-CRF"] == "nothing"
+    gold = cells["gold"].split(", ")
     assert cells["FMIT"] == ", ".join(
-        f"{text} ({one.confidence:.2f})" for text, one in zip(case.gold, predicted, strict=True)
+        f"{text} ({one.confidence:.2f})" for text, one in zip(gold, predicted, strict=True)
     )
-    assert cells["gold"] == ", ".join(case.gold)
-    assert entity_text(("Ann PER", None, False)) == "Ann PER ✗"
+
+
+def test_a_wrong_prediction_has_a_cross_and_no_confidence_if_there_is_none(tmp_path):
+    runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
+    lines = runs.lines("made", "fmit", 0)
+    post, gold = lines[2].post, lines[2].gold
+    lines[2] = Prediction.make(post, [(replace(gold[0], type="NONE"), None)])
+    runs.lines("made", "bert-crf", 0)[2] = Prediction.make(post, [(one, 0.5) for one in gold])
+    (table,) = figure3(choose(runs, "made", 1), published(), "made")
+    (cell,) = next(row.cells for row in table.rows if row.label == "FMIT")
+    assert cell.endswith(" NONE ✗")
 
 
 @pytest.mark.parametrize("redact", [True, False])
@@ -52,5 +63,5 @@ def test_names_are_hidden_when_asked(tmp_path, redact):
     words = ("@ann", *lines[2].post.words[1:])
     text, offsets = joined(words)
     lines[2] = replace(lines[2], post=replace(lines[2].post, words=words, text=text, offsets=offsets))
-    (case,) = choose(runs, "made", 1, redact=redact)
-    assert ("@ann" in case.text) != redact
+    (table,) = figure3(choose(runs, "made", 1), published(), "made", redact=redact)
+    assert ("@ann" in table.title) != redact

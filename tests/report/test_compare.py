@@ -106,7 +106,7 @@ def test_the_posts_that_differ_are_listed(runs):
 def test_other_posts_words_or_labels_are_refused(tmp_path, runs):
     posts = [Maker(1).post(at, error_rate=0.0) for at in range(12)]
     fewer = write_run(tmp_path / "fewer", {"test": posts[:11]})
-    with pytest.raises(RunError, match=r"not scored on the same posts .found 1 posts in one of them alone, test-00011"):
+    with pytest.raises(RunError, match=r"not scored on the same posts .found 1 posts in only one of them, test-00011"):
         compare_runs(runs[0], fewer)
     turned = write_run(tmp_path / "turned", {"test": posts[::-1]})
     with pytest.raises(RunError, match="found another order"):
