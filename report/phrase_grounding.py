@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report.grounding import Corners, read_annotations
+from report.grounding import Corners, iou, read_annotations
 from schema.errors import DataError
 
 MIN_IOU = 0.5  # from which a box is right
@@ -87,15 +87,6 @@ def centre_box(width: int, height: int) -> Corners:
     """The middle of an image: half of each side."""
     x, y = width * (1 - CENTRE_SHARE) / 2, height * (1 - CENTRE_SHARE) / 2
     return x, y, width - x, height - y
-
-
-def iou(one: Corners, other: Corners) -> float:
-    """Intersection over union; 0 for empty boxes."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (areas - shared) if areas > shared else 0.0
 
 
 def _jsonl(path: Path, sizes: Mapping[str, tuple[int, int]]) -> Iterable[GoldPhrase]:

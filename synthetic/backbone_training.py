@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from synthetic.grounder_training import Drawn
+from synthetic.scenes import Drawn
 from vision.toy_resnet import CROP_PX, MEAN, STD, ToyResNet
 
 N_CROPS = 128  # of a batch

@@ -35,27 +35,13 @@ from pipeline.grounding.grounder import MEAN, STD, Grounder, ground_images, lett
 from pipeline.grounding.onestage.grounder import PAD, UNKNOWN, Vocabulary, architecture, load_onestage
 from pipeline.grounding.onestage.network import OneStage, Sizes
 from synthetic import backbone_training, scenes, shapes
-from synthetic.scenes import CUES, N_THINGS_MAX, TOY_TEST_SEED, TOY_TRAIN_SEED, holds
+from synthetic.scenes import CUES, N_THINGS_MAX, TOY_TEST_SEED, TOY_TRAIN_SEED, Drawn, holds
 from synthetic.shapes import KINDS
 from vision.boxes import iou
 from vision.toy_resnet import ToyResNet, load_toy_resnet
 
 CHUNK = 500  # scenes a file
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Pictures with what is on them: pixels uint8 [N, H, W, 3], boxes int16 [N, T, 4], kinds int8 [N, T], and for each
-    cue whether it is true of a thing: cues bool [N, T, len(CUES)]."""
-
-    pixels: np.ndarray
-    boxes: np.ndarray
-    kinds: np.ndarray
-    cues: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.pixels)
 
 
 def draw(seed: int, n: int, folder: Path, progress: Progress | None = None) -> Drawn:

@@ -305,3 +305,17 @@ def _paint(background: Background, width: int, height: int) -> np.ndarray:
     coarse = Pictures.fromarray(np.clip(cells, 0, 255).astype(np.uint8), "L")
     texture = (np.asarray(coarse.resize((width, height), Pictures.Resampling.BILINEAR)).astype(float) - 128) / 4
     return np.clip(colours + texture[..., None], 0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images with what is on them: pixels uint8 [N, H, W, 3], boxes int16 [N, T, 4], kinds int8 [N, T], and for each
+    cue whether it is true of a thing: cues bool [N, T, len(CUES)]."""
+
+    pixels: np.ndarray
+    boxes: np.ndarray
+    kinds: np.ndarray
+    cues: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pixels)
