@@ -55,7 +55,7 @@ class _Layout:
         return cls(separator, n_columns, columns.word if columns else 0, columns.label if columns else -1, heads)
 
 
-def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[], RawPost]]:
+def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[], RawPost | None]]:
     """Functions that give the posts of a file, in order; each raises DataError with file:line for a bad post.
 
     A file has a label for every word, or none.
@@ -143,12 +143,19 @@ def _raise(error: DataError) -> NoReturn:
     raise error
 
 
-def _post(path: Path, head: _Line, stem: str, lines_: list[_Line], reader: TagReader, layout: _Layout) -> RawPost:
+def _post(
+    path: Path, head: _Line, stem: str, lines_: list[_Line], reader: TagReader, layout: _Layout
+) -> RawPost | None:
     where = f"{path}:{head[0]}"
     if not head[1]:
         raise DataError("a post without an id", where=where, found=_HEAD, todo=f"write {_HEAD}<id>")
     checked_utf8(head[1], where)
-    rows = [(number, _cells(path, number, line, layout)) for number, line in lines_]
+    every = [(number, _cells(path, number, line, layout)) for number, line in lines_]
+    rows = [(number, cells) for number, cells in every if cells[layout.word]]  # published files lose rare characters
+    reader.log.n_empty_words += len(every) - len(rows)
+    if every and not rows:
+        reader.log.n_empty_posts += 1
+        return None
     if not rows:
         raise DataError(f"post {head[1]} has no words", where=where, todo="give it a word, or remove its line")
     words = [cells[layout.word] for _, cells in rows]
@@ -192,6 +199,6 @@ def _cells(path: Path, number: int, line: str, layout: _Layout) -> list[str]:
         raise DataError(
             f"no such column among {len(cells)}", where=where, found=f"{layout.word}, {layout.label}", todo=todo
         ) from None
-    if not cells[layout.word]:
+    if not cells[layout.word] and cells[layout.label or 0] != "O":
         raise DataError("an empty word", where=where, found=repr(line), todo="remove the line, or give the word")
     return cells

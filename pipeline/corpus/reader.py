@@ -20,7 +20,11 @@ from vision import images
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # tried for a name without one, in this order
 CHUNK_POSTS = 256  # posts read ahead, so that their images are decoded in parallel
 N_THREADS = min(8, os.cpu_count() or 1)  # reading and decoding mostly run outside Python's lock
-FORMATS = {"conll": conll.posts, "jsonl": jsonl.posts, "text": jsonl.texts}
+FORMATS: Mapping[str, Callable[[Path, SourceConfig, ReadLog], Iterator[Callable[[], RawPost | None]]]] = {
+    "conll": conll.posts,
+    "jsonl": jsonl.posts,
+    "text": jsonl.texts,
+}
 
 
 class ImageFolder:
@@ -115,7 +119,7 @@ def read_file(
 
 
 def with_images(
-    reads: Iterator[Callable[[], RawPost]],
+    reads: Iterator[Callable[[], RawPost | None]],
     split: Split,
     folder: ImageFolder,
     log: ReadLog,
@@ -139,7 +143,7 @@ def count_posts(path: Path, source: SourceConfig) -> int:
     return min(count, source.first or count)
 
 
-def _read(read: Callable[[], RawPost], log: ReadLog) -> RawPost | None:
+def _read(read: Callable[[], RawPost | None], log: ReadLog) -> RawPost | None:
     try:
         return read()
     except DataError as error:

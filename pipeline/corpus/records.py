@@ -48,6 +48,8 @@ class ReadLog:
     n_renamed: int = 0  # ids with characters that an id cannot hold
     n_left_out: int = 0  # posts that broke their format
     n_without_gold: int = 0  # posts whose labels did not fit
+    n_empty_words: int = 0  # rows of CoNLL with the label O and no word: they were left out
+    n_empty_posts: int = 0  # posts of such rows alone
     n_unclosed: int = 0  # entities of BIOES, BILOU and BMES without their last tag
     orphans: Counter[str] = field(default_factory=Counter)  # split -> RawPost.n_orphans of its posts
     unknown: Counter[str] = field(default_factory=Counter)  # labels that did not fit

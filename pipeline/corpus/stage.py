@@ -42,6 +42,8 @@ class IngestReport:
             (log.n_repeated, f"{log.n_repeated} repeated id(s) became id~2 and so on; the given id is kept beside it"),
             (log.n_renamed, f"{log.n_renamed} id(s) contained a slash or control character, now _"),
             (log.orphans.total(), f"{log.orphans.total()} tag(s) continued no entity and became O"),
+            (log.n_empty_words, f"{log.n_empty_words} row(s) with the label O and no word were left out"),
+            (log.n_empty_posts, f"{log.n_empty_posts} post(s) of such rows alone were left out"),
             (log.n_unclosed, f"{log.n_unclosed} entities lack their last tag (E-, L-)"),
         ]
         return [line for holds, line in lines if holds] + [

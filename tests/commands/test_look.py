@@ -43,7 +43,7 @@ def test_redaction_is_for_pages(fmit):
 def test_a_tables_suffix_says_what_is_written(fmit, trained, tmp_path):
     result = fmit("export", "--run", trained.run("own", "fmit", 0), "--out", tmp_path / "entities.xlsx")
     assert result.exit_code == 2
-    assert "entities.xlsx' ends in none of .csv, .json" in result.stderr
+    assert "entities.xlsx' must end in .csv or .json" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

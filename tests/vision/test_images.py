@@ -74,7 +74,7 @@ def test_digest_of_broken_bytes_is_kept(bad):
 
 def test_only_the_projects_own_pictures_are_drawn(bad):
     folder, expected = bad
-    drawn = [name for name in expected if images.probe(folder, name).drawn]
+    drawn = [name for name in expected if images.probe(folder, name).synthetic]
     assert drawn == ["drawn.png"]
 
 

@@ -59,7 +59,7 @@ def test_posts_without_labels(tmp_path):
             r"expected one word per line \(found 'you\\tO'\); remove what follows it",
         ),
         ("Hi\tO\nyou\tO\nthere\tX\tO\n", 3, "expected 2 columns"),
-        ("IMGID:1\n\tO\n", 2, "an empty word"),
+        ("IMGID:1\n\tB-PER\n", 2, "an empty word"),
         ("IMGID:1\nHi\tB-GPE\n", 2, "unknown label 'B-GPE'"),
         (
             "IMGID:1\nHi\tS-PER\n",
@@ -130,3 +130,11 @@ def test_malformed_bioes_is_counted_and_not_merged(tmp_path):
     first, second = [one() for one in conll.posts(path, SourceConfig(scheme="bioes"), log)]
     assert (first.tags, first.n_orphans) == (("B-PER", "O", "O"), 2)
     assert (second.tags, second.n_orphans, log.n_unclosed) == (("B-PER", "O"), 0, 1)
+
+
+def test_a_row_without_a_word_is_left_out_and_counted(tmp_path):
+    path, log = tmp_path / "a.txt", ReadLog()
+    path.write_text("Hi\tO\n\tO\nyou\tO\n\n\tO\n")
+    post, nothing = [one() for one in conll.posts(path, SourceConfig(), log)]
+    assert (post.words, post.tags, nothing) == (("Hi", "you"), ("O", "O"), None)
+    assert (log.n_empty_words, log.n_empty_posts) == (2, 1)
