@@ -49,7 +49,7 @@ def walked(tmp_path_factory):
 
 def test_the_page_ends_in_predictions_and_a_report(walked):
     root, printed = walked
-    lines = [json.loads(line) for line in (root / "found.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in (root / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == ["4", "5"]
     assert [image["state"] for line in lines for image in line["images"]] == ["ok"]
     page = root / "runs/mine-fmit-0/report.html"
