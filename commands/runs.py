@@ -50,12 +50,12 @@ run_option = click.option("--run", "run", type=RunFolder(), required=True, help=
 @click.option("--out", type=folder, help="The run's folder.  [default: runs/DATASET-APPROACH-SEED]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option(
-    "--sink",
-    "sinks",
+    "--tracker",
+    "trackers",
     multiple=True,
     type=click.Choice(tuple(TRACKERS)),
-    envvar="FMIT_SINKS",
-    help="Show epochs there too, in the run's folder; may be repeated.",
+    envvar="FMIT_TRACKERS",
+    help="Log every epoch to this tracker too, in the run's folder; may be repeated.",
 )
 @params_option
 @json_option
@@ -66,7 +66,7 @@ def train(
     seed: int,
     out: Path | None,
     device: str,
-    sinks: tuple[str, ...],
+    trackers: tuple[str, ...],
     params_path: Path,
     as_json: bool,
 ) -> None:
@@ -82,7 +82,7 @@ def train(
     first = os.environ.get("RANK", "0") == "0"  # the other processes print nothing
     if not first:
         click.get_current_context().meta[QUIET] = True
-    with open_trackers(sinks if first else (), run) as sink, progress(f"train {run.name}") as bar:
+    with open_trackers(trackers if first else (), run) as track, progress(f"train {run.name}") as bar:
         epochs = project.train(
             dataset,
             approach,
@@ -94,7 +94,7 @@ def train(
             warn=lambda text: note(f"warning: {text}"),
         )
         for result in epochs:
-            sink(result)
+            track(result)
             best = "  best so far" if result.best else ""
             note(f"epoch {result.epoch}: loss {result.train_loss:.3f}, dev F1 {result.dev_f1:.4f}{best}")
     if warning := run_config(run).get("data", {}).get("warning"):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "checks", "commands")
+PACKAGES = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "checks", "commands")
 TOP = ("kernels", "fmit", "project", "pages", "cli")
 
 ENTRIES = {  # stage of dvc.yaml -> the modules whose imports are the stage's code
@@ -55,7 +55,7 @@ def modules_named(nodes: Iterable[ast.AST], path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    ours = {name for name in names if name.split(".")[0] in (*ROOMS, *TOP) and file_of(name)}
+    ours = {name for name in names if name.split(".")[0] in (*PACKAGES, *TOP) and file_of(name)}
     return ours | {parent for name in ours for parent in parents(name)}
 
 

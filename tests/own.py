@@ -12,7 +12,7 @@ from pathlib import Path
 from schema.records import Split
 from synthetic.posts import Draft, draft
 from synthetic.scenes import compose, png_bytes, shard_rng
-from tests.imports import ROOMS, ROOT, TOP
+from tests.imports import PACKAGES, ROOT, TOP
 
 SIZES: dict[Split, int] = {"train": 8, "dev": 4, "test": 4}
 PARAMS = """
@@ -76,7 +76,7 @@ class Own:
 def make(root: Path, params: str = PARAMS) -> Own:
     """A new project in `root`, ready for `dvc repro`."""
     ignore = shutil.ignore_patterns("__pycache__")
-    for folder in (*ROOMS, "weights", "bin"):
+    for folder in (*PACKAGES, "weights", "bin"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
     for name in (*(f"{top}.py" for top in TOP), "dvc.yaml"):
         shutil.copy(ROOT / name, root / name)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.imports import ROOMS, ROOT, TOP, module_of, modules_named
+from tests.imports import PACKAGES, ROOT, TOP, module_of, modules_named
 
 MAX_LINES, MAX_MODULES = 21_000, 175
 MAX_BODY = {"median": 5, "p90": 16, "max": 45}  # lines of a function, without its head and docstring
@@ -42,7 +42,7 @@ class Size:
 
 def product_files() -> list[Path]:
     """All product modules, sorted."""
-    packages = (path for package in ROOMS for path in (ROOT / package).rglob("*.py"))
+    packages = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     return sorted([*packages, *(ROOT / f"{name}.py" for name in TOP), *(ROOT / "weights").glob("*.py")])
 
 

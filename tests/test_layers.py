@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.imports import ROOMS, ROOT, imported
+from tests.imports import PACKAGES, ROOT, imported
 
 ALLOWED = {
     "schema": set(),
@@ -16,27 +16,27 @@ ALLOWED = {
     "report": {"schema", "cache"},
     "synthetic": {"schema", "cache", "kernels", "vision", "pipeline", "model"},
     "checks": {"schema", "cache", "pipeline", "model", "project"},
-    "commands": {*ROOMS, "fmit", "project", "pages"},
+    "commands": {*PACKAGES, "fmit", "project", "pages"},
 }
 NO_TORCH = ("schema", "cache", "report")
 
 
-def sources(room: str) -> list:
-    return sorted((ROOT / room).rglob("*.py"))
+def sources(package: str) -> list:
+    return sorted((ROOT / package).rglob("*.py"))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_those_above_it(room):
-    for path in sources(room):
-        rooms = {name.split(".")[0] for name in imported(path)}
-        assert rooms <= ALLOWED[room] | {room}, (
-            f"{path.relative_to(ROOT)} reaches into {rooms - ALLOWED[room] - {room}}"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_those_above_it(package):
+    for path in sources(package):
+        packages = {name.split(".")[0] for name in imported(path)}
+        assert packages <= ALLOWED[package] | {package}, (
+            f"{path.relative_to(ROOT)} reaches into {packages - ALLOWED[package] - {package}}"
         )
 
 
-@pytest.mark.parametrize("room", NO_TORCH)
-def test_rooms_without_torch(room):
-    for path in sources(room):
+@pytest.mark.parametrize("package", NO_TORCH)
+def test_packages_without_torch(package):
+    for path in sources(package):
         text = path.read_text(encoding="utf-8")
         assert "import torch" not in text, f"{path.relative_to(ROOT)} imports torch"
         assert "from torch" not in text, f"{path.relative_to(ROOT)} imports torch"
@@ -44,8 +44,8 @@ def test_rooms_without_torch(room):
 
 def test_no_cycles_between_modules():
     graph = {}
-    for room in ROOMS:
-        for path in sources(room):
+    for package in PACKAGES:
+        for path in sources(package):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             graph[name] = {other for other in imported(path) if other != name and not name.startswith(f"{other}.")}
     done: set[str] = set()

@@ -1,9 +1,9 @@
-"""The one mend that lets benepar 0.2.0 load its models on transformers 5; nothing else here knows of it.
+"""Compatibility of benepar 0.2.0 with transformers 5.
 
-Two things went away under benepar. Its retokenizer asks the tokenizer for `build_inputs_with_special_tokens`, which
-fast tokenizers no longer have; and state dicts of its released models hold tensors that transformers no longer keeps
-(`position_ids`, T5's relative bias in cross-attention), on which a strict load fails. Here the method is given back to
-the tokenizer instance, and exactly those tensors are left out.
+benepar relies on two things that transformers removed. Its retokenizer calls `build_inputs_with_special_tokens`, which
+fast tokenizers no longer have. State dicts of its released models contain tensors that transformers no longer keeps
+(`position_ids`, T5's relative bias in cross-attention), so a strict load fails. This module adds the method to the
+tokenizer instance and leaves out exactly those tensors.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def load_chart_parser(path: Path) -> parse_chart.ChartParser:
     """
     try:
         config, state = _read(path)
-        with _tokenizers_mended():
+        with _compatible_tokenizers():
             parser = parse_chart.ChartParser(**config)
         parser.load_state_dict(_kept(state, parser.state_dict()))
     except WeightsError as error:
@@ -61,18 +61,18 @@ def _kept(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor])
 
 
 @contextmanager
-def _tokenizers_mended() -> Iterator[None]:
+def _compatible_tokenizers() -> Iterator[None]:
     """Within: tokenizers that benepar's retokenizer makes can build inputs with special tokens."""
 
     def from_pretrained(*args: Any, **kwargs: Any) -> Any:
-        return mended(transformers.AutoTokenizer.from_pretrained(*args, **kwargs))
+        return with_special_tokens(transformers.AutoTokenizer.from_pretrained(*args, **kwargs))
 
     made = types.SimpleNamespace(AutoTokenizer=types.SimpleNamespace(from_pretrained=from_pretrained))
     with mock.patch.object(retokenization, "transformers", made):
         yield
 
 
-def mended(tokenizer: Any) -> Any:
+def with_special_tokens(tokenizer: Any) -> Any:
     """The tokenizer with `build_inputs_with_special_tokens(ids)`: the ids between its own prefix and suffix."""
     if hasattr(tokenizer, "build_inputs_with_special_tokens"):
         return tokenizer

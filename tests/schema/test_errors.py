@@ -19,9 +19,9 @@ def test_an_image_error_carries_its_outcome():
 
 
 def test_what_a_post_holds_is_never_quoted_by_the_thousand_characters():
-    error = DataError("unknown label", where="a.txt:3", found="x" * 5000, todo="mend it")
+    error = DataError("unknown label", where="a.txt:3", found="x" * 5000, todo="correct it")
     assert len(str(error)) < 600
-    assert str(error).endswith("… (5000 characters)); mend it")
+    assert str(error).endswith("… (5000 characters)); correct it")
     assert error.found == "x" * 5000
     lines = str(DataError("one\n" + "y" * 5000 + "\nthree")).split("\n")
     assert (lines[0], lines[1][-19:], lines[2]) == ("one", "… (5000 characters)", "three")

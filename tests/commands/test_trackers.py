@@ -27,9 +27,9 @@ def scalars(folder):
 def test_each_holds_every_epoch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for rows in (ROWS[:1], ROWS):  # a call that broke off, and the next, to which its epochs come again
-        with open_trackers(["tensorboard", "dvclive", "dvclive"], tmp_path / "run") as sink:
+        with open_trackers(["tensorboard", "dvclive", "dvclive"], tmp_path / "run") as track:
             for row in rows:
-                sink(row)
+                track(row)
     found = scalars(tmp_path / "run" / "tensorboard")
     assert found["train_loss"] == [(1, 2.5), (2, 1.25)]
     assert found["dev_f1"] == [(1, pytest.approx(1 / 3)), (2, pytest.approx(2 / 3))]
@@ -55,7 +55,7 @@ def test_train_shows_its_epochs_and_the_run_is_the_same(trained, tmp_path, monke
         shutil.copytree(trained.root / name, tmp_path / name)
     shutil.copy(trained.root / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FMIT_SINKS", "dvclive")
+    monkeypatch.setenv("FMIT_TRACKERS", "dvclive")
     command = ["train", "--dataset", "own", "--device", "cpu"]
     result = CliRunner().invoke(cli.main, command)
     assert result.exit_code == 0, result.output
@@ -64,5 +64,5 @@ def test_train_shows_its_epochs_and_the_run_is_the_same(trained, tmp_path, monke
     assert (run / "curves.json").read_bytes() == (other / "curves.json").read_bytes()
     loss = json.loads((run / "curves.json").read_text())[0]["train_loss"]
     assert json.loads((run / "dvclive" / "metrics.json").read_text())["train_loss"] == pytest.approx(loss)
-    refused = CliRunner().invoke(cli.main, [*command, "--sink", "wandb"])
+    refused = CliRunner().invoke(cli.main, [*command, "--tracker", "wandb"])
     assert "'wandb' is not one of 'dvclive', 'tensorboard'" in refused.output

@@ -2,14 +2,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from cache.models import minilm_folder
-from pipeline.phrases.benepar_compat import load_chart_parser, mended
+from pipeline.phrases.benepar_compat import load_chart_parser, with_special_tokens
 from schema.errors import WeightsError
 
 
 def test_the_method_that_went_is_given_back():
     tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
     ids = tokenizer("dogs bark", add_special_tokens=False)["input_ids"]
-    assert mended(tokenizer).build_inputs_with_special_tokens(ids) == tokenizer("dogs bark")["input_ids"]
+    assert with_special_tokens(tokenizer).build_inputs_with_special_tokens(ids) == tokenizer("dogs bark")["input_ids"]
 
 
 def test_a_tokenizer_that_has_it_keeps_its_own():
@@ -18,7 +18,7 @@ def test_a_tokenizer_that_has_it_keeps_its_own():
             return ids
 
     whole = Whole()
-    assert mended(whole) is whole
+    assert with_special_tokens(whole) is whole
 
 
 @pytest.mark.parametrize("content", [None, b"no model"])
