@@ -21,7 +21,7 @@ tables-tiny: install
 	$(BIN)/python -m bench.tables_tiny
 
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # a thread per worker: more of them wait for each other
 
 test-long: install
 	$(BIN)/python -m pytest -m long --timeout 3600
