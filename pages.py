@@ -201,7 +201,7 @@ def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, A
     ceilings = project.data(dataset) / "ceilings.json"
     best = read_object(ceilings, f"draw it again (fmit draw {dataset})") if ceilings.is_file() else {}
     for split in [name for name in ("test", "dev") if name in best][:1]:
-        text, both = (100 * best[split][name] for name in ("text", "pictures"))
+        text, both = (100 * best[split][name] for name in ("text", "images"))
         best_f1 = f"{text:.2f} from text alone and {both:.2f} with images"
         yield f"Synthetic posts: the highest F1 that can be expected on {split} is {best_f1}."
 
@@ -227,7 +227,7 @@ def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
     if not any(line.post.id in posts for line in lines):
         what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
         raise DataError(what, where=str(folder / FILE), found=f"{len(posts)} other posts", todo=todo)
-    readable = {name: post.names for name, post in posts.items() if post.picture == "ok"}
+    readable = {name: post.names for name, post in posts.items() if post.image == "ok"}
     return {
         (line.post.id, entity): tuple(
             (float(one.box.x0), float(one.box.y0), float(one.box.x1), float(one.box.y1))
@@ -251,7 +251,7 @@ def summary(project: Project) -> list[dict[str, Any]]:
             continue
         ceilings = project.data(dataset) / "ceilings.json"
         best = read_object(ceilings, f"draw it again (fmit draw {dataset})") if ceilings.is_file() else {}
-        sees = "text" if run_config(run)["config"].get("objects") == "none" else "pictures"
+        sees = "text" if run_config(run)["config"].get("objects") == "none" else "images"
         for split, scores in read_object(run / "metrics.json", again).items():
             try:
                 micro = {name: float(scores[name]) for name in ("precision", "recall", "f1")}

@@ -61,7 +61,7 @@ class Project:
         return self.root / Path(named).expanduser() if named else self.out(dataset, "pack")
 
     def images(self, dataset: str) -> Path:
-        """Pictures of a dataset."""
+        """Images of a dataset."""
         return self.data(dataset) / self.source(dataset).images
 
     def run(self, dataset: str, approach: str, seed: int) -> Path:

@@ -1,9 +1,9 @@
 """How long a prediction takes: one post after another in a warm process, one post with a process's start, many posts.
 
     python -m bench.predict                              # runs/smoke-fmit-0: MiniLM, the embedded parser, toy-resnet
-    python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images pictures --allow-synthetic
+    python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images images --allow-synthetic
 
-Posts come raw: words and pictures are parsed, grounded and featured each time, nothing is remembered. Processor seconds
+Posts come raw: words and images are parsed, grounded and featured each time, nothing is remembered. Processor seconds
 stand beside the clock's, since a crowded machine makes everybody wait. Writes bench/results/predict.json.
 """
 

@@ -54,13 +54,11 @@ def summary(rows: Iterable[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def show(result: dict[str, Any]) -> None:
     best = result["ceilings"]
-    click.echo(
-        f"highest F1 that can be expected: {best['text']:.3f} text alone, {best['pictures']:.3f} with pictures\n"
-    )
+    click.echo(f"highest F1 that can be expected: {best['text']:.3f} text alone, {best['images']:.3f} with images\n")
     click.echo(f"{'test split':<16}{'P':>8}{'R':>8}{'F1':>8}{'sd':>8}{'of ceiling':>12}")
     for name, scores in result["approaches"].items():
         p, r, f1 = (scores[key]["mean"] for key in ("precision", "recall", "f1"))
-        share = f1 / best["pictures"]
+        share = f1 / best["images"]
         click.echo(f"{name:<16}{p:8.3f}{r:8.3f}{f1:8.3f}{scores['f1']['sd']:8.3f}{share:12.3f}")
     click.echo("")
     for name, value in result["parts"].items():

@@ -18,8 +18,8 @@ HIT_IOU = 0.5
 
 
 def parts(project: Project, dataset: str, rng: np.random.Generator) -> dict[str, float]:
-    """Shares, over the names of all posts whose picture can be seen."""
-    gold = {id_: post for id_, post in read_gold(project.data(dataset)).items() if post.picture == "ok"}
+    """Shares, over the names of all posts whose image can be seen."""
+    gold = {id_: post for id_, post in read_gold(project.data(dataset)).items() if post.pil_image == "ok"}
     return {**_phrases(project, dataset, gold), **_boxes(project, dataset, gold, rng), **_kinds(project, dataset, gold)}
 
 

@@ -22,7 +22,7 @@ STAGES = ("ingest", "phrases", "ground", "regions")
 def params(options: argparse.Namespace) -> dict[str, object]:
     """Settings of one dataset: drawn posts on the embedded parts; with `weights` the photographs' on a torchvision net.
 
-    The photographs are grounded as whole pictures: what a real grounder takes, `ground` measures.
+    The photographs are grounded as whole images: what a real grounder takes, `ground` measures.
     """
     if options.weights is None:
         source: dict[str, object] = {"preset": "smoke", "files": {"train": "train.jsonl"}}

@@ -59,8 +59,8 @@ def write_model(folder: Path, size: str) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
 
 
-def pictures(folder: Path, n_pictures: int) -> list[Image]:
-    found = [crop.image for crop in random_crops(folder, n_pictures) if crop.image]
+def pil_images(folder: Path, n_images: int) -> list[Image]:
+    found = [crop.image for crop in random_crops(folder, n_images) if crop.image]
     return list({image.digest: image for image in found}.values())
 
 
@@ -74,11 +74,11 @@ def run_stage(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image], wor
         engine.run(plan, grounder, work, store)
 
 
-def run_plain_loop(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image], n_pictures: int) -> None:
-    """Open, prepare and pass for each picture and each text, as released preprocessing scripts do."""
+def run_plain_loop(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image], n_images: int) -> None:
+    """Open, prepare and pass for each image and each text, as released preprocessing scripts do."""
     model = grounder._model
     with torch.no_grad():
-        for image in found[:n_pictures]:
+        for image in found[:n_images]:
             for text in TEXTS:
                 pixels = grounder.prepare(images.load(folder, image)).pixels[None].to(model.device, model.dtype)
                 pieces = grounder._tokenizer([text], padding="max_length", max_length=16, return_tensors="pt")
@@ -122,7 +122,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         config = GroundConfig(grounder="owlv2", weights=place, dtype=options.dtype, batch=options.batch)
         grounder = build_grounder(config)
         assert isinstance(grounder, Owlv2Grounder)
-    found = pictures(options.photos, options.items)
+    found = pil_images(options.photos, options.items)
     made = list(batches(grounder, options.photos, found))
     size, bare = grounder._n_batch, Bare(grounder._model)
     forms: dict[str, Callable[..., object]] = {"eager": bare}

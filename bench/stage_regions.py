@@ -31,7 +31,7 @@ from vision.fused_resnet import fold_batch_norm
 
 @dataclass(frozen=True)
 class Work:
-    """Crops of the photographs: the whole picture and random boxes."""
+    """Crops of the photographs: the whole image and random boxes."""
 
     folder: Path
     crops: list[Crop]
@@ -55,12 +55,12 @@ class Work:
 
 
 def random_crops(folder: Path, n_crops: int, seed: int = 0) -> list[Crop]:
-    """Whole pictures, then boxes of at least an eighth of each side."""
+    """Whole images, then boxes of at least an eighth of each side."""
     rng = np.random.default_rng(seed)
-    pictures = [image for path in sorted(folder.iterdir()) if (image := images.probe(folder, path.name)).ok]
-    crops = [Crop(image, Box(0, 0, image.width, image.height)) for image in pictures][:n_crops]
+    pil_images = [image for path in sorted(folder.iterdir()) if (image := images.probe(folder, path.name)).ok]
+    crops = [Crop(image, Box(0, 0, image.width, image.height)) for image in pil_images][:n_crops]
     while len(crops) < n_crops:
-        image = pictures[len(crops) % len(pictures)]
+        image = pil_images[len(crops) % len(pil_images)]
         width, height = (int(rng.integers(side // 8 + 1, side + 1)) for side in (image.width, image.height))
         x, y = int(rng.integers(image.width - width + 1)), int(rng.integers(image.height - height + 1))
         crops.append(Crop(image, Box(x, y, x + width, y + height)))

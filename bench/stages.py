@@ -39,7 +39,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--net", help="regions, all: a ResNet; ground: base or tiny")
     parser.add_argument("--weights", type=Path, help="torchvision's file; without it random weights")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--items", type=int, help="crops, pictures or posts")
+    parser.add_argument("--items", type=int, help="crops, images or posts")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)

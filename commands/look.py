@@ -20,7 +20,7 @@ page_option = click.option("--html", "page", type=click.Path(path_type=Path, dir
 def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_path: Path) -> None:
     """Show one post as the pipeline sees it.
 
-    Words, parse view, phrases, boxes, pictures, and the objects of the lattice with head and tail.
+    Words, parse view, phrases, boxes, images, and the objects of the lattice with head and tail.
     """
     from rich.console import Console
 
@@ -48,7 +48,7 @@ def show(post_id: str, dataset: str, page: Path | None, redact: bool, params_pat
 @redact_option
 @params_option
 def sheet(dataset: str, out: Path, n_posts: int, redact: bool, params_path: Path) -> None:
-    """Write a page of a dataset's pictures with their boxes."""
+    """Write a page of a dataset's images with their boxes."""
     import pages
     from project import Project
 

@@ -31,7 +31,7 @@ from schema.labels import LabelSet
 from schema.text import plain_markdown, safe_text
 
 SCHEMA_VERSION = 1  # of config.json and the folder
-OLD_CROP_NET = r"^pictures\."  # what earlier versions called the weights of the crop network
+OLD_CROP_NET = r"^images\."  # what earlier versions called the weights of the crop network
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pytorch-crf", "fmit")  # whose versions decide numbers
 PAPER = (
     "Lu, Zhang, Zhang and Zhang: Flat Multi-modal Interaction Transformer for Named Entity Recognition (COLING 2022)"

@@ -72,7 +72,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture of a post as ingest found it.
+    """An image of a post as ingest found it.
 
     `name` is relative to the dataset's image folder; `digest` is the sha256 of the file's bytes ("" where there is
     no file); `width` and `height` are pixels after EXIF rotation, 0 unless `state` is "ok"; `synthetic` says that the
@@ -181,7 +181,7 @@ class Grounded:
     span: Span | None
     box: Box
     score: float
-    clamped: bool  # the grounder's box reached over the picture's edge
+    clamped: bool  # the grounder's box reached over the image's edge
     grounder: str  # name@weights, or name@version
 
 
@@ -189,7 +189,7 @@ class Grounded:
 class Region:
     """An object of the lattice: what is cropped, and the words it stands at (None: all of them).
 
-    `box` None: the uniform empty image, which stands for a post without a picture.
+    `box` None: the uniform empty image, which stands for a post without an image.
     """
 
     source: Source

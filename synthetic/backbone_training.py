@@ -21,7 +21,7 @@ Xyxy = tuple[int, int, int, int]
 
 
 def jitter(rng: np.random.Generator, box: np.ndarray, width: int, height: int, least_iou: float = LEAST_IOU) -> Xyxy:
-    """A random box inside the picture whose IoU with `box` is at least `least_iou`."""
+    """A random box inside the image whose IoU with `box` is at least `least_iou`."""
     x0, y0, x1, y1 = box.astype(float)
     if least_iou >= 1:
         return int(x0), int(y0), int(x1), int(y1)
@@ -37,11 +37,11 @@ def jitter(rng: np.random.Generator, box: np.ndarray, width: int, height: int, l
 
 
 def crops(pixels: list[np.ndarray], boxes: list[Xyxy]) -> Tensor:
-    """uint8 [H, W, 3] pictures, a box of each -> float32 [N, 3, CROP_PX, CROP_PX], standardised."""
+    """uint8 [H, W, 3] images, a box of each -> float32 [N, 3, CROP_PX, CROP_PX], standardised."""
     size = (CROP_PX, CROP_PX)
     cut = [
-        np.asarray(Image.fromarray(picture[y0:y1, x0:x1]).resize(size, Image.Resampling.BILINEAR))
-        for picture, (x0, y0, x1, y1) in zip(pixels, boxes, strict=True)
+        np.asarray(Image.fromarray(image[y0:y1, x0:x1]).resize(size, Image.Resampling.BILINEAR))
+        for image, (x0, y0, x1, y1) in zip(pixels, boxes, strict=True)
     ]
     x = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]

@@ -21,7 +21,7 @@ from synthetic.posts import BLOCK, Draft, draft
 from synthetic.scenes import compose, png_bytes, shard_rng
 
 CEILINGS_FILE = "ceilings.json"
-BROKEN_BYTES = 400  # what is left of a broken picture: its header and a little more
+BROKEN_BYTES = 400  # what is left of a broken image: its header and a little more
 N_THREADS = min(4, os.cpu_count() or 1)  # Pillow draws and packs outside Python's lock
 
 
@@ -64,7 +64,7 @@ class DrawReport:
         best = self.ceilings[split]
         return (
             f"draw {dataset}: {sum(self.sizes.values())} posts; highest F1 that can be expected on {split}: "
-            f"{best.text:.4f} by text alone, {best.pictures:.4f} with pictures"
+            f"{best.text:.4f} by text alone, {best.images:.4f} with images"
         )
 
 
@@ -100,9 +100,9 @@ def _rows(drafts: Iterable[Draft]) -> str:
 
 
 def _draw(seed: int, post: Draft, folder: Path) -> GoldPost:
-    """Write a post's picture, if it is to have one."""
+    """Write a post's image, if it is to have one."""
     scene = compose(shard_rng(seed, post.number), post.wanted)
-    if post.picture != "missing":
+    if post.image != "missing":
         data = png_bytes(scene)
-        (folder / f"{post.id}.png").write_bytes(data if post.picture == "ok" else data[:BROKEN_BYTES])
+        (folder / f"{post.id}.png").write_bytes(data if post.image == "ok" else data[:BROKEN_BYTES])
     return gold(post, scene)

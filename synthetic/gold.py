@@ -1,4 +1,4 @@
-"""What a smoke shard's pictures show, for measuring the parts of the way; no stage of the pipeline reads it.
+"""What a smoke shard's images show, for measuring the parts of the way; no stage of the pipeline reads it.
 
 What the best predictor can reach on a smoke shard, from the shard's own distribution: exact, no model involved.
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from schema.errors import DataError
 from schema.records import Box, Span, Split
-from synthetic.posts import TYPES, Draft, Picture
+from synthetic.posts import TYPES, Draft, Image
 from synthetic.scenes import Scene
 
 FILE = "gold.jsonl"
@@ -25,7 +25,7 @@ FILE = "gold.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class GoldThing:
-    """A thing of a picture: pixels, kind, and the cue that is true of it alone (None: nothing tells it apart).
+    """A thing of an image: pixels, kind, and the cue that is true of it alone (None: nothing tells it apart).
 
     For a name: its words, its phrase's words and its type; `noun` decides the type where it is not "". A thing that is
     no entity has a phrase if the post speaks of it, and never a type.
@@ -42,11 +42,11 @@ class GoldThing:
 
 @dataclass(frozen=True, slots=True)
 class GoldPost:
-    """Names and other things of a post; of a picture that is missing or broken nobody can see them."""
+    """Names and other things of a post; of an image that is missing or broken nobody can see them."""
 
     id: str
     split: Split
-    picture: Picture
+    image: Image
     names: tuple[GoldThing, ...]
     others: tuple[GoldThing, ...]
 
@@ -64,7 +64,7 @@ def gold(draft: Draft, scene: Scene) -> GoldPost:
         GoldThing(thing.kind, thing.cue, thing.box, phrase)
         for phrase, thing in zip(phrases, scene.things[n_names:], strict=False)
     )
-    return GoldPost(draft.id, draft.split, draft.picture, names, others)
+    return GoldPost(draft.id, draft.split, draft.image, names, others)
 
 
 def lines(posts: Iterable[GoldPost]) -> str:
@@ -89,7 +89,7 @@ def _post(line: str, where: str) -> GoldPost:
     try:
         row = json.loads(line)
         names, others = (tuple(_thing(thing) for thing in row[key]) for key in ("names", "others"))
-        return GoldPost(row["id"], row["split"], row["picture"], names, others)
+        return GoldPost(row["id"], row["split"], row["image"], names, others)
     except (ValueError, KeyError, TypeError) as error:
         found = f"{type(error).__name__}: {error}"
         raise DataError("no line of gold", where=where, found=found, todo="draw it again: fmit draw") from None
@@ -102,23 +102,23 @@ def _thing(row: dict) -> GoldThing:
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """Highest expected strict micro-F1, for predictors that read posts alone, and with their pictures."""
+    """Highest expected strict micro-F1, for predictors that read posts alone, and with their images."""
 
     text: float
-    pictures: float
+    images: float
 
 
 def ceilings(drafts: Iterable[Draft]) -> Ceilings:
     """Both ceilings of some posts."""
     listed = list(drafts)
-    alone = [chance for draft in listed for chance in chances(draft, pictures=False)]
-    both = [chance for draft in listed for chance in chances(draft, pictures=True)]
+    alone = [chance for draft in listed for chance in chances(draft, images=False)]
+    both = [chance for draft in listed for chance in chances(draft, images=True)]
     return Ceilings(float(best_f1(alone)), float(best_f1(both)))
 
 
-def chances(draft: Draft, *, pictures: bool) -> list[Fraction]:
+def chances(draft: Draft, *, images: bool) -> list[Fraction]:
     """For each name of a post, the probability of its most likely type."""
-    seen = pictures and draft.picture == "ok"
+    seen = images and draft.image == "ok"
     told = [bool(mention.noun) or seen for mention in draft.mentions]
     return [Fraction(1, 1 if known else len(TYPES) - sum(told)) for known in told]
 

@@ -1,4 +1,4 @@
-"""Posts of the smoke shard: what they say, what their pictures show, and why the two together decide.
+"""Posts of the smoke shard: what they say, what their images show, and why the two together decide.
 
 Post k of a split depends on (seed, split, k) alone. Posts come in blocks of BLOCK; a block is a fixed balanced design
 under permutations drawn from (seed, split, block), so in whole blocks each name and each template occurs equally often
@@ -39,7 +39,7 @@ NAMES = (
 UNSEEN = ("Dakota", "Chester", "Raleigh")  # one word each: where a name ends is never in doubt
 TEST_NAMES = NAMES[: -len(UNSEEN)] + UNSEEN
 
-# Before a name one of these decides its type, whatever the picture shows.
+# Before a name one of these decides its type, whatever the image shows.
 NOUNS = MappingProxyType(
     {
         "PER": ("singer", "striker", "mayor", "painter"),
@@ -122,32 +122,32 @@ HALF = 40  # posts of a block with one name; as many have two
 BLOCK = 2 * HALF
 SPLIT_STRIDE = 1_000_000  # numbers of a split's posts lie this far from the next split's
 
-Picture = Literal["ok", "missing", "broken"]
-Clue = Literal["picture", "both", "text", "misled"]  # what tells a name's type; misled: text, and the picture lies
+Image = Literal["ok", "missing", "broken"]
+Clue = Literal["image", "both", "text", "misled"]  # what tells a name's type; misled: text, and the image lies
 Item = TypeVar("Item")
 
-# How many posts of a block are told how, name by name, and what becomes of their picture.
-_SINGLE_PLANS: tuple[tuple[int, tuple[Clue, ...], Picture], ...] = (
-    (24, ("picture",), "ok"),
+# How many posts of a block are told how, name by name, and what becomes of their image.
+_SINGLE_PLANS: tuple[tuple[int, tuple[Clue, ...], Image], ...] = (
+    (24, ("image",), "ok"),
     (6, ("both",), "ok"),
     (6, ("misled",), "ok"),
-    (2, ("picture",), "missing"),
-    (2, ("picture",), "broken"),
+    (2, ("image",), "missing"),
+    (2, ("image",), "broken"),
 )
-_PAIR_PLANS: tuple[tuple[int, tuple[Clue, ...], Picture], ...] = (
-    (22, ("picture", "picture"), "ok"),
-    (4, ("both", "picture"), "ok"),
-    (4, ("picture", "both"), "ok"),
-    (4, ("misled", "picture"), "ok"),
-    (4, ("picture", "misled"), "ok"),
-    (1, ("picture", "picture"), "missing"),
-    (1, ("picture", "picture"), "broken"),
+_PAIR_PLANS: tuple[tuple[int, tuple[Clue, ...], Image], ...] = (
+    (22, ("image", "image"), "ok"),
+    (4, ("both", "image"), "ok"),
+    (4, ("image", "both"), "ok"),
+    (4, ("misled", "image"), "ok"),
+    (4, ("image", "misled"), "ok"),
+    (1, ("image", "image"), "missing"),
+    (1, ("image", "image"), "broken"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A name in a post: its words, and the thing that the picture shows (or would show) at its cue."""
+    """A name in a post: its words, and the thing that the image shows (or would show) at its cue."""
 
     name: str
     type: str
@@ -169,7 +169,7 @@ class Draft:
     mentions: tuple[Mention, ...]
     thing_span: Span | None  # words of the thing that follows the mentions in `wanted`
     wanted: tuple[Wanted, ...]
-    picture: Picture
+    image: Image
 
     @property
     def tags(self) -> list[str]:
@@ -182,7 +182,7 @@ class _Cell:
     types: tuple[str, ...]
     names: tuple[str, ...]
     clues: tuple[Clue, ...]
-    picture: Picture
+    image: Image
 
 
 def draft(seed: int, split: Split, k: int) -> Draft:
@@ -190,7 +190,7 @@ def draft(seed: int, split: Split, k: int) -> Draft:
     cell = _block(seed, split, k // BLOCK)[k % BLOCK]
     rng = Random(f"fmit smoke {VERSION} post {seed} {split} {k}")
     cues = rng.sample(CUES, len(cell.names) + cell.template.has_thing)
-    nouns = [rng.choice(NOUNS[t]) if clue != "picture" else "" for t, clue in zip(cell.types, cell.clues, strict=True)]
+    nouns = [rng.choice(NOUNS[t]) if clue != "image" else "" for t, clue in zip(cell.types, cell.clues, strict=True)]
     kinds = [_kind(rng, t, clue) for t, clue in zip(cell.types, cell.clues, strict=True)]
     phrases = [
         f"{rng.choice(DETERMINERS)} {cue} {noun} {name}".split()
@@ -207,11 +207,11 @@ def draft(seed: int, split: Split, k: int) -> Draft:
     wanted = [Wanted(kind, cue) for kind, cue in zip(kinds, cues, strict=False)]
     wanted += _no_entities(rng, cell, cues)
     thing = spans[-1] if cell.template.has_thing else None
-    return Draft(f"{split}-{k:05d}", number, split, words, mentions, thing, tuple(wanted), cell.picture)
+    return Draft(f"{split}-{k:05d}", number, split, words, mentions, thing, tuple(wanted), cell.image)
 
 
 def _kind(rng: Random, name: str, clue: Clue) -> str:
-    """What the picture shows for a name of this type."""
+    """What the image shows for a name of this type."""
     return rng.choice([k for k in TYPE_OF if TYPE_OF[k] != name] if clue == "misled" else KINDS_OF[name])
 
 
@@ -259,9 +259,9 @@ def _block(seed: int, split: Split, index: int) -> tuple[_Cell, ...]:
 
 
 def _shuffled(
-    rng: Random, plans: tuple[tuple[int, tuple[Clue, ...], Picture], ...]
-) -> list[tuple[tuple[Clue, ...], Picture]]:
-    listed = [(clues, picture) for count, clues, picture in plans for _ in range(count)]
+    rng: Random, plans: tuple[tuple[int, tuple[Clue, ...], Image], ...]
+) -> list[tuple[tuple[Clue, ...], Image]]:
+    listed = [(clues, image) for count, clues, image in plans for _ in range(count)]
     return rng.sample(listed, HALF)
 
 

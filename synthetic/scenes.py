@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pictures
+from PIL import Image as Images
 from PIL import PngImagePlugin
 
 from cache import atomic
@@ -32,7 +32,7 @@ WIDTH_PX, HEIGHT_PX = 160, 128
 
 # A thing's size is the side of the square of its area, in pixels.
 TINY_PX, NORMAL_PX, PROMINENT_PX, HUGE_PX = (19.0, 23.0), (31.0, 44.0), (50.0, 58.0), (68.0, 80.0)
-EDGE_PX = 2  # a box keeps clear of the picture's edge, and of other boxes by GAP_PX
+EDGE_PX = 2  # a box keeps clear of the image's edge, and of other boxes by GAP_PX
 GAP_PX = 2
 NEAR = 0.34  # the leftmost thing's centre lies within this part of the width; so for the other places
 CLEAR = 0.20  # and this part of the width away from every other centre
@@ -85,7 +85,7 @@ def _sides(
 
 
 def _drop(rng: np.random.Generator, want: Wanted, width: int, height: int) -> Box:
-    """A box of this size at random, within the cue's part of the picture where that is a place."""
+    """A box of this size at random, within the cue's part of the image where that is a place."""
     reach = {"left": (0, NEAR), "right": (1 - NEAR, 1)}.get(want.cue or "", (0, 1))
     x0 = _start(rng, reach, width, WIDTH_PX)
     reach = {"upper": (0, NEAR), "lower": (1 - NEAR, 1)}.get(want.cue or "", (0, 1))
@@ -226,28 +226,28 @@ def compose(rng: np.random.Generator, wanted: Sequence[Wanted]) -> Scene:
     return Scene(WIDTH_PX, HEIGHT_PX, things, background)
 
 
-def render(scene: Scene) -> Pictures.Image:
-    """The RGB picture of a scene; the same scene gives the same pixels."""
-    picture = Pictures.fromarray(_paint(scene.background, scene.width, scene.height), "RGB")
+def render(scene: Scene) -> Images.Image:
+    """The RGB image of a scene; the same scene gives the same pixels."""
+    pil_image = Images.fromarray(_paint(scene.background, scene.width, scene.height), "RGB")
     for thing in scene.things:
         x0, y0, x1, y1 = thing.box.xyxy
-        drawn = sprite(thing.kind, thing.look).resize((x1 - x0, y1 - y0), Pictures.Resampling.BICUBIC)
-        picture.paste(drawn.convert("RGB"), (x0, y0), drawn.getchannel("A"))
-    return picture
+        drawn = sprite(thing.kind, thing.look).resize((x1 - x0, y1 - y0), Images.Resampling.BICUBIC)
+        pil_image.paste(drawn.convert("RGB"), (x0, y0), drawn.getchannel("A"))
+    return pil_image
 
 
-def png_bytes(picture: Scene | Pictures.Image) -> bytes:
+def png_bytes(pil_image: Scene | Images.Image) -> bytes:
     """A PNG file that says in its DRAWN_KEY chunk that the project drew it; same pixels, same bytes."""
-    image = render(picture) if isinstance(picture, Scene) else picture
+    image = render(pil_image) if isinstance(pil_image, Scene) else pil_image
     chunks, data = PngImagePlugin.PngInfo(), io.BytesIO()
     chunks.add_text(DRAWN_KEY, DRAWN_VALUE)
     image.save(data, "PNG", pnginfo=chunks, compress_level=6)
     return data.getvalue()
 
 
-def save_png(picture: Scene | Pictures.Image, path: Path) -> None:
+def save_png(pil_image: Scene | Images.Image, path: Path) -> None:
     """Publish `png_bytes` at a path."""
-    atomic.write_bytes(path, png_bytes(picture))
+    atomic.write_bytes(path, png_bytes(pil_image))
 
 
 def _background(rng: np.random.Generator) -> Background:
@@ -302,8 +302,8 @@ def _paint(background: Background, width: int, height: int) -> np.ndarray:
     colours = np.array(background.first) * (1 - share) + np.array(background.second) * share
     rng, grain = np.random.default_rng(background.seed), background.grain_px
     cells = rng.normal(128, 4 * background.strength, (-(-height // grain), -(-width // grain)))
-    coarse = Pictures.fromarray(np.clip(cells, 0, 255).astype(np.uint8), "L")
-    texture = (np.asarray(coarse.resize((width, height), Pictures.Resampling.BILINEAR)).astype(float) - 128) / 4
+    coarse = Images.fromarray(np.clip(cells, 0, 255).astype(np.uint8), "L")
+    texture = (np.asarray(coarse.resize((width, height), Images.Resampling.BILINEAR)).astype(float) - 128) / 4
     return np.clip(colours + texture[..., None], 0, 255).astype(np.uint8)
 
 

@@ -1,6 +1,6 @@
-"""The drawn kinds: each is a small picture with its own colours, outline and pose, the same at every size.
+"""The drawn kinds: each is a small image with its own colours, outline and pose, the same at every size.
 
-Coordinates are in units of 0..100 on a square canvas; y grows downwards, as in the picture.
+Coordinates are in units of 0..100 on a square canvas; y grows downwards, as in the image.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ KINDS: tuple[str, ...] = tuple(_DRAWERS)
 
 
 def sprite(kind: str, look: Look) -> Image.Image:
-    """RGBA picture of a thing, cut to what is drawn, longer side DETAIL_PX whatever size it will have in a scene."""
+    """RGBA image of a thing, cut to what is drawn, longer side DETAIL_PX whatever size it will have in a scene."""
     pen = Pen(look)
     _DRAWERS[kind](pen, look.wobble)
     drawn = pen.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if look.flip else pen.image

@@ -70,7 +70,7 @@ def test_bad_rows_are_placed(model):
         list(model.predict(["fine", {"id": "b"}]))
 
 
-def test_toys_refuse_other_pictures(trained, tmp_path):
+def test_toys_refuse_other_images(trained, tmp_path):
     import PIL.Image
 
     PIL.Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
@@ -89,7 +89,7 @@ def test_a_folder_without_a_run(tmp_path):
         fmit.load(tmp_path / "nothing")
 
 
-def test_a_wrong_folder_of_pictures_is_no_silence(trained, model, tmp_path):
+def test_a_wrong_folder_of_images_is_no_silence(trained, model, tmp_path):
     posts = trained.data("own") / "dev.jsonl"
     for call in (lambda at: model.predict([], images=at), lambda at: model.predict_file(posts, images=at)):
         with pytest.raises(DataError, match=r"nowhere: no folder of images; name another, or none for text alone"):

@@ -156,9 +156,9 @@ def test_pages_hold_only_our_elements(project, name):
     tags.feed((project[0] / name).read_text(encoding="utf-8"))
     assert sum(tag == "script" for tag, _ in tags.found) <= 2
     assert not [tag for tag, _ in tags.found if tag in ("iframe", "object", "b>", "i")]
-    pictures = [attributes["src"] for tag, attributes in tags.found if tag == "img"]
-    assert all(one.startswith("data:image/") for one in pictures)
-    assert bool(pictures) == (name == TABLES_PAGE)  # the other pages' scripts place theirs
+    pil_images = [attributes["src"] for tag, attributes in tags.found if tag == "img"]
+    assert all(one.startswith("data:image/") for one in pil_images)
+    assert bool(pil_images) == (name == TABLES_PAGE)  # the other pages' scripts place theirs
     assert any("Content-Security-Policy" in str(attributes.get("http-equiv")) for _, attributes in tags.found)
     for tag, attributes in tags.found:
         assert not [key for key in attributes if key.startswith("on")], (tag, attributes)

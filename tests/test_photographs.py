@@ -94,7 +94,7 @@ def walk(root: Path, dataset: str, *synthetic: str) -> list[dict]:
 
 
 def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, synthetic: bool) -> None:
-    """Every photograph is seen, every box lies in its picture, and new posts get what the stages gave."""
+    """Every photograph is seen, every box lies in its image, and new posts get what the stages gave."""
     table = {post.id: post for post in tables.read_posts(root / "out" / dataset / "posts.parquet").posts}
     assert {image.state for post in table.values() for image in post.images} == {"ok"}
     boxes, _ = tables.read_boxes(root / "out" / dataset / "boxes.parquet")
@@ -168,7 +168,7 @@ def compare_with_the_table(root: Path, dataset: str, per_post: int) -> int:
 
 
 def on_screen(browser: Browser, root: Path, card: int, index: int) -> tuple[dict, np.ndarray]:
-    """The picture's place, and x0, y0, x1, y1 of what the screen shows only when box `index` is drawn."""
+    """The image's place, and x0, y0, x1, y1 of what the screen shows only when box `index` is drawn."""
     find = f"document.querySelectorAll('.card')[{card}]"
     browser.run(f"{find}.querySelector('.frame').scrollIntoView({{block: 'center'}})")
     box = f'rect.matches(\'[data-box="{index}"], [data-halo="{index}"]\')'

@@ -159,7 +159,7 @@ def test_of_datasets_with_the_same_posts_the_grid_tells_too(trained, tmp_path):
         shutil.copytree(trained.root / "out/own", tmp_path / "out" / name)
     project, run = Project.open(tmp_path / "params.yaml"), tmp_path / "run"
     cells = Objects(np.ones((1, 3), "float16"), (Region("image", "", None, Box(0, 0, 9, 9), 1.0),))
-    write_pack(project.pack("twin") / "grid", PackMeta(3, "float16", 1, ()), [("a picture", cells)])
+    write_pack(project.pack("twin") / "grid", PackMeta(3, "float16", 1, ()), [("an image", cells)])
     shutil.copytree(trained.run("own", "fmit", 0), run)
     config = json.loads((run / "model/config.json").read_text())
     config["inputs"]["pack"] = Pack.open(project.pack("twin")).grid.digest()

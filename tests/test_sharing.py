@@ -110,7 +110,7 @@ def test_ci_trains_and_scores_a_shard_of_64_posts_and_computes_nothing(tmp_path,
     assert "phrases own-ci: 64 rows needed, 64 here" in printed
     assert "evaluate ci: dev P " in printed
     assert (machine.root / "out/own-ci/pack/meta.json").is_file()
-    assert not (machine.root / "data/own").exists(), "no picture was needed"
+    assert not (machine.root / "data/own").exists(), "no image was needed"
     for name in ("out/own-ci/boxes.parquet", "out/own-ci/pack/bucket-003.h5"):
         assert (machine.root / name).read_bytes() == (first.root / name).read_bytes()
     assert "up to date" in machine.dvc("repro", "--dry", "--allow-missing", "regions@own")

@@ -1,1 +1,1 @@
-"""Pictures: safe decoding, boxes, crops, feature networks."""
+"""Images: safe decoding, boxes, crops, feature networks."""

@@ -79,7 +79,7 @@ class FeatureNet:
         return self._last(crops).flatten(2).transpose(1, 2)
 
     def for_grid(self) -> FeatureNet:
-        """This network as pictures' grids are computed: itself, or one of another input side and identity."""
+        """This network as images' grids are computed: itself, or one of another input side and identity."""
         if self._grid_transform is None:
             return self
         identity = {**self.identity, "transform": self._grid_transform.identity}

@@ -1,4 +1,4 @@
-"""Boxes as plain geometry: overlap, and a detector's floats as whole pixels of a picture."""
+"""Boxes as plain geometry: overlap, and a detector's floats as whole pixels of an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def clip(xyxy: Sequence[float], width: int, height: int, image_index: int) -> tuple[Box, bool]:
-    """The nearest whole pixels inside a `width x height` picture, at least one by one, and whether the edge cut any.
+    """The nearest whole pixels inside a `width x height` image, at least one by one, and whether the edge cut any.
 
     Rounded to the nearest pixel (halves up), so that float noise between devices seldom moves an edge. Raises
     DataError for a box that is not finite.

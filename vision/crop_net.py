@@ -28,7 +28,7 @@ Maps = Callable[[nn.Module, Tensor], Tensor]  # network and standardised crops [
 class CropNet(nn.Module):
     """What `vision.backbones.FeatureNet.forward` computes, as a module with gradients; `network` holds the parameters.
 
-    Batch norm stays in evaluation mode, with the statistics of pretraining: a step has few crops, many of one picture,
+    Batch norm stays in evaluation mode, with the statistics of pretraining: a step has few crops, many of one image,
     so statistics of its own would be noise, would make a crop's feature depend on its neighbours (a run predicts posts
     in any grouping), and would be counted twice where checkpointing runs the forward pass again. Scales and shifts are
     trained.

@@ -1,4 +1,4 @@
-"""Crops of a picture as a network's input: torchvision's own steps, bounded for pictures of any shape.
+"""Crops of an image as a network's input: torchvision's own steps, bounded for images of any shape.
 
 C: side of the input in pixels.
 """
@@ -19,7 +19,7 @@ from schema.records import Box
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of pixel values in 0..1, torchvision's presets
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MAX_ASPECT = 16  # beyond it the resized picture is never made whole: 256 x 1,000,000 pixels for a line of one pixel
+MAX_ASPECT = 16  # beyond it the resized image is never made whole: 256 x 1,000,000 pixels for a line of one pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Transform:
         return json.dumps(asdict(self), sort_keys=True)
 
     def pixels(self, image: PIL.Image.Image) -> Tensor:
-        """An RGB picture -> uint8 [3, C, C], not yet standardised: a quarter of the bytes to carry around."""
+        """An RGB image -> uint8 [3, C, C], not yet standardised: a quarter of the bytes to carry around."""
         if self.resize_px is None:
             square = image.resize((self.crop_px, self.crop_px), PIL.Image.Resampling.BILINEAR)
         elif max(image.size) > MAX_ASPECT * min(image.size):
@@ -62,15 +62,15 @@ class Transform:
 
 
 def crop_tensor(image: PIL.Image.Image, box: Box | None, transform: Transform) -> Tensor:
-    """The part of an RGB picture in a box (None: all of it) as uint8 [3, C, C].
+    """The part of an RGB image in a box (None: all of it) as uint8 [3, C, C].
 
-    Raises DataError where the box reaches over the picture: it was made for another one.
+    Raises DataError where the box reaches over the image: it was made for another one.
     """
     if box is None or box.xyxy == (0, 0, *image.size):
         return transform.pixels(image)
     if box.x1 > image.width or box.y1 > image.height:
         raise DataError(
-            f"a box {box.xyxy} outside its picture of {image.width} x {image.height}",
+            f"a box {box.xyxy} outside its image of {image.width} x {image.height}",
             todo="run the ground stage again",
         )
     return transform.pixels(image.crop(box.xyxy))

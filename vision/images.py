@@ -1,4 +1,4 @@
-"""Pictures from strangers: few formats, capped in bytes and pixels, decoded whole, every outcome named."""
+"""Images from strangers: few formats, capped in bytes and pixels, decoded whole, every outcome named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SIDE_PX = 16_384
 MAX_SCANS = 100  # of a progressive JPEG: thousands of empty ones keep a decoder busy for hours; real ones have ten
 BACKGROUND = (255, 255, 255)  # behind transparent pixels; browsers show posts on white
 DRAWN_KEY = "fmit-drawn"  # text chunk of the PNGs that synthetic.scenes draws
-EMPTY = PIL.Image.new("RGB", (224, 224), (128, 128, 128))  # what stands for a picture that is not there
+EMPTY = PIL.Image.new("RGB", (224, 224), (128, 128, 128))  # what stands for an image that is not there
 EMPTY_DIGEST = hashlib.sha256(b"fmit empty image 1: 224 x 224 of (128, 128, 128)").hexdigest()
 
 # What Pillow's decoders of these formats raise on damaged bytes (its own tests and a fuzz test of ours).
@@ -56,7 +56,7 @@ _FOREIGN = (
     (b"\0\0\x01\0", "ICO"),
 )
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the formats that are read
-_UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+_UPRIGHT = {  # EXIF orientation -> what turns the image upright
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
     4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
@@ -71,9 +71,9 @@ warnings.filterwarnings("error", category=PIL.Image.DecompressionBombWarning)  #
 
 
 def probe(folder: Path, name: str) -> records.Image:
-    """What a post's picture is: decoded whole before it is called ok.
+    """What a post's image is: decoded whole before it is called ok.
 
-    Bad pictures do not raise: `state` is missing, broken or refused and `reason` says why. The digest is "" where
+    Bad images do not raise: `state` is missing, broken or refused and `reason` says why. The digest is "" where
     the file was not read: not there, not a regular file, over MAX_BYTES.
     """
     digest = ""
@@ -88,22 +88,22 @@ def probe(folder: Path, name: str) -> records.Image:
 
 
 def load(folder: Path, image: records.Image) -> PIL.Image.Image:
-    """The picture of an ok record, RGB and upright; raises ImageError where the file is no longer what ingest saw."""
+    """The image of an ok record, RGB and upright; raises ImageError where the file is no longer what ingest saw."""
     try:
         data = _read(folder, image.name)
     except ImageError as error:
-        todo = "put the picture back, or run the ingest stage again"
+        todo = "put the image back, or run the ingest stage again"
         what = f"{error.what}, though ingest saw it"
         raise ImageError(what, state=error.state, where=image.name, found=error.found, todo=todo) from None
     if hashlib.sha256(data).hexdigest() != image.digest:
         raise ImageError(
-            "the picture changed since ingest", state="broken", where=image.name, todo="run the ingest stage again"
+            "the image changed since ingest", state="broken", where=image.name, todo="run the ingest stage again"
         )
     return decode(data, image.name)
 
 
 def decode(data: bytes, where: str) -> PIL.Image.Image:
-    """Bytes of a JPEG, PNG, GIF, WebP (first frame) or BMP as an RGB picture, turned upright by its EXIF orientation.
+    """Bytes of a JPEG, PNG, GIF, WebP (first frame) or BMP as an RGB image, turned upright by its EXIF orientation.
 
     Transparent pixels are laid on BACKGROUND, 16-bit grey keeps its high byte; colour profiles are ignored. Raises
     ImageError with state broken (cannot be decoded) or refused (another format, too large, a bomb).
@@ -120,10 +120,10 @@ def decode(data: bytes, where: str) -> PIL.Image.Image:
         raise _refused("decompression bomb", where, str(error)) from None
     except PIL.UnidentifiedImageError:
         if data.startswith(_BEGINNINGS):
-            raise _broken("damaged picture: its header is not whole", where) from None
+            raise _broken("damaged image: its header is not whole", where) from None
         raise _broken("not recognised as JPEG, PNG, GIF, WebP or BMP", where, _first_bytes(data)) from None
     except _DAMAGE as error:
-        raise _broken("damaged picture", where, f"{type(error).__name__}: {error}"[:200]) from None
+        raise _broken("damaged image", where, f"{type(error).__name__}: {error}"[:200]) from None
 
 
 def _refuse_early(data: bytes, where: str) -> None:
@@ -133,7 +133,7 @@ def _refuse_early(data: bytes, where: str) -> None:
         raise _refused(f"over {MAX_BYTES} bytes", where, str(len(data)))
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
-        raise _broken("an HTML page, no picture", where)
+        raise _broken("an HTML page, no image", where)
     for magic, name in _FOREIGN:
         if head.startswith(magic.lower()):
             raise _refused(f"{name} is not read", where)
@@ -166,7 +166,7 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 def _orientation(image: PIL.Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except _DAMAGE:  # viewers show such a picture as it lies
+    except _DAMAGE:  # viewers show such an image as it lies
         return 1
 
 

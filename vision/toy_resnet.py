@@ -17,7 +17,7 @@ from cache.weights import load_safetensors
 from schema.errors import WeightsError
 
 CROP_PX = 48  # side that crops are resized to, ours
-GRID_PX = 112  # side of a whole picture whose last map has the 7 x 7 cells of a ResNet at 224 pixels
+GRID_PX = 112  # side of a whole image whose last map has the 7 x 7 cells of a ResNet at 224 pixels
 MEAN = (0.5, 0.5, 0.5)  # of pixel values in 0..1, ours: drawings have no ImageNet statistics
 STD = (0.25, 0.25, 0.25)
 WIDTHS = (24, 32, 64)  # channels at 1/2, 1/4 and 1/8 of the side; the last map has D channels at 1/16

@@ -25,7 +25,7 @@ _LIKE_GOLD = re.compile(  # keys such as ner_tags, gold_labels, entity_spans; no
     r"^(?!pos_|chunk_|dep_).*(?:(?:^|_|ner|bio)tags?|span|entit|label|annotation|mention|(?:^|_)(?:ner|bio|iob|ents)(?:_|$))",
     re.IGNORECASE,
 )
-_LIKE_IMAGE = re.compile(r"(img|image|photo|picture|pic)s?_?(id|path|name|file|filename|file_name|url)?", re.I)
+_LIKE_IMAGE = re.compile(r"(img|image|photo|image|pic)s?_?(id|path|name|file|filename|file_name|url)?", re.I)
 _PRODIGY = " (in Prodigy's form: source: {preset: prodigy})"
 _OFTEN = {"sentence": "text", "content": "text", "tweet": "text", "words": "tokens"}  # keys of other projects
 

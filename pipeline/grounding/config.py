@@ -57,14 +57,12 @@ class GroundConfig(Config):
     processor: Processor = "torchvision"  # the library's image processor (owlv2, grounding-dino); pil is its slow one
     merge: bool = True  # grounding-dino reads a post's phrases in one pass, which lets them sway each other
     n_phrases_max: int = Field(default=32, ge=0)  # grounded of a post, in the order of its words; the rest is counted
-    batch: int | None = Field(
-        default=None, ge=1
-    )  # pictures of a pass on a GPU (owlv2, grounding-dino); a CPU takes one
+    batch: int | None = Field(default=None, ge=1)  # images of a pass on a GPU (owlv2, grounding-dino); a CPU takes one
     workers: int = Field(default=2, ge=0)  # threads that decode and resize
     engine: Engine = "local"
     actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
     device: str = "auto"  # auto: a GPU if there is one; the synthetic stays on the CPU
-    allow_synthetic: bool = False  # let a part trained on drawings see other pictures; results are marked
+    allow_synthetic: bool = False  # let a part trained on drawings see other images; results are marked
 
     def source(self) -> str:
         """The path or name of the weights."""

@@ -1,4 +1,4 @@
-"""The grounder that always answers with the whole picture: a baseline, and what needs no weights.
+"""The grounder that always answers with the whole image: a baseline, and what needs no weights.
 
 A control: boxes that look at nothing. What a model gains over them comes from where a grounder points.
 """
@@ -18,7 +18,7 @@ WHOLE_IMAGE_SCORE = 0.0  # it says nothing about the words
 
 
 class WholeImage:
-    """Every query gets the whole picture with score 0."""
+    """Every query gets the whole image with score 0."""
 
     identity = {"name": "whole-image", "version": WHOLE_IMAGE_VERSION}  # noqa: RUF012
     synthetic = False
@@ -45,14 +45,14 @@ N_BYTES = 8  # of the digest to a number: what a remainder favours is below 1e-1
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A picture's width and height in pixels, and the digest of its pixels."""
+    """An image's width and height in pixels, and the digest of its pixels."""
 
     size: tuple[int, int]
     digest: str
 
 
 class RandomBox:
-    """Every query gets one of the picture's boxes of whole pixels, all of them equally likely.
+    """Every query gets one of the image's boxes of whole pixels, all of them equally likely.
 
     The draw is a digest of pixels and text: the same on every machine and in any order.
     """

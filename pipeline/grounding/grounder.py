@@ -130,7 +130,7 @@ PAPER_PADDING = (124, 116, 104)
 
 
 class Boxed(NamedTuple):
-    """float32 [3, size, size] standardised; a box of the picture times `scale` plus `offset` is the square's."""
+    """float32 [3, size, size] standardised; a box of the image times `scale` plus `offset` is the square's."""
 
     pixels: np.ndarray
     scale: float
@@ -138,7 +138,7 @@ class Boxed(NamedTuple):
 
 
 def letterbox(image: PIL.Image.Image, size_px: int) -> Boxed:
-    """The picture scaled to fit and centred."""
+    """The image scaled to fit and centred."""
     scale = size_px / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     x, y = (size_px - width) // 2, (size_px - height) // 2
@@ -176,12 +176,12 @@ def by_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def to_square(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
-    """Boxes [..., 4] of the picture in the square's pixels."""
+    """Boxes [..., 4] of the image in the square's pixels."""
     return xyxy * scale + np.array([*offset, *offset])
 
 
-def to_picture(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
-    """Boxes [..., 4] of the square in the picture's pixels; inverse of `to_square`."""
+def to_image(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
+    """Boxes [..., 4] of the square in the image's pixels; inverse of `to_square`."""
     return (xyxy - np.array([*offset, *offset])) / scale
 
 

@@ -1,8 +1,8 @@
 """Grounding DINO (Liu et al., 2023) by the transformers library: phrases are read as one text, "a cat. a dog.".
 
-Picture and text look at each other inside the network, so a phrase's box depends on the phrases that it is read with.
+Image and text look at each other inside the network, so a phrase's box depends on the phrases that it is read with.
 With `merge` that group is the post's phrases and part of a row's key; without, every phrase is read alone. A pass has
-one text length, and one picture shape (no padding: the network's numbers would follow it).
+one text length, and one image shape (no padding: the network's numbers would follow it).
 N passes at once, K boxes a pass, T pieces of a text.
 """
 
@@ -26,7 +26,7 @@ from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found, LazyGrounder, exact, filled
 from schema.errors import WeightsError
 
-VERSION = "1"  # of everything between a picture and its boxes that the identity does not name
+VERSION = "1"  # of everything between an image and its boxes that the identity does not name
 MAX_ASPECT = 16  # beyond it the short side is padded: a line of one pixel would be resized to none
 PADDING = 0  # its piece in uncased BERT's vocabulary
 N_AROUND = 3  # pieces of a text beside its phrases': its start, its end, and a phrase's full stop
@@ -34,7 +34,7 @@ N_AROUND = 3  # pieces of a text beside its phrases': its start, its end, and a 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """float32 [3, rows, columns] from the processor; width and height of what it shows in the picture's pixels."""
+    """float32 [3, rows, columns] from the processor; width and height of what it shows in the image's pixels."""
 
     pixels: Tensor
     size: tuple[float, float]
@@ -42,7 +42,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A picture (by its index), the pieces of a merged text, and where in it each phrase stands: [start, end)."""
+    """An image (by its index), the pieces of a merged text, and where in it each phrase stands: [start, end)."""
 
     image: int
     pieces: tuple[int, ...]
@@ -91,7 +91,7 @@ class GroundingDinoGrounder:
         return len(_pieces(self._tokenizer, text)) > self.n_pieces - N_AROUND
 
     def passes(self, image: int, texts: Sequence[str]) -> list[Pass]:
-        """The texts asked of a picture as few merged texts as hold them, each phrase whole in one of them."""
+        """The texts asked of an image as few merged texts as hold them, each phrase whole in one of them."""
         found: list[Pass] = []
         pieces, spans = [self._start], dict[str, tuple[int, int]]()
         for text in dict.fromkeys(texts):
@@ -107,7 +107,7 @@ class GroundingDinoGrounder:
         return _pieces(self._tokenizer, text)[: self.n_pieces - N_AROUND] or [self._tokenizer.unk_token_id]
 
     def _ask(self, images: Sequence[Seen], passes: Sequence[Pass]) -> dict[tuple[int, str], Found]:
-        """Per picture and phrase the box with the best mean over the phrase's pieces of each piece's sigmoid."""
+        """Per image and phrase the box with the best mean over the phrase's pieces of each piece's sigmoid."""
         pixels = torch.stack([images[one.image].pixels for one in passes]).to(self._model.device, self._model.dtype)
         pieces = torch.full((len(passes), self.n_pieces), PADDING)
         for row, one in enumerate(passes):
@@ -120,7 +120,7 @@ class GroundingDinoGrounder:
             attention_mask=(pieces != PADDING).long(),
         )
         scores = answer.logits.float().sigmoid().cpu()  # [N, K, T]
-        boxes = answer.pred_boxes.double().cpu()  # [N, K, 4], shares of the picture's sides: centre, width, height
+        boxes = answer.pred_boxes.double().cpu()  # [N, K, 4], shares of the image's sides: centre, width, height
         found = {}
         for row, one in enumerate(passes):
             width, height = images[one.image].size
@@ -162,7 +162,7 @@ def _pieces(tokenizer: Any, text: str) -> list[int]:
 
 
 def _padded(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The picture, to the right or below as much black as brings its sides to MAX_ASPECT."""
+    """The image, to the right or below as much black as brings its sides to MAX_ASPECT."""
     least = -(-max(image.size) // MAX_ASPECT)
     if min(image.size) >= least:
         return image

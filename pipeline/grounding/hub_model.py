@@ -21,8 +21,8 @@ from vision.torch_files import DAMAGED, reason
 
 SUFFIXES = (".json", ".txt", ".model")  # of the files beside the weights that change numbers: settings, vocabularies
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # one at least: a tokenizer without one reads nothing
-MAX_SCALE = 4  # of a picture's longer side over the network's, before its processor takes it; see bounded
-GPU_BATCH = 8  # pictures of a pass on a GPU where the parameters say nothing
+MAX_SCALE = 4  # of an image's longer side over the network's, before its processor takes it; see bounded
+GPU_BATCH = 8  # images of a pass on a GPU where the parameters say nothing
 
 
 UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries answer a model's damaged files with
@@ -41,7 +41,7 @@ def find_folder(config: GroundConfig) -> Path:
 
 
 def identity(config: GroundConfig, folder: Path, version: str) -> dict[str, str]:
-    """All that the numbers depend on but the picture, the text and the versions of libraries."""
+    """All that the numbers depend on but the image, the text and the versions of libraries."""
     files = {path.name: keys.digest_file(path) for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES}
     return {
         "name": config.grounder,
@@ -132,14 +132,14 @@ def _todo(config: GroundConfig) -> str:
 
 
 def n_batch(config: GroundConfig) -> int:
-    """Pictures and texts of a pass; on a CPU one: a row's last bits follow its place in a pass."""
+    """Images and texts of a pass; on a CPU one: a row's last bits follow its place in a pass."""
     if config.torch_device() == "cpu":
         return 1
     return config.batch or GPU_BATCH
 
 
 def bounded(image: PIL.Image.Image, network_px: int) -> PIL.Image.Image:
-    """The picture in RGB, made smaller where a side is longer than MAX_SCALE times the network's.
+    """The image in RGB, made smaller where a side is longer than MAX_SCALE times the network's.
 
     OWLv2's processor makes a float square of the longer side and blurs it by a square kernel that grows with it: a line
     of 20,000 pixels would take gigabytes and hours.

@@ -1,7 +1,7 @@
-"""OWLv2 (Minderer et al., 2023) by the transformers library: a picture is read once, then matched with each text.
+"""OWLv2 (Minderer et al., 2023) by the transformers library: an image is read once, then matched with each text.
 
 A pass has a fixed shape: short ones are filled up, so that a row's bits do not follow what it comes with.
-B pictures a pass, P patches a picture (each with one box), Q texts at once, D width of the common space.
+B images a pass, P patches an image (each with one box), Q texts at once, D width of the common space.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pipeline.grounding import hub_model
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found, LazyGrounder, exact, filled
 
-VERSION = "1"  # of everything between a picture and its boxes that the identity does not name
-N_QUERIES = 16  # matched with a picture at once
+VERSION = "1"  # of everything between an image and its boxes that the identity does not name
+N_QUERIES = 16  # matched with an image at once
 N_REMEMBERED = 20_000  # texts whose vectors are kept: general words and names come again and again
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """float32 [3, side, side] as the processor made it, and the longer side of the picture in pixels."""
+    """float32 [3, side, side] as the processor made it, and the longer side of the image in pixels."""
 
     pixels: Tensor
     longer_px: int
@@ -84,15 +84,15 @@ class Owlv2Grounder:
     def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """[B, 3, side, side] -> features of the patches [B, P, D'], and float64 boxes [B, P, 4] on the CPU.
 
-        A box is centre x and y, width and height as shares of the square's side. The square is the picture with
-        padding to its right and below, so shares times the picture's longer side are its pixels.
+        A box is centre x and y, width and height as shares of the square's side. The square is the image with
+        padding to its right and below, so shares times the image's longer side are its pixels.
         """
         maps = self._model.image_embedder(pixel_values=pixels)[0]
         features = maps.flatten(1, 2)
         return features, self._model.box_predictor(features, maps).double().cpu()
 
     def _match(self, features: Tensor, asked: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """For each picture's texts the best patch's score (a sigmoid) and its index, [B', Q] each, on the CPU."""
+        """For each image's texts the best patch's score (a sigmoid) and its index, [B', Q] each, on the CPU."""
         nothing = features.new_zeros(self._model.config.projection_dim)
         rows = [[self._vectors[text] for text in texts] for texts in asked]
         texts = torch.stack([torch.stack(row + [nothing] * (N_QUERIES - len(row))) for row in rows])  # [B', Q, D]

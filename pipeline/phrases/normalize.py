@@ -30,7 +30,7 @@ _ABBREVIATIONS = """
 """
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})  # Unicode categories a parser should not see
-PICTURES = frozenset({"So", "Sk", "Mn", "Me"})  # those that emoji are made of, beside invisible ones
+IMAGES = frozenset({"So", "Sk", "Mn", "Me"})  # those that emoji are made of, beside invisible ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,10 @@ def _marked(words: Sequence[str]) -> list[_Word]:
 
 
 def _plain(word: str) -> str:
-    """The word without what cannot be seen, cut to MOST_CHARACTERS; "" for emoji and other pictures."""
+    """The word without what cannot be seen, cut to MOST_CHARACTERS; "" for emoji and other images."""
     shown = html.unescape(word[: 4 * MOST_CHARACTERS])
     shown = "".join(one for one in shown if not _is_hidden(one))[:MOST_CHARACTERS]
-    return "" if all(unicodedata.category(one) in PICTURES for one in shown) else shown
+    return "" if all(unicodedata.category(one) in IMAGES for one in shown) else shown
 
 
 def _is_hidden(character: str) -> bool:

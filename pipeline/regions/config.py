@@ -44,14 +44,14 @@ class RegionsConfig(Config):
     store_dtype: Literal["float32", "float16"] = "float32"  # of the features in store and pack
     no_image: Literal["empty", "paper"] = "empty"  # paper: the empty image once more for each word and phrase
     max_phrases: int | None = Field(default=None, ge=0)  # objects of noun phrases in a post; the longest are cut first
-    grid: bool = False  # the last convolution's 7 x 7 cells of each picture too, in the pack's folder `grid`
+    grid: bool = False  # the last convolution's 7 x 7 cells of each image too, in the pack's folder `grid`
     n_buckets: int = Field(default=64, ge=1)  # files of the pack
     batch: int | None = Field(default=None, ge=1)  # crops of a forward pass; None: by device
     workers: int = Field(default=4, ge=0)  # threads that decode and crop
     engine: Engine = "local"
     actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as the cluster has room for
     device: str = "auto"  # auto: a GPU if there is one
-    allow_synthetic: bool = False  # let a net trained on drawings see other pictures; results are marked
+    allow_synthetic: bool = False  # let a net trained on drawings see other images; results are marked
 
     @model_validator(mode="before")
     @classmethod

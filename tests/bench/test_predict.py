@@ -12,7 +12,7 @@ from bench.predict import main
 from tests.imports import ROOT
 
 WARM_MS = 150  # of a processor for one post, warm, with MiniLM and toy-resnet
-GROWTH_MIB = 48  # of the process between the 100th and the 1,000th post; a post's pictures and features are 1 MiB
+GROWTH_MIB = 48  # of the process between the 100th and the 1,000th post; a post's images and features are 1 MiB
 pytestmark = pytest.mark.timeout(1200)
 
 

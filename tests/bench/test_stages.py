@@ -35,7 +35,7 @@ def measured(tmp_path: Path, *arguments: object) -> dict:
     "arguments",
     [("regions", "--net", "resnet18", "--items", 4, "--batch", 2), ("ground", "--net", "tiny", "--items", 3)],
 )
-def test_pictures(arguments: tuple, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images(arguments: tuple, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(timing.PEAK_SIDE, "cpu", 128)
     found = measured(tmp_path, *arguments, "--photos", photos)
     check(found)

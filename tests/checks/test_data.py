@@ -39,10 +39,10 @@ def test_nothing_is_said_of_good_data(root):
     assert not [line for line in lines(found, "note") if not line.startswith("no entity of type")]
 
 
-def test_pictures_missing_broken_and_unused_are_named(root):
+def test_images_missing_broken_and_unused_are_named(root):
     folder = root / "data/own/images"
     (folder / "train-00000.png").unlink()
-    (folder / "train-00001.png").write_bytes(b"no picture")
+    (folder / "train-00001.png").write_bytes(b"no image")
     PIL.Image.new("RGB", (4, 4)).save(folder / "extra.png")
     notes = lines(findings(root), "note")
     assert any(line.startswith("1 image(s) missing: train-00000.png: no such file") for line in notes)

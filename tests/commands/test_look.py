@@ -19,7 +19,7 @@ def test_show_says_when_there_is_no_such_post(fmit):
     assert "no post 'nobody'" in result.stderr
 
 
-def test_a_sheet_holds_the_pictures(fmit, tmp_path):
+def test_a_sheet_holds_the_images(fmit, tmp_path):
     page = tmp_path / "sheet.html"
     assert fmit("sheet", "own", "--out", page).exit_code == 0
     assert "data:image/" in page.read_text()

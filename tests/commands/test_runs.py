@@ -149,10 +149,10 @@ def test_training_tells_machines_the_run_and_people_what_is_odd_about_the_data(f
     assert found["dev"] == json.loads((tmp_path / "run/model/config.json").read_text())["dev"]
 
 
-def test_predict_counts_the_pictures_that_were_not_seen(fmit, trained, tmp_path):
+def test_predict_counts_the_images_that_were_not_seen(fmit, trained, tmp_path):
     run, posts = trained.run("own", "fmit", 0), tmp_path / "posts.jsonl"
     (tmp_path / "images").mkdir()
-    (tmp_path / "images/b.png").write_bytes(b"no picture")
+    (tmp_path / "images/b.png").write_bytes(b"no image")
     rows = [{"id": f"{k}", "text": "hi", "images": [name]} for k, name in enumerate(("a.png", "b.png", "../c.png"))]
     posts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     seen = fmit("predict", posts, "--run", run, "--images", tmp_path / "images")

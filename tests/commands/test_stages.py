@@ -60,7 +60,7 @@ def test_remarks_are_on_stderr_and_quiet_hides_them(tmp_path, monkeypatch):
     assert loud.stdout == quiet.stdout
 
 
-def test_toys_refuse_pictures_of_others_unless_allowed(tmp_path, monkeypatch):
+def test_toys_refuse_images_of_others_unless_allowed(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     own.write_posts(tmp_path / "data/own", {"train": 1, "dev": 1, "test": 1})
     PIL.Image.new("RGB", (40, 30), "red").save(tmp_path / "data/own/images/train-00000.png")

@@ -1,4 +1,4 @@
-"""A small dataset of pictures that count as drawn, and parts that count what they are asked."""
+"""A small dataset of images that count as drawn, and parts that count what they are asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vision.crops import Transform
 LABELS = LabelSet({"PER": "person", "LOC": "place"}, {})
 
 
-def picture(folder: Path, name: str, width: int = 30, height: int = 20, seed: int = 0, drawn: bool = True) -> Image:
+def make_image(folder: Path, name: str, width: int = 30, height: int = 20, seed: int = 0, drawn: bool = True) -> Image:
     """A PNG of noise, written and probed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     chunks = PngInfo()
@@ -31,9 +31,9 @@ def picture(folder: Path, name: str, width: int = 30, height: int = 20, seed: in
     return images.probe(folder, name)
 
 
-def post(post_id: str, *pictures: Image, words: str = "a tiny dog in Paris") -> Post:
+def post(post_id: str, *pil_images: Image, words: str = "a tiny dog in Paris") -> Post:
     text, offsets = joined(words.split())
-    return Post(post_id, "train", tuple(words.split()), text, offsets, None, pictures)
+    return Post(post_id, "train", tuple(words.split()), text, offsets, None, pil_images)
 
 
 def phrases(post_id: str, *spans: tuple[int, int], words: str = "a tiny dog in Paris") -> PostPhrases:
@@ -62,16 +62,16 @@ class FakeGrounder:
     def is_cut(self, text: str) -> bool:
         return len(text) > 100
 
-    def ground(self, pictures: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
-        self.calls.append((len(pictures), [list(texts) for texts in queries]))
+    def ground(self, pil_images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
+        self.calls.append((len(pil_images), [list(texts) for texts in queries]))
         return [
             [self.answers.get(text, self._default(image, text)) for text in texts]
-            for image, texts in zip(pictures, queries, strict=True)
+            for image, texts in zip(pil_images, queries, strict=True)
         ]
 
     @staticmethod
     def _default(image: PIL.Image.Image, text: str) -> Found:
-        first = image.getpixel((0, 0))[0]  # a score that depends on picture and text
+        first = image.getpixel((0, 0))[0]  # a score that depends on image and text
         return Found((1.0, 2.0, 3.0 + len(text) % 9, 9.0), (first * 7 + len(text)) % 100 / 100)
 
 

@@ -16,7 +16,7 @@ from pipeline.phrases.stage import find_phrases
 from pipeline.regions.config import RegionsConfig
 from pipeline.store_rows import PreparedDataset, open_stores, steps
 from schema.records import Post
-from tests.pipeline.drawn import LABELS, FakeGrounder, FakeNet, picture, post
+from tests.pipeline.drawn import LABELS, FakeGrounder, FakeNet, make_image, post
 
 NET = RegionsConfig(batch=4, workers=0, n_buckets=2)
 
@@ -49,8 +49,8 @@ class Parts:
 
 
 def four_posts(folder: Path) -> list[Post]:
-    """`a` and `c` share a picture, `b` and `d` their words, `b` has a second picture, `d` has none."""
-    a, b, e = (picture(folder, f"{name}.png", seed=seed) for seed, name in enumerate("abe"))
+    """`a` and `c` share an image, `b` and `d` their words, `b` has a second image, `d` has none."""
+    a, b, e = (make_image(folder, f"{name}.png", seed=seed) for seed, name in enumerate("abe"))
     return [
         post("a", a, words="Rita sings in Rome"),
         post("b", b, e, words="the old dog sleeps"),

@@ -229,11 +229,11 @@ def test_prefetch_is_bounded_and_stops_early():
 def test_prefetch_passes_errors_on():
     def work(item):
         if item == 3:
-            raise DataError("no picture")
+            raise DataError("no image")
         return item
 
     got = []
-    with pytest.raises(DataError, match="no picture"):
+    with pytest.raises(DataError, match="no image"):
         got.extend(prefetch(work, range(1000), 2))
     assert got == [0, 1, 2]
     assert threading.active_count() < 20

@@ -74,7 +74,7 @@ def test_what_is_allowed_reaches_the_toys(trained, pack, tmp_path):
 
 
 def with_grid(trained, folder):
-    """The grid of the trained project's pictures, and the pack that it lies in."""
+    """The grid of the trained project's images, and the pack that it lies in."""
     from pipeline.regions import stage as regions_stage
     from pipeline.regions.config import PRESETS
 

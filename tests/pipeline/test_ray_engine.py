@@ -44,7 +44,7 @@ from pipeline.regions.config import RegionsConfig, open_net
 from project import Project
 from schema.errors import ConfigError, DataError, WeightsError
 from tests import own
-from tests.pipeline.drawn import LABELS, chosen, picture, post
+from tests.pipeline.drawn import LABELS, chosen, make_image, post
 from tests.vision.weights import save_toy
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +200,7 @@ def recomputed(rows: dict[str, Any], plan: Plan[Any, Any], compute: Compute, ope
 
 
 def test_stages_can_be_sent_to_other_machines(tmp_path: Path) -> None:
-    posts = [post("a", picture(tmp_path, "1.png")), post("b", picture(tmp_path, "2.png", seed=1))]
+    posts = [post("a", make_image(tmp_path, "1.png")), post("b", make_image(tmp_path, "2.png", seed=1))]
     phrases = PhrasesConfig()
     parser = open_parser(phrases)
     trees = phrases_stage.plan(posts, parser)
@@ -259,7 +259,7 @@ def cluster() -> Iterator[Any]:
 
 
 def project(root: Path, engine: str) -> Project:
-    """Drawn posts, two without a picture that can be read, and settings whose tasks are small."""
+    """Drawn posts, two without an image that can be read, and settings whose tasks are small."""
     settings = own.PARAMS.replace("{preset: embedded}", f"{{preset: embedded, engine: {engine}, actors: 2}}")
     regions = f"{{preset: embedded, n_buckets: 8, batch: 8, engine: {engine}, actors: 2}}"
     settings = settings.replace("{preset: embedded, n_buckets: 8}", regions)

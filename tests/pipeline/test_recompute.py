@@ -8,7 +8,7 @@ from cache import maintenance
 from pipeline.grounding.grounder import Found
 from pipeline.store_rows import BOX_PX, FEATURES, open_stores, recompute, steps
 from schema.errors import ImageError
-from tests.pipeline.drawn import FakeGrounder, FakeNet, picture
+from tests.pipeline.drawn import FakeGrounder, FakeNet, make_image
 from tests.pipeline.stored import FakeParser, Parts, all_keys, four_posts, prepared, run_stages
 
 
@@ -32,10 +32,10 @@ def moved(found):
 class ShiftedGrounder(FakeGrounder):
     by_px = 0.0
 
-    def ground(self, pictures, queries):
+    def ground(self, images, queries):
         return [
             [Found((box.xyxy[0] + self.by_px, *box.xyxy[1:]), box.score) for box in listed]
-            for listed in super().ground(pictures, queries)
+            for listed in super().ground(images, queries)
         ]
 
 
@@ -102,7 +102,7 @@ def test_posts_that_the_store_holds_in_part_are_not_drawn(one, tmp_path):
     assert parts.grounder.n_asked == 6
 
 
-def test_another_picture_by_now_is_an_error(one, tmp_path):
-    picture(tmp_path / "images", "a.png", seed=9)
+def test_another_image_by_now_is_an_error(one, tmp_path):
+    make_image(tmp_path / "images", "a.png", seed=9)
     with pytest.raises(ImageError, match=r"a\.png"):
         again(one, tmp_path / "store", Parts())

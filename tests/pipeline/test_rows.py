@@ -50,7 +50,7 @@ def test_what_is_wanted_is_what_the_stages_put(bare, parts, tmp_path):
     assert union(plans) == all_keys(tmp_path / "store")
     counts = {name: {post_id: len(keys) for post_id, keys in plan.keys.items()} for name, plan in plans.items()}
     assert counts["phrases"] == dict.fromkeys("abcd", 1)
-    assert counts["ground"] == {"a": 4, "b": 8, "c": 4, "d": 0}  # two general words and two phrases, each picture
+    assert counts["ground"] == {"a": 4, "b": 8, "c": 4, "d": 0}  # two general words and two phrases, each image
     assert counts["regions"]["d"] == 1
     assert plans["phrases"].keys["b"] == plans["phrases"].keys["d"]
 

@@ -5,11 +5,11 @@ import pytest
 from pipeline.provenance import refuse_real_images
 from schema.errors import SyntheticError
 from schema.records import Image
-from tests.pipeline.drawn import picture, post
+from tests.pipeline.drawn import make_image, post
 
 
-def test_the_first_foreign_picture_is_named(tmp_path):
-    own, foreign = picture(tmp_path, "own.png"), picture(tmp_path, "foreign.png", drawn=False)
+def test_the_first_foreign_image_is_named(tmp_path):
+    own, foreign = make_image(tmp_path, "own.png"), make_image(tmp_path, "foreign.png", drawn=False)
     refuse_real_images([post("a", own), post("b"), post("c", Image("gone.jpg", state="missing"))], "toy-x")
     with pytest.raises(
         SyntheticError,

@@ -1,4 +1,4 @@
-"""Runs that the tests make: posts, pictures whose boxes are really there, scores, a folder as a trainer leaves it."""
+"""Runs that the tests make: posts, images whose boxes are really there, scores, a folder as a trainer leaves it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ PLACES = ("left", "upper", "tiny", "big")
 FILLS = ((214, 69, 65), (38, 120, 178), (90, 160, 80), (230, 180, 60))
 
 
-def picture(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> PIL.Image.Image:
-    """A pale picture with a plain filled rectangle at each box."""
+def pil_image(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> PIL.Image.Image:
+    """A pale image with a plain filled rectangle at each box."""
     image = PIL.Image.new("RGB", size, (236, 232, 222))
     pen = PIL.ImageDraw.Draw(image)
     for at, (x0, y0, x1, y1) in enumerate(boxes):
@@ -42,18 +42,18 @@ def digest(name: str) -> str:
 
 
 class Maker:
-    """Draws posts with a seeded hand; `pictures` maps digests to what `load` gives."""
+    """Draws posts with a seeded hand; `images` maps digests to what `load` gives."""
 
     def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)
-        self.pictures: dict[str, PIL.Image.Image] = {}
+        self.pil_images: dict[str, PIL.Image.Image] = {}
         self.sizes: tuple[tuple[int, int], ...] = ((320, 240), (240, 320), (400, 300))
 
     def load(self, name: str, key: str) -> PIL.Image.Image | None:
-        return self.pictures.get(key)
+        return self.pil_images.get(key)
 
     def post(self, index: int, split: str = "test", error_rate: float = 0.3, labelled: bool = True) -> dict[str, Any]:
-        """A line of a predictions file: two phrases with a name each, one picture in most cases."""
+        """A line of a predictions file: two phrases with a name each, one image in most cases."""
         words, phrases, gold = [], [], []
         for _ in range(self.random.choice((1, 2, 2))):
             words += self.random.sample(WORDS, 3)
@@ -69,7 +69,7 @@ class Maker:
         if self.random.random() < error_rate / 3:
             predicted.append({"start": 0, "end": 1, "type": "MISC", "confidence": self.random.uniform(0.2, 0.6)})
         predicted.sort(key=lambda found: found["start"])
-        image, objects = self.pictured(line["id"], words, phrases)
+        image, objects = self.imaged(line["id"], words, phrases)
         return {
             **line,
             "images": [image],
@@ -96,7 +96,7 @@ class Maker:
         at = len(" ".join(words[: found["start"]])) + (found["start"] > 0)
         return {**found, "text": text, "char_start": at, "char_end": at + len(text), "grounded_boxes": []}
 
-    def pictured(
+    def imaged(
         self, name: str, words: list[str], phrases: list[tuple[int, int]]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         fate = self.random.random()
@@ -107,7 +107,7 @@ class Maker:
             return {**image, "state": "broken" if fate < 0.04 else "missing"}, [{**whole, **corners}]
         size = self.random.choice(self.sizes)
         boxes = [self.box(size) for _ in range(len(LABELS) + len(phrases))]
-        self.pictures[digest(name)] = picture(size, boxes)
+        self.pil_images[digest(name)] = pil_image(size, boxes)
         image |= {"digest": digest(name), "width": size[0], "height": size[1], "state": "ok"}
         found = [{**whole, "x0": 0, "y0": 0, "x1": size[0], "y1": size[1]}]
         places = [(None, None)] * len(LABELS) + phrases

@@ -162,7 +162,7 @@ def counted(line, kind, name):
 
 
 def test_boxes_stand_on_the_pixels_that_the_table_names(page, run, tmp_path):
-    """The drawn pictures have a filled rectangle at each box: the box's place on the screen must show that colour."""
+    """The drawn images have a filled rectangle at each box: the box's place on the screen must show that colour."""
     value = [json.loads(text) for text in (run / "smoke-fmit-0/scores/predictions-test.jsonl").open()]
     page.run("document.querySelector('.card .frame').scrollIntoView({block: 'center'})")
     page.run("Promise.all([...document.images].map(image => image.decode()))")
@@ -328,7 +328,7 @@ def test_text_is_readable_in_light_and_dark(page, theme):
     assert page.run(CONTRAST) == []  # WCAG AA: 4.5 to 1
 
 
-def test_everything_to_press_has_a_name_and_every_picture_a_text(page):
+def test_everything_to_press_has_a_name_and_every_image_a_text(page):
     unnamed = """[...document.querySelectorAll('button, input, select, a')].filter((node) => !(
         node.textContent.trim() || node.getAttribute('aria-label') ||
         (node.labels && [...node.labels].some((one) => one.textContent.trim())))).length"""

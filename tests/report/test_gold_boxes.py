@@ -80,7 +80,7 @@ def test_a_file_by_the_posts_id_and_posts_without_one(tmp_path):
         match(lines[1:], tmp_path)
 
 
-def test_boxes_of_a_picture_of_another_size_are_scaled(tmp_path):
+def test_boxes_of_an_image_of_another_size_are_scaled(tmp_path):
     (tmp_path / "17_06_1.xml").write_text(xml(("Rome", (10, 10, 20, 30)), size=(100, 100)))
     one = line("Rome", [(0, 1, "LOC")], size=(200, 50))
     found = match([one], tmp_path)

@@ -99,7 +99,7 @@ def test_nothing_hostile_is_markup(made):
     assert max(len(word) for word in data["posts"][0]["words"]) < 110
 
 
-def test_redaction_leaves_no_name_link_or_picture_in_the_page(made):
+def test_redaction_leaves_no_name_link_or_image_in_the_page(made):
     def lines(maker):
         value = maker.post(0)
         value["words"][:2] = ["@zebulon", "http://secret.example/x"]

@@ -46,7 +46,7 @@ def test_entities_and_outcomes_point_at_each_other(maker):
             assert (data["kinds"][kind]["name"] == "correct") == same
 
 
-def test_a_redacted_post_holds_no_name_link_or_picture(maker):
+def test_a_redacted_post_holds_no_name_link_or_image(maker):
     value = maker.post(0)
     while value["images"][0]["state"] != "ok":
         value = maker.post(1)
@@ -101,11 +101,11 @@ def test_a_post_that_was_not_tagged_shows_gold_and_boxes(maker):
     shown = posts.posts[0]
     assert (shown["gold"], shown["predicted"], shown["outcomes"]) == ([[1, 3, 0]], [], [])
     assert shown["boxes"][1] == ["tiny Ada Lovelace", 0, 3, -1, 0, 5, 6, 70, 80, 0.9]
-    assert [picture["state"] for picture in shown["images"]] == ["ok", "missing"]
+    assert [image["state"] for image in shown["images"]] == ["ok", "missing"]
     assert without_predictions(Post("p2", "train", words, text, offsets), []).gold is None
 
 
-def test_distinct_pictures_are_counted_once(maker):
+def test_distinct_images_are_counted_once(maker):
     lines = [prediction(maker.post(at)) for at in range(10)]
     n_ok = sum(line.post.images[0].state == "ok" for line in lines)
     assert n_images([*lines, *lines]) == n_ok

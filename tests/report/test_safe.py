@@ -33,7 +33,7 @@ def test_known_cases():
     assert safe_text("a\x1b[31mred\x1b[0m\u202egnp") == "a[31mred[0mgnp"
     assert safe_text("one\ttwo\r\nthree\u2028four") == "one two  three four"
     assert safe_text("\ud800") == "\ufffd"
-    assert safe_text("👨‍👩‍👧") == "👨‍👩‍👧"  # the joiner inside belongs to the picture
+    assert safe_text("👨‍👩‍👧") == "👨‍👩‍👧"  # the joiner inside belongs to the image
     assert safe_text("x" * 500, 10) == "xxxxxxxxxx… (500 characters)"
     assert safe_text("x" * 500, None) == "x" * 500
 

@@ -6,7 +6,7 @@ import pytest
 from report import sheet
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Grounded, Image, Post, Span, joined
-from tests.report.made import picture
+from tests.report.made import pil_image
 
 BOX = (20, 10, 100, 70)
 
@@ -30,10 +30,10 @@ def grounded(found):
 
 
 def load(name, digest):
-    return picture((160, 80), [BOX])
+    return pil_image((160, 80), [BOX])
 
 
-def test_only_readable_pictures_are_picked_in_order_and_the_same_ones():
+def test_only_readable_images_are_picked_in_order_and_the_same_ones():
     found = posts(40)
     assert sheet.select(found, 100) == found[::2]
     chosen = sheet.select(found, 5)

@@ -8,7 +8,7 @@ from rich.console import Console
 from report import show
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Region, Span, joined
-from tests.report.made import picture
+from tests.report.made import pil_image
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m",
@@ -48,7 +48,7 @@ def shown(words=("tiny", "Ada", "Lovelace", "smiles"), tags=("O", "B-PER", "I-PE
 
 
 def load(name, digest):
-    return picture((160, 80), [BOX])
+    return pil_image((160, 80), [BOX])
 
 
 def printed(value, width=100, **options):
@@ -70,7 +70,7 @@ def test_a_terminal_shows_words_view_phrases_and_objects():
     assert re.search(r"phrase +tiny +0: \(20, 10\)–\(100, 70\) +0\.750 +yes +owlv2@0123", text)
     assert re.search(r"image +1 +4 +0: \(0, 0\)–\(160, 80\) +1\.000", text)
     assert re.search(r"phrase +tiny +1 +3 +0: \(20, 10\)", text)
-    assert "\x1b" not in text  # no terminal, no colours, no picture
+    assert "\x1b" not in text  # no terminal, no colours, no image
     assert "▀" not in text
 
 
@@ -89,7 +89,7 @@ def test_a_hostile_post_cannot_touch_the_terminal(colours):
     assert max(map(len, bare.splitlines())) <= 100
 
 
-def test_a_picture_on_a_terminal_has_the_box_where_it_is():
+def test_an_image_on_a_terminal_has_the_box_where_it_is():
     value = shown()
     image = show.with_boxes(load("", ""), [(BOX, (255, 0, 0))], 64, line_px=1)
     text = show.half_blocks(image)
@@ -102,7 +102,7 @@ def test_a_picture_on_a_terminal_has_the_box_where_it_is():
     assert "▀" in printed(value, force_terminal=True, color_system="truecolor")
 
 
-def test_no_color_means_no_colour_and_no_picture(monkeypatch):
+def test_no_color_means_no_colour_and_no_image(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     text = printed(shown(), force_terminal=True, color_system="truecolor")
     assert "▀" not in text
@@ -145,7 +145,7 @@ def test_a_hostile_post_is_text_on_its_page(tmp_path):
     assert "\u202e" not in page
 
 
-def test_a_redacted_page_keeps_names_and_pictures_to_itself(tmp_path):
+def test_a_redacted_page_keeps_names_and_images_to_itself(tmp_path):
     value = shown(("with", "@", "zebulon", "http://t.co/x"), None)
     show.write_html(value, tmp_path / "post.html", load_image=load, redact=True)
     page = (tmp_path / "post.html").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from report.thumbnails import Thumbnails, data_uri, scaled, shrunk, with_boxes
 from schema.errors import ImageError
-from tests.report.made import FILLS, picture
+from tests.report.made import FILLS, pil_image
 
 
 def opened(uri):
@@ -29,11 +29,11 @@ def test_a_thumbnail_keeps_the_shape_and_the_budget():
         assert len(uri) <= budget
         assert opened(uri).width == 2 * opened(uri).height
     assert opened(data_uri(image, 10**6)).size == (560, 280)
-    assert opened(data_uri(picture((90, 60), []), 10**6)).size == (90, 60)  # never enlarged
+    assert opened(data_uri(pil_image((90, 60), []), 10**6)).size == (90, 60)  # never enlarged
     assert data_uri(image, 500) is None
 
 
-def test_a_thumbnail_tells_nothing_of_where_the_picture_was_taken():
+def test_a_thumbnail_tells_nothing_of_where_the_image_was_taken():
     file = io.BytesIO()
     exif = PIL.Image.Exif()
     exif[0x010E] = "taken at home"
@@ -50,7 +50,7 @@ def test_boxes_stand_where_the_table_says_on_copies_of_any_size():
     for size in ((320, 240), (640, 480)):
         factor = size[0] // 320
         table = [tuple(factor * side for side in box) for box in boxes]
-        pixels = np.asarray(shrunk(picture(size, table), 160)).astype(int)
+        pixels = np.asarray(shrunk(pil_image(size, table), 160)).astype(int)
         for at, box in enumerate(table):
             filled = np.abs(pixels - np.array(FILLS[at])).max(axis=2) < 60
             ys, xs = np.nonzero(filled)
@@ -76,7 +76,7 @@ def test_a_scaled_box_is_never_empty_nor_outside(width, height, data):
     assert 0 <= b < d <= drawn[1]
 
 
-def test_an_album_holds_each_picture_once_and_keeps_its_budget():
+def test_an_album_holds_each_image_once_and_keeps_its_budget():
     asked = []
 
     def load(name, digest):
@@ -92,7 +92,7 @@ def test_an_album_holds_each_picture_once_and_keeps_its_budget():
     assert album.n_left_out == 0
 
 
-def test_pictures_that_are_gone_or_have_no_room_are_counted():
+def test_images_that_are_gone_or_have_no_room_are_counted():
     def load(name, digest):
         if name == "changed":
             raise ImageError("changed since it was ingested", state="broken")

@@ -15,7 +15,7 @@ def test_missing_keys_is_a_key_error_with_a_readable_message():
 
 
 def test_an_image_error_carries_its_outcome():
-    assert ImageError("not a picture", state="broken").state == "broken"
+    assert ImageError("not an image", state="broken").state == "broken"
 
 
 def test_what_a_post_holds_is_never_quoted_by_the_thousand_characters():

@@ -9,14 +9,14 @@ from synthetic.gold import best_f1, ceilings, chances
 from synthetic.posts import BLOCK, TYPES, draft
 
 
-def bayes(cells, *, pictures):
+def bayes(cells, *, images):
     """Chances of the most likely types by brute force: all renamings of the types are equally likely."""
     found = []
     for cell in cells:
         worlds = defaultdict(list)  # what is seen -> assignments of types that look so
         for renamed in permutations(TYPES):
             kinds = tuple(renamed[TYPES.index(kind)] for kind in cell.types)
-            seen = pictures and cell.picture == "ok"
+            seen = images and cell.image == "ok"
             shown = tuple(
                 k if seen or clue in ("both", "misled") else None for k, clue in zip(kinds, cell.clues, strict=True)
             )
@@ -28,11 +28,11 @@ def bayes(cells, *, pictures):
     return sorted(found)
 
 
-@pytest.mark.parametrize("pictures", [False, True])
+@pytest.mark.parametrize("images", [False, True])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_chances_are_those_of_brute_force(split, pictures):
-    mine = [chance for k in range(BLOCK) for chance in chances(draft(0, split, k), pictures=pictures)]
-    assert sorted(mine) == bayes(posts._block(0, split, 0), pictures=pictures)
+def test_chances_are_those_of_brute_force(split, images):
+    mine = [chance for k in range(BLOCK) for chance in chances(draft(0, split, k), images=images)]
+    assert sorted(mine) == bayes(posts._block(0, split, 0), images=images)
 
 
 def expected_f1(each, chosen):
@@ -68,6 +68,6 @@ def test_the_smoke_shards_ceilings_are_far_apart():
     best = ceilings(draft(0, "test", k) for k in range(3 * BLOCK))
     # by hand, a block: of 120 names 28 are told, 16 stand beside a told one, 76 are guessed
     assert best.text == pytest.approx((28 + 16 / 3 + 76 / 4) / 120)
-    assert best.pictures == pytest.approx(2 * 112 / (112 + 120))  # 8 are not seen and best left out
-    assert best.pictures >= 0.93
-    assert best.pictures - best.text >= 0.45
+    assert best.images == pytest.approx(2 * 112 / (112 + 120))  # 8 are not seen and best left out
+    assert best.images >= 0.93
+    assert best.images - best.text >= 0.45

@@ -45,7 +45,7 @@ def test_ingest_reads_what_is_drawn(shard, tmp_path):
         names = gold[post.id].names
         assert [post.tags[name.span.start] for name in names] == [f"B-{name.type}" for name in names]
         assert sum(tag.startswith("B-") for tag in post.tags) == len(names)
-        assert post.images[0].state == gold[post.id].picture
+        assert post.images[0].state == gold[post.id].image
     rows = {title: figures for title, *figures in report.rows()}
     assert rows["PER person"] == rows["LOC location"] == rows["ORG organization"] == ["30", "30"]
 
@@ -63,10 +63,10 @@ def test_each_cue_is_true_of_its_thing_alone(shard):
 
 def test_ceilings_are_written_and_printed(shard):
     folder, report = shard
-    assert report.ceilings["test"] == Ceilings(text=157 / 360, pictures=224 / 232)
-    assert json.loads((folder / "ceilings.json").read_text())["test"] == {"text": 157 / 360, "pictures": 224 / 232}
+    assert report.ceilings["test"] == Ceilings(text=157 / 360, pil_images=224 / 232)
+    assert json.loads((folder / "ceilings.json").read_text())["test"] == {"text": 157 / 360, "images": 224 / 232}
     assert report.line("small") == (
-        "draw small: 160 posts; highest F1 that can be expected on test: 0.4361 by text alone, 0.9655 with pictures"
+        "draw small: 160 posts; highest F1 that can be expected on test: 0.4361 by text alone, 0.9655 with images"
     )
 
 
@@ -83,9 +83,9 @@ def test_posts_have_the_same_bytes_whatever_is_drawn_beside_them(shard, tmp_path
 
 def test_another_seed_is_another_shard():
     posts = [draft(seed, "test", 0) for seed in (0, 1)]
-    pictures = [png_bytes(compose(shard_rng(seed, posts[0].number), posts[0].wanted)) for seed in (0, 0, 1)]
+    pil_images = [png_bytes(compose(shard_rng(seed, posts[0].number), posts[0].wanted)) for seed in (0, 0, 1)]
     assert posts[0].words != posts[1].words
-    assert pictures[0] == pictures[1] != pictures[2]
+    assert pil_images[0] == pil_images[1] != pil_images[2]
 
 
 def test_a_killed_drawing_leaves_the_old_folder(tmp_path, monkeypatch):

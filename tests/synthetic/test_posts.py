@@ -61,17 +61,17 @@ def test_words_spans_and_tags_fit(split):
             assert post.words[post.thing_span.start + 1] == post.wanted[len(post.mentions)].cue
 
 
-def test_what_tells_a_type_is_told_by_text_or_picture_in_fixed_numbers():
+def test_what_tells_a_type_is_told_by_text_or_image_in_fixed_numbers():
     clues = Counter()
     for post in drafts("train"):
         for m in post.mentions:
             assert m.noun == "" or m.noun in NOUNS[m.type]
             agrees = m.kind in KINDS_OF[m.type]
-            assert agrees or m.noun  # a picture lies only where text decides
+            assert agrees or m.noun  # an image lies only where text decides
             clues[("told" if m.noun else "seen") if agrees else "misled"] += 1
     assert clues == {"seen": 92, "told": 14, "misled": 14}
-    assert Counter(post.picture for post in drafts("train")) == {"ok": 74, "missing": 3, "broken": 3}
-    assert all(not m.noun for post in drafts("train") if post.picture != "ok" for m in post.mentions)
+    assert Counter(post.image for post in drafts("train")) == {"ok": 74, "missing": 3, "broken": 3}
+    assert all(not m.noun for post in drafts("train") if post.image != "ok" for m in post.mentions)
 
 
 def test_scenes_show_the_names_first_and_then_what_is_no_entity():
@@ -109,11 +109,11 @@ def test_nothing_but_a_noun_tells_a_type():
     for seed in range(60):
         for k in range(BLOCK):
             post = draft(seed, "train", k)
-            picture = post.picture
+            image = post.image
             for slot, m in enumerate(post.mentions):
                 before = post.words[m.phrase.start].lower()
                 facts = [("cue", m.cue), ("k", k), ("slot", slot, len(post.mentions)), ("determiner", before)]
-                facts += [("picture", picture), ("told", bool(m.noun)), ("length", len(post.words))]
+                facts += [("image", image), ("told", bool(m.noun)), ("length", len(post.words))]
                 facts += [("last", post.words[-1])] if len(post.words[-1]) < 12 else []
                 for fact in facts:
                     seen.setdefault(fact, Counter())[m.type] += 1

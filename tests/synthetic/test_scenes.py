@@ -1,4 +1,4 @@
-"""Scenes depend on their generator alone, boxes bound what is drawn, and toys never see a shard's pictures."""
+"""Scenes depend on their generator alone, boxes bound what is drawn, and toys never see a shard's images."""
 
 import dataclasses
 import hashlib
@@ -37,7 +37,7 @@ def test_a_scene_depends_on_seed_and_k_alone() -> None:
     assert random_scene(TOY_TEST_SEED, 8) != alone
 
 
-def test_picture_digests_of_training_testing_and_shards_are_disjoint() -> None:
+def test_image_digests_of_training_testing_and_shards_are_disjoint() -> None:
     wanted = [Wanted("star", "left"), Wanted("cup")]
     digests = [
         {_digest(random_scene(TOY_TRAIN_SEED, k)) for k in range(25)},
@@ -94,7 +94,7 @@ def test_a_saved_scene_says_that_it_was_drawn_and_keeps_its_pixels(tmp_path: Pat
     save_png(scene, tmp_path / "a.png")
     save_png(render(scene), tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    with Image.open(tmp_path / "a.png") as picture:
-        assert picture.info[DRAWN_KEY] == "1"
-        assert picture.size == (WIDTH_PX, HEIGHT_PX)
-        assert np.array_equal(np.asarray(picture), np.asarray(render(scene)))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info[DRAWN_KEY] == "1"
+        assert image.size == (WIDTH_PX, HEIGHT_PX)
+        assert np.array_equal(np.asarray(image), np.asarray(render(scene)))

@@ -34,10 +34,10 @@ def _turned(turn: float, wobble: float) -> Look:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sprite_is_cut_to_its_drawing_at_one_level_of_detail(kind: str) -> None:
     for turn in (-16.0, 0.0, 16.0):
-        picture = sprite(kind, _turned(turn, 0.3))
-        assert max(picture.size) == DETAIL_PX
-        assert min(picture.size) > DETAIL_PX * 0.4  # a thing is no thin line: IoU 0.5 can be asked of its box
-        alpha = np.asarray(picture.getchannel("A"))
+        image = sprite(kind, _turned(turn, 0.3))
+        assert max(image.size) == DETAIL_PX
+        assert min(image.size) > DETAIL_PX * 0.4  # a thing is no thin line: IoU 0.5 can be asked of its box
+        alpha = np.asarray(image.getchannel("A"))
         assert alpha.any(axis=0).all()
         assert alpha[0].any()
         assert alpha[-1].any()

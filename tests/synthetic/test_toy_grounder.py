@@ -1,4 +1,4 @@
-"""What the grounder is taught: right boxes for every query, whatever augmentation does to the picture."""
+"""What the grounder is taught: right boxes for every query, whatever augmentation does to the image."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def test_what_is_asked_is_true_of_what_should_answer(drawn: Drawn) -> None:
     assert asked_cues > asked_kinds > asked_nothing > 10
 
 
-def test_a_flipped_picture_flips_its_boxes_and_places(drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flipped_image_flips_its_boxes_and_places(drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the true colours of a thing's middle as witness: they are found at the box that is taught."""
     batches = Batches(drawn, seed=0)
     seen: list[tuple[np.ndarray, np.ndarray]] = []

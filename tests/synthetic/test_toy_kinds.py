@@ -29,9 +29,9 @@ def test_jitter_keeps_the_overlap_it_was_asked_for_and_stays_inside() -> None:
 
 
 def test_a_crop_holds_its_box_standardised() -> None:
-    picture = np.zeros((20, 30, 3), np.uint8)
-    picture[4:10, 6:18] = (255, 51, 0)
-    inside, half = crops([picture, picture], [(6, 4, 18, 10), (6, 4, 30, 10)])
+    image = np.zeros((20, 30, 3), np.uint8)
+    image[4:10, 6:18] = (255, 51, 0)
+    inside, half = crops([image, image], [(6, 4, 18, 10), (6, 4, 30, 10)])
     assert inside.shape == (3, 48, 48)
     assert torch.allclose(inside.mean(dim=(1, 2)), torch.tensor([2.0, -1.2, -2.0]), atol=1e-5)
     assert half[0, :, :20].min() > 1.9

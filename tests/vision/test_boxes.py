@@ -52,7 +52,7 @@ def test_clip(xyxy, expected, clamped):
 
 
 @given(st.tuples(*[st.floats(-1e6, 1e6)] * 4), st.integers(1, 50), st.integers(1, 50))
-def test_clipped_boxes_lie_in_the_picture(xyxy, width, height):
+def test_clipped_boxes_lie_in_the_image(xyxy, width, height):
     box, clamped = clip(xyxy, width, height, 0)
     assert box.x1 <= width
     assert box.y1 <= height

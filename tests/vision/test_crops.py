@@ -10,7 +10,7 @@ from torchvision.models import ResNet50_Weights, ResNet152_Weights
 
 from schema.errors import DataError
 from schema.records import Box
-from tests.vision.bad_pictures import sample
+from tests.vision.bad_images import sample
 from vision.crops import MAX_ASPECT, Transform, crop_tensor
 
 V1, V2 = Transform(224, 256), Transform(224, 232)
@@ -33,7 +33,7 @@ def test_equal_to_torchvisions_preset(size, transform, preset):
 
 
 @pytest.mark.parametrize("size", [(1, 40), (900, 20), (7, 300)])
-def test_long_pictures_within_a_level_of_torchvision(size):
+def test_long_images_within_a_level_of_torchvision(size):
     assert max(size) > MAX_ASPECT * min(size)
     found = V1.standardise(crop_tensor(noise(*size), None, V1)[None])[0]
     expected = ResNet152_Weights.IMAGENET1K_V1.transforms()(noise(*size))
@@ -73,8 +73,8 @@ def test_squashed():
     assert torch.equal(found, torch.from_numpy(np.asarray(expected).copy()).permute(2, 0, 1))
 
 
-def test_a_box_of_another_picture():
-    with pytest.raises(DataError, match=r"a box \(0, 0, 41, 24\) outside its picture of 40 x 24; run the ground stage"):
+def test_a_box_of_another_image():
+    with pytest.raises(DataError, match=r"a box \(0, 0, 41, 24\) outside its image of 40 x 24; run the ground stage"):
         crop_tensor(sample(40, 24), Box(0, 0, 41, 24), V1)
 
 
@@ -99,6 +99,6 @@ def test_identity_names_every_number():
     assert V1.identity == Transform(224, 256).identity
 
 
-def test_a_crop_larger_than_the_picture_is_refused():
+def test_a_crop_larger_than_the_image_is_refused():
     with pytest.raises(DataError, match=r"1 <= crop_px <= resize_px \(found 224, 200\)"):
         Transform(224, 200)

@@ -1,4 +1,4 @@
-"""Every picture gets a named outcome; what is called ok has the right pixels."""
+"""Every image gets a named outcome; what is called ok has the right pixels."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ import pytest
 from PIL import ImageOps
 
 from schema.errors import ImageError
-from tests.vision.bad_pictures import encoded, files, rotated, sample, write
+from tests.vision.bad_images import encoded, files, rotated, sample, write
 from vision import images
 
 
@@ -72,7 +72,7 @@ def test_digest_of_broken_bytes_is_kept(bad):
     assert images.probe(folder, "absent.jpg").digest == images.probe(folder, "huge.jpg").digest == ""
 
 
-def test_only_the_projects_own_pictures_are_drawn(bad):
+def test_only_the_projects_own_images_are_drawn(bad):
     folder, expected = bad
     drawn = [name for name in expected if images.probe(folder, name).synthetic]
     assert drawn == ["drawn.png"]
@@ -120,14 +120,14 @@ def test_load_checks_what_ingest_saw(tmp_path):
     record = images.probe(tmp_path, "a.png")
     assert np.array_equal(np.asarray(images.load(tmp_path, record)), np.asarray(sample()))
     path.write_bytes(encoded(sample(41), "PNG"))
-    with pytest.raises(ImageError, match=r"a\.png: the picture changed since ingest; run the ingest stage again"):
+    with pytest.raises(ImageError, match=r"a\.png: the image changed since ingest; run the ingest stage again"):
         images.load(tmp_path, record)
     path.unlink()
-    with pytest.raises(ImageError, match=r"a\.png: no such file, though ingest saw it; put the picture back, or run"):
+    with pytest.raises(ImageError, match=r"a\.png: no such file, though ingest saw it; put the image back, or run"):
         images.load(tmp_path, record)
 
 
-def test_decode_names_the_picture():
+def test_decode_names_the_image():
     with pytest.raises(ImageError, match=r"IMG_7: not recognised .* \(found it starts with b'noise'\)") as caught:
         images.decode(b"noise", "IMG_7")
     assert caught.value.state == "broken"
@@ -153,7 +153,7 @@ def test_damaged_bytes_never_escape_as_another_error():
     assert min(outcomes.values()) > 10
 
 
-def test_empty_picture_is_pinned():
+def test_empty_image_is_pinned():
     assert images.EMPTY.getcolors() == [(224 * 224, (128, 128, 128))]
     assert images.EMPTY_DIGEST == "225bc641d8921917ebabdae7d087f0297c967c1365514d0be3cb40a4900de802"
 

@@ -12,7 +12,7 @@ from torchvision.models import ResNet18_Weights, ResNet152_Weights
 
 from schema.errors import ConfigError, WeightsError
 from schema.records import Box
-from tests.vision.bad_pictures import sample
+from tests.vision.bad_images import sample
 from tests.vision.weights import save_toy, torchvision_state
 from vision import images
 from vision.backbones import DIM, build_backbone, load_torchvision
@@ -49,8 +49,8 @@ def photos(n):
     return [images.load(PHOTOS, images.probe(PHOTOS, path.name)) for path in paths]
 
 
-def whole_and_boxes(picture):
-    width, height = picture.size
+def whole_and_boxes(image):
+    width, height = image.size
     return [None, Box(0, 0, width // 2, height), Box(width // 3, height // 4, width, height // 2), Box(7, 9, 8, 10)]
 
 
@@ -62,14 +62,14 @@ def whole_and_boxes(picture):
     ],
 )
 def test_features_of_photographs_equal_torchvisions(name, preset, n, tmp_path):
-    """Whole pictures and boxes, in batches here and one by one there."""
+    """Whole images and boxes, in batches here and one by one there."""
     path = tmp_path / f"{name}.pth"
     torch.save(torchvision_state(name), path)
     net = build_backbone(name, path)
-    cut = [(picture, box) for picture in photos(n) for box in whole_and_boxes(picture)]
-    crops = torch.stack([crop_tensor(picture, box, net.transform) for picture, box in cut])
+    cut = [(image, box) for image in photos(n) for box in whole_and_boxes(image)]
+    crops = torch.stack([crop_tensor(image, box, net.transform) for image, box in cut])
     found = torch.cat([net.forward(crops[start : start + 4]) for start in range(0, len(crops), 4)])
-    parts = [picture if box is None else picture.crop(box.xyxy) for picture, box in cut]
+    parts = [image if box is None else image.crop(box.xyxy) for image, box in cut]
     wanted = by_torchvision(name, path, preset.transforms(), parts)
     assert found.shape == (4 * n, DIM[name])
     tolerance = 1e-4 * min(1.0, float(wanted.abs().max()))

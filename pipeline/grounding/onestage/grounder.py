@@ -1,4 +1,4 @@
-"""A trained OneStage as a grounder: one pass a picture, all its queries on that, batches of one fixed shape.
+"""A trained OneStage as a grounder: one pass an image, all its queries on that, batches of one fixed shape.
 
 The one-stage grounder at its published size (Yang et al., ICCV 2019), from a folder that the converter wrote.
 
@@ -36,13 +36,13 @@ from pipeline.grounding.grounder import (
     filled,
     letterbox,
     paper_letterbox,
-    to_picture,
+    to_image,
 )
 from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, anchor_grid, conv, sizes_of
 from pipeline.grounding.onestage.text import BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
 
-VERSION = "1"  # of everything between a picture and its boxes that the weights' digest does not cover
+VERSION = "1"  # of everything between an image and its boxes that the weights' digest does not cover
 N_IMAGES, N_QUERIES = 4, 8  # of a pass: fixed, since the last bits of a row follow the batch's shape, not its content
 N_THREADS = 1  # of a pass: the last bits follow it too, and small layers lose more to waiting than they gain
 N_WORDS = 6  # of a query that reach the network; the rest of the known words is cut
@@ -134,7 +134,7 @@ class OneStageGrounder:
             part = rows[start : start + N_QUERIES]
             boxes, scores = self._ask(seen, part)
             for (i, _), box, score in zip(part, boxes, scores, strict=False):
-                x0, y0, x1, y1 = to_picture(box, boxed[i].scale, boxed[i].offset).tolist()
+                x0, y0, x1, y1 = to_image(box, boxed[i].scale, boxed[i].offset).tolist()
                 found[i].append(Found((x0, y0, x1, y1), float(score)))
         return found
 
@@ -209,7 +209,7 @@ def _identity(path: Path, name: str) -> dict[str, str]:
     return {"name": name, "version": VERSION, "weights": digest_file(path)}
 
 
-PAPER_VERSION = "1"  # of everything between a picture and its boxes that the weights' digest does not cover
+PAPER_VERSION = "1"  # of everything between an image and its boxes that the weights' digest does not cover
 FORMAT = 1  # of config.json
 MODEL_TYPE = "onestage"
 FILES = {"bert": "vocab.txt", "lstm": "words.txt"}

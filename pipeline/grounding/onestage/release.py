@@ -86,7 +86,7 @@ def renamed(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[d
     ours = {name: take(theirs) for name, theirs in _pairs(state, settings["text"])}
     width = settings["sizes"]["width"]
     for scale in range(N_SCALES):
-        first = take(f"fcn_emb.{scale}.0.conv.weight")  # acts on picture, text and coordinates laid one behind another
+        first = take(f"fcn_emb.{scale}.0.conv.weight")  # acts on image, text and coordinates laid one behind another
         head = f"heads.{N_SCALES - 1 - scale}"
         ours[f"{head}.visual.weight"] = first[:, :width]
         ours[f"{head}.query.weight"] = first[:, width : 2 * width, 0, 0]

@@ -117,7 +117,7 @@ class LearnsAll(Keeps):
         assert {name for name, one in tagger.named_parameters() if one.grad is None or not one.grad.any()} == set()
 
 
-class LearnsWithoutPictures(Keeps):
+class LearnsWithoutImages(Keeps):
     """And posts without an object train it."""
 
     def test_posts_without_images_train(self, encoder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from model.baselines.umgf import UMGF, Gate, Interaction, Nodes, edges_of
 from model.data import Batch
-from tests.model.baselines.contract import LearnsWithoutPictures, batch_of, built, posts_of, spec_of
+from tests.model.baselines.contract import LearnsWithoutImages, batch_of, built, posts_of, spec_of
 from tests.model.baselines.test_umt import read
 from tests.model.oracle import normed, sinusoid
 from tests.model.tiny import LABELS
@@ -129,5 +129,5 @@ def test_loss_is_a_crf_over_word_nodes(tagger: UMGF, batch: Batch) -> None:
         torch.testing.assert_close(losses[row], -peer(tagger.tag(nodes)[None], tags), atol=1e-4, rtol=1e-4)
 
 
-class TestKeeps(LearnsWithoutPictures):
+class TestKeeps(LearnsWithoutImages):
     name = "umgf"

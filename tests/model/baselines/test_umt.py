@@ -12,7 +12,7 @@ from torch import Tensor
 from model.baselines.layers import TransformerLayer
 from model.baselines.umt import UMT, Interaction, conversion, span_ids
 from model.data import Batch
-from tests.model.baselines.contract import LearnsWithoutPictures, batch_of, built, posts_of, spec_of
+from tests.model.baselines.contract import LearnsWithoutImages, batch_of, built, posts_of, spec_of
 from tests.model.baselines.test_multihead import heads_by_loops
 from tests.model.oracle import normed
 from tests.model.tiny import LABELS
@@ -118,5 +118,5 @@ def test_the_sizes_are_the_encoders(tagger: UMT) -> None:
     assert tagger.interaction.words.ffn.first.out_features == 64
 
 
-class TestKeeps(LearnsWithoutPictures):
+class TestKeeps(LearnsWithoutImages):
     name = "umt"

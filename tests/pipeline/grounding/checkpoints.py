@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def owlv2(folder: Path, seed: int = 0) -> Path:
-    """A folder such as google/owlv2-base-patch16-ensemble, with 16 patches a picture."""
+    """A folder such as google/owlv2-base-patch16-ensemble, with 16 patches an image."""
     torch.manual_seed(seed)
     vocabulary = _clip_files(folder)
     text = {"vocab_size": len(vocabulary), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
@@ -49,7 +49,7 @@ def owlv2(folder: Path, seed: int = 0) -> Path:
 
 
 def grounding_dino(folder: Path, seed: int = 0) -> Path:
-    """A folder such as IDEA-Research/grounding-dino-tiny: Swin backbone, BERT, 15 boxes a picture."""
+    """A folder such as IDEA-Research/grounding-dino-tiny: Swin backbone, BERT, 15 boxes an image."""
     torch.manual_seed(seed)
     words = [f"[unused{i}]" for i in range(1100)]
     for index, word in ((0, "[PAD]"), (100, "[UNK]"), (101, "[CLS]"), (102, "[SEP]"), (103, "[MASK]"), (1012, ".")):
@@ -85,7 +85,7 @@ def grounding_dino(folder: Path, seed: int = 0) -> Path:
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A picture of coarse noise."""
+    """An image of coarse noise."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 

@@ -1,4 +1,4 @@
-"""Checkpoints in the one-stage toolkit's released layout, a sixteenth as wide, and its way from picture to box.
+"""Checkpoints in the one-stage toolkit's released layout, a sixteenth as wide, and its way from image to box.
 
 The layout (names, order of layers, what is concatenated with what) is written down here once more, on purpose: the
 converter is tested against this table, not against its own.
@@ -81,7 +81,7 @@ def write(folder: Path, kind: str = "lstm", name: str = "flickr_best.pth.tar") -
 
 
 def best_box(state: dict[str, Tensor], image: Image.Image, ids: list[int], anchors: list[tuple[int, int]], size: int):
-    """The toolkit's box in pixels of the picture and its confidence as a share of all, by plain loops over the cells.
+    """The toolkit's box in pixels of the image and its confidence as a share of all, by plain loops over the cells.
 
     `anchors` as published, small to large, for 416 pixels.
     """
@@ -179,7 +179,7 @@ def _text(state: dict[str, Tensor], ids: Tensor) -> Tensor:
 
 
 def _answers(state: dict[str, Tensor], scale: int, seen: Tensor, text: Tensor) -> Tensor:
-    """[15, rows, columns]: picture, text and coordinates one behind another, the row's coordinate first."""
+    """[15, rows, columns]: image, text and coordinates one behind another, the row's coordinate first."""
     n = seen.shape[-1]
     coordinates = torch.zeros(1, 8, n, n, dtype=seen.dtype)
     for i in range(n):

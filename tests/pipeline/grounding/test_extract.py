@@ -12,7 +12,7 @@ from pipeline.grounding.stage import STORE_SCHEMA, Query, ground_posts, row_key,
 from schema.errors import DataError, ImageError, SyntheticError
 from schema.labels import LabelSet
 from schema.records import Box, Grounded, Image, Span
-from tests.pipeline.drawn import LABELS, FakeGrounder, phrases, picture, post
+from tests.pipeline.drawn import LABELS, FakeGrounder, make_image, phrases, post
 from vision import images
 
 # pinned: a key that moves recomputes every row of everybody
@@ -30,7 +30,7 @@ def ground(folder, posts, parsed, grounder, store=None, config=CONFIG, labels=LA
 
 
 def test_general_words_then_phrases(tmp_path):
-    posts = [post("a", picture(tmp_path, "1.png", 30, 20))]
+    posts = [post("a", make_image(tmp_path, "1.png", 30, 20))]
     found, tally = ground(tmp_path, posts, [phrases("a", (0, 3))], FakeGrounder(ANSWERS))
     third = float(np.float32(1 / 3))
     assert found == [
@@ -41,14 +41,14 @@ def test_general_words_then_phrases(tmp_path):
     assert tally == Tally("ground", 3, 3)
 
 
-def test_the_best_picture_keeps_a_phrase_and_general_words_stand_in_each(tmp_path):
-    first, second = picture(tmp_path, "1.png", seed=1), picture(tmp_path, "2.png", seed=2)
+def test_the_best_image_keeps_a_phrase_and_general_words_stand_in_each(tmp_path):
+    first, second = make_image(tmp_path, "1.png", seed=1), make_image(tmp_path, "2.png", seed=2)
     gone = Image("3.png", state="missing")
 
     class BySize(FakeGrounder):
-        def ground(self, pictures, queries):
-            super().ground(pictures, queries)
-            tops = [image.getpixel((0, 0)) == images.load(tmp_path, second).getpixel((0, 0)) for image in pictures]
+        def ground(self, pil_images, queries):
+            super().ground(pil_images, queries)
+            tops = [image.getpixel((0, 0)) == images.load(tmp_path, second).getpixel((0, 0)) for image in pil_images]
             return [
                 [
                     Found((0, 0, 5 + top, 5), {"Paris": 0.2 + top / 2, "a tiny dog": 0.9 - top / 2}.get(text, 0.5))
@@ -71,19 +71,19 @@ def test_the_best_picture_keeps_a_phrase_and_general_words_stand_in_each(tmp_pat
     assert found[-1].score == pytest.approx(0.7)
 
 
-def test_nothing_is_grounded_without_a_picture(tmp_path):
+def test_nothing_is_grounded_without_an_image(tmp_path):
     grounder = FakeGrounder()
     posts = [post("a"), post("b", Image("x.jpg", state="broken"))]
     assert ground(tmp_path, posts, [phrases("a", (0, 3))], grounder) == ([], Tally("ground", 0, 0))
     assert grounder.calls == []
 
 
-def test_each_query_is_asked_once_and_each_picture_decoded_once(tmp_path, monkeypatch):
+def test_each_query_is_asked_once_and_each_image_decoded_once(tmp_path, monkeypatch):
     loaded, load = [], images.load
     monkeypatch.setattr(
         grounding_stage.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image)
     )
-    first, second = picture(tmp_path, "1.png", seed=1), picture(tmp_path, "2.png", seed=2)
+    first, second = make_image(tmp_path, "1.png", seed=1), make_image(tmp_path, "2.png", seed=2)
     posts = [post("a", first), post("b", first, second), post("c", second)]
     parsed = [phrases("a", (0, 3)), phrases("b", (0, 3), (4, 5)), phrases("c")]
     grounder = FakeGrounder()
@@ -96,9 +96,9 @@ def test_each_query_is_asked_once_and_each_picture_decoded_once(tmp_path, monkey
     assert len(found) == 3 + 6 + 2
 
 
-def test_pictures_come_in_bounded_parts(tmp_path, monkeypatch):
+def test_images_come_in_bounded_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(grounding_stage, "N_IMAGES", 2)
-    posts = [post(f"p{seed}", picture(tmp_path, f"{seed}.png", seed=seed)) for seed in range(5)]
+    posts = [post(f"p{seed}", make_image(tmp_path, f"{seed}.png", seed=seed)) for seed in range(5)]
     grounder = FakeGrounder()
     found, _ = ground(tmp_path, posts, [], grounder)
     assert [n for n, _ in grounder.calls] == [2, 2, 1]
@@ -107,7 +107,7 @@ def test_pictures_come_in_bounded_parts(tmp_path, monkeypatch):
 
 
 def test_from_store(tmp_path):
-    posts = [post("a", picture(tmp_path, "1.png"))]
+    posts = [post("a", make_image(tmp_path, "1.png"))]
     parsed = [phrases("a", (0, 3))]
     with Store.open(tmp_path / "s", schema=STORE_SCHEMA) as store:
         before = ground(tmp_path, posts, parsed, FakeGrounder(), store)
@@ -115,7 +115,7 @@ def test_from_store(tmp_path):
     with Store.open(tmp_path / "s", schema=STORE_SCHEMA) as store:
         after = ground(tmp_path, posts, parsed, grounder, store)
         assert after == (before[0], Tally("ground", 3, 0))
-        more = [*posts, post("b", picture(tmp_path, "2.png", seed=2))]
+        more = [*posts, post("b", make_image(tmp_path, "2.png", seed=2))]
         assert ground(tmp_path, more, parsed, grounder, store)[1] == Tally("ground", 5, 2)
         wider = LabelSet({"PER": "person", "ORG": "group"}, {})
         assert ground(tmp_path, posts, parsed, grounder, store, labels=wider)[1] == Tally("ground", 3, 1)
@@ -123,7 +123,7 @@ def test_from_store(tmp_path):
 
 
 def test_a_cap_cuts_by_the_order_of_words(tmp_path):
-    posts, parsed = [post("a", picture(tmp_path, "1.png"))], [phrases("a", (0, 3), (1, 3), (4, 5))]
+    posts, parsed = [post("a", make_image(tmp_path, "1.png"))], [phrases("a", (0, 3), (1, 3), (4, 5))]
     config = GroundConfig(grounder="whole-image", n_phrases_max=2)
     found, _ = ground(tmp_path, posts, parsed, FakeGrounder(), config=config)
     assert [one.text for one in found] == ["person", "place", "a tiny dog", "tiny dog"]
@@ -132,7 +132,7 @@ def test_a_cap_cuts_by_the_order_of_words(tmp_path):
 def test_toy_grounders_see_drawings_only(tmp_path):
     grounder = FakeGrounder()
     grounder.synthetic = True
-    posts = [post("a", picture(tmp_path, "1.png", drawn=False))]
+    posts = [post("a", make_image(tmp_path, "1.png", drawn=False))]
     with pytest.raises(
         SyntheticError, match=r"post a: whole-image was trained on drawings, and the project did not draw 1\.png"
     ):
@@ -142,17 +142,17 @@ def test_toy_grounders_see_drawings_only(tmp_path):
     assert len(ground(tmp_path, posts, [], grounder, config=allowed)[0]) == 2
 
 
-def test_bad_answers_and_pictures(tmp_path):
-    posts = [post("a", picture(tmp_path, "1.png"))]
+def test_bad_answers_and_images(tmp_path):
+    posts = [post("a", make_image(tmp_path, "1.png"))]
     with pytest.raises(DataError, match="a box must be finite"):
         ground(tmp_path, posts, [], FakeGrounder({"person": Found((0.0, 0.0, float("nan"), 1.0), 0.5)}))
-    picture(tmp_path, "1.png", seed=5)
-    with pytest.raises(ImageError, match=r"1\.png: the picture changed since ingest"):
+    make_image(tmp_path, "1.png", seed=5)
+    with pytest.raises(ImageError, match=r"1\.png: the image changed since ingest"):
         ground(tmp_path, posts, [], FakeGrounder())
 
 
 def test_keys_name_what_changes_numbers_and_nothing_else(tmp_path):
-    image = picture(tmp_path, "1.png")
+    image = make_image(tmp_path, "1.png")
     base = row_key(Query(image, "a dog"), "g")
     assert row_key(Query(Image("other.png", image.digest, 1, 1), "a dog"), "g") == base
     assert len({base, row_key(Query(image, "A dog"), "g"), row_key(Query(image, "a dog"), "h")}) == 3
@@ -160,7 +160,7 @@ def test_keys_name_what_changes_numbers_and_nothing_else(tmp_path):
 
 
 def test_what_is_read_together_is_asked_together_and_named(tmp_path):
-    image = picture(tmp_path, "1.png")
+    image = make_image(tmp_path, "1.png")
     posts = [post("a", image), post("b", image)]
     parsed = [phrases("a", (0, 3), (4, 5)), phrases("b", (4, 5))]
     grounder = FakeGrounder()
@@ -183,12 +183,12 @@ def test_what_is_read_together_is_asked_together_and_named(tmp_path):
     )
 
 
-def test_a_picture_is_prepared_once_for_all_that_is_read_apart(tmp_path, monkeypatch):
+def test_an_image_is_prepared_once_for_all_that_is_read_apart(tmp_path, monkeypatch):
     prepared = []
     grounder = FakeGrounder()
     grounder.merges = True
     monkeypatch.setattr(grounder, "prepare", lambda image: prepared.append(1) or image)
-    ground(tmp_path, [post("a", picture(tmp_path, "1.png"))], [phrases("a", (0, 3))], grounder)
+    ground(tmp_path, [post("a", make_image(tmp_path, "1.png"))], [phrases("a", (0, 3))], grounder)
     assert len(prepared) == 1
 
 

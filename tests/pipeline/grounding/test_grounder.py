@@ -34,7 +34,7 @@ def test_one_box_a_query_always(grounder: Grounder) -> None:
     assert not grounder.is_cut("a dog")
 
 
-def test_no_pictures_no_boxes(grounder: Grounder) -> None:
+def test_no_images_no_boxes(grounder: Grounder) -> None:
     assert ground_images(grounder, [], []) == []
 
 

@@ -160,7 +160,7 @@ def test_a_dtype_is_named_and_used(dino: Path) -> None:
     assert [one.score for one in rough] == pytest.approx([one.score for one in exact], abs=0.02)
 
 
-def test_pictures_of_extreme_shapes(dino: Path) -> None:
+def test_images_of_extreme_shapes(dino: Path) -> None:
     grounder = build(dino)
     wide, tall = Image.new("RGB", (20_000, 1), (200, 10, 10)), Image.new("RGB", (3, 900))
     assert grounder.prepare(wide).size == (20_000, 20)

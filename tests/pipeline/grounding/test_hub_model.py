@@ -152,7 +152,7 @@ def test_identity_covers_settings_and_vocabulary_but_no_card(owl: Path, tmp_path
     assert hub_model.identity(config(folder), folder, "1")["files"] != before["files"]
 
 
-def test_a_giant_picture_is_made_smaller_and_others_stay() -> None:
+def test_a_giant_image_is_made_smaller_and_others_stay() -> None:
     image = Image.fromarray(np.arange(3000, dtype=np.uint8).reshape(20, 50, 3))
     assert hub_model.bounded(image, 50) is not None
     assert hub_model.bounded(image, 13).size == (50, 20)
@@ -160,7 +160,7 @@ def test_a_giant_picture_is_made_smaller_and_others_stay() -> None:
     assert hub_model.bounded(Image.new("L", (9000, 1)), 5).size == (20, 1)
 
 
-def test_a_cpu_takes_one_picture_a_pass() -> None:
+def test_a_cpu_takes_one_image_a_pass() -> None:
     assert hub_model.n_batch(GroundConfig(device="cpu", batch=7)) == 1
     assert hub_model.n_batch(GroundConfig(device="cuda", batch=7)) == 7
     assert hub_model.n_batch(GroundConfig(device="cuda")) == hub_model.GPU_BATCH

@@ -68,7 +68,7 @@ def test_rows_have_equal_bits_whatever_the_number_of_threads() -> None:
     assert rows[0] == rows[1]
 
 
-def test_the_best_of_all_scales_and_anchors_is_given_in_the_picture_s_pixels() -> None:
+def test_the_best_of_all_scales_and_anchors_is_given_in_the_image_s_pixels() -> None:
     grounder = _grounder()
     with torch.no_grad():
         for head in grounder.network.heads:
@@ -76,7 +76,7 @@ def test_the_best_of_all_scales_and_anchors_is_given_in_the_picture_s_pixels() -
             head.answer.bias.zero_()
         grounder.network.heads[1].answer.bias[9] = 5.0  # second anchor of the coarser scale: (30, 40)
     found = ground_images(grounder, [Image.new("RGB", (128, 64))], [["left"]])[0][0]
-    # The arg-max takes the first of equal cells: centre (8, 8) in the square, half of the picture's scale, 16 lower.
+    # The arg-max takes the first of equal cells: centre (8, 8) in the square, half of the image's scale, 16 lower.
     assert found.xyxy == pytest.approx(((8 - 15) * 2, (8 - 20 - 16) * 2, (8 + 15) * 2, (8 + 20 - 16) * 2))
     assert found.score == pytest.approx(np.exp(5) / (16 * np.exp(5) + 144), rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""OWLv2 against the library's own way from picture and texts to boxes."""
+"""OWLv2 against the library's own way from image and texts to boxes."""
 
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Found, ground_images
 from pipeline.grounding.owlv2 import N_QUERIES, Owlv2Grounder
 from pipeline.grounding.registry import build_grounder
-from tests.pipeline.drawn import LABELS, phrases, picture, post
+from tests.pipeline.drawn import LABELS, make_image, phrases, post
 from tests.pipeline.grounding.checkpoints import noise, owlv2
 from vision.boxes import clip
 
@@ -100,7 +100,7 @@ def test_rows_have_equal_bits_in_any_grouping_and_order(owl: Path) -> None:
         assert [ground_images(fresh, [image], [[text]])[0][0] for text in reversed(texts)] == row[::-1]
 
 
-def test_a_picture_is_read_once_and_so_is_a_text(owl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_read_once_and_so_is_a_text(owl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grounder = build(owl)
     model = grounder._model
     passes, read = [], []
@@ -161,7 +161,7 @@ def test_identities_follow_weights_and_settings(owl: Path, tmp_path: Path) -> No
 
 
 def test_through_the_stage_every_box_says_where_it_comes_from(owl: Path, tmp_path: Path) -> None:
-    posts = [post("a", picture(tmp_path / "images", "1.png", 90, 60)), post("b")]
+    posts = [post("a", make_image(tmp_path / "images", "1.png", 90, 60)), post("b")]
     tables.write_posts(tmp_path / "posts.parquet", posts, LABELS, {})
     tables.write_phrases(tmp_path / "phrases.parquet", [phrases("a", (0, 3))], {})
     config = GroundConfig(grounder="owlv2", weights=str(owl), revision="main")

@@ -1,4 +1,4 @@
-"""A control that looks at nothing: uniform, the same everywhere, and different for every picture and text."""
+"""A control that looks at nothing: uniform, the same everywhere, and different for every image and text."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ def test_boxes_are_pinned() -> None:
     assert found == PINNED
 
 
-def test_every_box_of_a_small_picture_is_as_likely_as_any_other() -> None:
+def test_every_box_of_a_small_image_is_as_likely_as_any_other() -> None:
     image, n = Image.new("RGB", (3, 2)), 18_000
     found = ground_images(RandomBox(), [image], [[f"thing {i}" for i in range(n)]])[0]
     counts = Counter(one.xyxy for one in found)

@@ -4,7 +4,7 @@ from pipeline.grounding.controls import WholeImage
 from pipeline.grounding.grounder import Found, ground_images
 
 
-def test_every_query_gets_the_whole_picture_with_score_nought() -> None:
+def test_every_query_gets_the_whole_image_with_score_nought() -> None:
     images = [Image.new("RGB", (30, 20)), Image.new("RGB", (5, 7)), Image.new("RGB", (9, 9))]
     found = ground_images(WholeImage(), images, [["person", "the left one"], [], ["a"]])
     assert found == [[Found((0.0, 0.0, 30.0, 20.0), 0.0)] * 2, [], [Found((0.0, 0.0, 9.0, 9.0), 0.0)]]

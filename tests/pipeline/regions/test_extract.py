@@ -1,4 +1,4 @@
-"""Rows: right, once, each picture decoded once, independent of batches, kept when a run dies."""
+"""Rows: right, once, each image decoded once, independent of batches, kept when a run dies."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from schema.errors import ImageError, SyntheticError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image
 from tests.cache.rows import flip
-from tests.pipeline.drawn import LABELS, FakeNet, chosen, feature, phrases, picture, post
+from tests.pipeline.drawn import LABELS, FakeNet, chosen, feature, make_image, phrases, post
 from vision import images
 
 PINNED_KEY = "8a73267e53e9c3ae8c0a3187ad252d79df5aa299ba9774d0e800b0269a5947c9"
@@ -23,8 +23,8 @@ CONFIG = RegionsConfig(batch=4, workers=2)
 
 @pytest.fixture
 def data(tmp_path):
-    """Three posts: one picture; none; two pictures, the first of them again. 3 + 1 + 7 objects, 8 distinct crops."""
-    first, second = picture(tmp_path, "1.png", seed=1), picture(tmp_path, "2.png", 17, 40, seed=2)
+    """Three posts: one image; none; two images, the first of them again. 3 + 1 + 7 objects, 8 distinct crops."""
+    first, second = make_image(tmp_path, "1.png", seed=1), make_image(tmp_path, "2.png", 17, 40, seed=2)
     posts = [post("a", first), post("b", Image("gone.png", state="missing")), post("c", first, second)]
     boxes = [
         chosen("a", "person", (0, 0, 5, 5)),
@@ -88,7 +88,7 @@ def test_a_new_post_computes_its_rows_only(data):
     store, net = Memory(), FakeNet()
     run(data, net, store)
     folder, posts, boxes = data
-    third = picture(folder, "3.png", seed=3)
+    third = make_image(folder, "3.png", seed=3)
     more = [chosen("d", word, (1, 1, 9, 9)) for word in LABELS.general_words]
     net = FakeNet()
     _, tally = run((folder, [*posts, post("d", third)], boxes + more), net, store)
@@ -118,7 +118,7 @@ def test_a_new_word_computes_its_regions_only(data):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_every_picture_is_decoded_once_and_batches_have_one_shape(data, workers, monkeypatch):
+def test_every_image_is_decoded_once_and_batches_have_one_shape(data, workers, monkeypatch):
     loaded, load = [], images.load
     monkeypatch.setattr(
         regions_stage.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image)
@@ -189,7 +189,7 @@ def test_toy_nets_see_drawings_only(data):
     net = FakeNet()
     net.synthetic = True
     run(data, net)
-    foreign = picture(folder, "4.png", seed=4, drawn=False)
+    foreign = make_image(folder, "4.png", seed=4, drawn=False)
     more = [chosen("d", word, (1, 1, 9, 9)) for word in LABELS.general_words]
     changed = (folder, [*posts, post("d", foreign)], boxes + more)
     with pytest.raises(SyntheticError, match=r"post d: toy-resnet was trained on drawings"):
@@ -197,20 +197,20 @@ def test_toy_nets_see_drawings_only(data):
     assert run(changed, net, config=RegionsConfig(batch=4, allow_synthetic=True))[1].n_rows == 10
 
 
-def test_a_picture_that_changed_ends_the_run(data):
-    picture(data[0], "2.png", seed=9)
-    with pytest.raises(ImageError, match=r"2\.png: the picture changed since ingest"):
+def test_an_image_that_changed_ends_the_run(data):
+    make_image(data[0], "2.png", seed=9)
+    with pytest.raises(ImageError, match=r"2\.png: the image changed since ingest"):
         run(data, FakeNet())
 
 
 def test_keys_name_what_changes_numbers_and_nothing_else(tmp_path):
-    image, net = picture(tmp_path, "1.png"), net_key(FakeNet())
+    image, net = make_image(tmp_path, "1.png"), net_key(FakeNet())
     base = row_key(Crop(image, Box(0, 0, 5, 5)), net, "float32")
     renamed = Image("elsewhere/2.png", image.digest, image.width, image.height, synthetic=False)
     assert row_key(Crop(renamed, Box(0, 0, 5, 5, image_index=3)), net, "float32") == base
     others = {
         row_key(Crop(image, Box(0, 0, 5, 6)), net, "float32"),
-        row_key(Crop(picture(tmp_path, "2.png", seed=1), Box(0, 0, 5, 5)), net, "float32"),
+        row_key(Crop(make_image(tmp_path, "2.png", seed=1), Box(0, 0, 5, 5)), net, "float32"),
         row_key(Crop(None, EMPTY_BOX), net, "float32"),
         row_key(Crop(image, Box(0, 0, 5, 5)), net_key(FakeNet(version="2")), "float32"),
         row_key(Crop(image, Box(0, 0, 5, 5)), net, "float16"),

@@ -1,4 +1,4 @@
-"""Cells of each distinct picture, once."""
+"""Cells of each distinct image, once."""
 
 import numpy as np
 import pytest
@@ -7,12 +7,12 @@ from pipeline.engine import Memory, Tally
 from pipeline.regions.config import RegionsConfig
 from pipeline.regions.stage import cell_boxes, extract_grids
 from schema.records import Box, Image
-from tests.pipeline.drawn import FakeNet, picture, post
+from tests.pipeline.drawn import FakeNet, make_image, post
 from vision.crops import Transform
 
 
-def test_one_grid_a_distinct_picture(tmp_path):
-    first, second = picture(tmp_path, "1.png", seed=1), picture(tmp_path, "2.png", seed=2)
+def test_one_grid_a_distinct_image(tmp_path):
+    first, second = make_image(tmp_path, "1.png", seed=1), make_image(tmp_path, "2.png", seed=2)
     posts = [post("a", first, second), post("b", first), post("c", Image("x", state="missing")), post("d")]
     net, store = FakeNet(), Memory()
     cells, tally = extract_grids(posts, RegionsConfig(batch=3), net, tmp_path, store)

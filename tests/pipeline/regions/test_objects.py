@@ -21,7 +21,7 @@ def general(*indices):
     ]
 
 
-def test_order_with_two_pictures_and_a_lost_one_between():
+def test_order_with_two_images_and_a_lost_one_between():
     boxes = [
         chosen("p", "Paris", (1, 1, 2, 2), (4, 5), index=2),
         chosen("p", "a tiny dog", (3, 3, 9, 9), (0, 3), index=0),
@@ -42,12 +42,12 @@ def test_order_with_two_pictures_and_a_lost_one_between():
     )
 
 
-@pytest.mark.parametrize("pictures", [(), (LOST,), (Image("4.png", state="refused"), LOST)])
-def test_no_picture(pictures):
+@pytest.mark.parametrize("images", [(), (LOST,), (Image("4.png", state="refused"), LOST)])
+def test_no_image(images):
     parsed = phrases("p", (0, 3), (4, 5)).phrases
     empty = Region("image", "", None, None, 0.0)
-    assert post_regions(post("p", *pictures), [], LABELS, RegionsConfig(), parsed) == (empty,)
-    assert post_regions(post("p", *pictures), [], LABELS, RegionsConfig(no_image="paper"), parsed) == (
+    assert post_regions(post("p", *images), [], LABELS, RegionsConfig(), parsed) == (empty,)
+    assert post_regions(post("p", *images), [], LABELS, RegionsConfig(no_image="paper"), parsed) == (
         empty,
         Region("general", "person", None, None, 0.0),
         Region("general", "place", None, None, 0.0),

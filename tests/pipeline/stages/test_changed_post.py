@@ -22,10 +22,10 @@ from vision import images
 
 PHOTOS = Path(__file__).parents[4] / "shared/data/photos/images"
 WORDS = ("a", "tiny", "dog", "in", "Paris")
-N_OBJECTS = 1 + len(LABELS.general_words) + 2  # of a post: the picture, general words, phrases
+N_OBJECTS = 1 + len(LABELS.general_words) + 2  # of a post: the image, general words, phrases
 
 
-def save_picture(path: Path, number: int, side: int) -> None:
+def save_image(path: Path, number: int, side: int) -> None:
     """A part of a photograph where there are some, else noise: no two alike."""
     rng = np.random.default_rng(number)
     photos = sorted(PHOTOS.iterdir()) if PHOTOS.is_dir() else []
@@ -40,7 +40,7 @@ def save_picture(path: Path, number: int, side: int) -> None:
 def make_post(folder: Path, number: int, side: int) -> tuple[Post, list[Grounded]]:
     path = folder / f"{number}.png"
     if not path.exists():
-        save_picture(path, number, side)
+        save_image(path, number, side)
     image, rng = images.probe(folder, path.name), np.random.default_rng(number)
     text, offsets = joined(WORDS)
     post = Post(f"post-{number}", "train", WORDS, text, offsets, None, (image,))
@@ -70,7 +70,7 @@ class Dataset:
         self.config = RegionsConfig(net=name, weights=str(folder / "weights.pth"), device="cpu", **settings)
 
     def run(self) -> tuple[Tally, float]:
-        """The stage over today's pictures: its tally, and the processor's seconds."""
+        """The stage over today's images: its tally, and the processor's seconds."""
         made = [make_post(self.folder / "images", number, self._side) for number in range(self._n_posts)]
         tables.write_posts(self.folder / "posts.parquet", [post for post, _ in made], LABELS, {})
         tables.write_boxes(self.folder / "boxes.parquet", [one for _, boxes in made for one in boxes], {})
@@ -80,8 +80,8 @@ class Dataset:
         return tally, time.process_time() - start
 
     def change(self, number: int) -> None:
-        """Another picture for one post."""
-        save_picture(self.folder / "images" / f"{number}.png", self._n_posts + number, self._side)
+        """Another image for one post."""
+        save_image(self.folder / "images" / f"{number}.png", self._n_posts + number, self._side)
 
     def files(self) -> dict[str, tuple[str, int]]:
         """Of each file of the pack: its bytes' digest, and its inode."""

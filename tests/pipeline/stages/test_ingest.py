@@ -22,7 +22,7 @@ def source(**values):
 def folder(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (5, 3)).save(tmp_path / "images/1.jpg")
-    (tmp_path / "images/2.jpg").write_bytes(b"no picture")
+    (tmp_path / "images/2.jpg").write_bytes(b"no image")
     posts = {
         "train.txt": "IMGID:1\nOslo\tB-LOC\n\nIMGID:2\nX\tI-PER\n\nIMGID:1\nHi\tO\n",
         "valid.txt": "IMGID:1\nHi\tO\n",
@@ -66,7 +66,7 @@ def test_the_same_folder_elsewhere_gives_the_same_bytes(folder, tmp_path_factory
 
 
 def test_a_shard_is_the_first_posts_of_each_file(folder):
-    """Nothing behind them is read: a bad line, a picture that nobody of them has."""
+    """Nothing behind them is read: a bad line, an image that nobody of them has."""
     ingest_stage.run(CONLL, folder, folder / "all.parquet")
     whole = read_posts(folder / "all.parquet").posts
     (folder / "train.txt").write_text((folder / "train.txt").read_text() + "\nIMGID:7\nbad line\n")
@@ -109,7 +109,7 @@ def test_nothing_is_written_for_bad_data(folder):
     assert not (folder / "o").exists()
 
 
-def test_drawn_pictures_make_drawn_data(folder):
+def test_drawn_images_make_drawn_data(folder):
     chunk = PngInfo()
     chunk.add_text("fmit-drawn", "1")
     Image.new("RGB", (5, 3)).save(folder / "images/1.jpg", "PNG", pnginfo=chunk)

@@ -19,8 +19,8 @@ from pipeline.engine import Tally
 from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig
 from schema.errors import ConfigError
-from tests.pipeline.drawn import LABELS, chosen, phrases, picture, post
-from tests.vision.bad_pictures import write as write_bad
+from tests.pipeline.drawn import LABELS, chosen, make_image, phrases, post
+from tests.vision.bad_images import write as write_bad
 from tests.vision.weights import save_toy
 from vision import images
 from vision.backbones import build_backbone
@@ -30,10 +30,10 @@ BEFORE = {"phrases": {"config": {}, "identity": {"name": "p"}, "synthetic": Fals
 
 
 def dataset(folder, n_posts):
-    """Posts with two boxes each, every fifth without a picture; the tables that regions reads."""
+    """Posts with two boxes each, every fifth without an image; the tables that regions reads."""
     posts, boxes = [], []
     for k in range(n_posts):
-        here = [picture(folder / "images", f"{k}.png", 40, 30, seed=k)] if k % 5 else []
+        here = [make_image(folder / "images", f"{k}.png", 40, 30, seed=k)] if k % 5 else []
         posts.append(post(f"p{k}", *here))
         boxes += [chosen(f"p{k}", word, (k % 20, 3, k % 20 + 9, 20)) for word in LABELS.general_words if here]
     write(folder, posts, boxes)
@@ -105,7 +105,7 @@ def test_one_post_added_changes_one_file(tmp_path):
     settings = config(tmp_path)
     run(tmp_path, settings)
     before = contents(tmp_path / "pack")
-    more = post("new", picture(tmp_path / "images", "new.png", seed=99))
+    more = post("new", make_image(tmp_path / "images", "new.png", seed=99))
     write(tmp_path, [more, *posts], boxes + [chosen("new", word, (1, 1, 9, 9)) for word in LABELS.general_words])
     assert run(tmp_path, settings).n_computed == 2
     after = contents(tmp_path / "pack")
@@ -135,12 +135,12 @@ def test_the_grid_is_a_pack_in_the_pack(tmp_path):
     assert Pack.open(tmp_path / "pack").grid is None, "and off again"
 
 
-def test_one_picture_more_changes_one_file_of_pack_and_grid_each(tmp_path):
+def test_one_image_more_changes_one_file_of_pack_and_grid_each(tmp_path):
     posts, boxes = dataset(tmp_path, 6)
     settings = config(tmp_path, grid=True)
     run(tmp_path, settings)
     before, before_grid = contents(tmp_path / "pack"), contents(tmp_path / "pack" / "grid")
-    more = post("new", picture(tmp_path / "images", "new.png", seed=99))
+    more = post("new", make_image(tmp_path / "images", "new.png", seed=99))
     write(tmp_path, [more, *posts], boxes + [chosen("new", word, (1, 1, 9, 9)) for word in LABELS.general_words])
     assert run(tmp_path, settings).n_computed == 3
     after, after_grid = contents(tmp_path / "pack"), contents(tmp_path / "pack" / "grid")
@@ -203,7 +203,7 @@ def test_killed_in_the_middle_the_same_command_gives_the_same_bytes(tmp_path):
     assert contents(tmp_path / "pack") == contents(tmp_path / "unbroken")
 
 
-def test_forty_bad_pictures_go_through(tmp_path):
+def test_forty_bad_images_go_through(tmp_path):
     """Probed as ingest does; each post has its objects, and the stage does not notice the bad ones."""
     expected = {name: state for name, (state, _) in write_bad(tmp_path).items() if "\ud800" not in name}
     posts = [post(f"p{k}", images.probe(tmp_path / "images", name)) for k, name in enumerate(expected)]

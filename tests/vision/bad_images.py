@@ -1,4 +1,4 @@
-"""Pictures as they come from strangers: each name with the state and the reason it must get."""
+"""Images as they come from strangers: each name with the state and the reason it must get."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def files() -> dict[str, tuple[bytes, tuple[str, str]]]:
             b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 0, 1, 1, 24, 0, 4, 0, 0, 0, 0),
             ("broken", "not recognised as JPEG"),
         ),
-        "text-bomb.png": (text_bomb(), ("broken", "damaged picture")),
+        "text-bomb.png": (text_bomb(), ("broken", "damaged image")),
         "scans.jpg": (jpeg_of_scans(400), ("refused", "over 100 JPEG scans")),
-        "lies.png": (png_of_size(400, 400), ("broken", "damaged picture")),
-        "truncated.jpg": (jpeg[: len(jpeg) * 2 // 3], ("broken", "damaged picture")),
-        "truncated.png": (png[: len(png) // 2], ("broken", "damaged picture")),
-        "truncated.webp": (encoded(sample(), "WEBP")[:-30], ("broken", "damaged picture|not recognised")),
-        "header.jpg": (jpeg[:20], ("broken", "damaged picture: its header is not whole")),
+        "lies.png": (png_of_size(400, 400), ("broken", "damaged image")),
+        "truncated.jpg": (jpeg[: len(jpeg) * 2 // 3], ("broken", "damaged image")),
+        "truncated.png": (png[: len(png) // 2], ("broken", "damaged image")),
+        "truncated.webp": (encoded(sample(), "WEBP")[:-30], ("broken", "damaged image|not recognised")),
+        "header.jpg": (jpeg[:20], ("broken", "damaged image: its header is not whole")),
         "empty.jpg": (b"", ("broken", "empty file")),
         "noise.jpg": (bytes(range(256)) * 9, ("broken", "not recognised as JPEG")),
         "page.jpg": (b"\n<!DOCTYPE html><html>404</html>", ("broken", "an HTML page")),

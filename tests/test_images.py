@@ -1,4 +1,4 @@
-"""Posts with two pictures, one or none go the whole way, broken ones among them; bad pictures are named and counted."""
+"""Posts with two images, one or none go the whole way, broken ones among them; bad images are named and counted."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from cache.tables import read_boxes, read_phrases, read_posts
 from pipeline.engine import silent
 from project import Project
 from tests import own
-from tests.vision.bad_pictures import write as write_bad
+from tests.vision.bad_images import write as write_bad
 
 SPLITS = ("train", "dev", "test")
 
 
-def pictures_of(number: int, names: list[str]) -> list[str]:
+def images_of(number: int, names: list[str]) -> list[str]:
     """None, two, one of two that is not there, the same one twice, one: in turn."""
     other = names[(number + 1) % len(names)]
     return ([], [names[number], other], ["gone.png", names[number]], [other, other], [names[number]])[number % 5]
@@ -25,7 +25,7 @@ def pictures_of(number: int, names: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     folder = root / "data" / "own"
     (root / "params.yaml").write_text(own.PARAMS)
     own.write_posts(folder, own.SIZES)
@@ -33,7 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for split in SPLITS:
         rows = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
         for number, row in enumerate(rows):
-            row["images"] = pictures_of(number, names)
+            row["images"] = images_of(number, names)
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = Project.open(root / "params.yaml")
     for stage in (made.ingest, made.phrases, made.ground, made.regions):
@@ -41,7 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return made
 
 
-def test_objects_of_every_picture_in_the_lattice_s_order(project: Project) -> None:
+def test_objects_of_every_image_in_the_lattice_s_order(project: Project) -> None:
     table = read_posts(project.out("own", "posts.parquet"))
     parsed = {one.post_id: one.phrases for one in read_phrases(project.out("own", "phrases.parquet"))[0]}
     boxes, words = read_boxes(project.out("own", "boxes.parquet"))[0], table.labels.general_words
@@ -63,11 +63,11 @@ def test_objects_of_every_picture_in_the_lattice_s_order(project: Project) -> No
             if region.source == "phrase":
                 (box,) = [one for one in boxes if one.post_id == post.id and one.span == region.span]
                 assert (region.box, region.score) == (box.box, pytest.approx(box.score))
-                assert region.box.image_index in shown, "the best picture of the post, none that is not there"
+                assert region.box.image_index in shown, "the best image of the post, none that is not there"
     assert seen == {(0, 0), (2, 2), (2, 1), (1, 1)}
 
 
-def test_the_same_picture_twice_answers_alike(project: Project) -> None:
+def test_the_same_image_twice_answers_alike(project: Project) -> None:
     pack = Pack.open(project.pack("own"))
     posts = read_posts(project.out("own", "posts.parquet")).posts
     twice = [one for one in posts if len(one.images) == 2 and one.images[0] == one.images[1]]
@@ -102,7 +102,7 @@ def test_training_scores_report_and_prediction(project: Project) -> None:
     assert indices == [{0, 1}, set(), {1}]
 
 
-def test_bad_pictures_are_named_and_counted_by_ingest(tmp_path) -> None:
+def test_bad_images_are_named_and_counted_by_ingest(tmp_path) -> None:
     (tmp_path / "params.yaml").write_text(own.PARAMS.replace("preset: jsonl", "preset: jsonl, files: {train: t.jsonl}"))
     folder = tmp_path / "data" / "own"
     folder.mkdir(parents=True)
