@@ -24,7 +24,7 @@ from cache import atomic
 from cache.packs import PackMeta
 from model.approaches import approach
 from model.config import TrainConfig
-from model.crops import attach
+from model.crops import crop_network
 from model.tagger import FMIT, ModelSpec, Tagger
 from schema.errors import FmitError, PackError, RunError, WeightsError
 from schema.labels import LabelSet
@@ -195,7 +195,7 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
     except WeightsError as error:
         what, todo = "the run lacks its encoder's files", "pull the run again (dvc pull), or train again"
         raise RunError(what, where=str(folder / "encoder"), found=error.found, todo=todo) from None
-    attach(tagger, info.config, info.pack, trained=True)
+    tagger.crop_net = crop_network(info.config, info.pack, trained=True)
     torch.set_rng_state(rng)
     weights = {re.sub(OLD_CROP_NET, "crop_net.", name): value for name, value in weights.items()}
     try:

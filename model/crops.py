@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,23 +24,19 @@ from vision import efficientnet, images
 from vision.crop_net import CropNet, build_crop_net
 from vision.crops import Transform, crop_tensor
 
-if TYPE_CHECKING:
-    from model.tagger import Tagger
-
-
 EMBEDDED = "embedded"  # regions.weights: the file called as the network
 
 
 @dataclass(frozen=True)
 class Crop:
-    """What one feature is computed from: a part of an image; None: the empty image."""
+    """The part of an image that a feature is computed from; without an image: the empty image."""
 
     image: Image | None
     box: Box | None
 
     @property
     def key(self) -> tuple[str, tuple[int, int, int, int] | None]:
-        """Equal for crops with equal pixels, of any posts."""
+        """The image's digest and the box: equal for crops with equal pixels, of any posts."""
         return (self.image.digest if self.image else images.EMPTY_DIGEST), (self.box.xyxy if self.box else None)
 
 
@@ -63,53 +59,47 @@ class CropReader:
         one that ingest read, DataError if a box exceeds it.
         """
         index = torch.full((len(rows), width), -1, dtype=torch.int64)
-        places: dict[object, int] = {}
-        crops: list[Crop] = []
-        for post, row in enumerate(rows):
-            for at, crop in enumerate(row):
-                if crop is not None:
-                    if crop.key not in places:
-                        places[crop.key] = len(crops)
-                        crops.append(crop)
-                    index[post, at] = places[crop.key]
-        return self._pixels(crops), index
-
-    def _pixels(self, crops: Sequence[Crop]) -> Tensor:
+        numbers: dict[object, int] = {}
+        by_image: dict[str, list[Crop]] = {}
+        for row, crops in enumerate(rows):
+            for column, crop in enumerate(crops):
+                if crop is None:
+                    continue
+                if crop.key not in numbers:
+                    numbers[crop.key] = len(numbers)
+                    by_image.setdefault(crop.key[0], []).append(crop)
+                index[row, column] = numbers[crop.key]
         side = self.transform.crop_px
-        pixels = torch.zeros(len(crops), 3, side, side, dtype=torch.uint8)
-        crop_images = {crop.key[0]: crop.image for crop in crops}
-        for digest, image in crop_images.items():
-            pixels_of_image = images.load(self.folder, image) if image else images.EMPTY
-            for place, crop in enumerate(crops):
-                if crop.key[0] == digest:
-                    pixels[place] = crop_tensor(pixels_of_image, crop.box, self.transform)
-        return pixels
+        pixels = torch.zeros(len(numbers), 3, side, side, dtype=torch.uint8)
+        for crops in by_image.values():
+            image = images.load(self.folder, crops[0].image) if crops[0].image else images.EMPTY
+            for crop in crops:
+                pixels[numbers[crop.key]] = crop_tensor(image, crop.box, self.transform)
+        return pixels, index
 
 
-def attach(tagger: Tagger, config: TrainConfig, meta: PackMeta | None, *, trained: bool) -> None:
-    """Give a tagger that reads crops the network that made the pack's features; other taggers are unchanged.
+def crop_network(config: TrainConfig, meta: PackMeta | None, *, trained: bool) -> CropNet | None:
+    """The network that made the pack's features, if `config` reads crops; `trained`: without weights, which follow.
 
-    `trained`: without weights, since the run's weights follow. Raises PackError if the pack does not name its network,
-    WeightsError if the weights are missing or have another digest.
+    Raises PackError if the pack does not name its network, WeightsError if the weights are missing or have another
+    digest.
     """
     if not config.reads_crops or meta is None:
-        return
-    part = meta.provenance.get("regions", {})
-    identity, settings = part.get("identity", {}), part.get("config", {})
+        return None
+    regions = meta.provenance.get("regions", {})
+    identity = regions.get("identity", {})
     if not {"name", "transform", "weights"} <= identity.keys():
         todo = "make the pack by the regions stage, or set vision.finetune: false"
         raise PackError("vision.finetune starts from the network that made the pack", found="no network", todo=todo)
-    file = None if trained else _file(config, identity, settings)
-    values = json.loads(identity["transform"])
+    values, vision = json.loads(identity["transform"]), config.vision
     transform = Transform(values["crop_px"], values["resize_px"], tuple(values["mean"]), tuple(values["std"]))
-    vision = config.vision
-    net = build_crop_net(
-        identity["name"], file, transform, meta.dim, batch=vision.batch, checkpointing=vision.checkpointing
-    )
-    tagger.crop_net = net.requires_grad_(vision.lr > 0)
+    file = None if trained else _weights_file(config, identity, regions.get("config", {}))
+    options = {"batch": vision.batch, "checkpointing": vision.checkpointing}
+    net = build_crop_net(identity["name"], file, transform, meta.dim, **options)
+    return net.requires_grad_(vision.lr > 0)
 
 
-def _file(config: TrainConfig, identity: dict[str, str], settings: dict[str, str]) -> Path:
+def _weights_file(config: TrainConfig, identity: dict[str, str], settings: dict[str, Any]) -> Path:
     """The pack's own weights, checked, unless the configuration names others of the same network."""
     if config.vision.weights:
         return weights.find(config.vision.weights)
@@ -125,9 +115,8 @@ def _file(config: TrainConfig, identity: dict[str, str], settings: dict[str, str
         raise WeightsError(what, where=error.where, found=f"{error.what}: {error.found}", todo=todo) from None
 
 
-def reader_of(tagger: Tagger, folder: Path | None) -> CropReader | None:
-    """The reader for a tagger that reads crops, None for others; ConfigError without a folder."""
-    net: CropNet | None = tagger.crop_net
+def crop_reader(net: CropNet | None, folder: Path | None) -> CropReader | None:
+    """The reader of the crops for `net`, if there is one; ConfigError without a folder."""
     if net is None:
         return None
     if folder is None:

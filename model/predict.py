@@ -17,7 +17,7 @@ from cache.packs import Objects, Pack
 from model.checkpoint import RunInfo, load_run
 from model.config import TrainConfig
 from model.crf import Transitions
-from model.crops import reader_of
+from model.crops import crop_reader
 from model.data import Batch, LengthBatches, PostDataset, loader
 from model.objects import FromMemory, ObjectSource, no_objects, source_of
 from model.tagger import Tagger
@@ -166,7 +166,7 @@ class Run:
     ) -> list[Prediction]:
         if not posts:
             return []
-        crops = reader_of(self.tagger, images)
+        crops = crop_reader(self.tagger.crop_net, images)
         info = self.info
         untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
         dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed, crops)

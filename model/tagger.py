@@ -41,7 +41,7 @@ class Tagger(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.crop_net: CropNet | None = None  # set by `model.crops.attach` to read crops
+        self.crop_net: CropNet | None = None  # from `model.crops.crop_network`, to read crops
 
     def with_features(self, batch: Batch) -> Batch:
         """The batch with its crops, if any, turned into objects by the crop network."""

@@ -21,7 +21,7 @@ from cache.tables import Posts, read_posts
 from model.approaches import approach
 from model.checkpoint import RunInfo, digest_tensors, is_whole, save_run, versions
 from model.config import TrainConfig
-from model.crops import attach, reader_of
+from model.crops import crop_network, crop_reader
 from model.data import PostDataset
 from model.distributed import ProcessGroup, join
 from model.encoders import find_encoder
@@ -133,12 +133,12 @@ def _build(inputs: Inputs) -> Tagger:
     words = [post.words for post in inputs.split("train")]
     dim = inputs.pack.meta.dim if inputs.pack else 1
     tagger = approach(inputs.approach).build(ModelSpec(inputs.config, inputs.table.labels, dim, None, words))
-    attach(tagger, inputs.config, inputs.pack.meta if inputs.pack else None, trained=False)
+    tagger.crop_net = crop_network(inputs.config, inputs.pack.meta if inputs.pack else None, trained=False)
     return tagger
 
 
 def _trainer(inputs: Inputs, tagger: Tagger, processes: ProcessGroup) -> Trainer:
-    crops = reader_of(tagger, inputs.images)
+    crops = crop_reader(tagger.crop_net, inputs.images)
     train, dev = (
         PostDataset(
             inputs.split(name), inputs.source, inputs.table.labels, tagger.featurizer, inputs.config, inputs.seed, crops

@@ -45,6 +45,5 @@ def test_the_product_is_small(size):
     assert size.n_modules <= MAX_MODULES, report(size)
 
 
-@pytest.mark.xfail(reason=REDUCING)
 def test_modules_do_not_import_each_other(size):
     assert not size.cycles, report(size)

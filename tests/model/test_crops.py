@@ -16,7 +16,7 @@ from cache.tables import read_posts
 from model import evaluate, train
 from model.checkpoint import OLD_CROP_NET
 from model.config import TrainConfig
-from model.crops import Crop, CropReader, attach, crop_of
+from model.crops import Crop, CropReader, crop_network, crop_of
 from model.data import Batch
 from model.predict import Run
 from model.tagger import Tagger
@@ -174,31 +174,29 @@ def test_weights_under_the_former_name_of_the_crop_network_load(encoder: Path, d
 def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, meta = settings(encoder, {}), Pack.open(data[1]).meta
     with pytest.raises(PackError, match=r"starts from the network that made the pack \(found no network\)"):
-        attach(Tagger(), config, pack_meta(), trained=False)
+        crop_network(config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
     todo = rf"set train\.vision\.weights to the path of crops\.safetensors, or put it into {tmp_path}"
     with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'crops.*; {todo}"):
-        attach(Tagger(), config, meta, trained=False)
+        crop_network(config, meta, trained=False)
     (tmp_path / "crops.safetensors").write_bytes(b"other")
     with pytest.raises(WeightsError, match="not the expected weights"):
-        attach(Tagger(), config, meta, trained=False)
+        crop_network(config, meta, trained=False)
     named = settings(encoder, {"weights": str(data[0].parent / "models" / "crops.safetensors")})
-    tagger = Tagger()
-    attach(tagger, named, meta, trained=False)
-    assert tagger.crop_net is not None
-    assert (tagger.crop_net.dim, tagger.crop_net.transform.crop_px, tagger.crop_net.batch) == (8, 16, 4)
-    assert all(parameter.requires_grad for parameter in tagger.crop_net.parameters())
-    attach(tagger, settings(encoder, {"lr": 0.0}), meta, trained=True)
-    assert not any(parameter.requires_grad for parameter in tagger.crop_net.parameters()), "no gradient to compute"
-    untouched = Tagger()
-    attach(untouched, tiny_config(encoder), meta, trained=False)
-    assert untouched.crop_net is None
+    net = crop_network(named, meta, trained=False)
+    assert net is not None
+    assert (net.dim, net.transform.crop_px, net.batch) == (8, 16, 4)
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    frozen = crop_network(settings(encoder, {"lr": 0.0}), meta, trained=True)
+    assert frozen is not None
+    assert not any(parameter.requires_grad for parameter in frozen.parameters()), "no gradient to compute"
+    assert crop_network(tiny_config(encoder), meta, trained=False) is None
 
 
 def test_the_pass_over_crops_looks_at_no_value(encoder: Path, data: Data) -> None:
     """Else a GPU's queue would run dry between network and lattice."""
     tagger, meta = Tagger(), Pack.open(data[1]).meta
-    attach(tagger, settings(encoder, {}), meta, trained=False)
+    tagger.crop_net = crop_network(settings(encoder, {}), meta, trained=False)
     pixels, index = torch.zeros(6, 3, 16, 16, dtype=torch.uint8), torch.tensor([[0, 5, 2], [1, -1, -1]])
     mask, spans = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 3, 2, dtype=torch.int64)
     batch = Batch((0, 1), {}, mask, torch.zeros(2, 3, 0), spans, index >= 0, crops=pixels, crop_index=index)
@@ -211,7 +209,7 @@ def test_the_pass_over_crops_looks_at_no_value(encoder: Path, data: Data) -> Non
 
 def test_a_batch_without_any_crop_is_zeros(encoder: Path, data: Data) -> None:
     tagger = Tagger()
-    attach(tagger, settings(encoder, {}), Pack.open(data[1]).meta, trained=True)
+    tagger.crop_net = crop_network(settings(encoder, {}), Pack.open(data[1]).meta, trained=True)
     mask, none = torch.ones(1, 3, dtype=torch.bool), np.zeros((1, 2, 0), np.float32)
     pixels, index = torch.zeros(0, 3, 16, 16, dtype=torch.uint8), torch.full((1, 2), -1)
     spans, real = torch.ones(1, 2, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)
