@@ -53,13 +53,13 @@ def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
     phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
     pack = Pack.open(project.pack(dataset)) if project.pack(dataset).is_dir() else None
     parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []
-    grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else []
+    grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else {}
     return PostDetails(
         post,
         table.labels,
         tuple(tuple(zip(one.words, one.index, strict=True)) for one in normalize.sentences(post.words)),
         next((one for one in parsed if one.post_id == post_id), None),
-        tuple(one for one in grounded if one.post_id == post_id),
+        tuple(grounded.get(post_id, ())),
         pack.read(post_id).regions if pack and post_id in pack else (),
         bool(pack and pack.meta.synthetic),
         project.train_config(dataset).max_objects,

@@ -198,7 +198,7 @@ class Project:
         return PreparedDataset(
             tables.read_posts(self.out(dataset, "posts.parquet")),
             tables.read_phrases(phrases)[0] if phrases.is_file() else [],
-            tables.read_boxes(boxes)[0] if boxes.is_file() else [],
+            tables.read_boxes(boxes)[0] if boxes.is_file() else {},
             self.images(dataset),
             pipeline,
         )

@@ -64,13 +64,12 @@ def use_gold_boxes(project: Project, dataset: str, gold: Mapping[str, GoldPost])
     posts = {post.id: post for post in tables.read_posts(project.out(dataset, "posts.parquet")).posts}
     words = project.source(dataset).label_set().words
     path = project.out(dataset, "boxes.parquet")
-    rows, meta = tables.read_boxes(path)
-    boxes = [
-        replace(
-            row, box=gold_box(row.span, row.text, row.box.image_index, posts[row.post_id], gold[row.post_id], words)
-        )
-        for row in rows
-    ]
+    boxes, meta = tables.read_boxes(path)
+    for post_id, regions in boxes.items():
+        post, answers = posts[post_id], gold[post_id]
+        boxes[post_id] = [
+            replace(one, box=gold_box(one.span, one.text, one.image_index, post, answers, words)) for one in regions
+        ]
     part = {**meta["ground"], "config": {"grounder": "gold"}, "identity": {"name": "gold"}, "synthetic": False}
     tables.write_boxes(path, boxes, {**meta, "ground": part})
 

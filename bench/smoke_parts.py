@@ -35,9 +35,9 @@ def _phrases(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[
 
 
 def _boxes(project: Project, dataset: str, gold: dict[str, GoldPost], rng: np.random.Generator) -> dict[str, float]:
-    rows, _ = tables.read_boxes(project.out(dataset, "boxes.parquet"))
+    boxes, _ = tables.read_boxes(project.out(dataset, "boxes.parquet"))
     posts = {post.id: post for post in tables.read_posts(project.out(dataset, "posts.parquet")).posts}
-    chosen = {(row.post_id, row.span): row.box for row in rows if row.span}
+    chosen = {(id_, one.span): one.box for id_, regions in boxes.items() for one in regions if one.span}
     hits: list[bool] = []
     whole: list[bool] = []
     chance: list[bool] = []

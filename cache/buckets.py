@@ -23,7 +23,7 @@ import numpy as np
 
 from cache import hdf5, keys
 from schema.errors import PackError
-from schema.records import SOURCES, Box, Region, Span
+from schema.records import SOURCES, Region
 
 HEAD_BYTES = 512  # the smallest HDF5 user block
 FORMAT = 1
@@ -96,14 +96,11 @@ class Bucket:
     def region(self, row: int) -> Region:
         """The region of one object of the bucket."""
         columns = self._columns
-        first, last = columns["span"][row].tolist()
-        x0, y0, x1, y1 = columns["box"][row].tolist()
-        image_index = int(columns["image_index"][row])
-        return Region(
+        return Region.from_list(
             SOURCES[columns["source"][row]],
             self._object_texts[row],
-            None if first < 0 else Span(first, last),
-            None if image_index < 0 else Box(x0, y0, x1, y1, image_index),
+            columns["span"][row].tolist(),
+            [*columns["box"][row].tolist(), int(columns["image_index"][row])],
             float(columns["score"][row]),
         )
 
@@ -144,19 +141,19 @@ def bucket_note(index: int, n_buckets: int) -> str:
 def bucket_bytes(posts: Sequence[tuple[str, Objects]], dtype: str, dim: int, note: str) -> bytes:
     """The bytes of a bucket file with these posts, sorted by id: a head with the sha256 of the HDF5 file behind it."""
     objects = [one for _, one in posts]
-    regions = [region for one in objects for region in one.regions]
-    ids, texts = [one.encode() for one, _ in posts], [region.text.encode() for region in regions]
+    regions = [region.to_list() for one in objects for region in one.regions]
+    ids, texts = [one.encode() for one, _ in posts], [text.encode() for _, text, *_ in regions]
     datasets = {
         "features": np.concatenate([np.zeros((0, dim), dtype), *(one.features for one in objects)]),
         "first": np.cumsum([0, *(len(one.regions) for one in objects)], dtype=np.int64),
         "ids": np.frombuffer(b"".join(ids), np.uint8),
         "id_ends": np.cumsum([len(one) for one in ids], dtype=np.int64),
         "digests": np.array([list(post_digest(*post)) for post in posts], np.uint8).reshape(-1, keys.KEY_BYTES),
-        "source": np.array([SOURCES.index(region.source) for region in regions], np.uint8),
-        "span": np.array([_span(region.span) for region in regions], np.int32).reshape(-1, 2),
-        "box": np.array([_box(region.box)[:4] for region in regions], np.int32).reshape(-1, 4),
-        "image_index": np.array([_box(region.box)[4] for region in regions], np.int32),
-        "score": np.array([region.score for region in regions], np.float64),
+        "source": np.array([SOURCES.index(source) for source, *_ in regions], np.uint8),
+        "span": np.array([span for _, _, span, _, _ in regions], np.int32).reshape(-1, 2),
+        "box": np.array([box[:4] for *_, box, _ in regions], np.int32).reshape(-1, 4),
+        "image_index": np.array([box[4] for *_, box, _ in regions], np.int32),
+        "score": np.array([score for *_, score in regions], np.float64),
         "text": np.frombuffer(b"".join(texts), np.uint8),
         "text_ends": np.cumsum([len(one) for one in texts], dtype=np.int64),
     }
@@ -185,24 +182,11 @@ def post_digest(post_id: str, objects: Objects) -> bytes:
 
 def encode_regions(regions: Sequence[Region]) -> bytes:
     """Regions as canonical JSON."""
-    return keys.canonical(
-        [[one.source, one.text, _span(one.span), _box(one.box), float(one.score)] for one in regions]
-    ).encode()
+    return keys.canonical([region.to_list() for region in regions]).encode()
 
 
 def decode_regions(data: bytes) -> tuple[Region, ...]:
-    return tuple(
-        Region(source, text, None if span[0] < 0 else Span(*span), None if box[4] < 0 else Box(*box), score)
-        for source, text, span, box, score in json.loads(data)
-    )
-
-
-def _span(span: Span | None) -> tuple[int, int]:
-    return (span.start, span.end) if span else (-1, -1)
-
-
-def _box(box: Box | None) -> tuple[int, int, int, int, int]:
-    return (*box.xyxy, box.image_index) if box else (-1, -1, -1, -1, -1)
+    return tuple(Region.from_list(*values) for values in json.loads(data))
 
 
 def _head(body: bytes) -> bytes:

@@ -28,16 +28,15 @@ from cache.buckets import Objects
 from cache.packs import Pack, PackMeta, write_pack
 from cache.tables import META, Posts
 from schema.errors import DataError
-from schema.records import SOURCES, Box, Post, Region, Span
+from schema.records import CORNERS, SOURCES, Post, Region
 
 VERSION = 1
 N_BUCKETS = 64
 CHUNK = 4096  # rows decoded or written together
 TODO = "give a Parquet table; `fmit pack import --help` lists its columns, `fmit pack export` writes an example"
-_CORNERS = ("x0", "y0", "x1", "y1")
 _SMALL = pa.schema(
     [("post_id", pa.string()), ("source", pa.string()), ("text", pa.string())]
-    + [(name, pa.int32()) for name in ("word_start", "word_end", *_CORNERS, "image_index")]
+    + [(name, pa.int32()) for name in ("word_start", "word_end", *CORNERS, "image_index")]
     + [("score", pa.float64())]
 )
 TABLE = pa.schema([*_SMALL, pa.field("features", pa.list_(pa.float32()))])
@@ -99,18 +98,9 @@ def export_features(pack: Pack, posts: Posts, out: str | Path) -> int:
 
 def _rows(post_id: str, objects: Objects) -> Iterator[dict[str, Any]]:
     for region, features in zip(objects.regions, objects.features, strict=True):
-        span, box = region.span, region.box
-        yield {
-            "post_id": post_id,
-            "source": region.source,
-            "text": region.text,
-            "word_start": span.start if span else None,
-            "word_end": span.end if span else None,
-            **dict(zip(_CORNERS, box.xyxy if box else [None] * 4, strict=True)),
-            "image_index": box.image_index if box else None,
-            "score": region.score,
-            "features": features.astype(np.float32),
-        }
+        values = region.to_json()
+        words = {"word_start": values["start"], "word_end": values["end"]}
+        yield {"post_id": post_id, **values, **words, "features": features.astype(np.float32)}
 
 
 class _Table:
@@ -254,18 +244,17 @@ def _region(values: Mapping[str, Any], post: Post, words: Sequence[str]) -> Regi
     _require(
         0 <= image_index < max(1, n_images), f"post {post.id} has {n_images} image(s)", f"image_index {image_index}"
     )
-    span = Span(start, end) if source == "phrase" else None
-    _require(not span or span.end <= post.n_words, f"post {post.id} has {post.n_words} words", f"word_end {end}")
-    corners = [values[name] for name in _CORNERS]
-    box = None
+    _require(end is None or end <= post.n_words, f"post {post.id} has {post.n_words} words", f"word_end {end}")
+    corners = [values[name] for name in CORNERS]
     if corners != [None] * 4:
-        _require(None not in corners, f"a box has all of {', '.join(_CORNERS)}, or none", str(corners))
+        _require(None not in corners, f"a box has all of {', '.join(CORNERS)}, or none", str(corners))
         _require(n_images > 0, f"post {post.id} names no image, so its objects have no box", f"a box {corners}")
-        x0, y0, x1, y1 = corners
-        box, image = Box(x0, y0, x1, y1, image_index), post.images[image_index]
+    region = Region.from_json({**values, "text": text, "start": start, "end": end, "image_index": image_index})
+    if region.box:
+        box, image = region.box, post.images[image_index]
         inside = not image.ok or (box.x1 <= image.width and box.y1 <= image.height)
         _require(inside, f"the image is {image.width} x {image.height}", f"a box {box.xyxy}")
-    return Region(source, text, span, box, score)
+    return region
 
 
 def _require(condition: bool, what: str, found: str) -> None:

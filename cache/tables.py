@@ -6,8 +6,9 @@ A table's own metadata (schema version, and what the writer adds) is canonical J
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from cache import atomic, keys
 from schema.errors import DataError
 from schema.labels import LabelSet
-from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Span
+from schema.records import Image, Phrase, Post, PostPhrases, Region, Span
 
 SCHEMA_VERSION = 1
 META = b"fmit"  # our entry in the Parquet file's own metadata
@@ -158,43 +159,21 @@ def _post_phrases(row: Mapping[str, Any]) -> PostPhrases:
     return PostPhrases(row["post_id"], tuple(phrases), row["fallback"], row["n_cut"])
 
 
-def write_boxes(path: str | Path, boxes: Iterable[Grounded], meta: Mapping[str, Any]) -> None:
-    """Publish `boxes.parquet`, one row a grounder's choice. Scores are kept as float32."""
-    write(path, (_box_row(one) for one in boxes), BOXES, meta)
+def write_boxes(path: str | Path, boxes: Mapping[str, Sequence[Region]], meta: Mapping[str, Any]) -> None:
+    """Publish `boxes.parquet`: the regions that a grounder chose, by post id. Scores are stored as float32."""
+    rows = (
+        {"post_id": post_id, **region.to_json(), "clamped": region.clamped, "grounder": region.grounder}
+        for post_id, regions in boxes.items()
+        for region in regions
+    )
+    write(path, rows, BOXES, meta)
 
 
-def read_boxes(path: str | Path) -> tuple[list[Grounded], dict[str, Any]]:
-    """The boxes of `boxes.parquet`."""
+def read_boxes(path: str | Path) -> tuple[dict[str, list[Region]], dict[str, Any]]:
+    """The regions of `boxes.parquet` by post id, and its metadata."""
     rows, meta = read(path, BOXES)
-    return [
-        Grounded(
-            row["post_id"],
-            row["source"],
-            row["text"],
-            None if row["start"] is None else Span(row["start"], row["end"]),
-            Box(row["x0"], row["y0"], row["x1"], row["y1"], row["image_index"]),
-            row["score"],
-            row["clamped"],
-            row["grounder"],
-        )
-        for row in rows
-    ], meta
-
-
-def _box_row(one: Grounded) -> dict[str, Any]:
-    x0, y0, x1, y1 = one.box.xyxy
-    return {
-        "post_id": one.post_id,
-        "source": one.source,
-        "text": one.text,
-        "start": one.span.start if one.span else None,
-        "end": one.span.end if one.span else None,
-        "image_index": one.box.image_index,
-        "x0": x0,
-        "y0": y0,
-        "x1": x1,
-        "y1": y1,
-        "score": one.score,
-        "clamped": one.clamped,
-        "grounder": one.grounder,
-    }
+    boxes: dict[str, list[Region]] = defaultdict(list)
+    for row in rows:
+        region = replace(Region.from_json(row), clamped=row["clamped"], grounder=row["grounder"])
+        boxes[row["post_id"]].append(region)
+    return dict(boxes), meta

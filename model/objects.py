@@ -158,8 +158,7 @@ def _kept(own: Sequence[Region], n_words: int, config: TrainConfig) -> list[int]
     count: Counter[int] = Counter()
     kept = []
     for index in visible:
-        box = own[index].box
-        image_index = box.image_index if box else 0
+        image_index = own[index].image_index
         if count[image_index] < config.max_objects:
             kept.append(index)
         count[image_index] += 1

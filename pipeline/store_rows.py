@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +27,7 @@ from pipeline.phrases import normalize
 from pipeline.phrases import stage as parsing
 from pipeline.regions import stage as regions
 from pipeline.regions.stage import Crop
-from schema.records import Box, Grounded, Image, Post, PostPhrases
+from schema.records import Box, Image, Post, PostPhrases, Region
 from vision.boxes import clip
 
 SCHEMAS = {parsing.STORE: parsing.STORE_SCHEMA, grounding.STORE: grounding.STORE_SCHEMA, regions.STORE: None}
@@ -43,7 +42,7 @@ class PreparedDataset:
 
     posts: Posts
     phrases: Sequence[PostPhrases]
-    boxes: Sequence[Grounded]
+    boxes: Mapping[str, Sequence[Region]]
     images: Path
     pipeline: FeaturePipeline
 
@@ -89,10 +88,9 @@ def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step
 
     rows = stores[grounding.STORE]
     known = found.only(found.complete(rows) & phrases.keys())
-    boxes = _by_post(dataset.boxes) | _by_post(grounding.assemble(known, rows, labels, pipeline.grounder))
+    boxes = {**dataset.boxes, **grounding.assemble(known, rows, labels, pipeline.grounder)}
     complete = [post for post in posts if _has_general(post, boxes.get(post.id, ()), labels.general_words)]
-    chosen = [box for post in complete for box in boxes.get(post.id, ())]
-    crops = regions.plan(complete, chosen, labels, pipeline.regions, pipeline.net, list(phrases.values()))
+    crops = regions.plan(complete, boxes, labels, pipeline.regions, pipeline.net, list(phrases.values()))
     extract = partial(regions.compute, config=pipeline.regions, folder=dataset.images)
     yield Step(crops, regions.STORE, partial(extract, net=pipeline.net))
     if pipeline.regions.grid:
@@ -100,16 +98,9 @@ def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step
         yield Step(regions.plan_grids(posts, net), regions.STORE, partial(extract, net=net, grid=True))
 
 
-def _by_post(boxes: Sequence[Grounded]) -> dict[str, list[Grounded]]:
-    found: dict[str, list[Grounded]] = defaultdict(list)
-    for box in boxes:
-        found[box.post_id].append(box)
-    return dict(found)
-
-
-def _has_general(post: Post, boxes: Sequence[Grounded], words: Sequence[str]) -> bool:
+def _has_general(post: Post, boxes: Sequence[Region], words: Sequence[str]) -> bool:
     """Whether every image of the post has its boxes of general words: those of a table may be of older labels."""
-    general = {(box.box.image_index, box.text) for box in boxes if box.source == "general"}
+    general = {(box.image_index, box.text) for box in boxes if box.source == "general"}
     return all((index, word) in general for index, image in enumerate(post.images) if image.ok for word in words)
 
 
@@ -189,7 +180,7 @@ def keys_of_post(dataset: PreparedDataset, post: Post, stores: Mapping[str, Stor
     More than the plans name: boxes of every run of words, so that rows of other caps and kinds of phrases are found.
     """
     pipeline, phrases = dataset.pipeline, [one for one in dataset.phrases if one.post_id == post.id]
-    boxes = [box for box in dataset.boxes if box.post_id == post.id]
+    boxes = dataset.boxes.get(post.id, ())
     found = set(parsing.plan([post], pipeline.parser).items)
     texts = {*dataset.posts.labels.general_words, *_word_runs(post), *(box.text for box in boxes)}
     texts |= {phrase.text for one in phrases for phrase in one.phrases}
@@ -200,7 +191,7 @@ def keys_of_post(dataset: PreparedDataset, post: Post, stores: Mapping[str, Stor
         if image.ok:
             queries = {grounding.row_key(grounding.Query(image, text), grounder) for text in texts}
             queries |= {key for key, query in plan.items.items() if query.image == image}
-            here = {box.box for box in boxes if box.box.image_index == index}
+            here = {box.box for box in boxes if box.box and box.image_index == index}
             found |= queries | _crops(image, here | _stored_boxes(image, index, queries, stores), pipeline)
     return found
 

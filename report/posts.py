@@ -11,7 +11,7 @@ from report.errors import KINDS, MEANINGS, TITLES, outcomes
 from report.pages import redacted, safe_text, safe_word, script_json
 from report.thumbnails import Loader, Thumbnails
 from schema.prediction import Prediction
-from schema.records import Entity, Grounded, Image, Post, Region
+from schema.records import Entity, Image, Post, Region
 
 N_SAMPLE = 400  # posts without errors on a page: enough to see what goes well
 TEXT_BUDGET = 5_000_000  # bytes of a page's posts without their images
@@ -153,11 +153,10 @@ def post_data(
     return data
 
 
-def without_predictions(post: Post, boxes: Iterable[Grounded]) -> Prediction:
+def without_predictions(post: Post, regions: Iterable[Region]) -> Prediction:
     """A post with its gold entities and boxes, for pages about data."""
     n_images = len(post.images)
-    regions = (Region(one.source, one.text, one.span, one.box, one.score) for one in boxes)
-    return Prediction(post, (), tuple(region for region in regions if region.box and region.box.image_index < n_images))
+    return Prediction(post, (), tuple(region for region in regions if region.box and region.image_index < n_images))
 
 
 def n_images(predictions: Iterable[Prediction]) -> int:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from report.pages import script_json, write_page
 from report.posts import post_data, sample, without_predictions
 from report.thumbnails import Loader
 from schema.labels import LabelSet
-from schema.prediction import Prediction
-from schema.records import Grounded, Post
+from schema.records import Post, Region
 
 N_POSTS = 240  # on a page
 
@@ -24,7 +22,7 @@ def select(posts: Sequence[Post], n: int = N_POSTS) -> list[Post]:
 
 def write_html(
     posts: Sequence[Post],
-    boxes: Iterable[Grounded],
+    boxes: Mapping[str, Sequence[Region]],
     labels: LabelSet,
     out: Path,
     *,
@@ -35,7 +33,8 @@ def write_html(
     n: int = N_POSTS,
 ) -> None:
     """Write a page of `select(posts, n)`: images with boxes, and phrases that are highlighted together with them."""
-    data = post_data(_with_boxes(select(posts, n), boxes), labels.words, load_image, redact=redact, judge=False)
+    shown = [without_predictions(post, boxes.get(post.id, ())) for post in select(posts, n)]
+    data = post_data(shown, labels.words, load_image, redact=redact, judge=False)
     n_with_image = sum(any(image.ok for image in post.images) for post in posts)
     write_page(
         out,
@@ -47,10 +46,3 @@ def write_html(
         summary=f"{len(data.posts):,} of {n_with_image:,} posts with images; {len(posts):,} posts in all",
         data=script_json(data.to_json()),
     )
-
-
-def _with_boxes(posts: Sequence[Post], boxes: Iterable[Grounded]) -> list[Prediction]:
-    by_post = defaultdict(list)
-    for box in boxes:
-        by_post[box.post_id].append(box)
-    return [without_predictions(post, by_post[post.id]) for post in posts]

@@ -22,7 +22,7 @@ from report.posts import post_data, without_predictions
 from report.thumbnails import Color, Loader, load_or_none, with_boxes
 from schema.labels import LabelSet, entities
 from schema.lattice import object_span, within_cap
-from schema.records import Box, Grounded, Post, PostPhrases, Region
+from schema.records import Box, Post, PostPhrases, Region
 
 # Of the lattice figure, in user units: height of a row, width of the names, width of a character, padding of a word
 ROW, NAMES, CHAR, PADDING = 24, 190, 7.4, 12
@@ -59,7 +59,7 @@ class PostDetails:
     labels: LabelSet
     normalized: tuple[tuple[tuple[str, int], ...], ...] | None = None
     phrases: PostPhrases | None = None
-    boxes: tuple[Grounded, ...] = ()
+    boxes: tuple[Region, ...] = ()
     regions: tuple[Region, ...] = ()
     synthetic: bool = False
     max_objects: int | None = None  # train.max_objects of the dataset; None: unknown, so no object is marked as cut
@@ -218,8 +218,8 @@ def _object_table(details: PostDetails) -> Table:
     table = _table(details.cut_note or "objects of the lattice", *columns)
     for one in details.objects:
         region = one.region
-        corners = _corners(region.box) if region.box else "no image"
-        cells = (region.source, safe_text(region.text, 80), one.head, one.tail, corners, f"{region.score:.3f}")
+        score = f"{region.score:.3f}"
+        cells = (region.source, safe_text(region.text, 80), one.head, one.tail, _corners(region.box), score)
         _row(table, *cells, *(["cut" if one.cut else ""] if details.cut_note else []))
     return table
 
@@ -237,15 +237,16 @@ def _row(table: Table, *cells: object) -> None:
     table.add_row(*(Text(safe_text(cell)) for cell in cells))  # Text: rich does not interpret markup in it
 
 
-def _corners(box: Box) -> str:
-    return f"{box.image_index}: ({box.x0}, {box.y0})–({box.x1}, {box.y1})"
+def _corners(box: Box | None) -> str:
+    return "no image" if box is None else f"{box.image_index}: ({box.x0}, {box.y0})–({box.x1}, {box.y1})"
 
 
 def _images(details: PostDetails, load_image: Loader, columns: int) -> Iterator[Text]:
     for index, image in enumerate(details.post.images):
         loaded = load_or_none(load_image, image.name, image.digest) if image.ok else None
         if loaded is not None:
-            boxes = [(one.box.xyxy, _rgb(details, one)) for one in details.boxes if one.box.image_index == index]
+            own = (one for one in details.boxes if one.image_index == index)
+            boxes = [(one.box.xyxy, _rgb(details, one)) for one in own if one.box]
             yield half_blocks(with_boxes(loaded, boxes, columns, line_px=1))
 
 
@@ -261,7 +262,7 @@ def half_blocks(image: PIL.Image.Image) -> Text:
     return text
 
 
-def _rgb(details: PostDetails, region: Grounded) -> Color:
+def _rgb(details: PostDetails, region: Region) -> Color:
     labels = details.labels
     names = [name for name, word in labels.words.items() if word == region.text and region.source == "general"]
     if not names and region.span:

@@ -10,10 +10,9 @@ from typing import Any, Self
 
 from schema.errors import DataError
 from schema.labels import entities, to_tags
-from schema.records import SOURCES, Box, Entity, Image, Post, Region, Span
+from schema.records import Entity, Image, Post, Region, Span
 
 SCHEMA_VERSION = 2  # 1 had neither this number, nor the words' character offsets, nor the caller's id
-CORNERS = ("x0", "y0", "x1", "y1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class PredictedEntity:
             "char_start": self.characters[0],
             "char_end": self.characters[1],
             "confidence": _finite(self.confidence),
-            "grounded_boxes": [_region_json(region) for region in self.grounded_boxes],
+            "grounded_boxes": [region.to_json() for region in self.grounded_boxes],
         }
 
 
@@ -114,7 +113,7 @@ class Prediction:
             "images": [asdict(image) for image in post.images],
             "gold": None if self.gold is None else [_entity_json(entity) for entity in self.gold],
             "entities": [entity.to_json() for entity in self.entities],
-            "objects": [_region_json(region) for region in self.objects],
+            "objects": [region.to_json() for region in self.objects],
             "synthetic": self.synthetic,
         }
 
@@ -126,7 +125,7 @@ class Prediction:
             if version != SCHEMA_VERSION:
                 raise DataError(f"a prediction needs schema version {SCHEMA_VERSION}", found=f"version {version}")
             found = [(_entity(one), _finite(one["confidence"])) for one in value["entities"]]
-            return cls.make(_post(value), found, map(_region, value["objects"]), bool(value["synthetic"]))
+            return cls.make(_post(value), found, map(Region.from_json, value["objects"]), bool(value["synthetic"]))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError("not a prediction", found=f"{type(error).__name__} {error}") from error
 
@@ -168,31 +167,6 @@ def _image(value: Mapping[str, Any]) -> Image:
     size = int(value["width"]), int(value["height"])
     name, digest, reason = (str(value[key]) for key in ("name", "digest", "reason"))
     return Image(name, digest, *size, value["state"], reason, bool(value["synthetic"]))
-
-
-def _region_json(region: Region) -> dict[str, Any]:
-    span, box = region.span, region.box
-    return {
-        "source": region.source,
-        "text": region.text,
-        "start": span.start if span else None,
-        "end": span.end if span else None,
-        "image_index": box.image_index if box else None,
-        **dict(zip(CORNERS, box.xyxy if box else (None,) * 4, strict=True)),
-        "score": region.score,
-    }
-
-
-def _region(value: Mapping[str, Any]) -> Region:
-    score = float(value["score"])
-    if value["source"] not in SOURCES or not math.isfinite(score):
-        raise DataError("an object needs a known source and a finite score", found=f"{value['source']}, {score}")
-    span = None if value["start"] is None else Span(int(value["start"]), int(value["end"]))
-    box = None
-    if value["x0"] is not None:
-        x0, y0, x1, y1 = (int(value[name]) for name in CORNERS)
-        box = Box(x0, y0, x1, y1, int(value["image_index"]))
-    return Region(value["source"], str(value["text"]), span, box, score)
 
 
 def _finite(value: float | None) -> float | None:

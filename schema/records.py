@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 from schema.errors import DataError
 
@@ -15,6 +16,7 @@ ImageState = Literal["ok", "missing", "broken", "refused"]
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test", "predict")  # predict: posts given without a split
 SOURCES: tuple[Source, ...] = ("image", "general", "phrase")  # the order of a post's objects
+CORNERS = ("x0", "y0", "x1", "y1")
 POST_ID = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")  # no separators: an id never becomes a path by accident
 
 
@@ -172,24 +174,12 @@ class PostPhrases:
 
 
 @dataclass(frozen=True, slots=True)
-class Grounded:
-    """The box that a grounder chose for a phrase (`span` set) or for a general word (`span` None)."""
-
-    post_id: str
-    source: Source
-    text: str
-    span: Span | None
-    box: Box
-    score: float
-    clamped: bool  # the grounder's box reached over the image's edge
-    grounder: str  # name@weights, or name@version
-
-
-@dataclass(frozen=True, slots=True)
 class Region:
-    """An object of the lattice: what is cropped, and the words it stands at (None: all of them).
+    """An object of the lattice: the part of an image that is cropped, and the words it belongs to (None: all words).
 
-    `box` None: the uniform empty image, which stands for a post without an image.
+    `box` None: the uniform empty image, which stands for a post without an image. `clamped` (the grounder's box
+    extended beyond the image) and `grounder` (name@weights, or name@version) are in boxes.parquet only, so they do not
+    count when regions are compared.
     """
 
     source: Source
@@ -197,3 +187,47 @@ class Region:
     span: Span | None
     box: Box | None
     score: float
+    clamped: bool = field(default=False, compare=False)
+    grounder: str = field(default="", compare=False)
+
+    @property
+    def image_index(self) -> int:
+        """The image of the box; 0 without a box."""
+        return self.box.image_index if self.box else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The form in predictions and in boxes.parquet: named values, None where there is no span or box."""
+        span, box = self.span, self.box
+        return {
+            "source": self.source,
+            "text": self.text,
+            "start": span.start if span else None,
+            "end": span.end if span else None,
+            "image_index": box.image_index if box else None,
+            **dict(zip(CORNERS, box.xyxy if box else (None,) * 4, strict=True)),
+            "score": self.score,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`. Raises DataError for an unknown source or a score that is not finite."""
+        score = float(value["score"])
+        if value["source"] not in SOURCES or not math.isfinite(score):
+            raise DataError("an object needs a known source and a finite score", found=f"{value['source']}, {score}")
+        span = None if value["start"] is None else Span(int(value["start"]), int(value["end"]))
+        box = None
+        if value["x0"] is not None:
+            x0, y0, x1, y1 = (int(value[name]) for name in CORNERS)
+            box = Box(x0, y0, x1, y1, int(value["image_index"]))
+        return cls(value["source"], str(value["text"]), span, box, score)
+
+    def to_list(self) -> list[Any]:
+        """The form in packs: [source, text, [start, end], [x0, y0, x1, y1, image_index], score]; -1 for no number."""
+        span, box = self.span, self.box
+        corners = [*box.xyxy, box.image_index] if box else [-1] * 5
+        return [self.source, self.text, [span.start, span.end] if span else [-1, -1], corners, float(self.score)]
+
+    @classmethod
+    def from_list(cls, source: Source, text: str, span: Sequence[int], box: Sequence[int], score: float) -> Self:
+        """The inverse of `to_list`."""
+        return cls(source, text, None if span[0] < 0 else Span(*span), None if box[4] < 0 else Box(*box), score)

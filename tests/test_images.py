@@ -61,7 +61,7 @@ def test_objects_of_every_image_in_the_lattice_s_order(project: Project) -> None
         assert spans == sorted({phrase.span for phrase in parsed[post.id]})
         for region in regions:
             if region.source == "phrase":
-                (box,) = [one for one in boxes if one.post_id == post.id and one.span == region.span]
+                (box,) = [one for one in boxes[post.id] if one.span == region.span]
                 assert (region.box, region.score) == (box.box, pytest.approx(box.score))
                 assert region.box.image_index in shown, "the best image of the post, none that is not there"
     assert seen == {(0, 0), (2, 2), (2, 1), (1, 1)}

@@ -98,10 +98,11 @@ def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, synth
     table = {post.id: post for post in tables.read_posts(root / "out" / dataset / "posts.parquet").posts}
     assert {image.state for post in table.values() for image in post.images} == {"ok"}
     boxes, _ = tables.read_boxes(root / "out" / dataset / "boxes.parquet")
-    for one in boxes:
-        image = table[one.post_id].images[one.box.image_index]
-        assert one.box.x1 <= image.width
-        assert one.box.y1 <= image.height
+    for post_id, regions in boxes.items():
+        for one in regions:
+            image = table[post_id].images[one.box.image_index]
+            assert one.box.x1 <= image.width
+            assert one.box.y1 <= image.height
     stored = (root / f"runs/{dataset}-fmit-0/scores/predictions-test.jsonl").read_text().splitlines()
     assert len(predicted) == len(stored) == n_test
     for new, old in zip(predicted, map(json.loads, stored), strict=True):
@@ -153,7 +154,7 @@ def compare_with_the_table(root: Path, dataset: str, per_post: int) -> int:
         for at, post_id in enumerate(
             browser.run("[...document.querySelectorAll('.card h3 a')].map(n => n.textContent)")
         ):
-            wanted = [one for one in grounded if one.post_id == post_id]
+            wanted = grounded.get(post_id, [])
             shown = browser.run(f"document.querySelectorAll('.card')[{at}].querySelectorAll('rect[data-box]').length")
             assert shown == len(wanted)
             for index, one in enumerate(wanted[-per_post:], len(wanted) - min(per_post, len(wanted))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from pipeline.grounding.registry import open_grounder
 from pipeline.provenance import note, refuse_real_images, versions
 from pipeline.ray_engine import cluster_of
 from schema.labels import LabelSet
-from schema.records import Grounded, Image, Phrase, Post, PostPhrases, Source, Span
+from schema.records import Image, Phrase, Post, PostPhrases, Region, Source, Span
 from vision import boxes, images
 
 VERSION = "1"  # of the meaning of a stored row
@@ -127,22 +127,23 @@ def _read_together(jobs: list[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
-def assemble(plan: Plan[Query, Grounding], rows: Readable, labels: LabelSet, grounder: Grounder) -> list[Grounded]:
-    """Per post, in order: a box of each general word in each usable image, then the best box of each noun phrase.
+def assemble(
+    plan: Plan[Query, Grounding], rows: Readable, labels: LabelSet, grounder: Grounder
+) -> dict[str, list[Region]]:
+    """Per post: a box of each general word in each usable image, then the best box of each noun phrase.
 
     A phrase is grounded in all images of its post and keeps the box with the best score, of equal ones the first.
     """
     name = short_name(grounder)
-    return [
-        region
-        for _, (post, phrases), answers in plan.read(rows)
-        for region in _regions(post, labels, phrases, iter(map(_found, answers)), name)
-    ]
+    return {
+        post_id: list(_regions(post, labels, phrases, iter(map(_found, answers)), name))
+        for post_id, (post, phrases), answers in plan.read(rows)
+    }
 
 
 def _regions(
     post: Post, labels: LabelSet, phrases: Sequence[Phrase], answers: Iterator[Found], grounder: str
-) -> Iterator[Grounded]:
+) -> Iterator[Region]:
     """The post's regions from the answers to its `queries`."""
     usable = [index for index, image in enumerate(post.images) if image.ok]
     found = {index: [next(answers) for _ in (*labels.general_words, *phrases)] for index in usable}
@@ -156,11 +157,11 @@ def _regions(
             yield _region(post, best, phrase.text, phrase.span, found[best][number], grounder)
 
 
-def _region(post: Post, index: int, text: str, span: Span | None, found: Found, grounder: str) -> Grounded:
+def _region(post: Post, index: int, text: str, span: Span | None, found: Found, grounder: str) -> Region:
     image = post.images[index]
     box, clamped = boxes.clip(found.xyxy, image.width, image.height, index)
     source: Source = "phrase" if span else "general"
-    return Grounded(post.id, source, text, span, box, _score(found), clamped, grounder)
+    return Region(source, text, span, box, _score(found), clamped, grounder)
 
 
 def _found(row: list[dict[str, Any]]) -> Found:
@@ -188,7 +189,7 @@ def ground_posts(
     store: Rows | None = None,
     progress: Progress = silent,
     cluster: Cluster | None = None,
-) -> tuple[list[Grounded], Tally]:
+) -> tuple[dict[str, list[Region]], Tally]:
     """The regions of posts in memory, see `assemble`; `folder` holds the images.
 
     Raises SyntheticError where a synthetic grounder would see images that the project did not draw.
@@ -224,8 +225,8 @@ def run(
             table.posts, parsed, table.labels, config, grounder, images, store, progress, cluster
         )
     n_cut = sum(len(one.phrases) - len(kept_phrases(one.phrases, config)) for one in parsed)
-    too_long = {text for text in {region.text for region in regions} if grounder.is_cut(text)}
-    counts = {"n_cut": n_cut, "n_too_long": sum(region.text in too_long for region in regions)}
+    texts = Counter(region.text for boxes in regions.values() for region in boxes)
+    counts = {"n_cut": n_cut, "n_too_long": sum(count for text, count in texts.items() if grounder.is_cut(text))}
     meta = {**before, "ground": note(config, grounder.identity, synthetic=grounder.synthetic), **counts}
     tables.write_boxes(out, regions, meta)
     return replace(tally, n_cut=n_cut, n_too_long=counts["n_too_long"])

@@ -29,7 +29,7 @@ from pipeline.ray_engine import cluster_of
 from pipeline.regions.config import RegionsConfig, open_net
 from schema.errors import ConfigError, DataError, WeightsError
 from schema.labels import LabelSet
-from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Region
+from schema.records import Box, Image, Phrase, Post, PostPhrases, Region
 from vision import images
 from vision.backbones import TOY, FeatureNet
 from vision.boxes import clip
@@ -49,7 +49,7 @@ N_BATCHES = 8  # of a cluster's task: only its last batch is padded
 
 def post_regions(
     post: Post,
-    boxes: Sequence[Grounded],
+    boxes: Sequence[Region],
     labels: LabelSet,
     config: RegionsConfig,
     phrases: Sequence[Phrase] = (),
@@ -62,7 +62,7 @@ def post_regions(
     usable = [index for index, image in enumerate(post.images) if image.ok]
     if not usable:
         return _empty(labels, phrases, config)
-    general = {(one.box.image_index, one.text): one for one in boxes if one.source == "general"}
+    general = {(one.image_index, one.text): one for one in boxes if one.source == "general"}
     regions: list[Region] = []
     for index in usable:
         image = post.images[index]
@@ -74,9 +74,9 @@ def post_regions(
                     where=f"post {post.id}, image {index}",
                     todo="run the ground stage again",
                 )
-            regions.append(_region(general[index, word]))
+            regions.append(general[index, word])
     by_span = {one.span: one for one in boxes if one.source == "phrase" and one.span is not None}
-    return (*regions, *(_region(by_span[span]) for span in sorted(by_span)))
+    return (*regions, *(by_span[span] for span in sorted(by_span)))
 
 
 def capped(regions: Sequence[Region], cap: int | None) -> tuple[Region, ...]:
@@ -84,10 +84,6 @@ def capped(regions: Sequence[Region], cap: int | None) -> tuple[Region, ...]:
     spans = [region.span for region in regions if region.span is not None]
     kept = set(sorted(spans, key=lambda span: (span.end - span.start, span))[:cap])
     return tuple(region for region in regions if region.span is None or region.span in kept)
-
-
-def _region(one: Grounded) -> Region:
-    return Region(one.source, one.text, one.span, one.box, one.score)
 
 
 def _empty(labels: LabelSet, phrases: Sequence[Phrase], config: RegionsConfig) -> tuple[Region, ...]:
@@ -103,18 +99,15 @@ def _empty(labels: LabelSet, phrases: Sequence[Phrase], config: RegionsConfig) -
 
 def _all_regions(
     posts: Sequence[Post],
-    boxes: Sequence[Grounded],
+    boxes: Mapping[str, Sequence[Region]],
     labels: LabelSet,
     config: RegionsConfig,
     phrases: Sequence[PostPhrases],
 ) -> Iterator[tuple[Post, tuple[Region, ...]]]:
     """Each post with all its objects."""
-    by_post: dict[str, list[Grounded]] = defaultdict(list)
-    for box in boxes:
-        by_post[box.post_id].append(box)
     parsed = {one.post_id: one.phrases for one in phrases}
     for post in posts:
-        yield post, post_regions(post, by_post.get(post.id, ()), labels, config, parsed.get(post.id, ()))
+        yield post, post_regions(post, boxes.get(post.id, ()), labels, config, parsed.get(post.id, ()))
 
 
 # Rows: features of crops, grids of whole images
@@ -142,7 +135,7 @@ class PostRegions:
 
 def plan(
     posts: Sequence[Post],
-    boxes: Sequence[Grounded],
+    boxes: Mapping[str, Sequence[Region]],
     labels: LabelSet,
     config: RegionsConfig,
     net: FeatureNet,
@@ -293,7 +286,7 @@ def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]
 
 def extract_objects(
     posts: Sequence[Post],
-    boxes: Sequence[Grounded],
+    boxes: Mapping[str, Sequence[Region]],
     labels: LabelSet,
     config: RegionsConfig,
     net: FeatureNet,
@@ -339,7 +332,7 @@ def extract_grids(
 
 def bare_objects(
     posts: Sequence[Post],
-    boxes: Sequence[Grounded],
+    boxes: Mapping[str, Sequence[Region]],
     labels: LabelSet,
     config: RegionsConfig,
     *,

@@ -44,15 +44,16 @@ def test_gold_phrases_have_the_boxes_of_their_objects(home, tmp_path, monkeypatc
     words = home.source("own").label_set().words
     boxes, meta = read_boxes(project.out("own", "boxes.parquet"))
     assert meta["ground"]["config"] == {"grounder": "gold"}
-    assert any(row.span for row in boxes)
-    for row in boxes:
-        post = gold[row.post_id]
-        if row.span:
-            assert row.box in [one.box for one in (*post.names, *post.others) if one.phrase == row.span]
-        else:
-            first = [one.box for one in post.names if words[one.type] == row.text][:1]
-            image = posts[row.post_id].images[0]
-            assert row.box == (first[0] if first else Box(0, 0, image.width, image.height))
+    assert any(region.span for regions in boxes.values() for region in regions)
+    for post_id, regions in boxes.items():
+        post = gold[post_id]
+        for region in regions:
+            if region.span:
+                assert region.box in [one.box for one in (*post.names, *post.others) if one.phrase == region.span]
+            else:
+                first = [one.box for one in post.names if words[one.type] == region.text][:1]
+                image = posts[post_id].images[0]
+                assert region.box == (first[0] if first else Box(0, 0, image.width, image.height))
 
 
 def test_a_phrase_of_the_model_takes_the_object_with_most_words_in_common(home):

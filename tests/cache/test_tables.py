@@ -1,5 +1,6 @@
 """Tables: what goes in comes out, equal rows are equal bytes, other layouts are refused."""
 
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from cache import tables
 from schema.errors import DataError
 from schema.labels import DEFAULT_LABELS, LabelSet
-from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Span
+from schema.records import Box, Image, Phrase, Post, PostPhrases, Region, Span
 
 WORDS = ("Zoë", " ", "☕\ufe0f", "a")
 POSTS = [
@@ -22,10 +23,12 @@ PHRASES = [
     PostPhrases("1", (Phrase(Span(0, 1), "Zoë"), Phrase(Span(0, 4), "all", "NP-SBJ")), "chunks", 3),
     PostPhrases("2", ()),
 ]
-BOXES = [
-    Grounded("1", "phrase", "Zoë", Span(0, 1), Box(0, 1, 2, 3, 1), 0.5, True, "synthetic@1"),
-    Grounded("1", "general", "person", None, Box(0, 0, 7, 7), -0.25, False, "synthetic@1"),
-]
+BOXES = {
+    "1": [
+        Region("phrase", "Zoë", Span(0, 1), Box(0, 1, 2, 3, 1), 0.5, True, "synthetic@1"),
+        Region("general", "person", None, Box(0, 0, 7, 7), -0.25, False, "synthetic@1"),
+    ]
+}
 
 
 def test_posts_come_back(tmp_path: Path) -> None:
@@ -39,10 +42,19 @@ def test_posts_come_back(tmp_path: Path) -> None:
 def test_phrases_and_boxes_come_back(tmp_path: Path) -> None:
     tables.write_phrases(tmp_path / "p", PHRASES, {"parser": "x"})
     assert tables.read_phrases(tmp_path / "p") == (PHRASES, {"parser": "x"})
-    tables.write_boxes(tmp_path / "b", iter(BOXES), {})
-    assert tables.read_boxes(tmp_path / "b") == (BOXES, {})
-    tables.write_boxes(tmp_path / "b", [], {})
-    assert tables.read_boxes(tmp_path / "b") == ([], {})
+    tables.write_boxes(tmp_path / "b", BOXES, {})
+    boxes, _ = tables.read_boxes(tmp_path / "b")
+    assert {post_id: list(map(astuple, regions)) for post_id, regions in boxes.items()} == {
+        post_id: list(map(astuple, regions)) for post_id, regions in BOXES.items()
+    }
+    assert tables.read(tmp_path / "b", tables.BOXES)[0] == [
+        {"post_id": "1", "source": "phrase", "text": "Zoë", "start": 0, "end": 1, "image_index": 1}
+        | {"x0": 0, "y0": 1, "x1": 2, "y1": 3, "score": 0.5, "clamped": True, "grounder": "synthetic@1"},
+        {"post_id": "1", "source": "general", "text": "person", "start": None, "end": None, "image_index": 0}
+        | {"x0": 0, "y0": 0, "x1": 7, "y1": 7, "score": -0.25, "clamped": False, "grounder": "synthetic@1"},
+    ]
+    tables.write_boxes(tmp_path / "b", {}, {})
+    assert tables.read_boxes(tmp_path / "b") == ({}, {})
 
 
 def test_equal_rows_are_equal_bytes(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from pipeline.grounding.grounder import Found
 from schema.labels import LabelSet
-from schema.records import Grounded, Image, Phrase, Post, PostPhrases, Span, joined
+from schema.records import Box, Image, Phrase, Post, PostPhrases, Region, Span, joined
 from vision import images
 from vision.crops import Transform
 
@@ -111,10 +112,15 @@ def feature(folder: Path, image: Image | None, box: Sequence[int] | None) -> np.
     return np.array([*pixels.reshape(-1, 3).astype(np.float64).mean(0), pixels[0, 0, 0]])
 
 
-def chosen(
-    post_id: str, text: str, box: Sequence[int], span: tuple[int, int] | None = None, index: int = 0
-) -> Grounded:
-    from schema.records import Box
-
+def chosen(text: str, box: Sequence[int], span: tuple[int, int] | None = None, index: int = 0) -> Region:
+    """A region that the fake grounder chose."""
     source = "general" if span is None else "phrase"
-    return Grounded(post_id, source, text, Span(*span) if span else None, Box(*box, index), 0.5, False, "fake@1")
+    return Region(source, text, Span(*span) if span else None, Box(*box, index), 0.5, False, "fake@1")
+
+
+def by_post(regions: Iterable[tuple[str, Region]]) -> dict[str, list[Region]]:
+    """Regions by post id, from pairs of both."""
+    grouped: dict[str, list[Region]] = defaultdict(list)
+    for post_id, one in regions:
+        grouped[post_id].append(one)
+    return dict(grouped)

@@ -61,7 +61,7 @@ def four_posts(folder: Path) -> list[Post]:
 
 def prepared(folder: Path, posts: Sequence[Post], parts: Parts) -> PreparedDataset:
     """The dataset without tables: the store alone says what later stages need."""
-    return PreparedDataset(Posts(list(posts), LABELS), [], [], folder, parts.pipeline())
+    return PreparedDataset(Posts(list(posts), LABELS), [], {}, folder, parts.pipeline())
 
 
 def run_stages(dataset: PreparedDataset, root: Path) -> PreparedDataset:

@@ -83,7 +83,7 @@ def test_tables_name_boxes_that_the_store_has_lost(one, tmp_path):
         _, ground, regions = (step.plan for step in steps(one, stores))
     maintenance.forget(tmp_path / "store", list(ground.items))
     assert set(regions.keys["b"]) <= named(one, "b", tmp_path / "store")
-    assert not set(regions.keys["b"]) <= named(replace(one, boxes=[]), "b", tmp_path / "store")
+    assert not set(regions.keys["b"]) <= named(replace(one, boxes={}), "b", tmp_path / "store")
 
 
 def test_posts_that_share(one):

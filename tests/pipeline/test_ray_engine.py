@@ -218,11 +218,11 @@ def test_stages_can_be_sent_to_other_machines(tmp_path: Path) -> None:
     regions = RegionsConfig(weights=str(save_toy(tmp_path / "w.safetensors")), batch=4, device="cpu")
     net = open_net(regions)
     for grid in (False, True):
-        known = [chosen(one.id, word, (1, 1, 9, 9)) for one in posts for word in LABELS.general_words]
+        general = [chosen(word, (1, 1, 9, 9)) for word in LABELS.general_words]
         crops = (
             regions_stage.plan_grids(posts, net.for_grid())
             if grid
-            else regions_stage.plan(posts, known, LABELS, regions, net)
+            else regions_stage.plan(posts, {one.id: general for one in posts}, LABELS, regions, net)
         )
         part = regions_stage._open_grid_net if grid else open_net
         work = partial(regions_stage.compute, config=regions, folder=tmp_path, grid=grid)

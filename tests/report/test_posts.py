@@ -4,7 +4,7 @@ import pytest
 
 from report.posts import PostData, n_images, without_predictions
 from report.thumbnails import Thumbnails
-from schema.records import Box, Grounded, Image, Post, Span, joined
+from schema.records import Box, Image, Post, Region, Span, joined
 from tests.report.made import LABELS, Maker, digest, prediction
 
 
@@ -94,8 +94,8 @@ def test_a_post_that_was_not_tagged_shows_gold_and_boxes(maker):
     images = (Image("a.png", "", 100, 80), Image("b.png", state="missing"))
     post = Post("p1", "train", words, text, offsets, ("O", "B-PER", "I-PER", "O"), images)
     boxes = [
-        Grounded("p1", "general", "person", None, Box(0, 0, 10, 10), 0.5, False, "g"),
-        Grounded("p1", "phrase", "tiny Ada Lovelace", Span(0, 3), Box(5, 6, 70, 80), 0.9, False, "g"),
+        Region("general", "person", None, Box(0, 0, 10, 10), 0.5, False, "g"),
+        Region("phrase", "tiny Ada Lovelace", Span(0, 3), Box(5, 6, 70, 80), 0.9, False, "g"),
     ]
     posts = gathered(maker, [without_predictions(post, boxes)], judge=False)
     shown = posts.posts[0]

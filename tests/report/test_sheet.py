@@ -5,7 +5,7 @@ import pytest
 
 from report import sheet
 from schema.labels import DEFAULT_LABELS
-from schema.records import Box, Grounded, Image, Post, Span, joined
+from schema.records import Box, Image, Post, Region, Span, joined
 from tests.report.made import pil_image
 
 BOX = (20, 10, 100, 70)
@@ -22,11 +22,8 @@ def image(at):
 
 
 def grounded(found):
-    return [
-        Grounded(post.id, "phrase", "tiny Ada", Span(0, 2), Box(*BOX), 0.5, False, "g")
-        for post in found
-        if post.images[0].ok
-    ]
+    region = Region("phrase", "tiny Ada", Span(0, 2), Box(*BOX), 0.5, False, "g")
+    return {post.id: [region] for post in found if post.images[0].ok}
 
 
 def load(name, digest):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from report import show
 from schema.labels import DEFAULT_LABELS
-from schema.records import Box, Grounded, Image, Phrase, Post, PostPhrases, Region, Span, joined
+from schema.records import Box, Image, Phrase, Post, PostPhrases, Region, Span, joined
 from tests.report.made import pil_image
 
 HOSTILE = (
@@ -35,13 +35,10 @@ def shown(words=("tiny", "Ada", "Lovelace", "smiles"), tags=("O", "B-PER", "I-PE
         (Image("a.png", "d", 160, 80), Image("b.png", state="broken", reason="cut")),
     )
     grounded = (
-        Grounded("post-1", "general", "person", None, Box(0, 0, 40, 40), 0.25, False, "g"),
-        Grounded("post-1", "phrase", words[0], Span(0, 3), Box(*BOX), 0.75, True, "owlv2@0123"),
+        Region("general", "person", None, Box(0, 0, 40, 40), 0.25, False, "g"),
+        Region("phrase", words[0], Span(0, 3), Box(*BOX), 0.75, True, "owlv2@0123"),
     )
-    regions = (
-        Region("image", "", None, Box(0, 0, 160, 80), 1.0),
-        *(Region(one.source, one.text, one.span, one.box, one.score) for one in grounded),
-    )
+    regions = (Region("image", "", None, Box(0, 0, 160, 80), 1.0), *grounded)
     phrases = PostPhrases("post-1", (Phrase(Span(0, 3), " ".join(words[:3])),), "split")
     view = (tuple((word, at) for at, word in enumerate(words[1:], 1)),)
     return show.PostDetails(post, DEFAULT_LABELS, view, phrases, grounded, regions, **options)

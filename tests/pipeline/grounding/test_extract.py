@@ -11,7 +11,7 @@ from pipeline.grounding.grounder import Found
 from pipeline.grounding.stage import STORE_SCHEMA, Query, ground_posts, row_key, short_name
 from schema.errors import DataError, ImageError, SyntheticError
 from schema.labels import LabelSet
-from schema.records import Box, Grounded, Image, Span
+from schema.records import Box, Image, Region, Span
 from tests.pipeline.drawn import LABELS, FakeGrounder, make_image, phrases, post
 from vision import images
 
@@ -26,7 +26,8 @@ ANSWERS = {
 
 
 def ground(folder, posts, parsed, grounder, store=None, config=CONFIG, labels=LABELS):
-    return ground_posts(posts, parsed, labels, config, grounder, folder, store)
+    boxes, tally = ground_posts(posts, parsed, labels, config, grounder, folder, store)
+    return [region for regions in boxes.values() for region in regions], tally
 
 
 def test_general_words_then_phrases(tmp_path):
@@ -34,10 +35,11 @@ def test_general_words_then_phrases(tmp_path):
     found, tally = ground(tmp_path, posts, [phrases("a", (0, 3))], FakeGrounder(ANSWERS))
     third = float(np.float32(1 / 3))
     assert found == [
-        Grounded("a", "general", "person", None, Box(1, 3, 9, 10), 0.25, False, "fake@1"),
-        Grounded("a", "general", "place", None, Box(0, 5, 30, 11), float(np.float32(0.1)), True, "fake@1"),
-        Grounded("a", "phrase", "a tiny dog", Span(0, 3), Box(0, 0, 4, 4), third, False, "fake@1"),
+        Region("general", "person", None, Box(1, 3, 9, 10), 0.25, False, "fake@1"),
+        Region("general", "place", None, Box(0, 5, 30, 11), float(np.float32(0.1)), True, "fake@1"),
+        Region("phrase", "a tiny dog", Span(0, 3), Box(0, 0, 4, 4), third, False, "fake@1"),
     ]
+    assert [(one.clamped, one.grounder) for one in found] == [(False, "fake@1"), (True, "fake@1"), (False, "fake@1")]
     assert tally == Tally("ground", 3, 3)
 
 

@@ -171,7 +171,8 @@ def test_through_the_stage_every_box_says_where_it_comes_from(owl: Path, tmp_pat
         return grounding_stage.run(config, *files)
 
     assert run() == Tally("ground", 3, 3)
-    found, meta = tables.read_boxes(tmp_path / "boxes.parquet")
+    boxes, meta = tables.read_boxes(tmp_path / "boxes.parquet")
+    found = boxes["a"]
     digest = digest_file(owl / "model.safetensors")
     assert [(one.text, one.grounder) for one in found] == [
         (text, f"owlv2@{digest[:12]}") for text in ("person", "place", "a tiny dog")

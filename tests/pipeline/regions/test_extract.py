@@ -14,7 +14,7 @@ from schema.errors import ImageError, SyntheticError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image
 from tests.cache.rows import flip
-from tests.pipeline.drawn import LABELS, FakeNet, chosen, feature, make_image, phrases, post
+from tests.pipeline.drawn import LABELS, FakeNet, by_post, chosen, feature, make_image, phrases, post
 from vision import images
 
 PINNED_KEY = "8a73267e53e9c3ae8c0a3187ad252d79df5aa299ba9774d0e800b0269a5947c9"
@@ -27,20 +27,20 @@ def data(tmp_path):
     first, second = make_image(tmp_path, "1.png", seed=1), make_image(tmp_path, "2.png", 17, 40, seed=2)
     posts = [post("a", first), post("b", Image("gone.png", state="missing")), post("c", first, second)]
     boxes = [
-        chosen("a", "person", (0, 0, 5, 5)),
-        chosen("a", "place", (3, 4, 20, 20)),
-        chosen("c", "person", (0, 0, 5, 5), index=0),
-        chosen("c", "place", (3, 4, 16, 21), index=1),
-        chosen("c", "place", (3, 4, 20, 20), index=0),
-        chosen("c", "person", (0, 0, 1, 1), index=1),
-        chosen("c", "a tiny dog", (5, 5, 17, 39), (0, 3), index=1),
+        ("a", chosen("person", (0, 0, 5, 5))),
+        ("a", chosen("place", (3, 4, 20, 20))),
+        ("c", chosen("person", (0, 0, 5, 5), index=0)),
+        ("c", chosen("place", (3, 4, 16, 21), index=1)),
+        ("c", chosen("place", (3, 4, 20, 20), index=0)),
+        ("c", chosen("person", (0, 0, 1, 1), index=1)),
+        ("c", chosen("a tiny dog", (5, 5, 17, 39), (0, 3), index=1)),
     ]
     return tmp_path, posts, boxes
 
 
 def run(data, net, store=None, config=CONFIG, **more):
     folder, posts, boxes = data
-    objects, tally = extract_objects(posts, boxes, LABELS, config, net, folder, store, **more)
+    objects, tally = extract_objects(posts, by_post(boxes), LABELS, config, net, folder, store, **more)
     return dict(objects), tally
 
 
@@ -74,7 +74,7 @@ def test_a_shard_damaged_between_asking_and_reading_is_computed_again(data, tmp_
     (shard,) = (tmp_path / "store").rglob("shards/*.h5")
     folder, posts, boxes = data
     with Store.open(tmp_path / "store") as store:
-        objects, tally = extract_objects(posts, boxes, LABELS, CONFIG, FakeNet(), folder, store)
+        objects, tally = extract_objects(posts, by_post(boxes), LABELS, CONFIG, FakeNet(), folder, store)
         flip(shard, shard.stat().st_size - 20)
         after = dict(objects)
     assert tally == Tally("regions", 8, 0), "it was whole when the stage asked"
@@ -89,7 +89,7 @@ def test_a_new_post_computes_its_rows_only(data):
     run(data, net, store)
     folder, posts, boxes = data
     third = make_image(folder, "3.png", seed=3)
-    more = [chosen("d", word, (1, 1, 9, 9)) for word in LABELS.general_words]
+    more = [("d", chosen(word, (1, 1, 9, 9))) for word in LABELS.general_words]
     net = FakeNet()
     _, tally = run((folder, [*posts, post("d", third)], boxes + more), net, store)
     assert tally == Tally("regions", 10, 2)
@@ -98,7 +98,7 @@ def test_a_new_post_computes_its_rows_only(data):
 
 def test_phrases_beyond_the_cap_are_counted(data):
     folder, posts, boxes = data
-    more = [chosen("c", "Paris", (1, 1, 9, 9), (4, 5)), chosen("c", "dog", (1, 2, 9, 9), (2, 3))]
+    more = [("c", chosen("Paris", (1, 1, 9, 9), (4, 5))), ("c", chosen("dog", (1, 2, 9, 9), (2, 3)))]
     capped, tally = run((folder, posts, boxes + more), FakeNet(), config=RegionsConfig(batch=4, max_phrases=1))
     assert [region.text for region in capped["c"].regions if region.span] == ["dog"], "the longest are cut"
     assert (tally.n_cut, run((folder, posts, boxes + more), FakeNet())[1].n_cut) == (2, 0)
@@ -112,8 +112,8 @@ def test_a_new_word_computes_its_regions_only(data):
     store = Memory()
     run(data, FakeNet(), store)
     wider = LabelSet({"PER": "person", "LOC": "place", "ORG": "group"}, {})
-    more = [chosen("a", "group", (2, 2, 8, 8)), *(chosen("c", "group", (2, 2, 8, 8 + i), index=i) for i in (0, 1))]
-    _, tally = extract_objects(posts, boxes + more, wider, CONFIG, FakeNet(), folder, store)
+    more = [("a", chosen("group", (2, 2, 8, 8))), *(("c", chosen("group", (2, 2, 8, 8 + i), index=i)) for i in (0, 1))]
+    _, tally = extract_objects(posts, by_post(boxes + more), wider, CONFIG, FakeNet(), folder, store)
     assert tally == Tally("regions", 10, 2)
 
 
@@ -190,7 +190,7 @@ def test_toy_nets_see_drawings_only(data):
     net.synthetic = True
     run(data, net)
     foreign = make_image(folder, "4.png", seed=4, drawn=False)
-    more = [chosen("d", word, (1, 1, 9, 9)) for word in LABELS.general_words]
+    more = [("d", chosen(word, (1, 1, 9, 9))) for word in LABELS.general_words]
     changed = (folder, [*posts, post("d", foreign)], boxes + more)
     with pytest.raises(SyntheticError, match=r"post d: toy-resnet was trained on drawings"):
         run(changed, net)

@@ -15,7 +15,7 @@ LOST = Image("3.png", state="missing", reason="no such file")
 
 def general(*indices):
     return [
-        chosen("p", word, (at, 0, at + 1, 5), index=index)
+        chosen(word, (at, 0, at + 1, 5), index=index)
         for index in indices
         for at, word in enumerate(("place", "person"))
     ]
@@ -23,10 +23,10 @@ def general(*indices):
 
 def test_order_with_two_images_and_a_lost_one_between():
     boxes = [
-        chosen("p", "Paris", (1, 1, 2, 2), (4, 5), index=2),
-        chosen("p", "a tiny dog", (3, 3, 9, 9), (0, 3), index=0),
+        chosen("Paris", (1, 1, 2, 2), (4, 5), index=2),
+        chosen("a tiny dog", (3, 3, 9, 9), (0, 3), index=0),
         *general(2, 0),
-        chosen("p", "tiny dog", (2, 3, 9, 9), (1, 3), index=0),
+        chosen("tiny dog", (2, 3, 9, 9), (1, 3), index=0),
     ]
     found = post_regions(post("p", FIRST, LOST, SECOND), boxes, LABELS, RegionsConfig())
     assert found == (
@@ -65,13 +65,13 @@ def test_boxes_of_another_label_set():
 
 def test_the_longest_phrases_are_cut_first():
     spans = {"w": (4, 5), "x": (0, 3), "y": (1, 3), "z": (2, 3)}
-    boxes = [*general(0), *(chosen("p", text, (1, 1, 2, 2), span) for text, span in spans.items())]
+    boxes = [*general(0), *(chosen(text, (1, 1, 2, 2), span) for text, span in spans.items())]
     regions = post_regions(post("p", FIRST), boxes, LABELS, RegionsConfig())
     for cap, texts in ((3, "yzw"), (1, "z"), (0, ""), (None, "xyzw"), (9, "xyzw")):
-        assert [region.text for region in capped(regions, cap)] == ["", "person", "place", *texts]
+        assert [one.text for one in capped(regions, cap)] == ["", "person", "place", *texts]
 
 
 def test_types_with_the_same_general_word_share_one_object():
     labels = LabelSet({"PER": "person", "LOC": "place", "GPE": "place"}, {})
     regions = post_regions(post("p", FIRST), general(0), labels, RegionsConfig())
-    assert [region.text for region in regions] == ["", "person", "place"]
+    assert [one.text for one in regions] == ["", "person", "place"]

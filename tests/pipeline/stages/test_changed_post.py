@@ -15,7 +15,7 @@ from cache.store import Store
 from pipeline.engine import Tally
 from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig, build_net
-from schema.records import Box, Grounded, Image, Post, Span, joined
+from schema.records import Box, Image, Post, Region, Span, joined
 from tests.pipeline.drawn import LABELS
 from tests.vision.weights import torchvision_state
 from vision import images
@@ -37,27 +37,22 @@ def save_image(path: Path, number: int, side: int) -> None:
         photo.convert("RGB").crop((x, y, x + side, y + side)).rotate(number % 7, expand=False).save(path)
 
 
-def make_post(folder: Path, number: int, side: int) -> tuple[Post, list[Grounded]]:
+def make_post(folder: Path, number: int, side: int) -> tuple[Post, list[Region]]:
     path = folder / f"{number}.png"
     if not path.exists():
         save_image(path, number, side)
     image, rng = images.probe(folder, path.name), np.random.default_rng(number)
     text, offsets = joined(WORDS)
     post = Post(f"post-{number}", "train", WORDS, text, offsets, None, (image,))
-    general = [box(post.id, image, rng, "general", word) for word in LABELS.general_words]
-    spans = [
-        box(post.id, image, rng, "phrase", "a tiny dog", Span(0, 3)),
-        box(post.id, image, rng, "phrase", "Paris", Span(4, 5)),
-    ]
+    general = [box(image, rng, "general", word) for word in LABELS.general_words]
+    spans = [box(image, rng, "phrase", "a tiny dog", Span(0, 3)), box(image, rng, "phrase", "Paris", Span(4, 5))]
     return post, general + spans
 
 
-def box(
-    post_id: str, image: Image, rng: np.random.Generator, source: str, text: str, span: Span | None = None
-) -> Grounded:
+def box(image: Image, rng: np.random.Generator, source: str, text: str, span: Span | None = None) -> Region:
     x, y = int(rng.integers(0, image.width // 2)), int(rng.integers(0, image.height // 2))
     place = Box(x, y, x + image.width // 2, y + image.height // 2, 0)
-    return Grounded(post_id, source, text, span, place, 0.5, False, "fake@1")
+    return Region(source, text, span, place, 0.5, False, "fake@1")
 
 
 class Dataset:
@@ -73,7 +68,7 @@ class Dataset:
         """The stage over today's images: its tally, and the processor's seconds."""
         made = [make_post(self.folder / "images", number, self._side) for number in range(self._n_posts)]
         tables.write_posts(self.folder / "posts.parquet", [post for post, _ in made], LABELS, {})
-        tables.write_boxes(self.folder / "boxes.parquet", [one for _, boxes in made for one in boxes], {})
+        tables.write_boxes(self.folder / "boxes.parquet", {post.id: boxes for post, boxes in made}, {})
         inputs = [self.folder / name for name in ("posts.parquet", "boxes.parquet", "images", "pack", "store")]
         start = time.process_time()
         tally = regions_stage.run(self.config, *inputs)

@@ -19,7 +19,7 @@ from pipeline.engine import Tally
 from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig
 from schema.errors import ConfigError
-from tests.pipeline.drawn import LABELS, chosen, make_image, phrases, post
+from tests.pipeline.drawn import LABELS, by_post, chosen, make_image, phrases, post
 from tests.vision.bad_images import write as write_bad
 from tests.vision.weights import save_toy
 from vision import images
@@ -35,14 +35,14 @@ def dataset(folder, n_posts):
     for k in range(n_posts):
         here = [make_image(folder / "images", f"{k}.png", 40, 30, seed=k)] if k % 5 else []
         posts.append(post(f"p{k}", *here))
-        boxes += [chosen(f"p{k}", word, (k % 20, 3, k % 20 + 9, 20)) for word in LABELS.general_words if here]
+        boxes += [(f"p{k}", chosen(word, (k % 20, 3, k % 20 + 9, 20))) for word in LABELS.general_words if here]
     write(folder, posts, boxes)
     return posts, boxes
 
 
 def write(folder, posts, boxes):
     tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
-    tables.write_boxes(folder / "boxes.parquet", boxes, BEFORE)
+    tables.write_boxes(folder / "boxes.parquet", by_post(boxes), BEFORE)
 
 
 def config(folder, **more):
@@ -106,7 +106,7 @@ def test_one_post_added_changes_one_file(tmp_path):
     run(tmp_path, settings)
     before = contents(tmp_path / "pack")
     more = post("new", make_image(tmp_path / "images", "new.png", seed=99))
-    write(tmp_path, [more, *posts], boxes + [chosen("new", word, (1, 1, 9, 9)) for word in LABELS.general_words])
+    write(tmp_path, [more, *posts], boxes + [("new", chosen(word, (1, 1, 9, 9))) for word in LABELS.general_words])
     assert run(tmp_path, settings).n_computed == 2
     after = contents(tmp_path / "pack")
     assert len([name for name in after if after[name] != before[name]]) == 1
@@ -141,7 +141,7 @@ def test_one_image_more_changes_one_file_of_pack_and_grid_each(tmp_path):
     run(tmp_path, settings)
     before, before_grid = contents(tmp_path / "pack"), contents(tmp_path / "pack" / "grid")
     more = post("new", make_image(tmp_path / "images", "new.png", seed=99))
-    write(tmp_path, [more, *posts], boxes + [chosen("new", word, (1, 1, 9, 9)) for word in LABELS.general_words])
+    write(tmp_path, [more, *posts], boxes + [("new", chosen(word, (1, 1, 9, 9))) for word in LABELS.general_words])
     assert run(tmp_path, settings).n_computed == 3
     after, after_grid = contents(tmp_path / "pack"), contents(tmp_path / "pack" / "grid")
     assert len([name for name in after if after[name] != before[name]]) == 1
@@ -207,7 +207,7 @@ def test_forty_bad_images_go_through(tmp_path):
     """Probed as ingest does; each post has its objects, and the stage does not notice the bad ones."""
     expected = {name: state for name, (state, _) in write_bad(tmp_path).items() if "\ud800" not in name}
     posts = [post(f"p{k}", images.probe(tmp_path / "images", name)) for k, name in enumerate(expected)]
-    boxes = [chosen(one.id, word, (0, 0, 1, 1)) for one in posts for word in LABELS.general_words if one.images[0].ok]
+    boxes = [(one.id, chosen(word, (0, 0, 1, 1))) for one in posts for word in LABELS.general_words if one.images[0].ok]
     write(tmp_path, posts, boxes)
     run(tmp_path, config(tmp_path, allow_synthetic=True))
     pack = Pack.open(tmp_path / "pack")
