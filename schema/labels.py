@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 from schema.errors import DataError
 from schema.records import Entity, Span
 
-Scheme = Literal["iob2", "iob1", "bioes", "bilou", "bmes"]
-PREFIXES: Mapping[Scheme, str] = MappingProxyType(
-    {"iob2": "BI", "iob1": "BI", "bioes": "BIES", "bilou": "BILU", "bmes": "BMES"}
+Scheme = Literal["iob2", "iob1", "io", "bioes", "bilou", "bmes"]
+PREFIXES: Mapping[Scheme, str] = MappingProxyType(  # io: the bare type
+    {"iob2": "BI", "iob1": "BI", "io": "", "bioes": "BIES", "bilou": "BILU", "bmes": "BMES"}
 )
 EBD_TAGS = ("O", "B", "E")  # Section 3.3: head, tail or neither; a one-word entity is B (ours: the paper is silent)
 
@@ -62,13 +62,17 @@ class LabelSet:
     def fits(self, tag: str, scheme: Scheme = "iob2") -> bool:
         """Whether the tag is `O` or a prefix of the scheme and a known type."""
         prefix, _, name = tag.partition("-")
+        if scheme == "io":
+            return tag == "O" or self.knows(tag)
         return tag == "O" or (len(prefix) == 1 and prefix in PREFIXES[scheme] and self.knows(name))
 
     def canonical(self, tag: str, scheme: Scheme = "iob2") -> str:
-        """The tag with aliases resolved; raises DataError with the likely cause for one that does not fit."""
+        """The tag with aliases resolved, in IOB1 for IO; raises DataError with the likely cause if it does not fit."""
         prefix, _, name = tag.partition("-")
         if not self.fits(tag, scheme):
             raise self._misfit(tag, scheme)
+        if scheme == "io" and tag != "O":
+            return f"I-{self._type(tag)}"
         return tag if tag == "O" else f"{prefix}-{self._type(name)}"
 
     def knows(self, name: str) -> bool:
@@ -90,7 +94,7 @@ class LabelSet:
         if alike and self.fits(other := f"{prefix.upper()}-{alike}", scheme):
             return DataError(f"unknown label {tag!r}", todo=f"write {other!r}: labels are case-sensitive")
         if self.knows(tag):
-            todo = "write B- before an entity's first word and I- before its others"
+            todo = "write B- before an entity's first word and I- before its others, or set source.scheme: io"
             return DataError(f"label {tag!r} has no prefix", todo=todo)
         if not self.knows(name):
             return self._unknown(tag, name)
@@ -129,7 +133,7 @@ def to_iob2(tags: Sequence[str], scheme: Scheme) -> Converted:
     """Tags of a scheme as IOB2. IOB2 itself passes unchanged: its orphan `I-` are part of the data."""
     if scheme == "iob2":
         return Converted(list(tags))
-    if scheme == "iob1":
+    if scheme in ("iob1", "io"):
         return Converted(
             [
                 "B" + tag[1:] if tag.startswith("I-") and before[2:] != tag[2:] else tag

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+import cli
 import fmit
 from cache.tables import read_posts
 from pipeline.corpus.records import ReadLog
@@ -17,6 +19,8 @@ from project import Project
 from schema.labels import entities
 from tests import own
 from tests.imports import ROOT
+from tests.photos import FOLDER as PHOTOS
+from tests.photos import needs_photos
 
 SHARED = ROOT / "../shared/data"
 needs_corpora = pytest.mark.skipif(not (SHARED / "wnut17").is_dir(), reason="no corpora beside this folder")
@@ -102,16 +106,21 @@ def project(root: Path, name: str, **more: object) -> Project:
     for path in (root / "data" / name).iterdir():
         path.chmod(0o644)
         path.write_text(rewrite(path.read_text(encoding="utf-8")), encoding="utf-8", newline="")
+    return settings(root, name, {**source, **more}, "bert-crf")
+
+
+def settings(root: Path, name: str, source: dict[str, object], approach: str) -> Project:
     params = yaml.safe_load(own.PARAMS)
-    params |= {"datasets": [name], "train_on": [name], "approaches": ["bert-crf"]}
-    params["data"] = {name: params["data"]["own"] | {"source": {**source, **more}}}
+    params |= {"datasets": [name], "train_on": [name], "approaches": [approach]}
+    params["data"] = {name: params["data"]["own"] | {"source": source}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return Project.open(root / "params.yaml")
 
 
 @needs_corpora
-@pytest.mark.long
-@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize(
+    "name", [name if name == "btc-bioes" else pytest.param(name, marks=pytest.mark.long) for name in CORPORA]
+)
 def test_a_corpus_is_read_trained_on_and_predicted(tmp_path, name):
     made = project(tmp_path, name, first=60)
     report = made.ingest(name, silent)
@@ -130,6 +139,32 @@ def test_a_corpus_is_read_trained_on_and_predicted(tmp_path, name):
     assert log.n_without_gold == 0, "a run reads its own files"
     if "cut" not in name:
         assert [post.tags for post in predicted] == [post.tags for post in posts if post.split == split][:40]
+
+
+@needs_photos
+@pytest.mark.long
+def test_posts_and_boxes_in_the_layout_of_twitter_gmner(tmp_path, monkeypatch):
+    """Its users have CoNLL files in txt/, and the boxes of entities in xml/."""
+    folder, name = tmp_path / "data" / "gmner", "gmner"
+    blocks = (PHOTOS / "test.txt").read_text(encoding="utf-8").strip("\n").split("\n\n")
+    (folder / "txt").mkdir(parents=True)
+    for split, some in (("train", blocks[:12]), ("dev", blocks[12:])):
+        (folder / "txt" / f"{split}.txt").write_text("\n\n".join(some) + "\n", encoding="utf-8")
+    shutil.copytree(PHOTOS / "images", folder / "images")
+    shutil.copytree(PHOTOS / "gold_xml", folder / "xml")
+    made = settings(tmp_path, name, {"files": {"train": "txt/train.txt", "dev": "txt/dev.txt"}}, "fmit")
+    for stage in (made.ingest, made.phrases, made.ground, made.regions):
+        stage(name, silent)
+    list(made.train(name, "fmit", 0, device="cpu"))
+    run = made.run(name, "fmit", 0)
+    predicted = list(fmit.load(run, device="cpu").predict_file(folder / "txt/dev.txt", images=folder / "images"))
+    assert {image.state for one in predicted for image in one.post.images} == {"ok"}
+    made.evaluate(run, ("dev",), device="cpu")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.main, ["grounding", "--run", str(run), "--gold", str(folder / "xml"), "--json"])
+    assert result.exit_code == 0, result.output
+    gold = sum(len(entities(one.post.tags)) for one in predicted)
+    assert json.loads(result.stdout)["scores"]["GMNER"]["n_gold"] == gold > 5
 
 
 @needs_corpora

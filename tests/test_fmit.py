@@ -65,6 +65,14 @@ def test_a_repeated_id_is_made_unique(model):
     assert [one.post.id for one in model.predict([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}])] == ["a", "a~2"]
 
 
+def test_a_run_remembers_how_its_posts_were_written(trained):
+    model = fmit.load(trained.run("own", "fmit", 0), device="cpu")
+    model.run.info.data["source"] = {"tokenizer": "characters", "scheme": "bioes", "fields": {"labels": "ner"}}
+    text, tagged = model.predict(["安在罗马", {"tokens": ["Ann"], "ner": ["S-PER"]}])
+    assert text.post.words == ("安", "在", "罗", "马")
+    assert tagged.post.tags == ("B-PER",)
+
+
 def test_bad_rows_are_placed(model):
     with pytest.raises(DataError, match="posts:2: a post has either tokens or text"):
         list(model.predict(["fine", {"id": "b"}]))

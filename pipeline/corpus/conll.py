@@ -22,7 +22,7 @@ from schema.records import joined
 
 _HEAD = "IMGID:"
 _BLANKS = " \t"  # nothing else: one real word is a single U+00A0, which str.strip() would remove
-_DOCUMENT = "-DOCSTART-"
+_DOCUMENT = re.compile(r"(\d+[ \t]+)?-DOCSTART-")  # behind the row's number in CoNLL-U
 _LABEL = re.compile(r"O$|\w-")
 _SAMPLE = 500  # lines from which the layout of a file is read
 
@@ -42,7 +42,8 @@ class _Layout:
     @classmethod
     def of(cls, sample: list[_Line], path: Path, source: SourceConfig) -> _Layout:
         rows = [line for _, line in sample if not _is_blank(line) and not _is_head(line) and not _is_document(line)]
-        separator = next((blank for blank in "\t " if any(blank in row for row in rows if not _is_comment(row))), "")
+        words = [row for row in rows if not _is_comment(row)]
+        separator = next((blank for blank in "\t " if any(blank in row for row in words)), "")
         counts = Counter(len(_split(row, separator)) for row in rows if not _is_comment(row) or separator not in row)
         n_columns = counts.most_common(1)[0][0] if counts else 1
         heads = next((_is_head(line) for _, line in sample if not _is_blank(line) and not _is_comment(line)), False)
@@ -51,7 +52,7 @@ class _Layout:
             return cls(separator, 1, 0, None, heads)
         if columns is None and n_columns > 2:
             todo = "name those of the word and the label: source.columns: {word: 0, label: -1}"
-            raise DataError(f"{n_columns} columns", where=str(path), found=repr(rows[0]), todo=todo)
+            raise DataError(f"{n_columns} columns", where=str(path), found=repr(words[0]), todo=todo)
         return cls(separator, n_columns, columns.word if columns else 0, columns.label if columns else -1, heads)
 
 
@@ -94,7 +95,7 @@ def _is_blank(line: str) -> bool:
 
 
 def _is_document(line: str) -> bool:
-    return line.startswith(_DOCUMENT)
+    return bool(_DOCUMENT.match(line))
 
 
 def _is_comment(line: str) -> bool:
@@ -188,7 +189,9 @@ def _cells(path: Path, number: int, line: str, layout: _Layout) -> list[str]:
             raise DataError("expected one word per line", where=where, found=repr(line), todo="remove what follows it")
         name = "tab" if layout.separator == "\t" else "space"
         todo = "label every word of a file, or none"
-        if layout.separator == "\t" and len(re.split(" +", line.strip(" "))) == layout.n_columns:
+        if re.fullmatch(r"\w+:\S+", line):
+            todo += f"; if the line begins a post, write {_HEAD}<id>"
+        elif layout.separator == "\t" and len(re.split(" +", line.strip(" "))) == layout.n_columns:
             todo = "there is a space in place of the tab"
         what = f"expected {layout.n_columns} columns separated by {name}s, as in the rest of the file"
         raise DataError(what, where=where, found=repr(line), todo=todo)

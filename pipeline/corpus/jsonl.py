@@ -161,10 +161,11 @@ class _Reader:
     def _words(self, row: Row) -> tuple[tuple[str, ...], str, Offsets]:
         tokens, text = row.get("tokens"), row.get("text")
         if isinstance(text, str) and isinstance(tokens, list) and all(isinstance(one, dict) for one in tokens):
-            offsets = tuple(_offsets_of(one, text) for one in tokens)
+            offsets = tuple(_offsets_of(one, text) for one in tokens if str(one.get("text", "-")).strip())
             offsets = tuple((start, end) for start, end in offsets if text[start:end].strip())
         elif tokens is not None and text is not None:
-            raise DataError("a post has either tokens or text", found=", ".join(row), todo="give one of the two")
+            todo = "give one of the two, or leave the other out by source.ignore"
+            raise DataError("a post has either tokens or text", found=", ".join(row), todo=todo)
         elif tokens is not None:
             words = _strings(tokens, "tokens")
             return words, *joined(words)

@@ -70,6 +70,7 @@ def test_posts_without_labels(tmp_path):
         ("IMGID:1\nHi\tX-PER\n", 2, "label 'X-PER' has the prefix 'X', .*; correct the label"),
         ("IMGID:1\nHi\tb-per\n", 2, "unknown label 'b-per'; write 'B-PER': labels are case-sensitive"),
         ("IMGID:1\nHi\tPER\n", 2, "label 'PER' has no prefix; write B- before an entity's first word"),
+        ("WID:L36\nHi\tO\nyou\tO\n", 1, "expected 2 columns .*; if the line begins a post, write IMGID:<id>"),
         ("IMGID:1\nHi\tB-ORGG\n", 2, "unknown label 'B-ORGG', .*; did you mean ORG\\?"),
     ],
 )
@@ -113,6 +114,10 @@ def test_columns_are_named_by_params(tmp_path):
     (post,) = read(tmp_path, text, columns={"word": 1, "label": 2})
     assert (post.words, post.tags) == (("Ann", "in"), ("B-PER", "O"))
     assert read(tmp_path, text, columns={"word": 1, "label": None})[0].tags is None
+    with pytest.raises(DataError, match=r"a\.txt: 4 columns \(found '1 Ann B-PER x'\)"):
+        read(tmp_path, f"# id 7\tdomain=trial\n{text}")
+    (post,) = read(tmp_path, f"0 -DOCSTART- O x\n\n{text}", columns={"word": 1, "label": 2})
+    assert post.words == ("Ann", "in")
     with pytest.raises(DataError, match=r"a\.txt:1: no such column among 4 \(found 1, 7\)"):
         read(tmp_path, text, columns={"word": 1, "label": 7})
 

@@ -38,6 +38,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
     [
         ("iob2", "B-PER I-PER O I-OTHER", "B-PER I-PER O I-MISC"),
         ("iob1", "I-PER I-PER B-PER O I-LOC I-ORG", "B-PER I-PER B-PER O B-LOC B-ORG"),
+        ("io", "PER PER OTHER O LOC", "B-PER I-PER B-MISC O B-LOC"),
         ("bioes", "S-PER B-LOC I-LOC E-LOC O", "B-PER B-LOC I-LOC I-LOC O"),
         ("bilou", "U-PER B-LOC I-LOC L-LOC O", "B-PER B-LOC I-LOC I-LOC O"),
         ("bmes", "S-PER B-LOC M-LOC E-OTHER O", "B-PER B-LOC I-LOC O O"),
