@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from report.thumbnails import Loader
     from schema.prediction import Prediction
 
+RANDOM = "random"  # the grounder of the control
+
 
 def report(
     project: Project, run: Path, out: Path | None = None, *, dataset: str | None = None, redact: bool = False
@@ -140,52 +142,62 @@ def run_set(project: Project) -> RunSet:
     """The runs below `runs/` that are rows of the tables, by what their configuration says rather than by their names.
 
     A run is a row's if the present settings of the row's approach would train the same (`Project.is_up_to_date`); so
-    a run of `fmit` with three layers is also the row `fmit-l3`.
+    a run of `fmit` with three layers is also the row `fmit-l3`. A run of `fmit` on a dataset with the grounder
+    `random` is the control of the dataset that has the same posts and another grounder.
     """
     from cache.keys import digest_file
     from report.results import published
-    from report.run_set import RunSet, find_scores
+    from report.run_set import RANDOM_BOXES, RunSet, find_scores
 
-    approaches = published().approaches("table2", "table4", "table5")
+    rows = published().approaches("table2", "table4", "table5")
     posts = {name: project.out(name, "posts.parquet") for name in (*project.params.train_on, *project.params.datasets)}
     digests = {name: digest_file(path) for name, path in posts.items() if path.is_file()}
-    shown = {name: digest for name, digest in digests.items() if name not in project.params.random_boxes}
+    random = {name for name in digests if project.ground_config(name).grounder == RANDOM}
+    others = {digest for name, digest in digests.items() if name not in random}
+    shown = {name: digest for name, digest in digests.items() if name not in random or digest not in others}
     folders = sorted(path.parent.parent for path in (project.root / "runs").glob("*/model/config.json"))
     configs = {folder: run_config(folder) for folder in folders}
     scores = {folder: find_scores(folder, shown) for folder in folders}
     runs: dict[Key, Mapping[str, Path]] = {}
     missing: dict[tuple[str, str], str] = {}
     for dataset, digest in shown.items():
-        controls = [name for name in project.params.random_boxes if digests.get(name) == digest]
+        control = next((name for name in digests if name in random - {dataset} and digests[name] == digest), None)
         same_posts = {folder: one for folder, one in configs.items() if one["inputs"].get("posts") == digest}
-        for approach in approaches:
-            matches, reason = _matches(project, approach, dataset, controls, same_posts)
-            runs |= {(dataset, approach, seed): scores[folder] for seed, folder in matches.items()}
-            missing |= {(dataset, approach): reason} if reason else {}
+        for row in rows:
+            trained_on, approach = (control, "fmit") if row == RANDOM_BOXES else (dataset, row)
+            if trained_on is None:
+                missing[dataset, row] = "no dataset with the same posts and `ground: {grounder: random}`"
+                continue
+            is_random = trained_on in random
+            candidates = {folder: one for folder, one in same_posts.items() if _boxes_are(is_random, one)}
+            matches, reason = _matches(project, approach, trained_on, candidates)
+            runs |= {(dataset, row, seed): scores[folder] for seed, folder in matches.items()}
+            missing |= {(dataset, row): reason} if reason else {}
     notes = {name: tuple(_notes(project, name, configs, digest)) for name, digest in shown.items()}
-    return RunSet({name: posts[name] for name in shown}, runs, tuple(approaches), missing, notes)
+    return RunSet({name: posts[name] for name in shown}, runs, tuple(rows), missing, notes)
+
+
+def _boxes_are(random: bool, config: Mapping[str, Any]) -> bool:
+    """Whether a run's configuration agrees that the boxes of its features are random; it may name no grounder."""
+    provenance = (config.get("pack") or {}).get("provenance", {})
+    grounder = provenance.get("ground", {}).get("config", {}).get("grounder", "")
+    return not grounder or (grounder == RANDOM) == random
 
 
 def _matches(
-    project: Project, approach: str, dataset: str, controls: list[str], configs: Mapping[Path, Mapping[str, Any]]
+    project: Project, approach: str, dataset: str, configs: Mapping[Path, Mapping[str, Any]]
 ) -> tuple[dict[int, Path], str]:
-    """The runs of a row by seed, and why there are not more; `controls` are datasets with random boxes."""
+    """The runs of an approach on a dataset by seed, and why there are not more; `configs` are those to consider."""
     from model.approaches import APPROACHES
-    from model.objects import RANDOM_BOXES
 
-    home = dataset
-    if project.config(dataset, approach).control == RANDOM_BOXES:
-        if not controls:
-            return {}, "no dataset with random boxes: see random_boxes in params.yaml"
-        home = controls[0]
-    settings = json.loads(project.config(home, approach).model_dump_json())
+    settings = json.loads(project.config(dataset, approach).model_dump_json())
     matches: dict[int, Path] = {}
     outdated = ""
     for folder, config in sorted(configs.items(), key=lambda one: (one[1].get("approach") != approach, one[0])):
         trained = APPROACHES.get(config.get("approach", ""))
         if trained is None or trained.build is not APPROACHES[approach].build:
             continue
-        if config["config"] == settings and project.is_up_to_date(folder, home, approach, config["seed"]):
+        if config["config"] == settings and project.is_up_to_date(folder, dataset, approach, config["seed"]):
             matches.setdefault(config["seed"], folder)
         elif config["approach"] == approach:
             outdated = f"{folder.name} was trained with other settings or features: run `dvc repro`"

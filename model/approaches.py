@@ -72,7 +72,6 @@ APPROACHES: Mapping[str, Approach] = MappingProxyType(
         "fmit-image": _fmit("whole images only", objects="image"),
         "fmit-shuffled": _fmit("control: each post gets another post's images", control="shuffled"),
         "fmit-empty": _fmit("control: no post has an image", control="empty"),
-        "fmit-random-boxes": _fmit("control: boxes drawn at random", control="random-boxes"),
         "bert": Approach(bert.Bert, "text only: encoder, linear layer, softmax of each word", TEXT),
         "bert-crf": Approach(bert.BertCRF, "text only: encoder, linear layer, CRF", TEXT),
         "umt": Approach(

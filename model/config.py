@@ -10,7 +10,7 @@ from cache.models import MINILM, ModelRef
 from schema.config import Config
 
 Objects = Literal["all", "grounded", "phrases", "general", "image", "grid", "none"]
-Control = Literal["none", "shuffled", "empty", "random-boxes"]
+Control = Literal["none", "shuffled", "empty"]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

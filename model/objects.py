@@ -25,7 +25,6 @@ SOURCES_OF: dict[str, tuple[Source, ...]] = {  # by TrainConfig.objects
     "image": ("image",),
     "none": (),
 }
-RANDOM_BOXES, RANDOM_GROUNDER = "random-boxes", "random"
 ObjectSource = Callable[[Post], Objects]
 
 
@@ -83,7 +82,7 @@ def open_pack(config: TrainConfig, path: Path | None) -> Pack | None:
 
 
 def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> ObjectSource:
-    """Where the objects of `posts` come from; raises PackError if the pack lacks posts or has the wrong boxes."""
+    """Where the objects of `posts` come from; raises PackError if the pack lacks posts."""
     if pack is None:
         return no_objects
     is_grid = config.objects == "grid"
@@ -96,10 +95,6 @@ def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> 
             found=", ".join(missing[:3]),
             todo="run the stage regions for this dataset again",
         )
-    grounder = pack.meta.provenance.get("ground", {}).get("config", {}).get("grounder", "unknown")
-    if config.control == RANDOM_BOXES and grounder != RANDOM_GROUNDER:
-        todo = f"make a dataset with ground: {{grounder: {RANDOM_GROUNDER}}}"
-        raise PackError("this control needs boxes drawn at random", where=str(pack.folder), found=grounder, todo=todo)
     return FromGrid(pack) if is_grid else FromPack(pack)
 
 

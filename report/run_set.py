@@ -17,6 +17,7 @@ from schema.records import SPLITS, Split
 
 Key = tuple[str, str, int]  # dataset, approach, seed
 TEXT_ONLY = "bert-crf"  # the baseline that Figure 4 compares the other approaches with
+RANDOM_BOXES = "fmit-random-boxes"  # the row of `fmit` on boxes drawn at random
 
 
 @dataclass(frozen=True)

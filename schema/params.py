@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from schema.config import Config
 from schema.errors import ConfigError
@@ -70,26 +70,6 @@ class Evaluate(Config):
     splits: tuple[EvaluatedSplit, ...] = ("dev",)
 
 
-class Crossing(Config):
-    """A pair of datasets: runs trained on one are scored on the other (Table 4)."""
-
-    train: Name
-    score: Name
-
-    @model_validator(mode="after")
-    def _differ(self) -> Self:
-        if self.train == self.score:
-            raise ValueError(f"train and score must be two datasets, not {self.train} twice")
-        return self
-
-
-class Cross(Config):
-    """Cross-domain scores: each approach's runs on each pair of datasets."""
-
-    pairs: tuple[Crossing, ...] = ()
-    approaches: tuple[Name, ...] = ()
-
-
 class Report(Config):
     """`redact` hides @names, URLs and images."""
 
@@ -97,17 +77,12 @@ class Report(Config):
 
 
 class Params(Config):
-    """The whole file. `draw` holds the settings of the synthetic datasets.
-
-    On the datasets in `random_boxes`, whose grounder is `random`, only the control fmit-random-boxes is trained.
-    """
+    """The whole file. `draw` holds the settings of the synthetic datasets."""
 
     datasets: tuple[Name, ...] = ()
     train_on: tuple[Name, ...] = ()
     approaches: tuple[Name, ...] = ()
     seeds: tuple[Seed, ...] = ()
-    random_boxes: tuple[Name, ...] = ()
-    cross: Cross = Cross()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
     draw: dict[Name, Section] = Field(default_factory=dict)

@@ -22,8 +22,6 @@ ENTRIES = {  # stage of dvc.yaml -> the modules whose imports are the stage's co
     "train": ("model.train",),
     "evaluate": ("model.evaluate",),
     "report": ("report.html",),
-    "control": ("model.train", "model.evaluate"),
-    "cross": ("model.evaluate",),
 }
 
 

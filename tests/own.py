@@ -20,8 +20,6 @@ datasets: [own]
 train_on: [own]
 approaches: [fmit]
 seeds: [0]
-random_boxes: []
-cross: {pairs: [], approaches: []}
 evaluate: {splits: [dev]}
 report: {redact: false}
 draw: {}

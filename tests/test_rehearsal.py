@@ -91,7 +91,6 @@ def settings(corenlp: str) -> str:
         "train_on": ["twitter2017"],
         "approaches": ["fmit-l3", "bert-crf"],
         "seeds": [0],
-        "cross": {"pairs": [], "approaches": []},
         "evaluate": {"splits": ["dev"]},
         "data": {"twitter2017": block},
     }

@@ -12,8 +12,6 @@ import cli
 import pages
 from pipeline.engine import silent
 from project import Project
-from schema.errors import ConfigError
-from schema.params import read_params
 from schema.records import Split
 from synthetic.gold import FILE, gold, lines
 from synthetic.posts import draft
@@ -40,7 +38,6 @@ def params(root: Path) -> dict:
         "train_on": ["own"],
         "approaches": ["fmit", "bert-crf"],
         "seeds": [0, 1],
-        "random_boxes": ["own-random"],
         "evaluate": {"splits": ["dev", "test"]},
         "data": {"own": block, "other": block, "own-random": random},
     }
@@ -59,7 +56,7 @@ def home(tmp_path_factory):
     for name in project.params.datasets:
         for stage in (project.ingest, project.phrases, project.ground, project.regions):
             stage(name, silent)
-    units = [("own", "fmit", 0), ("own", "fmit", 1), ("own", "bert-crf", 0), ("own-random", "fmit-random-boxes", 0)]
+    units = [("own", "fmit", 0), ("own", "fmit", 1), ("own", "bert-crf", 0), ("own-random", "fmit", 0)]
     for unit in units:
         list(project.train(*unit, device="cpu"))
         project.evaluate(project.run(*unit), dataset=unit[0], device="cpu")
@@ -127,19 +124,43 @@ def test_a_row_is_every_run_that_its_settings_would_train(home):
     assert ("own", "fmit-l3", 0) not in runs.runs
     assert runs.seeds == (0, 1)
     control = runs.runs["own", "fmit-random-boxes", 0]
-    assert control == {"own": home / "runs/own-random-fmit-random-boxes-0/scores"}
+    assert control == {"own": home / "runs/own-random-fmit-0/scores"}
     assert runs.why("own", "bert-crf") == "1 of 2 seeds"
 
 
 def test_runs_of_other_settings_or_features_are_left_out(copy):
-    values = yaml.safe_load((copy / "params.yaml").read_text()) | {"random_boxes": []}
+    values = yaml.safe_load((copy / "params.yaml").read_text())
     values["data"]["own"]["train"]["epochs"] = 2
     (copy / "params.yaml").write_text(yaml.safe_dump(values))
     runs = pages.run_set(Project.open(copy / "params.yaml"))
     assert runs.present("own") == []
     assert runs.why("own", "fmit").startswith("not run: own-fmit-")
     assert runs.why("own", "fmit").endswith("was trained with other settings or features: run `dvc repro`")
-    assert runs.why("own", "fmit-random-boxes").startswith("not run: no dataset with random boxes: see random_boxes")
+
+
+def test_without_a_dataset_of_random_boxes_the_control_says_so(copy):
+    values = yaml.safe_load((copy / "params.yaml").read_text())
+    values["data"]["own-random"]["ground"] = {"preset": "embedded"}
+    (copy / "params.yaml").write_text(yaml.safe_dump(values))
+    runs = pages.run_set(Project.open(copy / "params.yaml"))
+    reason = "not run: no dataset with the same posts and `ground: {grounder: random}`"
+    assert runs.why("own", "fmit-random-boxes") == reason
+
+
+def test_a_run_on_random_boxes_is_no_other_row(copy):
+    """Nor where the features are gone, so that settings and posts alone are compared."""
+    shutil.rmtree(copy / "out/own/pack")
+    for seed in (0, 1):
+        shutil.rmtree(copy / f"runs/own-fmit-{seed}")
+    assert "fmit" not in pages.run_set(Project.open(copy / "params.yaml")).present("own")
+
+
+def test_random_boxes_are_a_dataset_where_no_other_has_its_posts(copy):
+    values = yaml.safe_load((copy / "params.yaml").read_text()) | {"datasets": ["own-random"], "train_on": []}
+    (copy / "params.yaml").write_text(yaml.safe_dump(values))
+    runs = pages.run_set(Project.open(copy / "params.yaml"))
+    assert runs.datasets == ("own-random",)
+    assert "fmit" in runs.present("own-random")
 
 
 def test_runs_without_their_features_are_compared_by_settings_and_posts(copy):
@@ -177,10 +198,3 @@ def test_a_folder_with_other_files_is_refused_first(home, monkeypatch):
     monkeypatch.setattr(pages, "run_set", lambda project: pytest.fail("too late"))
     result = call(home, "--out", str(home / "data"), code=1)
     assert "this folder would be replaced" in result.stderr
-
-
-def test_a_pair_of_one_dataset_is_refused(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text("data: {}\ncross: {pairs: [{train: own, score: own}]}\n")
-    with pytest.raises(ConfigError, match=r"cross.pairs.0: train and score must be two datasets, not own twice"):
-        read_params(path)

@@ -158,11 +158,3 @@ def test_the_grid_goes_by_images(tmp_path: Path) -> None:
     other = replace(POST, images=(replace(image, digest="1" * 64),))
     with pytest.raises(PackError, match=r"1 image\(s\) are not in the pack"):
         source_of(config, pack, [other])
-
-
-def test_random_boxes_must_be_random(tmp_path: Path) -> None:
-    config = tiny_config(Path("none"), control="random-boxes")
-    random = make_pack(tmp_path / "random", ground={"config": {"grounder": "random"}})
-    assert source_of(config, random, [POST])(POST).regions == REGIONS
-    with pytest.raises(PackError, match=r"boxes drawn at random \(found toy-onestage\); make a dataset with ground"):
-        source_of(config, make_pack(tmp_path / "pack", ground={"config": {"grounder": "toy-onestage"}}), [POST])

@@ -24,7 +24,6 @@ from project import Project
 from tests.model.with_images import first_convolution
 
 TRAIN = {"max_pieces": 32, "width": 16, "heads": 2, "layers": 1, "batch": 8, "lr_encoder": 1e-3, "epochs": 1}
-RANDOM = "packs/random"
 
 
 def write_params(root: Path, encoder: Path, **train: object) -> None:
@@ -36,17 +35,13 @@ def write_params(root: Path, encoder: Path, **train: object) -> None:
 
 @pytest.fixture(scope="module")
 def drawn(trained: Project, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose pack has the grid, and beside it a pack that says its boxes were drawn at random."""
+    """A project whose pack has the grid."""
     root = tmp_path_factory.mktemp("presets") / "project"
     shutil.copytree(trained.root, root, ignore=shutil.ignore_patterns("runs"))
     write_params(root, encoder)
     project = Project.open(root / "params.yaml")
     tally = project.regions("own", silent)
     assert 0 < tally.n_computed <= 16, "the store has the regions; the grid's rows are new"
-    shutil.copytree(project.pack("own"), root / RANDOM)
-    meta = json.loads((root / RANDOM / "meta.json").read_text())
-    meta["provenance"]["ground"]["config"]["grounder"] = "random"
-    (root / RANDOM / "meta.json").write_text(json.dumps(meta))
     return root
 
 
@@ -57,8 +52,7 @@ def call(root: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result
 
 @pytest.mark.parametrize("name", APPROACHES)
 def test_it_trains(drawn: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    pack = ["--pack", RANDOM] if name == "fmit-random-boxes" else []
-    result = call(drawn, monkeypatch, "train", "--dataset", "own", "--approach", name, *pack)
+    result = call(drawn, monkeypatch, "train", "--dataset", "own", "--approach", name)
     assert result.exit_code == 0, result.output
     run = drawn / "runs" / f"own-{name}-0"
     rows = json.loads((run / "curves.json").read_text())
@@ -68,12 +62,6 @@ def test_it_trains(drawn: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> N
     assert {key: config["config"][key] for key in wanted} == wanted
     if name == "fmit-no-obj":
         assert config["pack"]["provenance"].keys() == {"regions"}, "it read the grid"
-
-
-def test_random_boxes_must_be_random(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = call(drawn, monkeypatch, "train", "--dataset", "own", "--approach", "fmit-random-boxes")
-    assert result.exit_code == 1
-    assert "this control needs boxes drawn at random" in result.output
 
 
 def test_the_network_is_trained_by_parameters_alone(
