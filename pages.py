@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,10 @@ from schema.errors import RunError
 if TYPE_CHECKING:
     from cache.tables import Posts
     from report.grounding import GoldBoxes
-    from report.run_set import Key, RunSet
+    from report.pages import Loader
+    from report.runs import Key, RunSet
     from report.show import PostDetails
-    from report.tables_page import Document, Sources
-    from report.thumbnails import Loader
+    from report.tables_page import Section
     from schema.prediction import Prediction
 
 RANDOM = "random"  # the grounder of the control
@@ -71,11 +72,11 @@ def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
 def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bool = False) -> None:
     """Write a contact sheet of a dataset's boxes."""
     from cache import tables
-    from report import sheet
+    from report.posts import write_sheet
 
     table = _posts(project, dataset)
     boxes, meta = tables.read_boxes(project.out(dataset, "boxes.parquet"))
-    sheet.write_html(
+    write_sheet(
         table.posts,
         boxes,
         table.labels,
@@ -114,7 +115,7 @@ def loader(folder: Path) -> Loader:
 
 def tables(
     project: Project, out: Path | None = None, *, fusion: Path | None = None, redact: bool = False
-) -> tuple[Document, list[Path]]:
+) -> tuple[list[Section], list[Path]]:
     """Write the paper's tables and figures beside those of the project's runs; returns them and the files to open.
 
     Nothing is trained. `out` defaults to `tables` in the project, `fusion` (figures of bench.fusion) to `fusion.json`.
@@ -123,19 +124,22 @@ def tables(
     from cache.run_files import refuse_strange, refuse_unwritable
     from report.results import published, read_fusion
     from report.tables_page import WRITTEN, build, publish
+    from synthetic.gold import FILE
 
     folder = out or project.root / "tables"
     refuse_unwritable(folder)
     refuse_strange(folder, WRITTEN)
     runs = run_set(project)
-    document = build(
+    synthetic = {name: project.data(name) for name in runs.posts if (project.data(name) / FILE).is_file()}
+    sections = build(
         runs,
         published(),
-        {name: _sources(project, name) for name in runs.datasets},
-        fusion=read_fusion(fusion or project.root / "fusion.json"),
+        {name: loader(project.images(name)) for name in runs.posts},
+        {name: functools.partial(synthetic_boxes, folder=folder) for name, folder in synthetic.items()},
+        read_fusion(fusion or project.root / "fusion.json"),
         redact=redact or project.params.report.redact,
     )
-    return document, publish(document, folder)
+    return sections, publish(sections, published(), folder)
 
 
 def run_set(project: Project) -> RunSet:
@@ -147,7 +151,7 @@ def run_set(project: Project) -> RunSet:
     """
     from cache.keys import digest_file
     from report.results import published
-    from report.run_set import RANDOM_BOXES, RunSet, find_scores
+    from report.runs import RANDOM_BOXES, RunSet, find_scores
 
     rows = published().approaches("table2", "table4", "table5")
     posts = {name: project.out(name, "posts.parquet") for name in (*project.params.train_on, *project.params.datasets)}
@@ -216,15 +220,6 @@ def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, A
         text, both = (100 * best[split][name] for name in ("text", "images"))
         best_f1 = f"{text:.2f} from text alone and {both:.2f} with images"
         yield f"Synthetic posts: the highest F1 that can be expected on {split} is {best_f1}."
-
-
-def _sources(project: Project, dataset: str) -> Sources:
-    from report.tables_page import Sources
-    from synthetic.gold import FILE
-
-    folder = project.data(dataset)
-    boxes = (lambda lines: synthetic_boxes(lines, folder)) if (folder / FILE).is_file() else None
-    return Sources(loader(project.images(dataset)), boxes)
 
 
 def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:

@@ -19,7 +19,7 @@ import click
 import yaml
 
 from report.results import published
-from report.run_set import RANDOM_BOXES
+from report.runs import RANDOM_BOXES
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent

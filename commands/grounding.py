@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipeline.grounding.grounder import Grounder
-    from report.grounding import Corners, GoldBoxes
-    from report.phrase_grounding import GoldPhrase
+    from report.grounding import Corners, GoldBoxes, GoldPhrase
     from schema.prediction import Prediction
 
 
@@ -100,7 +99,7 @@ def score_grounder(gold: Path, folder: Path, section: dict[str, str], as_json: b
     from pipeline.grounding.controls import RandomBox, WholeImage
     from pipeline.grounding.detector import DetectorGrounder
     from pipeline.grounding.registry import build_grounder
-    from report.phrase_grounding import ceiling, centre_box, evaluate
+    from report.grounding import ceiling, centre_box, evaluate
 
     phrases, pixels = read_phrases(gold, folder)
     grounder = build_grounder(GroundConfig.from_section(section, "ground", {}))
@@ -128,7 +127,7 @@ def score_grounder(gold: Path, folder: Path, section: dict[str, str], as_json: b
 
 def read_phrases(gold: Path, folder: Path) -> tuple[list[GoldPhrase], dict[str, Image]]:
     """Gold phrases, and the decoded images that they are on."""
-    from report.phrase_grounding import read_gold
+    from report.grounding import read_gold
     from schema.errors import DataError
     from vision import images
 

@@ -65,9 +65,9 @@ def export(run: Path, out: Path, redact: bool) -> None:
 
     One row an outcome (correct, wrong type, missed, ...); no cell of the CSV is a formula to a spreadsheet.
     """
-    from report import tables
+    from report import errors
 
-    click.echo(f"{tables.export(run, out, redact=redact)} entities in {out}")
+    click.echo(f"{errors.export(run, out, redact=redact)} entities in {out}")
 
 
 COMMANDS = (show, sheet, export)

@@ -29,8 +29,8 @@ def tables(only: tuple[str, ...], fusion: Path | None, out: Path | None, redact:
     from project import Project
     from report.layout import markdown
 
-    document, files = pages.tables(Project.open(params_path), out, fusion=fusion, redact=redact)
-    for section in document.sections:
+    sections, files = pages.tables(Project.open(params_path), out, fusion=fusion, redact=redact)
+    for section in sections:
         wanted = not only or section.name.removeprefix("table") in only
         for table in section.tables if wanted and section.name.startswith("table") else ():
             if table.has_ours:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from report.errors import outcomes
-from report.grounding import SCORES, GoldBoxes
-from report.grounding import score as grounding_scores
-from report.layout import Cell, Column, Number, Row, Table, mean
+from report.grounding import SCORES, GoldBoxes, score
+from report.layout import Cell, Column, Number, Row, Table, mean, span_text
 from report.results import Published
-from report.run_set import RunSet
+from report.runs import RunSet
+from schema.labels import entities
 from schema.prediction import Prediction
-from schema.records import Entity
+from schema.records import Entity, Post
 
 N_BINS = 10
+LENGTHS = ((10, "1-10 words"), (20, "11-20 words"), (None, "over 20 words"))
+CLASSES = (
+    ("seen", "entity"), ("unseen", "entity"), *((name, "post") for _, name in LENGTHS),
+    ("with an image", "post"), ("without an image", "post"),
+)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Bin:
+class Bin(NamedTuple):
     """Predictions with a confidence in `[low, high)` (the last bin includes 1); means are 0 if there are none."""
 
     low: float
@@ -29,111 +34,88 @@ class Bin:
     accuracy: float
 
 
-def reliability(judged: Sequence[tuple[float, bool]], n_bins: int = N_BINS) -> list[Bin]:
+def reliability(judged: Sequence[tuple[float, bool]]) -> list[Bin]:
     """Bins of equal width over (confidence in 0..1, whether words and type are correct)."""
-    members: list[list[tuple[float, bool]]] = [[] for _ in range(n_bins)]
-    for confidence, is_correct in judged:
-        members[min(int(confidence * n_bins), n_bins - 1)].append((confidence, is_correct))
-    return [Bin(at / n_bins, (at + 1) / n_bins, len(some), *_means(some)) for at, some in enumerate(members)]
+    bins = []
+    for at in range(N_BINS):
+        pairs = [pair for pair in judged if min(int(pair[0] * N_BINS), N_BINS - 1) == at]
+        confidence, accuracy = (sum(pair[side] for pair in pairs) / max(1, len(pairs)) for side in (0, 1))
+        bins.append(Bin(at / N_BINS, (at + 1) / N_BINS, len(pairs), confidence, accuracy))
+    return bins
 
 
 def expected_error(bins: Sequence[Bin]) -> float | None:
-    """ECE: the mean of |accuracy - confidence| over bins, weighted by their counts (Naeini et al. 2015, Guo et al.
-    2017); None without predictions."""
-    total = sum(one.n for one in bins)
-    return sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / total if total else None
+    """ECE (Guo et al. 2017): the mean of |accuracy - confidence| over bins, weighted by counts; None without any."""
+    total = sum(each.n for each in bins)
+    return sum(each.n * abs(each.accuracy - each.confidence) for each in bins) / total if total else None
 
 
-def judged(lines: Iterable[Prediction]) -> Iterator[tuple[float, bool]]:
+def judged(predictions: Iterable[Prediction]) -> Iterator[tuple[float, bool]]:
     """(confidence, whether words and type are correct) of every predicted entity that has a confidence."""
-    for line in lines:
-        for outcome in outcomes(line.gold or (), line.predicted):
-            confidence = None if outcome.predicted is None else line.entities[outcome.predicted].confidence
+    for prediction in predictions:
+        for outcome in outcomes(prediction.gold or (), prediction.predicted):
+            confidence = None if outcome.predicted is None else prediction.entities[outcome.predicted].confidence
             if confidence is not None:
                 yield min(1.0, max(0.0, confidence)), outcome.kind == "correct"
 
 
-def _means(judged: Sequence[tuple[float, bool]]) -> tuple[float, float]:
-    """Mean confidence and accuracy; 0 without predictions."""
-    n = max(1, len(judged))
-    return sum(confidence for confidence, _ in judged) / n, sum(is_correct for _, is_correct in judged) / n
+def known_entities(posts: Iterable[Post]) -> frozenset[str]:
+    """Case-folded texts of the entities in the training posts."""
+    train = (post for post in posts if post.split == "train")
+    pairs = [(post, entity) for post in train for entity in entities(post.tags or ())]
+    return frozenset(span_text(post.words, entity.span).casefold() for post, entity in pairs)
 
 
-LENGTHS = ((10, "1-10 words"), (20, "11-20 words"), (None, "over 20 words"))
-CLASSES = (
-    ("seen", "entity"), ("unseen", "entity"), *((name, "post") for _, name in LENGTHS),
-    ("with an image", "post"), ("without an image", "post"),
-)  # fmt: skip
-Classify = Callable[[Prediction, Entity], Iterable[str]]
+def classes(post: Post, entity: Entity, known: frozenset[str]) -> Iterator[str]:
+    """The classes of an entity: seen (its text is one of `known`, of any type) or unseen, one length, image or not."""
+    yield "seen" if span_text(post.words, entity.span).casefold() in known else "unseen"
+    yield next(name for high, name in LENGTHS if high is None or len(post.words) <= high)
+    yield "with an image" if any(image.ok for image in post.images) else "without an image"
 
 
-def classes(known: frozenset[str]) -> Classify:
-    """A function that names the classes of an entity: seen or unseen, one length, with or without an image.
-
-    Seen: its text, case-folded, is that of an entity in the training posts, of any type.
-    """
-
-    def of(line: Prediction, entity: Entity) -> Iterable[str]:
-        text = " ".join(line.post.words[entity.span.start : entity.span.end]).casefold()
-        yield "seen" if text in known else "unseen"
-        yield next(name for high, name in LENGTHS if high is None or len(line.post.words) <= high)
-        yield "with an image" if any(image.ok for image in line.post.images) else "without an image"
-
-    return of
-
-
-def f1_by_class(lines: Iterable[Prediction], of: Classify) -> tuple[dict[str, float], Counter[str]]:
+def f1_by_class(predictions: Iterable[Prediction], known: frozenset[str]) -> tuple[dict[str, float], Counter[str]]:
     """Strict F1 of each class (predicted entities have classes as gold ones do), and gold entities of each."""
-    gold: Counter[str] = Counter()
-    predicted: Counter[str] = Counter()
-    correct: Counter[str] = Counter()
-    for line in lines:
-        wanted, given = set(line.gold or ()), set(line.predicted)
-        for some, count in ((wanted, gold), (given, predicted), (wanted & given, correct)):
-            count.update(name for entity in some for name in of(line, entity))
-    total = gold + predicted
-    return {name: 2 * correct[name] / n for name, n in total.items()}, gold
+    n_gold, n_predicted, n_correct = Counter[str](), Counter[str](), Counter[str]()
+    for prediction in predictions:
+        gold, predicted = set(prediction.gold or ()), set(prediction.predicted)
+        for members, count in ((gold, n_gold), (predicted, n_predicted), (gold & predicted, n_correct)):
+            count.update(name for entity in members for name in classes(prediction.post, entity, known))
+    return {name: 2 * n_correct[name] / n for name, n in (n_gold + n_predicted).items()}, n_gold
 
 
 def breakdown(runs: RunSet, paper: Published, dataset: str) -> Table:
     """F1 of each approach by class, mean over seeds; the first row counts gold entities."""
-    of = classes(runs.known_entities(dataset))
-    names = [name for name, _ in CLASSES]
-    rows, counts = [], Counter[str]()
-    for approach in runs.present(dataset):
-        scores = [f1_by_class(runs.lines(dataset, approach, seed), of) for seed in runs.of(dataset, approach)]
-        counts = scores[0][1]
-        cells = (mean([100 * f1[name] for f1, _ in scores if name in f1]) for name in names)
-        rows.append(Row(paper.name(approach), tuple(cells)))
-    first = Row("gold entities", tuple(Number(counts[name], None, 0) for name in names))
+    known = known_entities(runs.table(dataset).posts)
+    rows: list[Row] = []
+    for approach, seeds in runs.by_approach(dataset).items():
+        scores = [f1_by_class(predictions, known) for predictions in seeds.values()]
+        if not rows:
+            rows.append(Row("gold entities", tuple(Number(scores[0][1][name], digits=0) for name, _ in CLASSES)))
+        cells = (mean([100 * f1[name] for f1, _ in scores if name in f1]) for name, _ in CLASSES)
+        rows.append(Row(paper.name(approach), list(cells)))
     columns = tuple(Column(name, group) for name, group in CLASSES)
     note = "Strict F1, percent, mean over seeds. Seen: the text is that of an entity in the training posts."
     title = f"F1 by kind of entity and post, {dataset}, {runs.split(dataset)} split"
-    return Table(f"breakdown-{dataset}", title, columns, (first, *rows) if rows else (), (note,))
+    return Table(f"breakdown-{dataset}", title, columns, rows, [note])
 
 
-def calibration(runs: RunSet, paper: Published, dataset: str) -> tuple[Table, list[tuple[str, Sequence[Bin]]]]:
+def calibration(runs: RunSet, paper: Published, dataset: str) -> tuple[Table, list[tuple[str, list[Bin]]]]:
     """Expected calibration error of each approach over all seeds, and the bins of its reliability plot."""
     rows: list[Row] = []
-    plots: list[tuple[str, Sequence[Bin]]] = []
-    for approach in runs.present(dataset):
-        pairs = [one for seed in runs.of(dataset, approach) for one in judged(runs.lines(dataset, approach, seed))]
-        bins = reliability(pairs)
-        rows.append(Row(paper.name(approach), _calibration_cells(pairs, expected_error(bins))))
-        if pairs:
+    plots: list[tuple[str, list[Bin]]] = []
+    for approach, seeds in runs.by_approach(dataset).items():
+        pairs = [pair for predictions in seeds.values() for pair in judged(predictions)]
+        bins, n = reliability(pairs), Number(len(pairs), digits=0)
+        cells: tuple[Cell, ...] = (None, None, None, n)
+        if (error := expected_error(bins)) is not None:
+            confidence, accuracy = (statistics.mean(pair[side] for pair in pairs) for side in (0, 1))
+            cells = Number(error, digits=3), Number(confidence, digits=3), Number(100 * accuracy, digits=1), n
             plots.append((paper.name(approach), bins))
+        rows.append(Row(paper.name(approach), cells))
     columns = (Column("ECE"), Column("mean confidence"), Column("correct, %"), Column("predictions"))
     note = "Predicted entities of all seeds, ten bins; ECE is the mean difference between confidence and accuracy."
     title = f"Calibration, {dataset}, {runs.split(dataset)} split"
-    return Table(f"calibration-{dataset}", title, columns, tuple(rows), (note,)), plots
-
-
-def _calibration_cells(judged: Sequence[tuple[float, bool]], ece: float | None) -> tuple[Cell, ...]:
-    if ece is None:
-        return None, None, None, Number(0, None, 0)
-    confidence, accuracy = _means(judged)
-    n = Number(len(judged), None, 0)
-    return Number(ece, None, 3), Number(confidence, None, 3), Number(100 * accuracy, None, 1), n
+    return Table(f"calibration-{dataset}", title, columns, rows, [note]), plots
 
 
 def grounding_quality(
@@ -141,15 +123,15 @@ def grounding_quality(
 ) -> Table:
     """Scores of entities together with their boxes, for approaches whose predictions have phrase objects."""
     rows = []
-    for approach in runs.present(dataset):
-        lines = [runs.lines(dataset, approach, seed) for seed in runs.of(dataset, approach)]
-        if any(region.source == "phrase" for line in lines[0] for region in line.objects):
-            scores = [grounding_scores(some, gold_boxes(some)) for some in lines]
-            cells = tuple(mean([100 * one[name].f1 for one in scores]) for name in SCORES)
+    for approach, seeds in runs.by_approach(dataset).items():
+        first = next(iter(seeds.values()))
+        if any(region.source == "phrase" for prediction in first for region in prediction.objects):
+            scores = [score(predictions, gold_boxes(predictions)) for predictions in seeds.values()]
+            cells = tuple(mean([100 * values[name].f1 for values in scores]) for name in SCORES)
             rows.append(Row(paper.name(approach), cells))
     notes = (
         "MNER: words and type are correct; EEG: words and box (IoU >= 0.5); GMNER: all three. Mean over seeds.",
         "A box is the grounder's choice for the noun phrase; it does not show that the model used it.",
     )
     title = f"Grounding quality, {dataset}, {runs.split(dataset)} split"
-    return Table(f"grounding-{dataset}", title, tuple(Column(name, "F1") for name in SCORES), tuple(rows), notes)
+    return Table(f"grounding-{dataset}", title, tuple(Column(name, "F1") for name in SCORES), rows, notes)

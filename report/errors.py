@@ -8,43 +8,47 @@ its ent_type scheme differs only where a prediction overlaps several gold entiti
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from schema.records import Entity
+from cache import atomic
+from report.layout import csv_text, span_text
+from report.pages import redacted
+from report.runs import read_run
+from schema.prediction import Prediction
+from schema.records import Entity, Span
+from schema.text import safe_text
 
 Kind = Literal["correct", "type", "boundary", "both", "missed", "spurious"]
-KINDS: tuple[Kind, ...] = ("correct", "type", "boundary", "both", "missed", "spurious")
 SCHEMES = ("strict", "exact", "partial", "ent_type")
-CLASSES: dict[Kind, tuple[str, ...]] = {  # kind -> nervaluate's class under each of SCHEMES
-    "correct": ("correct", "correct", "correct", "correct"),
-    "type": ("incorrect", "correct", "correct", "incorrect"),
-    "boundary": ("incorrect", "incorrect", "partial", "correct"),
-    "both": ("incorrect", "incorrect", "partial", "incorrect"),
-    "missed": ("missed",) * 4,
-    "spurious": ("spurious",) * 4,
-}
-TITLES: dict[Kind, str] = {
-    "correct": "Correct",
-    "type": "Wrong type",
-    "boundary": "Wrong words",
-    "both": "Wrong words and type",
-    "missed": "Missed",
-    "spurious": "Spurious",
-}
-MEANINGS: dict[Kind, str] = {
-    "correct": "the same words and type",
-    "type": "the same words, another type",
-    "boundary": "overlapping words, the same type",
-    "both": "overlapping words, another type",
-    "missed": "a gold entity without a prediction",
-    "spurious": "a prediction without a gold entity",
+COLUMNS = (
+    "split", "post", "kind", "gold_type", "gold_start", "gold_end", "gold_text",
+    "predicted_type", "predicted_start", "predicted_end", "predicted_text", "confidence",
+)  # fmt: skip
+
+
+class KindText(NamedTuple):
+    """How a kind of outcome is shown; `classes` are nervaluate's under each of SCHEMES, separated by blanks."""
+
+    title: str
+    meaning: str
+    classes: str
+
+
+KINDS: dict[Kind, KindText] = {
+    "correct": KindText("Correct", "the same words and type", "correct correct correct correct"),
+    "type": KindText("Wrong type", "the same words, another type", "incorrect correct correct incorrect"),
+    "boundary": KindText("Wrong words", "overlapping words, the same type", "incorrect incorrect partial correct"),
+    "both": KindText(
+        "Wrong words and type", "overlapping words, another type", "incorrect incorrect partial incorrect"
+    ),
+    "missed": KindText("Missed", "a gold entity without a prediction", "missed missed missed missed"),
+    "spurious": KindText("Spurious", "a prediction without a gold entity", "spurious spurious spurious spurious"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A kind, and the indices of the gold and the predicted entity; None if there is none."""
 
     kind: Kind
@@ -55,41 +59,59 @@ class Outcome:
 def outcomes(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Outcome]:
     """Outcomes ordered by their first words; each gold and each predicted entity is in exactly one of them."""
     unpaired = dict(enumerate(gold))
-    paired = []
+    paired: list[tuple[Span, Outcome]] = []
     for index, entity in enumerate(predicted):
         same = [at for at, other in unpaired.items() if other.span == entity.span]
         overlapping = [at for at, other in unpaired.items() if other.span.overlaps(entity.span)]
         match = next(iter(same or overlapping), None)
-        kind: Kind = "spurious" if match is None else _kind(unpaired.pop(match), entity)
-        paired.append(Outcome(kind, match, index))
-    paired += [Outcome("missed", at, None) for at in unpaired]
-    return sorted(paired, key=lambda outcome: _position(outcome, gold, predicted))
+        kind: Kind = "spurious"
+        if match is not None:
+            same_type = unpaired.pop(match).type == entity.type
+            kind = ("correct" if same_type else "type") if same else ("boundary" if same_type else "both")
+        paired.append((entity.span if match is None else gold[match].span, Outcome(kind, match, index)))
+    paired += [(entity.span, Outcome("missed", at, None)) for at, entity in unpaired.items()]
+    return [outcome for _, outcome in sorted(paired, key=lambda pair: pair[0])]
 
 
 def count(
     posts: Iterable[tuple[Sequence[Entity], Sequence[Entity]]],
 ) -> tuple[Counter[tuple[str, Kind]], Counter[tuple[str, str]]]:
-    """Over (gold, predicted) of posts: outcomes by (type, kind), and by (gold type, predicted type), "" for none.
-
-    The type of an outcome is its gold type, or the predicted type if there is no gold entity.
-    """
+    """Outcomes of posts by (gold type, or predicted type if there is none; kind), and by both types, "" for none."""
     kinds: Counter[tuple[str, Kind]] = Counter()
     confusion: Counter[tuple[str, str]] = Counter()
     for gold, predicted in posts:
         for outcome in outcomes(gold, predicted):
-            actual = "" if outcome.gold is None else gold[outcome.gold].type
-            given = "" if outcome.predicted is None else predicted[outcome.predicted].type
-            kinds[actual or given, outcome.kind] += 1
-            confusion[actual, given] += 1
+            gold_type = "" if outcome.gold is None else gold[outcome.gold].type
+            predicted_type = "" if outcome.predicted is None else predicted[outcome.predicted].type
+            kinds[gold_type or predicted_type, outcome.kind] += 1
+            confusion[gold_type, predicted_type] += 1
     return kinds, confusion
 
 
-def _kind(gold: Entity, predicted: Entity) -> Kind:
-    if gold.span == predicted.span:
-        return "correct" if gold.type == predicted.type else "type"
-    return "boundary" if gold.type == predicted.type else "both"
+def entity_rows(predictions: Iterable[Prediction], *, redact: bool = False) -> Iterator[dict[str, object]]:
+    """A row with `COLUMNS` for each outcome of each post that has gold labels; a value that does not exist is None."""
+    for prediction in predictions:
+        post, gold = prediction.post, prediction.gold or ()
+        words = [safe_text(word, None) for word in (redacted(post.words) if redact else post.words)]
+        for outcome in outcomes(gold, prediction.predicted) if prediction.gold is not None else ():
+            row: dict[str, object] = dict.fromkeys(COLUMNS)
+            row |= {"split": post.split, "post": safe_text(post.id), "kind": outcome.kind}
+            if outcome.predicted is not None:
+                row["confidence"] = prediction.entities[outcome.predicted].confidence
+            sides = (("gold", gold, outcome.gold), ("predicted", prediction.predicted, outcome.predicted))
+            for side, entity in [(name, each[index]) for name, each, index in sides if index is not None]:
+                row[f"{side}_type"], row[f"{side}_text"] = safe_text(entity.type), span_text(words, entity.span)
+                row[f"{side}_start"], row[f"{side}_end"] = entity.span.start, entity.span.end
+            yield row
 
 
-def _position(outcome: Outcome, gold: Sequence[Entity], predicted: Sequence[Entity]) -> tuple[int, int]:
-    entity = predicted[outcome.predicted or 0] if outcome.gold is None else gold[outcome.gold]
-    return entity.span.start, entity.span.end
+def export(folder: Path, out: Path, *, redact: bool = False) -> int:
+    """Write the outcomes of a run as JSON if `out` ends in `.json`, else as CSV; returns the number of rows."""
+    run = read_run(folder)
+    rows = [row for predictions in run.predictions.values() for row in entity_rows(predictions, redact=redact)]
+    if out.suffix == ".json":
+        header = {"schema_version": 1, "run": run.name, "synthetic": run.synthetic}
+        atomic.write_json(out, {**header, "outcomes": rows})
+    else:
+        atomic.write_text(out, csv_text(COLUMNS, rows))
+    return len(rows)

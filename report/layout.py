@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
-from report.pages import safe_text
-from report.tables import csv_text
-from schema.records import Entity
-
-NOTHING = "–"
+from schema.records import Entity, Span
+from schema.text import guarded, safe_text
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
+class Number(NamedTuple):
     """A value, perhaps with its standard deviation over seeds, shown with `digits` decimals."""
 
     value: float
@@ -31,8 +29,7 @@ class Number:
 Cell = Number | str | None  # None: no such figure
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column; adjacent columns of one group (`paper`, `ours`, "") share a heading."""
 
     name: str
@@ -43,25 +40,23 @@ class Column:
         return f"{self.group} {self.name}".strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row; adjacent rows of one group share a heading; `remark` says why figures are missing."""
 
     label: str
-    cells: tuple[Cell, ...]
+    cells: Sequence[Cell]
     group: str = ""
     remark: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """`name` is that of its file; `columns` are those of `Row.cells`, to the right of the row's label."""
 
     name: str
     title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
 
     @property
     def has_ours(self) -> bool:
@@ -69,9 +64,9 @@ class Table:
         ours = [index for index, column in enumerate(self.columns) if column.group != "paper"]
         return any(row.cells[index] is not None for row in self.rows for index in ours)
 
-    def heads(self) -> list[tuple[str, int]]:
+    def column_groups(self) -> list[tuple[str, int]]:
         """Groups of columns with the number of their columns, in order."""
-        return [(name, len(list(some))) for name, some in groupby(column.group for column in self.columns)]
+        return [(name, len(list(columns))) for name, columns in groupby(column.group for column in self.columns)]
 
 
 def mean(values: Sequence[float], digits: int = 2) -> Number | None:
@@ -81,14 +76,13 @@ def mean(values: Sequence[float], digits: int = 2) -> Number | None:
     return Number(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, digits)
 
 
-def shown(cell: Cell) -> str:
-    """A cell as text."""
-    return NOTHING if cell is None else safe_text(cell)
+def span_text(words: Sequence[str], span: Span) -> str:
+    return " ".join(words[span.start : span.end])
 
 
 def entity_text(words: Sequence[str], entity: Entity) -> str:
     """An entity as text: `Ada Lovelace PER`."""
-    return safe_text(f"{' '.join(words[entity.span.start : entity.span.end])} {entity.type}")
+    return safe_text(f"{span_text(words, entity.span)} {entity.type}")
 
 
 def markdown(table: Table) -> str:
@@ -98,25 +92,36 @@ def markdown(table: Table) -> str:
     lines = [f"### {_plain(table.title)}", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
     for group, rows in groupby(table.rows, lambda row: row.group):
         if group:
-            lines.append(_line([group, *[""] * (len(head) - 1)], "**"))
-        lines += [_line([row.label, *map(shown, row.cells), *([row.remark] if remarks else [])]) for row in rows]
+            lines.append(_line([f"**{group}**", *[""] * (len(head) - 1)]))
+        for row in rows:
+            cells = ["–" if cell is None else safe_text(cell) for cell in row.cells]
+            lines.append(_line([row.label, *cells, *([row.remark] if remarks else [])]))
     return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in table.notes), *([""] if table.notes else [])])
 
 
-def csv(table: Table) -> str:
+def table_csv(table: Table) -> str:
     """The table as CSV; a column with standard deviations is followed by a column of them."""
+    titles = [column.title for column in table.columns]
     records: list[dict[str, object]] = []
     for row in table.rows:
         record: dict[str, object] = {"group": row.group, "row": row.label, "remark": row.remark}
-        for column, cell in zip(table.columns, row.cells, strict=True):
-            record[column.title] = round(cell.value, 6) if isinstance(cell, Number) else cell
+        for title, cell in zip(titles, row.cells, strict=True):
+            record[title] = round(cell.value, 6) if isinstance(cell, Number) else cell
             if isinstance(cell, Number) and cell.sd is not None:
-                record[f"{column.title} sd"] = round(cell.sd, 6)
+                record[f"{title} sd"] = round(cell.sd, 6)
         records.append(record)
-    present = {name for record in records for name in record}
-    names = [name for column in table.columns for name in (column.title, f"{column.title} sd")]
-    titles = {column.title for column in table.columns}
-    return csv_text(("group", "row", *(n for n in names if n in titles or n in present), "remark"), records)
+    present = {*titles, *(name for record in records for name in record)}
+    names = [name for title in titles for name in (title, f"{title} sd") if name in present]
+    return csv_text(("group", "row", *names, "remark"), records)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """A CSV file with a header, `\\n` line ends and quoted text; no cell is a formula."""
+    file = io.StringIO()
+    writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([guarded(row.get(name)) for name in columns] for row in rows)
+    return file.getvalue()
 
 
 def _plain(text: str) -> str:
@@ -124,7 +129,5 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\|`\[\]])", r"\\\1", safe_text(text, None)).replace("<", "&lt;")
 
 
-def _line(cells: Sequence[str], mark: str = "") -> str:
-    """A row of cells, `mark` around the first."""
-    first, *others = map(_plain, cells)
-    return f"| {' | '.join([f'{mark}{first}{mark}', *others])} |"
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_plain, cells))} |"

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file with style and scripts, and a policy that forbids network requests.
+"""Self-contained HTML pages: one file with style, scripts and images, and a policy that forbids network requests.
 
 Text from posts is untrusted: nothing in it can run, control a terminal or change the reading direction.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import io
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jinja2
+import PIL.Image
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from cache import atomic
 from schema.errors import RunError
+from schema.records import Image
 from schema.text import safe_text
 
 WORD_CHARS = 80  # longest word that is shown whole: no natural word is longer, and it fits on a line
@@ -27,6 +30,10 @@ MAX_PAGE_BYTES = 20_000_000
 VALUE_CHARS = 2000  # longest value that a template shows whole
 TEMPLATES = Path(__file__).parent / "templates"
 HIDDEN_NAME, HIDDEN_LINK = "@…", "[link]"
+STEPS = ((560, 82), (420, 80), (320, 78), (240, 74), (180, 68), (132, 60))  # (longer side in px, JPEG quality)
+IMAGE_BUDGET = 13_000_000  # bytes of data URIs on a page
+
+Loader = Callable[[str, str], PIL.Image.Image | None]  # (name, sha256) -> decoded RGB; None: missing or changed
 
 _LINK = re.compile(
     r"(?:https?\b|ftp\b|www\.)\S*|\S*//\S*"
@@ -38,8 +45,9 @@ _NAME = re.compile(r"[\w.+-]*@[\w.@-]*")  # also addresses of mail and of other 
 
 def safe_word(word: str) -> str:
     """A word to show: safe, at most `WORD_CHARS` characters, and visible."""
-    shown = safe_text(word, WORD_CHARS)
-    return shown if any(map(_is_visible, shown)) else BLANK
+    text = safe_text(word, WORD_CHARS)
+    is_visible = any(unicodedata.category(char) not in ("Zs", "Cf", "Cn", "Mn", "Me") for char in text)
+    return text if is_visible else BLANK
 
 
 def redacted(words: Sequence[str]) -> tuple[str, ...]:
@@ -47,57 +55,42 @@ def redacted(words: Sequence[str]) -> tuple[str, ...]:
 
     Some corpora split `@name_` into `@ name _`, and `http://t.co/x` into `http : //t.co/x`.
     """
-    shown: list[str] = []
+    result: list[str] = []
     expected = ""  # what continues a split name: a "name" after `@` or `_`, "_" after a part of a name
     for word in words:
         plain = unicodedata.normalize("NFKC", safe_text(word, None))
         is_underscore = bool(plain) and not plain.strip("_")
         if (expected == "name" and re.fullmatch(r"\w+", plain)) or (expected == "_" and is_underscore):
-            shown.append("…")
+            result.append("…")
             expected = "name" if is_underscore else "_"
             continue
         hidden = _NAME.sub(HIDDEN_NAME, _LINK.sub(HIDDEN_LINK, plain))
-        shown.append(hidden if hidden != plain else word)
+        result.append(hidden if hidden != plain else word)
         expected = "name" if plain.endswith("@") else "_" if re.search(r"@\w+$", plain) else ""
-    return tuple(shown)
+    return tuple(result)
 
 
-def _is_visible(char: str) -> bool:
-    return unicodedata.category(char) not in ("Zs", "Cf", "Cn", "Mn", "Me")
+def write_page(out: Path, template: str, scripts: tuple[str, ...], **values: object) -> None:
+    """Render a template with the style and scripts included, and publish it.
 
-
-def write_page(out: Path, template: str, scripts: tuple[str, ...], **values: object) -> int:
-    """Render a template with the style and scripts included, and publish it; returns the number of bytes.
-
-    Every value is made safe (`finalize`), then escaped (`autoescape`). The policy allows the style and the scripts by
-    their digests and images from `data:` only, so nothing in a post can run.
+    Every value is made safe (`finalize`), then escaped (`autoescape`). The policy allows this style and these scripts
+    and images from `data:` only, so nothing in a post can run.
     """
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
-    page = (
-        environment()
-        .get_template(template)
-        .render(style=Markup(style), script=Markup(script), policy=policy(style, script), **values)
-    )
-    data = page.encode("utf-8")
+    parts = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script)}
+    data = environment().get_template(template).render(parts | values).encode("utf-8")
     if len(data) > MAX_PAGE_BYTES:
         raise RunError("the page is too large", where=str(out), found=f"{len(data)} bytes", todo="lower the cap")
     atomic.write_bytes(out, data)
-    return len(data)
 
 
 def policy(style: str, script: str) -> str:
     """Content security policy of a page with exactly this style and script."""
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src '{_digest(style)}'",
-            f"script-src '{_digest(script)}'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-        )
+    digests = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
     )
 
 
@@ -117,7 +110,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters["number"] = "{:,}".format
+    environment.filters |= {"px": "{:.2f}".format, "number": "{:,}".format}
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     return environment
 
@@ -126,5 +119,34 @@ def _finalize(value: object) -> object:
     return safe_text(value, VALUE_CHARS) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+def thumbnails(images: Iterable[Image], load: Loader, budget: int = IMAGE_BUDGET) -> dict[str, str]:
+    """Data URIs by digest (by name where there is none) of the images that can be loaded and fit the budget."""
+    distinct = {image.digest or image.name: image for image in images}
+    uris: dict[str, str] = {}
+    for n_done, (key, image) in enumerate(distinct.items()):
+        share = budget // (len(distinct) - n_done)
+        loaded = load(image.name, image.digest) if share > 0 else None
+        uri = data_uri(loaded, share) if loaded else None
+        if uri:
+            uris[key] = uri
+            budget -= len(uri)
+    return uris
+
+
+def data_uri(image: PIL.Image.Image, max_bytes: int) -> str | None:
+    """The largest thumbnail of `STEPS` with at most `max_bytes` as a data URI; None if even the smallest has more."""
+    for side, quality in STEPS:
+        file = io.BytesIO()
+        shrunk(image, side).save(file, "JPEG", quality=quality, optimize=True)
+        uri = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+        if len(uri) <= max_bytes:
+            return uri
+    return None
+
+
+def shrunk(image: PIL.Image.Image, side: int) -> PIL.Image.Image:
+    """An RGB copy whose longer side has at most `side` pixels, without metadata."""
+    copy = image.convert("RGB")
+    copy.info = {}
+    copy.thumbnail((side, side), PIL.Image.Resampling.LANCZOS, reducing_gap=None)
+    return copy

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import FiniteFloat
 
 from cache.run_files import read_object
 from report.layout import Cell, Column, Number, Row, Table, mean
-from report.run_set import RunSet
+from report.runs import RunSet
 from schema.config import Config
 from schema.errors import ConfigError, RunError
 from schema.labels import entities
@@ -38,23 +37,12 @@ class Published(Config):
     rows: dict[str, dict[str, tuple[str, ...]]]
     notes: dict[str, str]
     table1: dict[str, dict[str, dict[str, int]]]
-    table2: dict[str, dict[str, tuple[float, ...]]]
     table3: dict[str, tuple[float, float]]  # speed relative to UMGF, millions of parameters
-    table4: dict[str, dict[str, tuple[float, ...]]]
-    table5: dict[str, dict[str, tuple[float, ...]]]
-
-    @property
-    def scores(self) -> dict[str, dict[str, dict[str, tuple[float, ...]]]]:
-        """F1 of each type, then P, R and F1 of all: by table, dataset and approach."""
-        return {"table2": self.table2, "table4": self.table4, "table5": self.table5}
+    scores: dict[str, dict[str, dict[str, tuple[float, ...]]]]  # F1 of each type, then P, R and F1 of all
 
     def name(self, approach: str) -> str:
         """The display name of an approach."""
         return self.names.get(approach, approach)
-
-    def dataset(self, name: str) -> str:
-        """The display name of a dataset."""
-        return self.datasets.get(name, name)
 
     def approaches(self, *tables: str) -> list[str]:
         """The approaches in the rows of some tables, each once."""
@@ -76,10 +64,6 @@ class FusionRow(Config, extra="ignore"):
     parameters: FiniteFloat
     padded_speedup: FiniteFloat | None = None  # relative to UMGF as its code runs, padded
 
-    def cells(self) -> tuple[Cell, ...]:
-        padded = None if self.padded_speedup is None else Number(self.padded_speedup)
-        return Number(self.seconds * 1000), Number(self.speedup), Number(self.parameters / 1e6), padded
-
 
 class Fusion(Config, extra="ignore"):
     """What `bench.fusion` measured."""
@@ -88,10 +72,10 @@ class Fusion(Config, extra="ignore"):
     notes: tuple[str, ...] = ()
 
 
-def read_fusion(path: Path) -> Fusion | None:
-    """The measurements in a file; None if it does not exist. Raises RunError for a damaged file."""
+def read_fusion(path: Path) -> Fusion:
+    """The measurements in a file; none if it does not exist. Raises RunError for a damaged file."""
     if not path.exists():
-        return None
+        return Fusion(rows=())
     values = read_object(path, MEASURE_AGAIN)
     try:
         return Fusion.checked(values, "", file=str(path))
@@ -99,118 +83,101 @@ def read_fusion(path: Path) -> Fusion | None:
         raise RunError(f"not a file of bench.fusion: {error}", todo=MEASURE_AGAIN) from None
 
 
-def table1(runs: RunSet, paper: Published) -> list[Table]:
-    """Data statistics: entities by type, and posts, of each split."""
-    return [_statistics(runs, paper, name) for name in dict.fromkeys([*runs.datasets, *paper.table1])]
-
-
-def table2(runs: RunSet, paper: Published) -> list[Table]:
-    """Approaches on each dataset."""
-    names = dict.fromkeys([*runs.datasets, *paper.datasets])
-    return [_scores(runs, paper, "table2", name, name) for name in names]
-
-
-def table3(fusion: Fusion | None, paper: Published) -> list[Table]:
-    """Speed and parameters of the interaction modules relative to UMGF's."""
-    printed = (Column("speedup", "paper"), Column("parameters, M", "paper"))
-    names = ("ms", "speedup", "parameters, M", "speedup, padded baselines")
-    measured = {row.approach: row for row in (fusion.rows if fusion else ())}
-    rows = []
-    for name in dict.fromkeys([*paper.table3, *measured]):
-        figures, row = paper.table3.get(name), measured.get(name)
-        theirs = (Number(figures[0]), Number(figures[1], None, 0)) if figures else (None, None)
-        ours = row.cells() if row else (None,) * len(names)
-        remark = "" if row else "not measured: see `python -m bench.fusion`"
-        rows.append(Row(paper.name(name), (*theirs, *ours), "", remark))
-    notes = (paper.notes["table3"], *(fusion.notes if fusion else ()))
-    columns = (*printed, *(Column(name, "ours") for name in names))
-    return [Table("table3", "Table 3: interaction modules at inference", columns, tuple(rows), notes)]
-
-
-def table4(runs: RunSet, paper: Published) -> list[Table]:
-    """Trained on one dataset, scored on another."""
-    pairs = dict.fromkeys([*runs.crossings, *(tuple(name.split(" > ")) for name in paper.table4)])
-    return [_scores(runs, paper, "table4", trained_on, scored_on) for trained_on, scored_on in pairs]
-
-
-def table5(runs: RunSet, paper: Published) -> list[Table]:
-    """Ablations on each dataset."""
-    names = dict.fromkeys([*runs.datasets, *paper.datasets])
-    return [_scores(runs, paper, "table5", name, name) for name in names]
-
-
-def _statistics(runs: RunSet, paper: Published, dataset: str) -> Table:
-    printed = paper.table1.get(dataset, {})
-    counted = count_splits(runs, dataset) if dataset in runs.posts else {}
-    types = runs.types(dataset) if counted else paper.types
-    splits = [name for name in ("train", "dev", "test") if name in counted or name in printed]
-    sides = [("paper", printed)] * bool(printed) + [("ours", counted)]
-    columns = tuple(Column(name, side) for side, _ in sides for name in splits)
-    rows = []
-    for key, label in {**{name: name for name in types}, **COUNTS}.items():
-        values = [figures[name].get(key) if name in figures else None for _, figures in sides for name in splits]
-        rows.append(Row(label, tuple(None if value is None else Number(value, None, 0) for value in values)))
-    counting = "Ours: strict entities; an I- tag without a B- tag opens none."
-    notes = (*runs.notes.get(dataset, ()), counting if counted else f"No posts of {dataset} here.")
-    return Table(f"table1-{dataset}", f"Table 1: {paper.dataset(dataset)}", columns, tuple(rows), notes)
+def data_tables(runs: RunSet, paper: Published) -> list[Table]:
+    """Table 1: entities by type, and posts, of each split of each dataset."""
+    tables = []
+    for dataset in dict.fromkeys([*runs.posts, *paper.table1]):
+        theirs = paper.table1.get(dataset, {})
+        ours = count_splits(runs, dataset) if dataset in runs.posts else {}
+        types = runs.table(dataset).labels.types if ours else paper.types
+        splits = [name for name in ("train", "dev", "test") if name in ours or name in theirs]
+        sides = [("paper", theirs)] * bool(theirs) + [("ours", ours)]
+        columns = tuple(Column(name, side) for side, _ in sides for name in splits)
+        rows = []
+        for key, label in {**{name: name for name in types}, **COUNTS}.items():
+            values = [counts.get(split, {}).get(key) for _, counts in sides for split in splits]
+            rows.append(Row(label, tuple(None if value is None else Number(value, digits=0) for value in values)))
+        note = (
+            "Ours: strict entities; an I- tag without a B- tag opens none." if ours else f"No posts of {dataset} here."
+        )
+        title = f"Table 1: {paper.datasets.get(dataset, dataset)}"
+        notes = (*runs.notes.get(dataset, ()), note)
+        tables.append(Table(f"table1-{dataset}", title, columns, rows, notes))
+    return tables
 
 
 def count_splits(runs: RunSet, dataset: str) -> dict[str, Counter[str]]:
     """Strict entities of each split by type, and under the keys of `COUNTS`."""
     splits: dict[str, Counter[str]] = {}
     for post in runs.table(dataset).posts:
-        counts = splits.setdefault(post.split, Counter(dict.fromkeys((*runs.types(dataset), *COUNTS), 0)))
-        types = [one.type for one in entities(post.tags or ())]
+        counts = splits.setdefault(post.split, Counter(dict.fromkeys((*runs.table(dataset).labels.types, *COUNTS), 0)))
+        types = [entity.type for entity in entities(post.tags or ())]
         counts.update(types)
         counts.update({"all": len(types), "posts": 1, "readable": any(image.ok for image in post.images)})
     return splits
 
 
-def _scores(runs: RunSet, paper: Published, table: str, trained_on: str, scored_on: str) -> Table:
-    crossed = trained_on != scored_on
-    key = f"{trained_on} > {scored_on}" if crossed else scored_on
-    known = trained_on in runs.posts and scored_on in runs.posts
-    types = runs.types(scored_on) if known else paper.types
-    printed = paper.scores[table].get(key) if set(types) == set(paper.types) else None
-    sides = ("paper", "ours") if printed else ("ours",)
+def speed_table(fusion: Fusion, paper: Published) -> Table:
+    """Table 3: speed and parameters of the interaction modules relative to UMGF's."""
+    names = ("ms", "speedup", "parameters, M", "speedup, padded baselines")
+    measured = {row.approach: row for row in fusion.rows}
+    rows = []
+    for name in dict.fromkeys([*paper.table3, *measured]):
+        cells: list[Cell] = [None] * 6
+        if name in paper.table3:
+            speedup, parameters = paper.table3[name]
+            cells[:2] = Number(speedup), Number(parameters, digits=0)
+        if row := measured.get(name):
+            cells[2:5] = Number(row.seconds * 1000), Number(row.speedup), Number(row.parameters / 1e6)
+            cells[5] = None if row.padded_speedup is None else Number(row.padded_speedup)
+        remark = "" if row else "not measured: see `python -m bench.fusion`"
+        rows.append(Row(paper.name(name), cells, "", remark))
+    columns = (*(Column(name, "paper") for name in names[1:3]), *(Column(name, "ours") for name in names))
+    notes = (paper.notes["table3"], *fusion.notes)
+    return Table("table3", "Table 3: interaction modules at inference", columns, rows, notes)
+
+
+def score_tables(runs: RunSet, paper: Published, table: str) -> list[Table]:
+    """Table 2 or 5 for each dataset, or Table 4 for each pair of datasets (trained on, scored on)."""
+    pairs = [(name, name) for name in dict.fromkeys([*runs.posts, *paper.datasets])]
+    if table == "table4":
+        scored = {f"{name} > {other}" for (name, _, _), folders in runs.runs.items() for other in {*folders} - {name}}
+        names = [*sorted(scored), *paper.scores["table4"]]
+        pairs = [(pair[0], pair[1]) for pair in (name.split(" > ") for name in dict.fromkeys(names))]
+    return [_score_table(runs, paper, table, *pair) for pair in pairs]
+
+
+def _score_table(runs: RunSet, paper: Published, table: str, trained_on: str, scored_on: str) -> Table:
+    key = scored_on if trained_on == scored_on else f"{trained_on} > {scored_on}"
+    is_known = trained_on in runs.posts and scored_on in runs.posts
+    types = runs.table(scored_on).labels.types if is_known else paper.types
+    theirs = paper.scores[table].get(key, {}) if set(types) == set(paper.types) else {}
+    sides = ("paper", "ours") if theirs else ("ours",)
     columns = tuple(Column(name, side) for side in sides for name in (*types, *OVERALL))
     rows = []
     for group, approaches in paper.rows[table].items():
         for approach in approaches:
-            theirs = _paper_cells(printed.get(approach), types, paper.types) if printed else ()
-            ours = _our_cells(runs.metrics(trained_on, approach, scored_on) if known else [], types)
-            remark = runs.why(trained_on, approach, scored_on)
-            rows.append(Row(paper.name(approach), (*theirs, *ours), group, remark))
-    title = f"{TITLES[table]}, {paper.dataset(trained_on)}"
-    title += f" to {paper.dataset(scored_on)}" if crossed else ""
-    title += f", {runs.split(scored_on)} split" if known else ""
-    notes = tuple(_notes(runs, paper, table, trained_on, bool(printed)))
-    return Table(f"{table}-{key.replace(' > ', '-to-')}", title, columns, tuple(rows), notes)
+            cells: list[Cell] = []
+            if theirs:
+                figures = dict(zip((*paper.types, *OVERALL), theirs.get(approach, ()), strict=False))
+                cells += [Number(figures[name]) if figures else None for name in (*types, *OVERALL)]
+            metrics = runs.metrics(trained_on, approach, scored_on) if is_known else []
+            scores = [values["strict"]["types"] | {"": values["strict"]["micro"]} for values in metrics]
+            for type_, name in [*((type_, "f1") for type_ in types), *(("", name) for name in OVERALL.values())]:
+                cells.append(mean([100 * values[type_][name] for values in scores if type_ in values]))
+            rows.append(Row(paper.name(approach), cells, group, runs.remark(trained_on, approach, scored_on)))
+    datasets = [paper.datasets.get(name, name) for name in dict.fromkeys((trained_on, scored_on))]
+    title = f"{TITLES[table]}, {' to '.join(datasets)}" + (f", {runs.split(scored_on)} split" if is_known else "")
+    notes = [paper.notes[table]] if table in paper.notes else []
+    notes = notes if theirs else ["The paper has no figures for this dataset."]
+    notes = [*_our_notes(runs, trained_on), *notes, *runs.notes.get(trained_on, ())]
+    return Table(f"{table}-{key.replace(' > ', '-to-')}", title, columns, rows, notes)
 
 
-def _notes(runs: RunSet, paper: Published, table: str, dataset: str, printed: bool) -> Iterator[str]:
+def _our_notes(runs: RunSet, dataset: str) -> Iterator[str]:
     if dataset in runs.posts and runs.seeds:
         seeds = ", ".join(map(str, runs.seeds))
         several = f"mean ± standard deviation over {len(runs.seeds)} seeds ({seeds})"
         yield f"Ours: strict entities; {several if len(runs.seeds) > 1 else f'one seed ({seeds})'}."
-        if any(one.get("synthetic") for name in runs.present(dataset) for one in runs.metrics(dataset, name)):
+        if any(values.get("synthetic") for name in runs.scored(dataset) for values in runs.metrics(dataset, name)):
             yield "Synthetic parts were used: these figures compare settings and say nothing about photographs."
-    if not printed:
-        yield "The paper has no figures for this dataset."
-    elif table in paper.notes:
-        yield paper.notes[table]
-    yield from runs.notes.get(dataset, ())
-
-
-def _paper_cells(figures: Sequence[float] | None, types: Sequence[str], order: Sequence[str]) -> tuple[Cell, ...]:
-    """The paper's row, its types in our order."""
-    if figures is None:
-        return (None,) * (len(types) + len(OVERALL))
-    by_type = dict(zip(order, figures, strict=False))
-    return (*(Number(by_type[name]) for name in types), *(Number(value) for value in figures[-len(OVERALL) :]))
-
-
-def _our_cells(metrics: Sequence[Mapping[str, Any]], types: Sequence[str]) -> tuple[Cell, ...]:
-    strict = [one["strict"] for one in metrics]
-    by_type = (mean([100 * one["types"][name]["f1"] for one in strict if name in one["types"]]) for name in types)
-    return (*by_type, *(mean([100 * one["micro"][name] for one in strict]) for name in OVERALL.values()))

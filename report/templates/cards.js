@@ -30,8 +30,9 @@ function hue(type) {
 /* A phrase has the color of the predicted (else gold) entity that it overlaps, a general word that of its type. */
 function boxType(post, box) {
   if (box[3] >= 0 || box[1] < 0) return box[3];
-  const entity = (post.predicted.length ? post.predicted : post.gold || []).find((one) => one[0] < box[2] && box[1] < one[1]);
-  return entity ? entity[2] : -1;
+  const entities = post.predicted.length ? post.predicted : post.gold || [];
+  const overlapping = entities.find((entity) => entity[0] < box[2] && box[1] < entity[1]);
+  return overlapping ? overlapping[2] : -1;
 }
 
 function card(post) {
@@ -39,7 +40,7 @@ function card(post) {
   const images = post.images.map((image, index) => frame(post, image, index));
   node.append(
     make("div", { class: "media" }, ...(images.length ? images : [make("p", { class: "empty" }, "No image")])),
-    make("div", { class: "body" }, heading(post), sentence(post), verdicts(post), phrases(post)),
+    make("div", { class: "body" }, heading(post), sentence(post), outcomeList(post), phrases(post)),
   );
   link(node, post);
   return node;
@@ -61,7 +62,7 @@ function frame(post, image, index) {
   const holder = make("div", { class: "frame" });
   holder.style.aspectRatio = `${image.width} / ${image.height}`;
   holder.style.maxWidth = `${Math.max(90, Math.round((300 * image.width) / image.height))}px`;
-  if (image.thumbnail >= 0) {
+  if (image.thumbnail !== null) {
     const alt = `Image ${index + 1} of post ${post.id}`;
     holder.append(make("img", { alt, src: data.thumbnails[image.thumbnail], decoding: "async", draggable: "false" }));
   } else {
@@ -79,17 +80,17 @@ function label(image) {
 
 /* The drawing's units are the image's pixels, so that boxes are right at any size. Small boxes are on top. */
 function boxes(post, image, index) {
-  const drawing = draw("svg", { viewBox: `0 0 ${image.width} ${image.height}`, preserveAspectRatio: "none" });
-  const here = post.boxes.map((box, at) => [at, box]).filter(([, box]) => box[4] === index);
+  const svg = draw("svg", { viewBox: `0 0 ${image.width} ${image.height}`, preserveAspectRatio: "none" });
+  const boxesOfImage = post.boxes.map((box, at) => [at, box]).filter(([, box]) => box[4] === index);
   const area = (box) => (box[7] - box[5]) * (box[8] - box[6]);
-  here.sort((one, other) => area(other[1]) - area(one[1]));
-  for (const [at, box] of here) {
+  boxesOfImage.sort(([, a], [, b]) => area(b) - area(a));
+  for (const [at, box] of boxesOfImage) {
     const place = { x: box[5], y: box[6], width: box[7] - box[5], height: box[8] - box[6] };
     const name = `${hue(boxType(post, box))}${box[1] < 0 ? " general" : ""}`;
-    drawing.append(draw("rect", { ...place, class: `halo ${name}`, "data-halo": at }));
-    drawing.append(draw("rect", { ...place, class: name, "data-box": at }, draw("title", {}, box[0])));
+    svg.append(draw("rect", { ...place, class: `halo ${name}`, "data-halo": at }));
+    svg.append(draw("rect", { ...place, class: name, "data-box": at }, draw("title", {}, box[0])));
   }
-  return drawing;
+  return svg;
 }
 
 function sentence(post) {
@@ -109,18 +110,18 @@ function sentence(post) {
 
 /* Per word: the entity that covers it, whether it begins and ends there, and whether it is wrong. */
 function lanes(post, entities, side) {
-  const found = new Array(post.words.length);
+  const parts = new Array(post.words.length);
   entities.forEach((entity, index) => {
-    const outcome = post.outcomes.find((one) => one[side] === index);
+    const outcome = post.outcomes.find((candidate) => candidate[side] === index);
     const wrong = outcome !== undefined && data.kinds[outcome[0]].name !== "correct";
     for (let at = entity[0]; at < entity[1]; at += 1) {
-      found[at] = { entity, first: at === entity[0], last: at === entity[1] - 1, wrong };
+      parts[at] = { entity, first: at === entity[0], last: at === entity[1] - 1, wrong };
     }
   });
-  found.forEach((part, at) => {
-    part.loose = part.first && !found[at + 1]?.first; // its label may extend over the next word
+  parts.forEach((part, at) => {
+    part.loose = part.first && !parts[at + 1]?.first; // its label may extend over the next word
   });
-  return found;
+  return parts;
 }
 function lane(part, side) {
   if (!part) return make("span", { class: "lane", "aria-hidden": "true" });
@@ -130,15 +131,21 @@ function lane(part, side) {
   return make("span", { class: name, "aria-hidden": "true" }, text.filter(Boolean).join(" "));
 }
 
-function verdicts(post) {
-  const list = make("ul", { class: "verdicts" });
-  for (const [kind, gold, predicted] of post.outcomes) {
-    const item = make("li", {}, badge(kind));
-    const [a, b] = [gold < 0 ? null : post.gold[gold], predicted < 0 ? null : post.predicted[predicted]];
-    const same = a && b && a[0] === b[0] && a[1] === b[1];
-    if (a) item.append(entityText(post, a, !same || a[2] !== b[2]));
-    if (a && b && (!same || a[2] !== b[2])) item.append(make("span", { class: "arrow" }, "predicted as"));
-    if (b) item.append(same ? tag(b) : entityText(post, b, true), confidenceText(b[3]));
+/* The gold and the predicted entity of an outcome; null for none. */
+function entitiesOf(post, [, gold, predicted]) {
+  return [gold === null ? null : post.gold[gold], predicted === null ? null : post.predicted[predicted]];
+}
+
+function outcomeList(post) {
+  const list = make("ul", { class: "outcomes" });
+  for (const outcome of post.outcomes) {
+    const item = make("li", {}, badge(outcome[0]));
+    const [gold, predicted] = entitiesOf(post, outcome);
+    const sameWords = gold && predicted && gold[0] === predicted[0] && gold[1] === predicted[1];
+    const same = sameWords && gold[2] === predicted[2];
+    if (gold) item.append(entityText(post, gold, !same));
+    if (gold && predicted && !same) item.append(make("span", { class: "arrow" }, "predicted as"));
+    if (predicted) item.append(sameWords ? tag(predicted) : entityText(post, predicted, true), confidenceText(predicted[3]));
     list.append(item);
   }
   if (!post.outcomes.length) {
@@ -156,10 +163,10 @@ function tag(entity) {
 }
 function entityText(post, entity, withType) {
   const words = post.words.slice(entity[0], entity[1]).join(" ");
-  return make("span", { class: "named" }, make("bdi", {}, words), withType ? tag(entity) : null);
+  return make("span", { class: "entity" }, make("bdi", {}, words), withType ? tag(entity) : null);
 }
 function confidenceText(confidence) {
-  return confidence === null ? null : make("span", { class: "sure" }, `${percent(confidence)}%`);
+  return confidence === null ? null : make("span", { class: "confidence" }, `${percent(confidence)}%`);
 }
 
 function phrases(post) {
@@ -175,21 +182,21 @@ function phrases(post) {
 /* A phrase, its words and its box are highlighted together: by pointer or focus, and pinned by a click. */
 function link(node, post) {
   let pinned = -1;
-  const which = (target) => {
+  const boxAt = (target) => {
     const part = target.closest("[data-box], [data-word]");
     if (!part || !node.contains(part)) return -1;
     if (part.dataset.box !== undefined) return Number(part.dataset.box);
     const at = Number(part.dataset.word);
-    const over = post.boxes.map((box, index) => [box[2] - box[1], index, box]).filter(([, , box]) => box[1] <= at && at < box[2]);
-    return over.length ? over.sort((one, other) => one[0] - other[0])[0][1] : -1;
+    const covering = post.boxes.map((box, index) => [box[2] - box[1], index, box]).filter(([, , box]) => box[1] <= at && at < box[2]);
+    return covering.length ? covering.sort(([a], [b]) => a - b)[0][1] : -1;
   };
   const show = (index) => highlight(node, post, index >= 0 ? index : pinned);
-  node.addEventListener("pointerover", (event) => show(which(event.target)));
+  node.addEventListener("pointerover", (event) => show(boxAt(event.target)));
   node.addEventListener("pointerleave", () => show(-1));
-  node.addEventListener("focusin", (event) => show(which(event.target)));
+  node.addEventListener("focusin", (event) => show(boxAt(event.target)));
   node.addEventListener("focusout", () => show(-1));
   node.addEventListener("click", (event) => {
-    const index = which(event.target);
+    const index = boxAt(event.target);
     if (index < 0) return;
     pinned = pinned === index ? -1 : index;
     for (const chip of node.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", Number(chip.dataset.box) === pinned);

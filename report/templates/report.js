@@ -6,14 +6,14 @@ let state = { ...noFilters(), split: "" };
 const splits = [...new Set([...document.querySelectorAll("[data-split]")].map((node) => node.dataset.split))];
 
 for (const post of data.posts) {
-  post.hay = `${post.id} ${post.words.join(" ")}`.toLowerCase();
+  post.searchText = `${post.id} ${post.words.join(" ")}`.toLowerCase();
   post.wrong = post.outcomes.filter(([kind]) => data.kinds[kind].name !== "correct").length;
 }
 
 /* The gold and the predicted type; with `own` only the type under which the table counts it (gold if there is one). */
-function outcomeTypes(post, [, gold, predicted], own = false) {
-  const found = [gold < 0 ? -1 : post.gold[gold][2], predicted < 0 ? -1 : post.predicted[predicted][2]];
-  return own ? [found[0] < 0 ? found[1] : found[0]] : found;
+function outcomeTypes(post, outcome, own = false) {
+  const types = entitiesOf(post, outcome).filter((entity) => entity !== null).map((entity) => entity[2]);
+  return own ? types.slice(0, 1) : types;
 }
 function matchesOutcome(post) {
   if (!state.kinds.size && !state.types.size) return true;
@@ -28,19 +28,19 @@ function matchesImage(post) {
   const states = post.images.map((image) => image.state);
   if (state.image === "ok") return states.includes("ok");
   if (state.image === "none") return !states.includes("ok");
-  if (state.image === "lost") return states.some((one) => one !== "ok");
+  if (state.image === "lost") return states.some((name) => name !== "ok");
   if (state.image === "boxes") return post.boxes.some((box) => box[1] >= 0);
   return true;
 }
 function matches(post) {
   if (post.split !== state.split) return false;
   if (state.id !== null) return post.id === state.id;
-  return matchesOutcome(post) && matchesImage(post) && (!state.query || post.hay.includes(state.query));
+  return matchesOutcome(post) && matchesImage(post) && (!state.query || post.searchText.includes(state.query));
 }
 
 /* Confidences of all or only the wrong predictions. In the orders below, posts without any come last. */
 function confidence(post, onlyWrong) {
-  const wrong = new Set(post.outcomes.filter(([kind]) => data.kinds[kind].name !== "correct").map((one) => one[2]));
+  const wrong = new Set(post.outcomes.filter(([kind]) => data.kinds[kind].name !== "correct").map(([, , predicted]) => predicted));
   return post.predicted.filter((entity, at) => entity[3] !== null && (!onlyWrong || wrong.has(at))).map((entity) => entity[3]);
 }
 const ORDERS = {
@@ -49,19 +49,19 @@ const ORDERS = {
   most: (post) => -Math.max(-1, ...confidence(post, true)),
 };
 function selected() {
-  const found = data.posts.filter(matches);
+  const posts = data.posts.filter(matches);
   const rank = ORDERS[state.order];
-  if (!rank) return found;
-  return found.map((post) => [rank(post), post]).sort((one, other) => one[0] - other[0]).map(([, post]) => post);
+  if (!rank) return posts;
+  return posts.map((post) => [rank(post), post]).sort(([a], [b]) => a - b).map(([, post]) => post);
 }
 
 function render() {
-  const found = selected();
-  const pages = Math.max(1, Math.ceil(found.length / PAGE));
+  const posts = selected();
+  const pages = Math.max(1, Math.ceil(posts.length / PAGE));
   state.page = Math.min(state.page, pages - 1);
-  const shown = found.slice(state.page * PAGE, (state.page + 1) * PAGE);
+  const shown = posts.slice(state.page * PAGE, (state.page + 1) * PAGE);
   by("cards").replaceChildren(...(shown.length ? shown.map(card) : [emptyNote()]));
-  by("count").textContent = `${found.length.toLocaleString("en")} of ${total().toLocaleString("en")} posts on this page`;
+  by("count").textContent = `${posts.length.toLocaleString("en")} of ${total().toLocaleString("en")} posts on this page`;
   by("page").textContent = `Page ${state.page + 1} of ${pages}`;
   by("pages").hidden = pages < 2;
   by("previous").disabled = state.page === 0;
@@ -93,9 +93,10 @@ function change(changes) {
 function toggles() {
   const posts = data.posts.filter((post) => post.split === state.split);
   const outcomes = posts.flatMap((post) => post.outcomes);
-  const kinds = data.kinds.map((kind, at) => toggle("kinds", at, `kind k-${kind.name}`, `${SIGNS[kind.name]} ${kind.title}`, outcomes.filter((one) => one[0] === at).length));
-  const typed = posts.flatMap((post) => (post.gold === null ? post.predicted.map((one) => [one[2]]) : post.outcomes.map((one) => outcomeTypes(post, one))));
-  const types = data.types.map((name, at) => toggle("types", at, `type ${hue(at)}`, name, typed.filter((one) => one.includes(at)).length));
+  const kinds = data.kinds.map((kind, at) => toggle("kinds", at, `kind k-${kind.name}`, `${SIGNS[kind.name]} ${kind.title}`, outcomes.filter(([outcomeKind]) => outcomeKind === at).length));
+  const typesOf = (post) => (post.gold === null ? post.predicted.map(([, , type]) => [type]) : post.outcomes.map((outcome) => outcomeTypes(post, outcome)));
+  const typesOfOutcomes = posts.flatMap(typesOf);
+  const types = data.types.map((name, at) => toggle("types", at, `type ${hue(at)}`, name, typesOfOutcomes.filter((names) => names.includes(at)).length));
   by("kinds").replaceChildren(...(outcomes.length ? kinds : []));
   by("types").replaceChildren(...types);
 }
@@ -125,10 +126,10 @@ function csv(posts) {
   const head = ["split", "post", "kind", "gold_type", "gold_text", "predicted_type", "predicted_text", "confidence"];
   const text = (post, entity) => (entity ? [data.types[entity[2]], post.words.slice(entity[0], entity[1]).join(" ")] : [null, null]);
   const rows = posts.flatMap((post) =>
-    (post.gold === null ? post.predicted.map((one, at) => [-1, -1, at]) : post.outcomes).map(([kind, gold, predicted]) => {
-      const given = predicted < 0 ? null : post.predicted[predicted];
-      const name = kind < 0 ? "no gold labels" : data.kinds[kind].name;
-      return [post.split, post.id, name, ...text(post, gold < 0 ? null : post.gold[gold]), ...text(post, given), given && given[3]];
+    (post.gold === null ? post.predicted.map((entity, at) => [null, null, at]) : post.outcomes).map((outcome) => {
+      const [gold, predicted] = entitiesOf(post, outcome);
+      const kind = outcome[0] === null ? "no gold labels" : data.kinds[outcome[0]].name;
+      return [post.split, post.id, kind, ...text(post, gold), ...text(post, predicted), predicted && predicted[3]];
     }),
   );
   return [head, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
@@ -153,7 +154,8 @@ function openLinkedPost() {
   } catch {
     return; // an invalid escape in the address
   }
-  const post = data.posts.find((one) => one.id === id && one.split === state.split) || data.posts.find((one) => one.id === id);
+  const linked = data.posts.filter((post) => post.id === id);
+  const post = linked.find((candidate) => candidate.split === state.split) || linked[0];
   if (!post) return;
   if (post.split !== state.split) choose(post.split);
   change({ ...noFilters(), id });

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from bench.tables_tiny import ROOT, main, params, runs, stages
 from model.approaches import APPROACHES
 from report.results import published
-from report.run_set import RANDOM_BOXES
+from report.runs import RANDOM_BOXES
 from schema.params import Params
 
 

@@ -118,14 +118,14 @@ def test_only_prints_the_named_tables(home):
 
 def test_a_row_is_every_run_that_its_settings_would_train(home):
     runs = pages.run_set(Project.open(home / "params.yaml"))
-    assert runs.datasets == ("own", "other")
+    assert tuple(runs.posts) == ("own", "other")
     fmit = {"own": home / "runs/own-fmit-0/scores", "other": home / "runs/own-fmit-0/on/other/scores"}
     assert runs.runs["own", "fmit", 0] == fmit == runs.runs["own", "fmit-l1", 0]  # the preset has one layer
     assert ("own", "fmit-l3", 0) not in runs.runs
     assert runs.seeds == (0, 1)
     control = runs.runs["own", "fmit-random-boxes", 0]
     assert control == {"own": home / "runs/own-random-fmit-0/scores"}
-    assert runs.why("own", "bert-crf") == "1 of 2 seeds"
+    assert runs.remark("own", "bert-crf") == "1 of 2 seeds"
 
 
 def test_runs_of_other_settings_or_features_are_left_out(copy):
@@ -133,9 +133,9 @@ def test_runs_of_other_settings_or_features_are_left_out(copy):
     values["data"]["own"]["train"]["epochs"] = 2
     (copy / "params.yaml").write_text(yaml.safe_dump(values))
     runs = pages.run_set(Project.open(copy / "params.yaml"))
-    assert runs.present("own") == []
-    assert runs.why("own", "fmit").startswith("not run: own-fmit-")
-    assert runs.why("own", "fmit").endswith("was trained with other settings or features: run `dvc repro`")
+    assert runs.scored("own") == []
+    assert runs.remark("own", "fmit").startswith("not run: own-fmit-")
+    assert runs.remark("own", "fmit").endswith("was trained with other settings or features: run `dvc repro`")
 
 
 def test_without_a_dataset_of_random_boxes_the_control_says_so(copy):
@@ -144,7 +144,7 @@ def test_without_a_dataset_of_random_boxes_the_control_says_so(copy):
     (copy / "params.yaml").write_text(yaml.safe_dump(values))
     runs = pages.run_set(Project.open(copy / "params.yaml"))
     reason = "not run: no dataset with the same posts and `ground: {grounder: random}`"
-    assert runs.why("own", "fmit-random-boxes") == reason
+    assert runs.remark("own", "fmit-random-boxes") == reason
 
 
 def test_a_run_on_random_boxes_is_no_other_row(copy):
@@ -152,30 +152,30 @@ def test_a_run_on_random_boxes_is_no_other_row(copy):
     shutil.rmtree(copy / "out/own/pack")
     for seed in (0, 1):
         shutil.rmtree(copy / f"runs/own-fmit-{seed}")
-    assert "fmit" not in pages.run_set(Project.open(copy / "params.yaml")).present("own")
+    assert "fmit" not in pages.run_set(Project.open(copy / "params.yaml")).scored("own")
 
 
 def test_random_boxes_are_a_dataset_where_no_other_has_its_posts(copy):
     values = yaml.safe_load((copy / "params.yaml").read_text()) | {"datasets": ["own-random"], "train_on": []}
     (copy / "params.yaml").write_text(yaml.safe_dump(values))
     runs = pages.run_set(Project.open(copy / "params.yaml"))
-    assert runs.datasets == ("own-random",)
-    assert "fmit" in runs.present("own-random")
+    assert tuple(runs.posts) == ("own-random",)
+    assert "fmit" in runs.scored("own-random")
 
 
 def test_runs_without_their_features_are_compared_by_settings_and_posts(copy):
     shutil.rmtree(copy / "out/own/pack")
     shutil.copytree(copy / "out/own-random/pack", copy / "out/own/pack")
-    assert "fmit" not in pages.run_set(Project.open(copy / "params.yaml")).present("own")
+    assert "fmit" not in pages.run_set(Project.open(copy / "params.yaml")).scored("own")
     shutil.rmtree(copy / "out/own/pack")
-    assert "fmit" in pages.run_set(Project.open(copy / "params.yaml")).present("own")
+    assert "fmit" in pages.run_set(Project.open(copy / "params.yaml")).scored("own")
 
 
 def test_scores_of_older_weights_are_left_out(copy):
     shutil.copy(copy / "runs/own-fmit-1/scores/metrics-test.json", copy / "runs/own-fmit-0/scores/metrics-test.json")
     runs = pages.run_set(Project.open(copy / "params.yaml"))
-    assert list(runs.of("own", "fmit")) == [1]
-    assert runs.why("own", "fmit") == "1 of 2 seeds: 1 not scored on own, test split"
+    assert list(runs.folders("own", "fmit")) == [1]
+    assert runs.remark("own", "fmit") == "1 of 2 seeds: 1 not scored on own, test split"
 
 
 def test_grounding_quality_is_that_of_the_synthetic_gold(home):

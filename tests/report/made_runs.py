@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.tables import write_posts
-from report.run_set import RunSet
+from report.runs import RunSet
 from schema.labels import LabelSet, to_tags
 from schema.records import Entity, Image, Post, Span, joined
 from tests.report.made import LABELS, Maker, write_run

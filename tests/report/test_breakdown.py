@@ -24,22 +24,21 @@ def line(words, gold, predicted, state="ok"):
 
 
 def test_classes_of_an_entity():
-    of = classes(frozenset({"new york"}))
+    known = frozenset({"new york"})
     short = line(["New", "York", "x"], [(0, 2, "LOC"), (2, 3, "PER")], [])
-    assert list(of(short, short.gold[0])) == ["seen", "1-10 words", "with an image"]
+    assert list(classes(short.post, short.gold[0], known)) == ["seen", "1-10 words", "with an image"]
     long = line(["x"] * 11, [(0, 1, "LOC")], [], "missing")
-    assert list(of(long, long.gold[0])) == ["unseen", "11-20 words", "without an image"]
+    assert list(classes(long.post, long.gold[0], known)) == ["unseen", "11-20 words", "without an image"]
     longer = line(["x"] * 21, [(0, 1, "LOC")], [], "broken")
-    assert list(of(longer, longer.gold[0])) == ["unseen", "over 20 words", "without an image"]
+    assert list(classes(longer.post, longer.gold[0], known)) == ["unseen", "over 20 words", "without an image"]
 
 
 def test_f1_of_each_class_by_hand():
-    of = classes(frozenset({"a"}))
     lines = [
         line(["a", "b", "c"], [(0, 1, "PER"), (1, 2, "LOC")], [(0, 1, "PER"), (1, 2, "ORG")]),
         line(["a"] * 12, [(3, 4, "PER")], []),
     ]
-    found, gold = f1_by_class(lines, of)
+    found, gold = f1_by_class(lines, frozenset({"a"}))
     assert found["seen"] == pytest.approx(2 * 1 / (2 + 1))  # right: the first a; gold: two; predicted: one
     assert found["unseen"] == 0  # b has the wrong type
     assert found["1-10 words"] == pytest.approx(2 * 1 / (2 + 2))
@@ -52,7 +51,7 @@ def test_the_table_has_counts_first_and_no_figure_for_an_empty_class(tmp_path):
     runs = make_runs(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
     table = breakdown(runs, published(), "made")
     first, fmit, umt = table.rows
-    n_gold = sum(len(one.gold) for one in runs.lines("made", "fmit", 0))
+    n_gold = sum(len(one.gold) for one in runs.predictions("made", "fmit", 0))
     assert first.cells[0].value + first.cells[1].value == n_gold
     assert sum(one.value for one in first.cells[2:5]) == n_gold
     for count, mine, none in zip(first.cells, fmit.cells, umt.cells, strict=True):
@@ -64,7 +63,7 @@ def test_the_table_has_counts_first_and_no_figure_for_an_empty_class(tmp_path):
 def test_calibration_joins_seeds_and_an_approach_without_predictions_has_none(tmp_path):
     runs = make_runs(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
     table, plots = calibration(runs, published(), "made")
-    told = [one.confidence for line in runs.lines("made", "fmit", 0) for one in line.entities]
+    told = [one.confidence for line in runs.predictions("made", "fmit", 0) for one in line.entities]
     ece, confidence, right, n = table.rows[0].cells
     assert n.value == 2 * len(told)
     assert confidence.value == pytest.approx(sum(told) / len(told))

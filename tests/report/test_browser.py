@@ -8,8 +8,9 @@ import os
 import PIL.Image
 import pytest
 
-from report import html, sheet, show
+from report import html, show
 from report.errors import KINDS, outcomes
+from report.posts import write_sheet
 from report.runs import read_run
 from tests.browser import CHROMIUM, Browser
 from tests.report import test_sheet, test_show
@@ -149,7 +150,7 @@ def test_a_number_of_the_table_leads_to_its_posts(page, run):
     assert len(table) > 6
     for at, cell in enumerate(table):
         page.run(f"document.querySelectorAll('.split:not([hidden]) button.cell')[{at}].click()")
-        kind, name = KINDS[int(cell["kind"])], list(LABELS)[int(cell["type"])]
+        kind, name = list(KINDS)[int(cell["kind"])], list(LABELS)[int(cell["type"])]
         assert n_shown(page) == sum(counted(line, kind, name) for line in lines)
 
 
@@ -355,7 +356,7 @@ def test_other_pages_are_quiet_too(browser, tmp_path):
     posts = test_sheet.posts(8)
     boxes = test_sheet.grounded(posts)
     labels = show.LabelSet({"PER": "person"}, {})
-    sheet.write_html(posts, boxes, labels, tmp_path / "sheet.html", title="t", load_image=test_sheet.load)
+    write_sheet(posts, boxes, labels, tmp_path / "sheet.html", title="t", load_image=test_sheet.load, n=240)
     for name, n_cards in (("post.html", 1), ("sheet.html", 4)):
         browser.open(tmp_path / name)
         assert browser.run("document.querySelectorAll('.card').length") == n_cards

@@ -37,7 +37,7 @@ def test_what_each_says_with_confidence_and_a_mark_where_it_is_wrong(tmp_path):
     (case,) = choose(runs, "made", 3)
     (table,) = figure3([case], published(), "made")
     cells = {row.label: row.cells[0] for row in table.rows}
-    predicted = runs.lines("made", "fmit", 0)[2].entities
+    predicted = runs.predictions("made", "fmit", 0)[2].entities
     assert cells["BERT-CRF"] == "nothing"
     gold = cells["gold"].split(", ")
     assert cells["FMIT"] == ", ".join(
@@ -47,10 +47,10 @@ def test_what_each_says_with_confidence_and_a_mark_where_it_is_wrong(tmp_path):
 
 def test_a_wrong_prediction_has_a_cross_and_no_confidence_if_there_is_none(tmp_path):
     runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
-    lines = runs.lines("made", "fmit", 0)
+    lines = runs.predictions("made", "fmit", 0)
     post, gold = lines[2].post, lines[2].gold
     lines[2] = Prediction.make(post, [(replace(gold[0], type="NONE"), None)])
-    runs.lines("made", "bert-crf", 0)[2] = Prediction.make(post, [(one, 0.5) for one in gold])
+    runs.predictions("made", "bert-crf", 0)[2] = Prediction.make(post, [(one, 0.5) for one in gold])
     (table,) = figure3(choose(runs, "made", 1), published(), "made")
     (cell,) = next(row.cells for row in table.rows if row.label == "FMIT")
     assert cell.endswith(" NONE ✗")
@@ -59,7 +59,7 @@ def test_a_wrong_prediction_has_a_cross_and_no_confidence_if_there_is_none(tmp_p
 @pytest.mark.parametrize("redact", [True, False])
 def test_names_are_hidden_when_asked(tmp_path, redact):
     runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
-    lines = runs.lines("made", "fmit", 0)
+    lines = runs.predictions("made", "fmit", 0)
     words = ("@ann", *lines[2].post.words[1:])
     text, offsets = joined(words)
     lines[2] = replace(lines[2], post=replace(lines[2].post, words=words, text=text, offsets=offsets))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report.breakdown import reliability
-from report.figures import Axes, bar, learning_curve, reliability_plot, ticks
+from report.figures import Axes, draw, learning_curve, reliability_plot, ticks
 
 CURVES = [{"epoch": 1, "train_loss": 8.0, "dev_f1": 0.5}, {"epoch": 2, "train_loss": 4.0, "dev_f1": 0.75}]
 NS = "{http://www.w3.org/2000/svg}"
@@ -32,7 +32,7 @@ def test_ticks_that_one_would_choose():
 
 def test_a_curve_passes_through_its_points():
     drawing = parsed(learning_curve(CURVES, {"train_loss": "loss"}, "loss"))
-    axes = Axes("", (1, 2), (0, 8))
+    axes = Axes((1, 2), (0, 8))
     path = next(one for one in drawing.iter("path"))
     numbers = list(map(float, re.findall(r"[\d.]+", path.get("d"))))
     wanted = [*axes.at(1, 8.0), *axes.at(2, 4.0)]
@@ -44,7 +44,7 @@ def test_a_curve_passes_through_its_points():
 def test_the_kept_epoch_is_marked_at_its_place():
     drawing = parsed(learning_curve(CURVES, {"dev_f1": "F1"}, "score", best=2))
     mark = next(one for one in drawing.iter("line") if one.get("class") == "best")
-    assert float(mark.get("x1")) == pytest.approx(Axes("", (1, 2), (0, 1)).at(2, 0)[0])
+    assert float(mark.get("x1")) == pytest.approx(Axes((1, 2), (0, 1)).at(2, 0)[0])
     assert "best" not in str(learning_curve(CURVES, {"dev_f1": "F1"}, "score", best=7))
 
 
@@ -60,7 +60,7 @@ def test_a_bar_of_a_reliability_plot_is_as_high_as_its_accuracy():
     bins = reliability([(0.95, True)] * 3 + [(0.95, False)])
     drawing = parsed(reliability_plot(bins))
     found = [one for one in drawing.iter("rect") if one.get("class") == "bar"]
-    axes = Axes("", (0, 1), (0, 1))
+    axes = Axes((0, 1), (0, 1))
     base, top = axes.at(0, 0)[1], axes.at(0, 0.75)[1]
     assert len(found) == 1
     assert float(found[0].get("height")) == pytest.approx(base - top, abs=0.01)
@@ -68,10 +68,10 @@ def test_a_bar_of_a_reliability_plot_is_as_high_as_its_accuracy():
 
 
 def test_a_score_bar_is_as_long_as_its_score():
-    drawing = parsed(bar(0.4, 0.6))
+    drawing = parsed(draw("score_bar", value=0.4, mark=0.6))
     assert [float(one.get("width")) for one in drawing if one.get("class") == "fill"] == [40]
     assert [float(one.get("x")) for one in drawing if one.get("class") == "mark"] == [60]
-    assert "mark" not in str(bar(0.4, None))
+    assert "mark" not in draw("score_bar", value=0.4)
 
 
 def test_text_is_escaped_and_made_safe():

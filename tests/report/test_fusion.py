@@ -12,7 +12,7 @@ ROW = {"approach": "umgf", "seconds": 0.4, "speedup": 1.0, "parameters": 9e6, "p
 
 def test_what_was_measured(tmp_path):
     path = tmp_path / "fusion.json"
-    assert read_fusion(path) is None
+    assert read_fusion(path).rows == ()
     values = {"rows": [ROW, ROW | {"padded_speedup": 3, "more": 1}], "notes": ["one thread"], "machine": "x"}
     path.write_text(json.dumps(values))
     fusion = read_fusion(path)

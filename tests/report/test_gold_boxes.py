@@ -47,7 +47,10 @@ def test_names_with_one_box_several_boxes_and_none(tmp_path):
         )
     )
     assert read_annotations(path) == Annotations(
-        {"kevindurant": ((1, 2, 30, 40),), "nba": ((5, 5, 9, 9), (0, 0, 4, 4), (1, 1, 2, 2)), "x": ()}, 400, 300, 1
+        {"kevindurant": ((1, 2, 30, 40),), "nba": ((5, 5, 9, 9), (0, 0, 4, 4), (1, 1, 2, 2)), "x": ()},
+        {"kevindurant": "Kevin Durant", "nba": "NBA", "x": "x"},
+        (400, 300),
+        1,
     )
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from report.phrase_grounding import GoldPhrase, average_precision, ceiling, centre_box, evaluate, iou, read_gold
+from report.grounding import GoldPhrase, average_precision, ceiling, centre_box, evaluate, iou, read_gold
 from schema.errors import DataError
 
 SIZES = {"a.jpg": (100, 50)}

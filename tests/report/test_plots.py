@@ -18,4 +18,4 @@ def test_a_bar_is_as_long_as_its_number():
 
 def test_names_are_escaped_and_an_empty_chart_is_a_chart():
     assert "<script>" not in paired_bars("t", {"<script>": [1.0, 2.0]}, ("a", "b"))
-    assert re.match(r"<svg .*</svg>$", paired_bars("t", {}, ("a", "b")))
+    assert re.fullmatch(r"<svg .*</svg>", paired_bars("t", {}, ("a", "b")), re.DOTALL)

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from report.posts import PostData, n_images, without_predictions
-from report.thumbnails import Thumbnails
+from report.posts import page_data, without_predictions
 from schema.records import Box, Image, Post, Region, Span, joined
 from tests.report.made import LABELS, Maker, digest, prediction
 
@@ -14,16 +13,13 @@ def maker():
 
 
 def gathered(maker, lines, **options):
-    general = {word: name for name, word in LABELS.items()}
-    posts = PostData(tuple(LABELS), general, Thumbnails(maker.load, n_images(lines)), **options)
-    posts.add(lines)
-    return posts
+    return page_data(lines, LABELS, maker.load, **options)
 
 
 def test_boxes_of_the_page_are_those_of_the_table(maker):
     values = [maker.post(at) for at in range(20)]
     posts = gathered(maker, [prediction(value) for value in values])
-    for value, post in zip(values, posts.to_json()["posts"], strict=True):
+    for value, post in zip(values, posts[0]["posts"], strict=True):
         table = [one for one in value["objects"] if one["source"] != "image"]
         assert [box[5:9] for box in post["boxes"]] == [
             [one[side] for side in ("x0", "y0", "x1", "y1")] for one in table
@@ -38,11 +34,11 @@ def test_boxes_of_the_page_are_those_of_the_table(maker):
 
 def test_entities_and_outcomes_point_at_each_other(maker):
     values = [maker.post(at) for at in range(30)]
-    data = gathered(maker, [prediction(value) for value in values]).to_json()
+    data = gathered(maker, [prediction(value) for value in values])[0]
     for value, post in zip(values, data["posts"], strict=True):
         assert [data["types"][one[2]] for one in post["gold"]] == [one["type"] for one in value["gold"]]
         for kind, gold, predicted in post["outcomes"]:
-            same = gold >= 0 and predicted >= 0 and post["gold"][gold] == post["predicted"][predicted][:3]
+            same = None not in (gold, predicted) and post["gold"][gold] == post["predicted"][predicted][:3]
             assert (data["kinds"][kind]["name"] == "correct") == same
 
 
@@ -58,32 +54,32 @@ def test_a_redacted_post_holds_no_name_link_or_image(maker):
         {**box, "start": None, "end": None, "x0": 0, "y0": 0, "x1": 9, "y1": 9},
     ]
     posts = gathered(maker, [prediction(value)], redact=True)
-    text = json.dumps(posts.to_json(), ensure_ascii=False)
+    text = json.dumps(posts[0], ensure_ascii=False)
     for secret in ("rosa", "otto", "t.co", value["images"][0]["name"], "base64", digest(value["id"])):
         assert secret not in text
-    assert posts.posts[0]["boxes"][0][5:9] == [1, 2, 30, 40]
-    assert posts.to_json()["redacted"] is True
+    assert posts[0]["posts"][0]["boxes"][0][5:9] == [1, 2, 30, 40]
+    assert posts[0]["redacted"] is True
 
 
 def test_a_post_too_large_for_the_page_is_counted_and_leaves_room(maker):
     small, large = maker.post(0), maker.post(1)
     large["words"] = large["words"] + ["word"] * 3000
     posts = gathered(maker, [prediction(large), prediction(small)], budget=5000)
-    assert [post["id"] for post in posts.posts] == [small["id"]]
-    assert posts.n_left_out == 1
+    assert [post["id"] for post in posts[0]["posts"]] == [small["id"]]
+    assert posts[1] == 1
 
 
 def test_room_is_measured_as_the_page_writes_it(maker):
     value = maker.post(0)
     value |= {"words": ["<&>"] * 1000, "gold": [], "entities": [], "objects": []}
     posts = gathered(maker, [prediction(value)], budget=15_000)  # 6,000 bytes as text, 21,000 with its escapes
-    assert posts.n_left_out == 1
+    assert posts[1] == 1
 
 
 def test_long_and_invisible_words_are_shown_short(maker):
     value = maker.post(0)
     value |= {"words": ["w" * 5000, "\u202e", "\ud800"], "gold": [], "entities": [], "objects": []}
-    shown = gathered(maker, [prediction(value)]).posts[0]["words"]
+    shown = gathered(maker, [prediction(value)])[0]["posts"][0]["words"]
     assert [len(word) < 110 for word in shown] == [True] * 3
     assert shown[1:] == ["␣", "\ufffd"]
 
@@ -98,14 +94,25 @@ def test_a_post_that_was_not_tagged_shows_gold_and_boxes(maker):
         Region("phrase", "tiny Ada Lovelace", Span(0, 3), Box(5, 6, 70, 80), 0.9, False, "g"),
     ]
     posts = gathered(maker, [without_predictions(post, boxes)], judge=False)
-    shown = posts.posts[0]
+    shown = posts[0]["posts"][0]
     assert (shown["gold"], shown["predicted"], shown["outcomes"]) == ([[1, 3, 0]], [], [])
     assert shown["boxes"][1] == ["tiny Ada Lovelace", 0, 3, -1, 0, 5, 6, 70, 80, 0.9]
     assert [image["state"] for image in shown["images"]] == ["ok", "missing"]
     assert without_predictions(Post("p2", "train", words, text, offsets), []).gold is None
 
 
-def test_distinct_images_are_counted_once(maker):
+def test_each_image_is_on_the_page_once(maker):
     lines = [prediction(maker.post(at)) for at in range(10)]
     n_ok = sum(line.post.images[0].state == "ok" for line in lines)
-    assert n_images([*lines, *lines]) == n_ok
+    data = gathered(maker, [*lines, *lines])
+    assert len(data[0]["thumbnails"]) == n_ok
+    assert data[2] == 0
+    used = [image["thumbnail"] for post in data[0]["posts"] for image in post["images"]]
+    assert used[:10] == used[10:]
+    assert sorted(index for index in used[:10] if index is not None) == list(range(n_ok))
+
+
+def test_an_image_that_cannot_be_loaded_is_counted(maker):
+    lines = [prediction(maker.post(at)) for at in range(10)]
+    maker.pil_images.clear()
+    assert gathered(maker, lines)[2] == sum(line.post.images[0].state == "ok" for line in lines)

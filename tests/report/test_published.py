@@ -9,7 +9,7 @@ from model.approaches import APPROACHES
 from pipeline.corpus.variants import PAPER as INGEST
 from pipeline.corpus.variants import PAPER_TYPES
 from report.results import published
-from report.run_set import RANDOM_BOXES
+from report.runs import RANDOM_BOXES
 
 PAPER = Path(__file__).resolve().parents[3] / "shared" / "paper.md"
 SLIPS = {("table4", "twitter2017 > twitter2015", "umgf")}  # the paper's own: said in the table's note

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from report.layout import Number
-from report.results import Fusion, count_splits, published, table1, table2, table3, table4, table5
+from report.results import Fusion, count_splits, data_tables, published, score_tables, speed_table
 from tests.report.made_runs import make_runs
 
 PAPER = published()
@@ -28,7 +28,7 @@ def runs(tmp_path):
 
 
 def test_data_statistics_count_what_is_there(runs):
-    made, twitter2015, twitter2017 = table1(runs, PAPER)
+    made, twitter2015, twitter2017 = data_tables(runs, PAPER)
     counts = count_splits(runs, "made")
     gold = Counter(
         tag[2:] for post in runs.table("made").posts if post.split == "test" for tag in post.tags if tag[0] == "B"
@@ -45,7 +45,7 @@ def test_scores_are_means_over_seeds_in_percent(runs, tmp_path):
     metrics = json.loads(path.read_text())
     metrics["strict"]["micro"]["f1"] = 0.5
     path.write_text(json.dumps(metrics))
-    found = cells(table5(runs, PAPER)[0], "FMIT")
+    found = cells(score_tables(runs, PAPER, "table5")[0], "FMIT")
     first = json.loads((runs.runs["made", "fmit", 0]["made"] / "metrics-test.json").read_text())["strict"]
     both = [100 * first["micro"]["f1"], 50.0]
     assert found["ours F1"] == Number(pytest.approx(statistics.mean(both)), pytest.approx(statistics.stdev(both)))
@@ -54,7 +54,7 @@ def test_scores_are_means_over_seeds_in_percent(runs, tmp_path):
 
 
 def test_rows_without_runs_say_so(runs):
-    table = table5(runs, PAPER)[0]
+    table = score_tables(runs, PAPER, "table5")[0]
     assert row(table, "FMIT").remark == ""
     assert row(table, "w/o EBD").remark == "not run"
     assert set(row(table, "w/o EBD").cells) == {None}
@@ -62,7 +62,7 @@ def test_rows_without_runs_say_so(runs):
 
 
 def test_the_papers_figures_stand_beside_ours_for_its_datasets(runs):
-    _, twitter2015, _ = table2(runs, PAPER)
+    _, twitter2015, _ = score_tables(runs, PAPER, "table2")
     found = cells(twitter2015, "UMT")
     assert [found[f"paper {name}"].value for name in ("PER", "MISC", "P", "F1")] == [85.24, 39.45, 71.67, 73.41]
     assert found["ours F1"] is None
@@ -72,7 +72,7 @@ def test_the_papers_figures_stand_beside_ours_for_its_datasets(runs):
 
 def test_other_types_have_no_column_of_the_papers(runs):
     ours = replace(runs, posts={"twitter2015": runs.posts["made"]}, runs={})
-    assert "paper PER" in [column.title for column in table2(ours, PAPER)[0].columns]
+    assert "paper PER" in [column.title for column in score_tables(ours, PAPER, "table2")[0].columns]
 
 
 def test_cross_domain_scores_are_those_on_the_other_dataset(runs, tmp_path):
@@ -86,7 +86,7 @@ def test_cross_domain_scores_are_those_on_the_other_dataset(runs, tmp_path):
         (there / "metrics-test.json").write_text(json.dumps(metrics))
         scored["made", "fmit", seed] = {**folders, "other": there}
     crossed = replace(runs, posts={**runs.posts, "other": runs.posts["made"]}, runs={**runs.runs, **scored})
-    first, *papers = table4(crossed, PAPER)
+    first, *papers = score_tables(crossed, PAPER, "table4")
     assert cells(first, "FMIT")["ours F1"].value == pytest.approx(50)
     assert row(first, "BERT-CRF").remark == "not scored: 2 not scored on other, test split"
     assert row(first, "UMT").remark == "not run"
@@ -99,10 +99,13 @@ def test_synthetic_parts_are_marked_in_every_table_of_scores(runs):
     def marked(tables):
         return {table.name for table in tables if any("Synthetic parts" in note for note in table.notes)}
 
-    assert not marked([*table2(runs, PAPER), *table5(runs, PAPER)])
+    assert not marked([*score_tables(runs, PAPER, "table2"), *score_tables(runs, PAPER, "table5")])
     path = runs.runs["made", "fmit", 1]["made"] / "metrics-test.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"synthetic": True}))
-    assert marked([*table2(runs, PAPER), *table5(runs, PAPER)]) == {"table2-made", "table5-made"}
+    assert marked([*score_tables(runs, PAPER, "table2"), *score_tables(runs, PAPER, "table5")]) == {
+        "table2-made",
+        "table5-made",
+    }
 
 
 def test_speed_and_size_beside_the_papers():
@@ -111,11 +114,11 @@ def test_speed_and_size_beside_the_papers():
         {"approach": "fmit-l1", "seconds": 0.1, "parameters": 3e6, "speedup": 4.0, "padded_speedup": 16.0},
         {"approach": "fmit-l1 (ordinary code)", "seconds": 0.2, "parameters": 3e6, "speedup": 2.0},
     ]
-    (table,) = table3(Fusion.model_validate({"rows": rows, "notes": ["16 posts"]}), PAPER)
+    table = speed_table(Fusion.model_validate({"rows": rows, "notes": ["16 posts"]}), PAPER)
     found = cells(table, "FMIT (l = 1)")
     assert [one.value for one in found.values()] == [27.73, 12, 100, 4, 3, 16]
     assert cells(table, "fmit-l1 (ordinary code)")["paper speedup"] is None
     assert cells(table, "fmit-l1 (ordinary code)")["ours speedup, padded baselines"] is None
     assert row(table, "UMT").remark == "not measured: see `python -m bench.fusion`"
     assert "16 posts" in table.notes
-    assert all(one.remark for one in table3(None, PAPER)[0].rows)
+    assert all(one.remark for one in speed_table(Fusion(rows=()), PAPER).rows)

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from report import sheet
+from report.posts import write_sheet
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Image, Post, Region, Span, joined
 from tests.report.made import pil_image
@@ -30,32 +30,29 @@ def load(name, digest):
     return pil_image((160, 80), [BOX])
 
 
-def test_only_readable_images_are_picked_in_order_and_the_same_ones():
+def page_of(found, path, **options):
+    """The page of a sheet, and its data."""
+    write_sheet(found, grounded(found), DEFAULT_LABELS, path, load_image=load, **options)
+    page = path.read_text(encoding="utf-8")
+    return page, json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+
+
+def test_only_posts_with_readable_images_are_shown_in_order_and_the_same_ones_every_time(tmp_path):
+    def shown(n):
+        return [post["id"] for post in page_of(found, tmp_path / "sheet.html", title="t", n=n)[1]["posts"]]
+
     found = posts(40)
-    assert sheet.select(found, 100) == found[::2]
-    chosen = sheet.select(found, 5)
-    assert chosen == sheet.select(found, 5)
-    assert [found.index(post) for post in chosen] == sorted(found.index(post) for post in chosen)
-    assert len(chosen) == 5
+    assert shown(100) == [post.id for post in found[::2]]
+    five = shown(5)
+    assert len(five) == 5
+    assert five == shown(5)
+    assert five == [post.id for post in found if post.id in five]
 
 
 @pytest.mark.parametrize("redact", [False, True])
 def test_a_page_of_the_sheet(tmp_path, redact):
-    found = posts(20)
-    out = tmp_path / "sheet.html"
-    sheet.write_html(
-        found,
-        grounded(found),
-        DEFAULT_LABELS,
-        out,
-        title="<b>photos",
-        load_image=load,
-        synthetic=True,
-        redact=redact,
-        n=6,
-    )
-    page = out.read_text(encoding="utf-8")
-    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    path = tmp_path / "sheet.html"
+    page, data = page_of(posts(20), path, title="<b>photos", synthetic=True, redact=redact, n=6)
     assert len(data["posts"]) == 6
     assert all(post["boxes"][0][5:9] == list(BOX) for post in data["posts"])
     assert "6 of 10 posts with images; 20 posts in all" in page

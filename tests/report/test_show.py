@@ -88,7 +88,7 @@ def test_a_hostile_post_cannot_touch_the_terminal(colours):
 
 def test_an_image_on_a_terminal_has_the_box_where_it_is():
     value = shown()
-    image = show.with_boxes(load("", ""), [(BOX, (255, 0, 0))], 64, line_px=1)
+    image = show.with_boxes(load("", ""), [(BOX, (255, 0, 0))], 64)
     text = show.half_blocks(image)
     lines = text.plain.splitlines()
     assert [len(line) for line in lines] == [64] * 16

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.tables import COLUMNS, csv_text, entity_rows, export, guarded, score_rows
+from report.errors import COLUMNS, entity_rows, export
+from report.html import score_rows
+from report.layout import csv_text
+from schema.text import guarded
 from tests.report.made import Maker, prediction, scores, write_run
 
 FORMULAS = ("=cmd()", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "  =1", "\r\n=1", "|calc", "%x", "＝cmd()", "\u202e=cmd()")

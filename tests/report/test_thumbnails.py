@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report.thumbnails import Thumbnails, data_uri, scaled, shrunk, with_boxes
-from schema.errors import ImageError
+from report.pages import data_uri, shrunk, thumbnails
+from report.show import scaled, with_boxes
+from schema.records import Image
 from tests.report.made import FILLS, pil_image
 
 
@@ -60,7 +61,7 @@ def test_boxes_stand_where_the_table_says_on_copies_of_any_size():
 
 def test_drawn_edges_are_exactly_the_scaled_box():
     image = PIL.Image.new("RGB", (200, 100), (255, 255, 255))
-    copy = with_boxes(image, [((20, 10, 100, 60), (255, 0, 0))], 100, line_px=1)
+    copy = with_boxes(image, [((20, 10, 100, 60), (255, 0, 0))], 100)
     ys, xs = np.nonzero((np.asarray(copy) == (255, 0, 0)).all(axis=2))
     assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (10, 5, 50, 30)
     assert (np.asarray(image) == 255).all()  # the original is not drawn into
@@ -76,34 +77,27 @@ def test_a_scaled_box_is_never_empty_nor_outside(width, height, data):
     assert 0 <= b < d <= drawn[1]
 
 
-def test_an_album_holds_each_image_once_and_keeps_its_budget():
-    asked = []
+def test_distinct_images_are_made_once_within_the_budget():
+    loaded = []
 
     def load(name, digest):
-        asked.append(name)
+        loaded.append(name)
         return noise(300, 300)
 
-    album = Thumbnails(load, n_expected=12, budget=250_000)
-    places = [album.index(f"{at}.jpg", f"digest-{at}") for at in range(12)]
-    assert places == list(range(12))
-    assert album.index("other-name.jpg", "digest-3") == 3
-    assert len(asked) == 12
-    assert sum(map(len, album.uris)) <= 250_000
-    assert album.n_left_out == 0
+    images = [Image(f"{at}.jpg", f"digest-{at}") for at in range(12)]
+    uris = thumbnails([*images, Image("other-name.jpg", "digest-3")], load, budget=250_000)
+    assert list(uris) == [image.digest for image in images]
+    assert len(loaded) == len(set(loaded)) == 12
+    assert sum(map(len, uris.values())) <= 250_000
 
 
-def test_images_that_are_gone_or_have_no_room_are_counted():
+def test_images_that_cannot_be_loaded_or_exceed_the_budget_are_missing():
     def load(name, digest):
-        if name == "changed":
-            raise ImageError("changed since it was ingested", state="broken")
         return None if name == "gone" else noise(600, 600)
 
-    album = Thumbnails(load, n_expected=3, budget=30_000)
-    assert [album.index(name, "") for name in ("changed", "gone", "there")] == [None, None, 0]
-    assert album.n_left_out == 2
-    tight = Thumbnails(load, n_expected=2, budget=1000)
-    assert tight.index("there", "a") is None
-    assert (tight.n_left_out, tight.uris) == (1, [])
+    images = [Image(name, "") for name in ("gone", "there")]
+    assert list(thumbnails(images, load, budget=30_000)) == ["there"]
+    assert thumbnails([Image("there", "a"), Image("there", "b")], load, budget=1000) == {}
 
 
 def test_other_errors_of_a_loader_pass():
@@ -111,4 +105,4 @@ def test_other_errors_of_a_loader_pass():
         raise PermissionError(name)
 
     with pytest.raises(PermissionError):
-        Thumbnails(load, 1).index("a", "b")
+        thumbnails([Image("a", "b")], load)

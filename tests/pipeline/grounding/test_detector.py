@@ -8,7 +8,7 @@ from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.detector import Match, Noun, choose, parse
 from pipeline.grounding.grounder import ground_images
 from pipeline.grounding.registry import build_grounder
-from report.phrase_grounding import GoldPhrase, average_precision, is_right
+from report.grounding import GoldPhrase, average_precision, fits
 from schema.errors import WeightsError
 from tests import photos
 from vision.detectors import Detections
@@ -84,7 +84,7 @@ def test_quality_on_photographs(grounder):
         (found,) = ground_images(grounder, [photos.read(row["image"].removesuffix(".jpg"))], [texts])
         for phrase, one in zip(row["phrases"], found, strict=True):
             gold = GoldPhrase(row["image"], phrase["text"], (tuple(phrase["box"]),) if phrase["box"] else ())
-            right += is_right(one.xyxy, gold)
+            right += fits(one.xyxy, gold.boxes)
             visible.append(phrase["box"] is not None)
             scores.append(one.score)
     assert sum(visible) == 59
