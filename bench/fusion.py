@@ -3,11 +3,11 @@
 Inference of what stands between encoder and CRF: projections included, text-only streams (UMT's span detection, FMIT's
 boundary detection) not. Equal shape: 16 posts of 32 words, the published sizes (BERT-base 768, ResNet-152 2048; UMT 768
 wide over 49 regions; UMGF and FMIT 512 wide, 8 heads, the same 8 objects), no padding, one thread and one library on
-CPU. FMIT also as ordinary code (`bench.ordinary`). Beside it the rivals "as shipped": their public codes pad every
-post to 128 words; UMGF's has six layers, four objects, and maps every pair of a word and an object for its gates.
+CPU. FMIT also as ordinary code (`bench.ordinary`). Beside it the other approaches "as shipped": their public codes pad
+every post to 128 words; UMGF's has six layers, four objects, and maps each pair of a word and an object for its gates.
 
-All sides take turns; medians over rounds. On a CPU that others use too, processor time is the steadier clock (default).
-Prints a table; `--out` gets the JSON that `fmit tables` reads. `--tiny` proves the machinery with synthetic sizes.
+All sides take turns; medians over rounds. On a CPU that others use too, processor time varies less (the default).
+Prints a table; `--out` gets the JSON that `fmit tables` reads. `--tiny` shows that the benchmark works.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from bench.libraries import interleaved, libraries, machine
+from bench.libraries import interleaved, libraries
 from bench.ordinary import Ordinary, PairGate
+from bench.timing import machine
 from cache import atomic
 from model.baselines import umgf, umt
 from model.interaction import FlatInteraction, Projection
 
 SCHEMA_VERSION = 1  # of the JSON
-SHIPPED_WORDS, SHIPPED_LAYERS, SHIPPED_OBJECTS = 128, 6, 4  # of the rivals' public codes
+SHIPPED_WORDS, SHIPPED_LAYERS, SHIPPED_OBJECTS = 128, 6, 4  # of the other approaches' public codes
 CALLS = {"cpu": 1, "cuda": 20}  # of one timing: a GPU's are too short to time singly
 
 
@@ -126,16 +127,16 @@ def padded(shape: Shape) -> Shape:
 
 
 def sides(shape: Shape, device: str, depths: tuple[int, ...] = (1, 3, 6)) -> dict[str, Side]:
-    """Contestants at equal shape by approach, and the rivals as shipped."""
+    """All sides at equal shape by approach, and the other approaches as shipped."""
     torch.manual_seed(0)
-    found = {"umt": umt_side(shape, device), "umgf": umgf_side(shape, device)}
-    found |= {f"fmit-l{depth}": fmit_side(shape, device, depth) for depth in depths}
-    found |= {f"fmit-l{depth} (ordinary code)": fmit_side(shape, device, depth, Ordinary) for depth in depths}
-    found["umt, padded"] = umt_side(padded(shape), device)
-    found["umgf, padded"] = umgf_side(padded(shape), device)
+    result = {"umt": umt_side(shape, device), "umgf": umgf_side(shape, device)}
+    result |= {f"fmit-l{depth}": fmit_side(shape, device, depth) for depth in depths}
+    result |= {f"fmit-l{depth} (ordinary code)": fmit_side(shape, device, depth, Ordinary) for depth in depths}
+    result["umt, padded"] = umt_side(padded(shape), device)
+    result["umgf, padded"] = umgf_side(padded(shape), device)
     few = replace(padded(shape), n_objects=SHIPPED_OBJECTS)
-    found["umgf as shipped"] = umgf_side(few, device, SHIPPED_LAYERS, pairwise=True)
-    return found
+    result["umgf as shipped"] = umgf_side(few, device, SHIPPED_LAYERS, pairwise=True)
+    return result
 
 
 def measure(
@@ -143,23 +144,23 @@ def measure(
 ) -> dict[str, Any]:
     """The JSON's values; `clock` is wall or cpu, "" the steadier one."""
     clock, n_calls = clock or ("cpu" if device == "cpu" else "wall"), CALLS[device]
-    library, contestants = libraries(device)[-1], sides(shape, device)
-    jobs = {name: (library, calls(side.call, n_calls)) for name, side in contestants.items()}
+    library, entries = libraries(device)[-1], sides(shape, device)
+    jobs = {name: (library, calls(side.call, n_calls)) for name, side in entries.items()}
     with torch.no_grad(), autocast(device, dtype):
         times = interleaved(jobs, rounds)
     wall, cpu = (
-        {name: statistics.median(one[which] for one in own) / n_calls for name, own in times.items()}
+        {name: statistics.median(timing[which] for timing in own) / n_calls for name, own in times.items()}
         for which in (0, 1)
     )
     seconds = wall if clock == "wall" else cpu
     return {
         "schema_version": SCHEMA_VERSION,
-        "machine": machine(device) | {"threads": str(torch.get_num_threads()), "library": library},
+        "machine": machine(device) | {"library": library},
         "shape": vars(shape),
         "dtype": dtype,
         "clock": clock,
         "rounds": rounds,
-        "rows": rows_of_table(contestants, seconds, wall, cpu),
+        "rows": rows_of_table(entries, seconds, wall, cpu),
         "notes": notes(shape, seconds, device, clock),
     }
 
@@ -177,9 +178,9 @@ def autocast(device: str, dtype: str) -> contextlib.AbstractContextManager[Any]:
 
 
 def rows_of_table(
-    contestants: Mapping[str, Side], seconds: Mapping[str, float], wall: Mapping[str, float], cpu: Mapping[str, float]
+    entries: Mapping[str, Side], seconds: Mapping[str, float], wall: Mapping[str, float], cpu: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """A row a contestant at equal shape; `padded_speedup` sets rivals as shipped, FMIT at the posts' own length."""
+    """A row for each side at equal shape; `padded_speedup`: others as shipped, FMIT at the posts' own length."""
     shipped = {"umt": "umt, padded", "umgf": "umgf as shipped"}
     return [
         {
@@ -191,21 +192,26 @@ def rows_of_table(
             "speedup": seconds["umgf"] / seconds[name],
             "padded_speedup": seconds["umgf as shipped"] / seconds[shipped.get(name, name)],
         }
-        for name, side in contestants.items()
+        for name, side in entries.items()
         if "padded" not in name and "shipped" not in name
     ]
 
 
 def notes(shape: Shape, seconds: Mapping[str, float], device: str, clock: str) -> list[str]:
-    """What stands under the table."""
-    found = ["Toy sizes: these figures prove the machinery and say nothing of speed."] if shape == TINY else []
+    """The notes below the table."""
+    warning = (
+        ["Tiny sizes: these figures show that the benchmark works and say nothing about speed."]
+        if shape == TINY
+        else []
+    )
     ms = {name: f"{1000 * value:.1f} ms" for name, value in seconds.items()}
     return [
-        *found,
+        *([warning] if shape == TINY else []),
         f"Equal shape: {shape.n_posts} posts of {shape.n_words} words, {shape.n_objects} objects "
         f"(UMT: {shape.n_regions} regions), no padding; {machine(device)['device']}, {clock} clock; projections "
         "included, text-only streams not.",
-        f"Padded rivals, as their public codes run ({padded(shape).n_words} words): UMT {ms['umt, padded']}; UMGF with "
+        f"Other approaches, padded as in their public codes ({padded(shape).n_words} words): UMT "
+        f"{ms['umt, padded']}; UMGF with "
         f"{SHIPPED_LAYERS} layers, {SHIPPED_OBJECTS} objects and a map of every pair {ms['umgf as shipped']} (as "
         f"above, padded: {ms['umgf, padded']}); FMIT at the posts' own length.",
     ]
@@ -224,7 +230,7 @@ def show(result: Mapping[str, Any], console: Console) -> None:
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--clock", type=click.Choice(["wall", "cpu"]), help="[default: cpu on a CPU, else wall]")
-@click.option("--tiny", is_flag=True, help="Toy sizes.")
+@click.option("--tiny", is_flag=True, help="Tiny sizes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
 def main(device: str, dtype: str, rounds: int, clock: str | None, tiny: bool, out: Path | None) -> None:
     """Measure, print and write."""

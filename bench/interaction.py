@@ -4,7 +4,7 @@ Projection and interaction (Eq. 1-12), batch 16, 8 objects a post (whole image, 
 thread on CPU. Runs of all sides are interleaved; a table of medians is printed, and everything is written as JSON.
 `--quick` takes a minute or two; the whole set an hour and a half, most of it ordinary code at l = 6, 128 cells. Where
 other work shares the machine, `--clock cpu` counts this process's time alone; both clocks are in the JSON. `--out` is
-written after every case, and a broken-off call goes on from it.
+written after every case, and an interrupted call resumes from it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bench.libraries import Timing, interleaved, libraries, machine, medians
+from bench.libraries import Timing, interleaved, libraries, medians
 from bench.ordinary import Ordinary, UniqueTuples
+from bench.timing import machine, memory_mb
 from cache import atomic
 from kernels import linear_2d
 from model.interaction import FlatInteraction, Projection
@@ -121,11 +122,6 @@ def print_peak_growth(side: str, layers: int, n_text: int) -> None:
     sys.stdout.write(f"{memory_mb('VmHWM') - before:.1f}\n")
 
 
-def memory_mb(field: str) -> float:
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith(field)).split()[1]) / 1024
-
-
 def report(records: list[dict[str, Any]], rates: dict[Any, list[Timing]], clock: str, console: Console) -> None:
     field = f"{clock}_s"
     best = max(2e-9 * m * k * n / medians(own)[field] for (_, (m, k, n)), own in rates.items())
@@ -142,10 +138,10 @@ def report(records: list[dict[str, Any]], rates: dict[Any, list[Timing]], clock:
         gains = [f"{own[side] / own['ours']:.1f}" for side in ("ordinary", "tuples")]
         table.add_row(str(layers), str(text), task, name, *times, *gains, share)
     for layers, text, task in dict.fromkeys(key[:3] for key in by_case):
-        ways = {key[3]: own for key, own in by_case.items() if key[:3] == (layers, text, task)}
-        if len(ways) > 1:
-            ours = min(own["ours"] for own in ways.values())
-            gain = f"{ways['blas']['ordinary'] / ours:.1f}"
+        by_library = {key[3]: own for key, own in by_case.items() if key[:3] == (layers, text, task)}
+        if len(by_library) > 1:
+            ours = min(own["ours"] for own in by_library.values())
+            gain = f"{by_library['blas']['ordinary'] / ours:.1f}"
             table.add_row(str(layers), str(text), task, "best", f"{1e3 * ours:.1f}", "", "", gain, "", "")
     console.print(
         table, "best: ours with its best library against ordinary code with torch's default, the BLAS", sep="\n"
@@ -175,7 +171,7 @@ def main() -> None:
     if args.peak:
         return print_peak_growth(args.peak[0], int(args.peak[1]), int(args.peak[2]))
     torch.set_num_threads(1)
-    rates, result = gemm_rates(args.rounds, args.device), begun(args)
+    rates, result = gemm_rates(args.rounds, args.device), resumed(args)
     result["gemm"] = [{"library": name, "shape": shape, **medians(own)} for (name, shape), own in rates.items()]
     for case in itertools.product(args.layers, args.text, args.tasks):
         if case not in {(record["layers"], record["text"], record["task"]) for record in result["records"]}:
@@ -189,13 +185,13 @@ def main() -> None:
     return None
 
 
-def begun(args: argparse.Namespace) -> dict[str, Any]:
-    """What a broken-off call with the same setting, machine and versions has measured; else nothing yet."""
+def resumed(args: argparse.Namespace) -> dict[str, Any]:
+    """What an interrupted call with the same setting, machine and versions has measured; else no records."""
     setting = {"batch": args.batch, "dtype": args.dtype, "rounds": args.rounds}
     result: dict[str, Any] = {"schema_version": 2, "machine": machine(args.device), "setting": setting, "records": []}
-    found = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
-    same = all(found.get(name) == result[name] for name in ("schema_version", "machine", "setting"))
-    return found if same else result
+    earlier = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+    same = all(earlier.get(name) == result[name] for name in ("schema_version", "machine", "setting"))
+    return earlier if same else result
 
 
 def save(result: dict[str, Any], out: Path | None) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from bench.timing import cpu_name, timed
+from bench.timing import timed
 from kernels import HAS_ONEDNN
 
 Timing = tuple[float, float]  # seconds: wall, processor
@@ -45,8 +44,3 @@ def interleaved(jobs: Mapping[Any, tuple[str, Callable[[], object]]], rounds: in
 def medians(times: list[Timing]) -> dict[str, float]:
     wall, processor = zip(*times, strict=True)
     return {"wall_s": statistics.median(wall), "cpu_s": statistics.median(processor)}
-
-
-def machine(device: str) -> dict[str, str]:
-    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-    return {"device": name, "torch": torch.__version__, "python": platform.python_version()}

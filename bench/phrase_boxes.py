@@ -1,4 +1,4 @@
-"""What phrases and boxes are worth: FMIT on {gold, model, no} phrases x {gold, model, random} boxes of synthetic posts.
+"""How much phrases and boxes contribute: FMIT on {gold, model, no} phrases x {gold, model, random} synthetic boxes.
 
     python -m bench.phrase_boxes --dataset smoke
 
@@ -23,6 +23,7 @@ from pages import synthetic_boxes
 from pipeline.engine import silent
 from project import Project
 from report.grounding import SCORES, score
+from report.layout import span_text
 from report.runs import read_predictions
 from schema.records import Box, Phrase, Post, PostPhrases, Span
 from synthetic.gold import GoldPost, GoldThing, read_gold
@@ -51,9 +52,7 @@ def use_phrases(project: Project, dataset: str, spans: Mapping[str, Sequence[Spa
     posts = tables.read_posts(project.out(dataset, "posts.parquet")).posts
     path = project.out(dataset, "phrases.parquet")
     rows = [
-        PostPhrases(
-            post.id, tuple(Phrase(one, " ".join(post.words[one.start : one.end])) for one in spans.get(post.id, ()))
-        )
+        PostPhrases(post.id, tuple(Phrase(span, span_text(post.words, span)) for span in spans.get(post.id, ())))
         for post in posts
     ]
     tables.write_phrases(path, rows, tables.read_phrases(path)[1])
@@ -68,7 +67,8 @@ def use_gold_boxes(project: Project, dataset: str, gold: Mapping[str, GoldPost])
     for post_id, regions in boxes.items():
         post, answers = posts[post_id], gold[post_id]
         boxes[post_id] = [
-            replace(one, box=gold_box(one.span, one.text, one.image_index, post, answers, words)) for one in regions
+            replace(region, box=gold_box(region.span, region.text, region.image_index, post, answers, words))
+            for region in regions
         ]
     part = {**meta["ground"], "config": {"grounder": "gold"}, "identity": {"name": "gold"}, "synthetic": False}
     tables.write_boxes(path, boxes, {**meta, "ground": part})
@@ -79,12 +79,12 @@ def gold_box(
 ) -> Box:
     """The gold box of a phrase, or of a general word (`span` is None)."""
     if span is None:
-        found = next((one for one in gold.names if words.get(one.type) == text), None)
+        match = next((name for name in gold.names if words.get(name.type) == text), None)
     else:
-        found = best_overlap(span, (*gold.names, *gold.others))
+        match = best_overlap(span, (*gold.names, *gold.others))
     image = post.images[image_index]
     whole = Box(0, 0, image.width, image.height, image_index)
-    return replace(found.box, image_index=image_index) if found else whole
+    return replace(match.box, image_index=image_index) if match else whole
 
 
 def best_overlap(span: Span, things: Sequence[GoldThing]) -> GoldThing | None:
@@ -94,8 +94,8 @@ def best_overlap(span: Span, things: Sequence[GoldThing]) -> GoldThing | None:
         common = min(span.end, phrase.end) - max(span.start, phrase.start)
         return common / (max(span.end, phrase.end) - min(span.start, phrase.start))
 
-    overlapping = [one for one in things if one.phrase and one.phrase.overlaps(span)]
-    return max(overlapping, key=lambda one: share(one.phrase) if one.phrase else 0.0, default=None)
+    overlapping = [thing for thing in things if thing.phrase and thing.phrase.overlaps(span)]
+    return max(overlapping, key=lambda thing: share(thing.phrase) if thing.phrase else 0.0, default=None)
 
 
 def measure(project: Project, dataset: str, split: str, device: str) -> list[float]:
@@ -125,7 +125,7 @@ def main(dataset: str, split: str, work: Path, device: str) -> None:
             project = pair_project(home, dataset, work / f"{phrases}-{boxes}", boxes)
             if phrases != "model":
                 spans = {
-                    name: sorted({one.phrase for one in (*post.names, *post.others) if one.phrase})
+                    name: sorted({thing.phrase for thing in (*post.names, *post.others) if thing.phrase})
                     for name, post in gold.items()
                 }
                 use_phrases(project, dataset, spans if phrases == "gold" else {})
@@ -134,7 +134,7 @@ def main(dataset: str, split: str, work: Path, device: str) -> None:
                 use_gold_boxes(project, dataset, gold)
             project.regions(dataset, silent)
             figures = measure(project, dataset, split, device)
-            click.echo(f"{phrases:<10}{boxes:<10}" + "".join(f"{100 * one:8.2f}" for one in figures))
+            click.echo(f"{phrases:<10}{boxes:<10}" + "".join(f"{100 * f1:8.2f}" for f1 in figures))
 
 
 if __name__ == "__main__":

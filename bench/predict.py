@@ -3,14 +3,13 @@
     python -m bench.predict                              # runs/smoke-fmit-0: MiniLM, the embedded parser, toy-resnet
     python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images images --allow-synthetic
 
-Posts come raw: words and images are parsed, grounded and featured each time, nothing is remembered. Processor seconds
-stand beside the clock's, since a crowded machine makes everybody wait. Writes bench/results/predict.json.
+Posts are raw: words are parsed, and phrases grounded and featured each time, without the store. Processor seconds are
+given beside wall seconds, which other processes on the machine lengthen. Writes bench/results/predict.json.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ import click
 import torch
 
 import fmit
+from bench.timing import machine
 from cache import atomic
 from model.checkpoint import versions
 
@@ -54,9 +54,10 @@ class Watch:
 
 
 def _summary(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(1000 * one for one in seconds)
-    found = {"median": statistics.median(ordered), "least": ordered[0], "p90": ordered[int(0.9 * (len(ordered) - 1))]}
-    return {name: round(value, 2) for name, value in found.items()}
+    ordered = sorted(1000 * value for value in seconds)
+    p90 = ordered[int(0.9 * (len(ordered) - 1))]
+    figures = {"median": statistics.median(ordered), "least": ordered[0], "p90": p90}
+    return {name: round(value, 2) for name, value in figures.items()}
 
 
 def warm(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None) -> dict[str, Any]:
@@ -65,27 +66,27 @@ def warm(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None) -> 
     for row in rows[:N_UNTIMED]:
         list(model.predict([row], images=images))
     for row in rows:
-        watch.time(lambda one=row: list(model.predict([one], images=images)))  # type: ignore[misc]
+        watch.time(lambda row=row: list(model.predict([row], images=images)))  # type: ignore[misc]
     return watch.to_json()
 
 
 def cold(command: list[str]) -> dict[str, float]:
-    """A whole program for one post: start, imports, weights, answer."""
+    """A whole process for one post: start, imports, weights, prediction."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
-    wall_s, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2)}
 
 
 def stream(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None, n_posts: int) -> dict[str, Any]:
     """`n_posts` in one call, and by how much the process grew from the 100th post to the last."""
-    cpu, begun, early = time.process_time(), time.perf_counter(), 0
+    cpu, start, early = time.process_time(), time.perf_counter(), 0
     for at, _ in enumerate(model.predict(_many(rows, n_posts), images=images), 1):
         if at == min(100, n_posts):
             early = peak_bytes()
-    wall_s, cpu_s = time.perf_counter() - begun, time.process_time() - cpu
+    wall_s, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     grown = round((peak_bytes() - early) / MIB, 1)
     return {"n_posts": n_posts, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2), "grown_mib": grown}
 
@@ -96,7 +97,7 @@ def _many(rows: list[dict[str, Any]], n_posts: int) -> Iterator[dict[str, Any]]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process ever held (Linux counts kilobytes)."""
+    """Peak memory of this process (Linux counts kilobytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -122,18 +123,18 @@ def main(
         call = ["predict", str(one), "--run", str(run), "--images", str(images), "--device", "cpu"]
         start = cold([sys.executable, "-m", "cli", *call, *(["--allow-synthetic"] if allow_synthetic else [])])
     model = fmit.load(run, device="cpu", allow_synthetic=allow_synthetic)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "schema_version": 1,
-        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
+        "machine": machine("cpu"),
         "versions": versions(),
         "run": run.name,
         "cold": start,
         "warm": warm(model, rows[:n_warm], images),
     }
     if n_stream:
-        found["stream"] = stream(model, rows, images, n_stream)
-    atomic.write_json(out, found)
-    click.echo(json.dumps(found, indent=1))
+        result["stream"] = stream(model, rows, images, n_stream)
+    atomic.write_json(out, result)
+    click.echo(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The smoke shard in one table: ceilings, each approach over seeds, and each part of the way by itself.
+"""The smoke shard in one table: ceilings, each approach over seeds, and each stage by itself.
 
     python -m bench.smoke --seeds 0,1,2
 
-Runs that are there already (same settings, same pack) are scored, not trained again. Writes bench/results/smoke.json.
+Existing runs (same settings, same pack) are scored, not trained again. Writes bench/results/smoke.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def f1_of(run: Path, split: str) -> dict[str, float]:
 
 
 def trained(project: Project, dataset: str, approach: str, seed: int) -> Path:
-    """The run's folder, trained and scored now unless it is there for these settings and this pack."""
+    """The run's folder, trained and scored unless it exists for these settings and this pack."""
     run = project.run(dataset, approach, seed)
     if not project.is_up_to_date(run, dataset, approach, seed):
         for result in project.train(dataset, approach, seed):
@@ -79,7 +79,7 @@ def main(dataset: str, seeds: str, out: Path) -> None:
         "dataset": dataset,
         "seeds": numbers,
         "ceilings": ceilings,
-        "approaches": {name: summary(f1_of(run, "test") for run in some) for name, some in runs.items()},
+        "approaches": {name: summary(f1_of(run, "test") for run in folders) for name, folders in runs.items()},
         "parts": parts(project, dataset, np.random.default_rng(0)),
     }
     show(result)

@@ -1,4 +1,4 @@
-"""Each part of the way measured by itself on a drawn dataset: phrases, boxes, kinds of things."""
+"""Each stage measured by itself on a synthetic dataset: phrases, boxes, kinds of objects."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HIT_IOU = 0.5
 
 
 def parts(project: Project, dataset: str, rng: np.random.Generator) -> dict[str, float]:
-    """Shares, over the names of all posts whose image can be seen."""
-    gold = {id_: post for id_, post in read_gold(project.data(dataset)).items() if post.pil_image == "ok"}
+    """Shares, over the names of all posts whose image is readable."""
+    gold = {id_: post for id_, post in read_gold(project.data(dataset)).items() if post.image == "ok"}
     return {**_phrases(project, dataset, gold), **_boxes(project, dataset, gold, rng), **_kinds(project, dataset, gold)}
 
 
@@ -29,15 +29,15 @@ def _names(gold: dict[str, GoldPost]) -> list[tuple[str, GoldThing, Span]]:
 
 def _phrases(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
     rows, _ = tables.read_phrases(project.out(dataset, "phrases.parquet"))
-    found = {(row.post_id, phrase.span) for row in rows for phrase in row.phrases}
-    hits = [(id_, span) in found for id_, _, span in _names(gold)]
+    parsed = {(row.post_id, phrase.span) for row in rows for phrase in row.phrases}
+    hits = [(id_, span) in parsed for id_, _, span in _names(gold)]
     return {"phrases: recall on phrases of names": float(np.mean(hits))}
 
 
 def _boxes(project: Project, dataset: str, gold: dict[str, GoldPost], rng: np.random.Generator) -> dict[str, float]:
     boxes, _ = tables.read_boxes(project.out(dataset, "boxes.parquet"))
     posts = {post.id: post for post in tables.read_posts(project.out(dataset, "posts.parquet")).posts}
-    chosen = {(id_, one.span): one.box for id_, regions in boxes.items() for one in regions if one.span}
+    chosen = {(id_, region.span): region.box for id_, regions in boxes.items() for region in regions if region.span}
     hits: list[bool] = []
     whole: list[bool] = []
     chance: list[bool] = []
@@ -61,10 +61,10 @@ def _random_box(rng: np.random.Generator, width: int, height: int) -> tuple[int,
 
 
 def _kinds(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
-    """Kinds that the synthetic network's own head reads off the pack's features, at the boxes that were grounded."""
+    """Kinds that the synthetic network's own head predicts from the pack's features of the grounded boxes."""
     network, kinds = load_toy_resnet(find("toy-resnet"))
     pack = Pack.open(project.out(dataset, "pack"))
-    right, told = 0, 0
+    n_right, n_predicted = 0, 0
     for id_ in gold:
         objects = pack.read(id_)
         spans = {region.span: index for index, region in enumerate(objects.regions) if region.span}
@@ -73,5 +73,5 @@ def _kinds(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[st
                 feature = torch.from_numpy(np.array(objects.features[spans[name.phrase]], dtype=np.float32))
                 with torch.no_grad():
                     kind = kinds[int(network.head(feature).argmax())]
-                right, told = right + (kind == name.kind), told + 1
-    return {"kinds: accuracy at the grounded boxes": right / told}
+                n_right, n_predicted = n_right + (kind == name.kind), n_predicted + 1
+    return {"kinds: accuracy at the grounded boxes": n_right / n_predicted}

@@ -1,4 +1,4 @@
-"""The whole way from an empty store, ingest to pack: posts a second, each stage's share; then again, from the store."""
+"""All stages from an empty store, ingest to pack: posts a second, each stage's share; then again, from the store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ STAGES = ("ingest", "phrases", "ground", "regions")
 
 
 def params(options: argparse.Namespace) -> dict[str, object]:
-    """Settings of one dataset: drawn posts on the embedded parts; with `weights` the photographs' on a torchvision net.
+    """Settings of one dataset: synthetic posts, or with `weights` the photographs on a torchvision net.
 
-    The photographs are grounded as whole images: what a real grounder takes, `ground` measures.
+    The photographs are grounded as whole images; `ground` measures a real grounder.
     """
     if options.weights is None:
         source: dict[str, object] = {"preset": "smoke", "files": {"train": "train.jsonl"}}
@@ -35,7 +35,7 @@ def params(options: argparse.Namespace) -> dict[str, object]:
 
 
 def fill(options: argparse.Namespace, folder: Path) -> None:
-    """The raw dataset: drawn, or the photographs' own folder."""
+    """The raw dataset: synthetic, or the photographs' own folder."""
     if options.weights is None:
         sizes = draw.DrawConfig(n_train=max(1, options.items // BLOCK) * BLOCK, n_dev=0, n_test=0)
         draw.run(sizes, folder, silent)
@@ -51,11 +51,11 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         (root / "params.yaml").write_text(yaml.safe_dump(params(options)))
         fill(options, root / "data" / "bench")
         project = Project.open(root / "params.yaml")
-        found: dict[str, object] = {}
+        result: dict[str, object] = {}
         for name in ("computed", "from store"):
             seconds = {stage: timing.timed(partial(getattr(project, stage), "bench", silent))[0] for stage in STAGES}
-            found[name] = _shares(project, seconds)
-        return found
+            result[name] = _shares(project, seconds)
+        return result
 
 
 def _shares(project: Project, seconds: dict[str, float]) -> dict[str, object]:
@@ -64,5 +64,5 @@ def _shares(project: Project, seconds: dict[str, float]) -> dict[str, object]:
         "n_posts": n_posts,
         "posts_per_s": n_posts / total,
         "seconds": seconds,
-        "share": {stage: one / total for stage, one in seconds.items()},
+        "share": {stage: value / total for stage, value in seconds.items()},
     }

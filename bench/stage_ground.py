@@ -60,39 +60,38 @@ def write_model(folder: Path, size: str) -> None:
 
 
 def pil_images(folder: Path, n_images: int) -> list[Image]:
-    found = [crop.image for crop in random_crops(folder, n_images) if crop.image]
-    return list({image.digest: image for image in found}.values())
+    return list({crop.image.digest: crop.image for crop in random_crops(folder, n_images) if crop.image}.values())
 
 
-def run_stage(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image], workers: int) -> None:
-    """What the stage does between its tables: rows into an empty store, texts read again."""
+def run_stage(grounder: Owlv2Grounder, folder: Path, photos: Sequence[Image], workers: int) -> None:
+    """The stage without its tables: rows into an empty store, texts read again."""
     grounder._vectors.clear()
-    wanted = {f"{k:064x}": query for k, query in enumerate(Query(image, text) for image in found for text in TEXTS)}
+    wanted = {f"{k:064x}": query for k, query in enumerate(Query(image, text) for image in photos for text in TEXTS)}
     plan = Plan("ground", wanted, {}, {})
     work = partial(compute, folder=folder, n_workers=workers)
     with tempfile.TemporaryDirectory() as place, Store.open(place, schema=STORE_SCHEMA) as store:
         engine.run(plan, grounder, work, store)
 
 
-def run_plain_loop(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image], n_images: int) -> None:
+def run_plain_loop(grounder: Owlv2Grounder, folder: Path, photos: Sequence[Image], n_images: int) -> None:
     """Open, prepare and pass for each image and each text, as released preprocessing scripts do."""
     model = grounder._model
     with torch.no_grad():
-        for image in found[:n_images]:
+        for image in photos[:n_images]:
             for text in TEXTS:
                 pixels = grounder.prepare(images.load(folder, image)).pixels[None].to(model.device, model.dtype)
                 pieces = grounder._tokenizer([text], padding="max_length", max_length=16, return_tensors="pt")
                 model(pixel_values=pixels, **{k: v.to(model.device) for k, v in pieces.items()}).logits.max(1)
 
 
-def batches(grounder: Owlv2Grounder, folder: Path, found: Sequence[Image]) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(grounder: Owlv2Grounder, folder: Path, photos: Sequence[Image]) -> Iterator[tuple[Tensor, Tensor]]:
     """Pixels [B, 3, side, side] and text vectors [B, Q, D] of full passes."""
     size, model = grounder._n_batch, grounder._model
     grounder._read(TEXTS)
     texts = torch.stack([grounder._vectors[text] for text in TEXTS])
-    seen = [grounder.prepare(images.load(folder, image)).pixels for image in found]
-    for start in range(0, len(seen) // size * size, size):
-        pixels = torch.stack(seen[start : start + size]).to(model.device, model.dtype)
+    prepared = [grounder.prepare(images.load(folder, image)).pixels for image in photos]
+    for start in range(0, len(prepared) // size * size, size):
+        pixels = torch.stack(prepared[start : start + size]).to(model.device, model.dtype)
         yield pixels, texts.expand(size, *texts.shape)
 
 
@@ -111,8 +110,8 @@ class Bare(nn.Module):
 
 def run_bare(forward: Callable[..., object], made: Sequence[tuple[Tensor, Tensor]]) -> None:
     with torch.no_grad():
-        for one in made:
-            forward(*one)
+        for batch in made:
+            forward(*batch)
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
@@ -122,8 +121,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         config = GroundConfig(grounder="owlv2", weights=place, dtype=options.dtype, batch=options.batch)
         grounder = build_grounder(config)
         assert isinstance(grounder, Owlv2Grounder)
-    found = pil_images(options.photos, options.items)
-    made = list(batches(grounder, options.photos, found))
+    photos = pil_images(options.photos, options.items)
+    made = list(batches(grounder, options.photos, photos))
     size, bare = grounder._n_batch, Bare(grounder._model)
     forms: dict[str, Callable[..., object]] = {"eager": bare}
     forms["channels-last"] = copy.deepcopy(bare).to(memory_format=torch.channels_last)
@@ -135,8 +134,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         f"bare: {name}": (partial(run_bare, forms[name], made), len(made) * size)
         for name in timing.choose(trials, clock, size)
     }
-    runs["stage"] = partial(run_stage, grounder, options.photos, found, options.workers), len(found)
-    n_plain = min(options.plain, len(found))
-    runs["plain loop"] = partial(run_plain_loop, grounder, options.photos, found, n_plain), n_plain
+    runs["stage"] = partial(run_stage, grounder, options.photos, photos, options.workers), len(photos)
+    n_plain = min(options.plain, len(photos))
+    runs["plain loop"] = partial(run_plain_loop, grounder, options.photos, photos, n_plain), n_plain
     flops = timing.count_flops(partial(run_bare, bare, made[:1])) / size
     return timing.compare(runs, options.runs, flops, str(grounder._model.device), options.dtype)

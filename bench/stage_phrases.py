@@ -1,6 +1,6 @@
-"""The phrases stage with the embedded parser: view, pieces, network, chart, store, beside the bare network.
+"""The phrases stage with the embedded parser: normalized words, pieces, network, chart, store, beside the bare network.
 
-The bare passes run on the tensors of the stage's own passes, recorded on the way.
+The bare passes run on the recorded tensors of the stage's own passes.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Bare(nn.Module):
 
 
 def drawn_posts(n_posts: int) -> list[Post]:
-    """Posts of the project's own shard, each once."""
+    """Synthetic posts."""
     posts = []
     for number in range(n_posts):
-        words = (*draft(0, "train", number).words, str(number))  # no two alike: equal views share one parse
+        words = (*draft(0, "train", number).words, str(number))  # all different: equal normalized words share one parse
         text, offsets = joined(words)
         posts.append(Post(f"p{number}", "train", words, text, offsets))
     return posts
@@ -60,13 +60,13 @@ def recorded(parser: EmbeddedParser, posts: Sequence[Post]) -> list[Inputs]:
         return usual(ids, pool, shapes)
 
     net.words = watched  # type: ignore[method-assign]
-    parser.parse([one.words for post in posts for one in sentences(post.words)])
+    parser.parse([sentence.words for post in posts for sentence in sentences(post.words)])
     del net.words
     return made
 
 
 def run_stage(parser: EmbeddedParser, config: PhrasesConfig, posts: Sequence[Post]) -> None:
-    """What the stage does between its tables: rows into an empty store."""
+    """The stage without its tables: rows into an empty store."""
     with tempfile.TemporaryDirectory() as place, Store.open(place, schema=STORE_SCHEMA) as store:
         find_phrases(posts, config, parser, store)
 
@@ -80,8 +80,8 @@ def run_plain_loop(parser: EmbeddedParser, posts: Sequence[Post]) -> None:
 
 def run_bare(forward: Callable[..., object], made: Sequence[Inputs]) -> None:
     with torch.inference_mode():
-        for one in made:
-            forward(*one)
+        for inputs in made:
+            forward(*inputs)
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
@@ -101,6 +101,6 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     runs["stage"] = partial(run_stage, parser, config, posts), len(posts)
     plain = posts[: options.plain]
     runs["plain loop"] = partial(run_plain_loop, parser, plain), len(plain)
-    with torch.backends.mkldnn.flags(enabled=False):  # torch's counter knows nothing of oneDNN's own products
+    with torch.backends.mkldnn.flags(enabled=False):  # torch's counter does not count oneDNN's own products
         flops = timing.count_flops(partial(run_bare, bare, made)) / len(posts)
     return timing.compare(runs, options.runs, flops, "cpu", "float32")

@@ -1,4 +1,4 @@
-"""The regions stage: decode, crop, forward, store, beside bare forward passes over the crops already made."""
+"""The regions stage: decode, crop, forward, store, beside bare forward passes over prepared crops."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ def run_bare(forward: Callable[[Tensor], Tensor], batches: list[Tensor], name: s
 
 
 def without_passes(net: FeatureNet) -> FeatureNet:
-    """The network with zeros in place of features: what is left of the stage decodes, crops, moves and stores."""
+    """The network with zeros in place of features, so that the rest of the stage is measured."""
     changed = copy.copy(net)
     changed.forward = lambda crops: torch.zeros(len(crops), net.dim)  # type: ignore[method-assign]
     return changed
 
 
 def run_stage(work: Work, net: FeatureNet) -> None:
-    """What the stage does between its tables: rows into an empty store."""
+    """The stage without its tables: rows into an empty store."""
     plan = Plan("regions", work.wanted, {}, {})
     with tempfile.TemporaryDirectory() as folder, Store.open(folder) as store:
         engine.run(plan, net, partial(compute, config=work.config, folder=work.folder), store)
@@ -138,7 +138,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 
 def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:
     batches, forms = work.batches(), bare_forms(work, compiled=not options.no_compile)
-    clock = 0 if work.net.device.type == "cuda" else 1  # CPU seconds do not notice other people's work
+    clock = 0 if work.net.device.type == "cuda" else 1  # CPU seconds do not count other processes
     size = work.config.n_batch()
     trials = {name: partial(run_bare, forward, batches[:1], name) for name, forward in forms.items()}
     runs: dict[str, tuple[timing.Run, int]] = {

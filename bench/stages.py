@@ -5,11 +5,11 @@
     python -m bench.stages phrases
     python -m bench.stages all
 
-Each stage runs between its tables: missing items in, rows into an empty store. Beside it run (a) forward passes over
-the tensors already made, in every form that torch offers (eager, channels-last, folded, compiled), of which the best
-counts, and (b) the plain loop of released scripts: item after item. Runs are interleaved. CPU seconds stand beside
-wall seconds: on a machine that is busy with other work they are the steadier of the two. `all` is the whole way from
-posts to pack: posts a second, and each stage's share.
+Each stage runs without its tables: missing items in, rows into an empty store. Beside it run (a) forward passes over
+prepared tensors, in every form that torch offers (eager, channels-last, folded, compiled), of which the fastest counts,
+and (b) the plain loop of released scripts: item after item. Runs are interleaved. CPU seconds are given beside wall
+seconds, since they vary less on a busy machine. `all` runs every stage from posts to pack: posts a second, and each
+stage's share.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure one stage, print the figures as JSON and write them where asked."""
+    """Measure one stage, print the figures as JSON and write them to --out."""
     options = parsed(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = {name: str(value) for name, value in vars(options).items() if name not in ("out", "photos", "weights")}
-    found = {"machine": timing.machine(device), "settings": settings, **STAGES[options.stage](options)}
-    text = json.dumps(found, indent=1, sort_keys=True)
+    result = {"machine": timing.machine(device), "settings": settings, **STAGES[options.stage](options)}
+    text = json.dumps(result, indent=1, sort_keys=True)
     print(text)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")

@@ -21,7 +21,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from bench.store_parts import DIM, N_OBJECTS, N_READS, key_of, measure_reading, memory_mb, posts, timed, values
+from bench.store_parts import DIM, N_OBJECTS, N_READS, key_of, measure_reading, posts, timed, values
+from bench.timing import memory_mb
 from cache import atomic, keys, tables
 from cache.packs import PackMeta, write_pack
 from cache.store import Store
@@ -30,27 +31,14 @@ from schema.records import Image, Post, joined
 
 N_BUCKET_POSTS = 250  # of a bucket, as docs/sharing.md advises
 WORDS = (
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "of",
-    "Oslo",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "near",
-    "the",
-    "old",
-    "barn",
+    *("the", "quick", "brown", "fox", "of", "Oslo", "jumps", "over"),
+    *("a", "lazy", "dog", "near", "the", "old", "barn"),
 )
 RESULTS = Path("bench/results/store.json")
 
 
 def opened(folder: Path, n_rows: int) -> dict[str, float]:
-    """In this process: seconds to open the store, ms for `missing` of 10,000 keys, and MB that it holds."""
+    """In this process: seconds to open the store, ms for `missing` of 10,000 keys, and the memory that it takes."""
     before = memory_mb("VmRSS")
     start = time.perf_counter()
     store = Store.open(folder)
@@ -62,7 +50,7 @@ def opened(folder: Path, n_rows: int) -> dict[str, float]:
     return {
         "open_s": seconds,
         "missing_ms": 1000 * lookup,
-        "missing_cpu_ms": 1000 * lookup_cpu,  # what a machine with nothing else to do would take
+        "missing_cpu_ms": 1000 * lookup_cpu,  # without what other processes take
         "n_missing": n_missing,
         "held_mb": memory_mb("VmRSS") - before,
         "process_mb": memory_mb("VmRSS"),
@@ -78,11 +66,11 @@ def tabled(path: Path, n_posts: int) -> dict[str, float]:
     before, start = memory_mb("VmRSS"), time.perf_counter()
     rows = (Post(f"post-{at}", "train", WORDS, text, offsets, tags, (image,)) for at in range(n_posts))
     tables.write_posts(path, rows, DEFAULT_LABELS, {})
-    found = {"posts": n_posts, "write_s": time.perf_counter() - start, "write_peak_mb": memory_mb("VmHWM") - before}
+    figures = {"posts": n_posts, "write_s": time.perf_counter() - start, "write_peak_mb": memory_mb("VmHWM") - before}
     start = time.perf_counter()
     n_read = len(tables.read_posts(path).posts)
-    found |= {"read_s": time.perf_counter() - start, "file_mb": path.stat().st_size / 1e6, "n_read": n_read}
-    return found | {"peak_mb": memory_mb("VmHWM")}
+    figures |= {"read_s": time.perf_counter() - start, "file_mb": path.stat().st_size / 1e6, "n_read": n_read}
+    return figures | {"peak_mb": memory_mb("VmHWM")}
 
 
 def in_fresh_process(part: str, path: Path, count: int) -> dict[str, float]:
@@ -97,21 +85,19 @@ def measure_store(folder: Path, n_rows: int) -> dict[str, float]:
         for at in range(0, n_rows, 1000):
             rows = values(at, 1000)
             store.put({key_of(at + index): row for index, row in enumerate(rows)})
-    found = {"rows": n_rows, "put_per_s": n_rows / (time.perf_counter() - start)}
-    found["mb"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-    found |= in_fresh_process("opened", folder, n_rows)
+    figures = {"rows": n_rows, "put_per_s": n_rows / (time.perf_counter() - start)}
+    figures["mb"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    figures |= in_fresh_process("opened", folder, n_rows)
     order = np.random.default_rng(1).integers(0, n_rows, min(N_READS, n_rows)).tolist()
     asked = [key_of(index) for index in order]
     for check in ("always", "never"):
         with Store.open(folder, check=check) as store:  # type: ignore[arg-type]
-            found[f"get_{check}_per_s"] = len(asked) / timed(lambda store=store: store.get(asked))  # type: ignore[misc]
-    return found
+            figures[f"get_{check}_per_s"] = len(asked) / timed(lambda store=store: store.get(asked))  # type: ignore[misc]
+    return figures
 
 
 def changed(folder: Path, n_posts: int) -> dict[str, float]:
-    """In this process: MB written and uploaded after one changed post, whose rows go to the store, and whose bucket of
-    the pack is another.
-    """
+    """In this process: MB written and uploaded after one post has changed, with its rows and its bucket of the pack."""
     n_buckets = max(64, n_posts // N_BUCKET_POSTS)
     meta = PackMeta(DIM, "float16", n_buckets, ("a",))
     write_pack(folder, meta, posts(n_posts))
@@ -158,24 +144,24 @@ def main(rows: str, post_counts: str, folder: Path | None, out: Path, part: str 
         click.echo(json.dumps(PARTS[part](folder, int(rows))))
         return
     base = Path(tempfile.mkdtemp(dir=folder))
-    found: dict[str, list[dict[str, float]]] = {"store": [], "reading": [], "change": [], "tables": []}
+    figures: dict[str, list[dict[str, float]]] = {"store": [], "reading": [], "change": [], "tables": []}
     try:
         for count in map(int, rows.split(",")):
-            found["store"].append(measure_store(base / "store", count))
+            figures["store"].append(measure_store(base / "store", count))
             shutil.rmtree(base / "store")
             (base / "read").mkdir()
-            found["reading"].append(measure_reading(base / "read", count // N_OBJECTS))
+            figures["reading"].append(measure_reading(base / "read", count // N_OBJECTS))
             shutil.rmtree(base / "read")
         for count in map(int, post_counts.split(",")):
-            found["change"].append(in_fresh_process("changed", base / "change", count))
+            figures["change"].append(in_fresh_process("changed", base / "change", count))
             shutil.rmtree(base / "change")
             shutil.rmtree(base / "change-store")
-            found["tables"].append(in_fresh_process("tabled", base / "posts.parquet", count))
+            figures["tables"].append(in_fresh_process("tabled", base / "posts.parquet", count))
     finally:
         shutil.rmtree(base)
-    for measured in found.values():
+    for measured in figures.values():
         show(measured)
-    atomic.write_json(out, found)
+    atomic.write_json(out, figures)
 
 
 if __name__ == "__main__":

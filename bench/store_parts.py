@@ -32,19 +32,13 @@ def values(start: int, count: int) -> np.ndarray:
 
 
 def timed(work: Callable[[], Any], n_times: int = 3) -> float:
-    """Seconds, the best of some times: what others do on the machine only ever adds."""
+    """Seconds, the shortest of some times: other work on the machine can only add."""
     best = float("inf")
     for _ in range(n_times):
         start = time.perf_counter()
         work()
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def memory_mb(what: str) -> float:
-    """VmRSS (held now) or VmHWM (at most so far) of this process."""
-    (line,) = [one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(f"{what}:")]
-    return int(line.split()[1]) / 1024
 
 
 def regions() -> tuple[Region, ...]:
@@ -67,7 +61,7 @@ def measure_reading(folder: Path, n_posts: int) -> dict[str, float]:
     meta = PackMeta(DIM, "float16", 64, ("a",))
     start = time.perf_counter()
     write_pack(folder / "pack", meta, posts(n_posts))
-    found = {"posts": n_posts, "write_per_s": n_posts / (time.perf_counter() - start)}
+    figures = {"posts": n_posts, "write_per_s": n_posts / (time.perf_counter() - start)}
     plain = folder / "plain.h5"
     with h5py.File(plain, "w") as file:
         rows = file.create_dataset("features", (n_posts * N_OBJECTS, DIM), "f2")
@@ -77,9 +71,9 @@ def measure_reading(folder: Path, n_posts: int) -> dict[str, float]:
     order = np.random.default_rng(2).integers(0, n_posts, N_READS // N_OBJECTS).tolist()
     for name, work in readers(folder / "pack", plain, order).items():
         work()  # into the page cache
-        found[f"{name}_per_s"] = len(order) / timed(work, 7)
-    found |= {"pack_to_map": found["pack_per_s"] / found["map_per_s"]}
-    return found | {"pack_to_h5py": found["pack_per_s"] / found["h5py_per_s"]}
+        figures[f"{name}_per_s"] = len(order) / timed(work, 7)
+    figures |= {"pack_to_map": figures["pack_per_s"] / figures["map_per_s"]}
+    return figures | {"pack_to_h5py": figures["pack_per_s"] / figures["h5py_per_s"]}
 
 
 def readers(packed: Path, plain: Path, order: Sequence[int]) -> dict[str, Callable[[], np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Contestants timed in turn in one run; shares are medians of its own ratios; the machine's peak is measured."""
+"""Entries of a comparison timed in turn; shares are medians of their own ratios; the machine's peak is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import kernels
 
-N_CHOOSING = 3  # short trials of each bare form, the quickest counts, before the best forms run in full
+N_CHOOSING = 3  # short trials of each bare form, of which the fastest counts, before the best forms run in full
 N_BEST = 2  # bare forms that run in full
 PEAK_SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product is the peak
 N_PEAK = 25
@@ -36,7 +36,7 @@ def timed(run: Run) -> tuple[float, float]:
 
 
 def choose(forms: Mapping[str, Run], clock: int, n_items: int) -> list[str]:
-    """The N_BEST quickest of several forms in short trials, after a pass that compiles, packs and warms up."""
+    """The N_BEST fastest of several forms in short trials, after a pass that compiles, packs and warms up."""
     for run in forms.values():
         run()
     trial = {name: min(timed(run)[clock] for _ in range(N_CHOOSING)) for name, run in forms.items()}
@@ -48,9 +48,9 @@ def choose(forms: Mapping[str, Run], clock: int, n_items: int) -> list[str]:
 def compare(
     runs: Mapping[str, tuple[Run, int]], n_runs: int, n_flops: float, device: str, dtype: str
 ) -> dict[str, object]:
-    """`summary` of contestants (a run and its number of items each), interleaved so that all see the same machine.
+    """`summary` of entries (each a run and its number of items), interleaved so that all see the same machine.
 
-    Each round looks at the machine's peak too, and the best look counts: one alone is over in a tenth of a second.
+    Each round measures the machine's peak too, and the highest counts: a single measurement takes a tenth of a second.
     """
     seconds: Seconds = {name: [] for name in runs}
     peak = 0.0
@@ -104,8 +104,7 @@ def count_flops(run: Run) -> float:
 
 
 def peak_flops(device: str, dtype: str) -> float:
-    """FLOPs a second of the best of a few large matrix products, by either matrix library that torch carries: what
-    this machine, as it is now, can do at all."""
+    """FLOPs a second of the fastest of a few large matrix products, by either matrix library that torch has."""
     side = PEAK_SIDE[torch.device(device).type]
     left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     products: tuple[Callable[[], Tensor], ...] = (lambda: torch.mm(left, right), lambda: kernels.linear_2d(left, right))
@@ -116,11 +115,20 @@ def peak_flops(device: str, dtype: str) -> float:
 
 def machine(device: str) -> dict[str, object]:
     """What the figures were measured on."""
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else cpu_name()
-    return {"device": name, "cores": os.cpu_count(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return {"device": device_name(device), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **versions}
 
 
-def cpu_name() -> str:
+def device_name(device: str) -> str:
+    """The GPU, or the CPU's model."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def memory_mb(field: str) -> float:
+    """VmRSS (memory now) or VmHWM (its highest value so far) of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1]) / 1024

@@ -9,13 +9,10 @@ Prints a table and writes bench/results/train_step-DEVICE.json.
 
 from __future__ import annotations
 
-import json
-import platform
 import random
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,8 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig
 
+from bench.timing import device_name, timed
+from cache import atomic
 from cache.models import minilm_folder
 from cache.packs import Objects
 from model.approaches import approach
@@ -84,31 +83,23 @@ def assets(folder: Path, encoder: str) -> tuple[Path, list[str]]:
 
 
 def trainers(config: TrainConfig, folder: Path, vocabulary: list[str], device: str) -> dict[str, Trainer]:
-    """The three contestants on the same posts; for CUDA features are half as large, as in a pack of float16."""
+    """The three sides on the same posts."""
     posts, objects = made_posts(N_BATCHES * config.batch, vocabulary, 8)
-    found = {}
+    result = {}
     for name in ("bare encoder", "bert-crf", "fmit"):
         torch.manual_seed(0)
         spec = ModelSpec(config, DEFAULT_LABELS, OBJECT_DIM, folder)
         built: Tagger = Bare(spec) if name == "bare encoder" else approach(name).build(spec)
         changed = config if name == "fmit" else approach("bert-crf").configure(config)
         data = PostDataset(posts, FromMemory(objects), DEFAULT_LABELS, built.featurizer, changed)
-        found[name] = Trainer(built, data, data, changed, 0, torch.device(device))
-    return found
+        result[name] = Trainer(built, data, data, changed, 0, torch.device(device))
+    return result
 
 
 def batches_of(trainer: Trainer) -> list[Batch]:
     order = LengthBatches(trainer.train.n_cells(), trainer.config.batch, 10**9, 0).batches()
     made = [collate([trainer.train[row] for row in rows], trainer.tagger.featurizer) for rows in order]
     return [batch.pin_memory() for batch in made] if trainer.device.type == "cuda" else made
-
-
-def seconds(work: Callable[[], None], device: str) -> float:
-    started = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def crf_share(trainer: Trainer, batches: Sequence[Batch], step_s: float, device: str) -> float:
@@ -124,7 +115,7 @@ def crf_share(trainer: Trainer, batches: Sequence[Batch], step_s: float, device:
                 crf.nll(emissions, gold, batch.word_mask).sum().backward()
 
     work()
-    return min(seconds(work, device) for _ in range(3)) / len(batches) / step_s
+    return min(timed(work)[0] for _ in range(3)) / len(batches) / step_s
 
 
 def measure(config: TrainConfig, folder: Path, vocabulary: list[str], device: str, rounds: int) -> dict[str, Any]:
@@ -140,10 +131,10 @@ def measure(config: TrainConfig, folder: Path, vocabulary: list[str], device: st
                 for batch in batches[name]:
                     side._step([batch], len(batch), 0.5)
 
-            took = seconds(steps, device)
+            took = timed(steps)[0]
             if round_:
                 times[name].append(took / len(batches[name]))
-    step_s = {name: statistics.median(some) for name, some in times.items()}
+    step_s = {name: statistics.median(values) for name, values in times.items()}
     return {
         "batch": config.batch,
         "step_s": step_s,
@@ -183,9 +174,8 @@ def main(
         for size in map(int, sizes.split(",")):
             values = {"width": width, "heads": 8, "layers": layers, "amp": amp, "batch": size}
             rows.append(measure(TrainConfig.checked(values, "bench"), path, vocabulary, device, rounds))
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     result = {
-        "device": name,
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "encoder": encoder,
@@ -196,8 +186,7 @@ def main(
     }
     show(result)
     target = out or Path(f"bench/results/train_step-{device}.json")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    atomic.write_json(target, result)
 
 
 if __name__ == "__main__":
