@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree as Tree
 
 from report.layout import span_text
@@ -205,7 +205,7 @@ def _from_jsonl(path: Path) -> Iterator[Marked]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         where = f"{path}:{number}"
         try:
-            row = json.loads(line) if line.strip() else {"image": "", "phrases": []}
+            row: dict[str, Any] = json.loads(line) if line.strip() else {"image": "", "phrases": []}
             image, size = str(row["image"]), (int(row.get("width", 0)), int(row.get("height", 0)))
             for phrase in row["phrases"]:
                 boxes = phrase["boxes"] if "boxes" in phrase else [phrase["box"]]
