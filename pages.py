@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cache.run_files import read_object, run_config
@@ -247,7 +248,7 @@ def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
 
 
 def summary(project: Project) -> list[dict[str, Any]]:
-    """A row a scored run and split of params.yaml; `ceiling` is known for drawn datasets only.
+    """A row a scored run and split of params.yaml, then the means over seeds; `ceiling` is for drawn datasets only.
 
     Raises RunError for scores or a configuration that cannot be read.
     """
@@ -266,7 +267,18 @@ def summary(project: Project) -> list[dict[str, Any]]:
                 found = f"{split}: {type(error).__name__} {error}"
                 raise RunError("no scores", where=str(run / "metrics.json"), found=found, todo=again) from None
             rows.append({"run": run.name, "split": split, **micro, "ceiling": best.get(split, {}).get(sees)})
-    return rows
+    return [*rows, *_means(rows)]
+
+
+def _means(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["run"].rpartition("-")[0], row["split"]), []).append(row)
+    for (name, split), some in groups.items():
+        if len(some) > 1:
+            micro = {key: fmean(row[key] for row in some) for key in ("precision", "recall", "f1")}
+            run = f"{name}: mean of {len(some)} seeds"
+            yield {"run": run, "split": split, **micro, "ceiling": some[0]["ceiling"]}
 
 
 def reports(project: Project) -> list[Path]:

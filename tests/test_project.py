@@ -124,6 +124,19 @@ def test_scores_cut_short_are_said(trained, tmp_path, text):
         pages.summary(project)
 
 
+def test_a_summary_ends_with_the_means_over_seeds(trained, tmp_path):
+    text = (trained.root / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("seeds: [0]", "seeds: [0, 1]"))
+    project = Project.open(tmp_path / "params.yaml")
+    for seed, f1 in ((0, 0.5), (1, 0.75)):
+        run = project.run("own", "fmit", seed)
+        shutil.copytree(trained.run("own", "fmit", 0), run)
+        (run / "metrics.json").write_text(json.dumps({"dev": {"precision": 1, "recall": 0, "f1": f1}}))
+    first, second, mean = pages.summary(project)
+    assert (first["run"], second["run"], mean["run"]) == ("own-fmit-0", "own-fmit-1", "own-fmit: mean of 2 seeds")
+    assert (mean["split"], mean["precision"], mean["f1"]) == ("dev", 1, 0.625)
+
+
 def test_a_file_where_the_model_will_lie_is_told_before_training(trained, tmp_path):
     (tmp_path / "model").write_text("mine")
     with pytest.raises(
