@@ -55,7 +55,7 @@ def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
         todo = f"use an id such as {', '.join(similar)}"
         raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo=todo)
     phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
-    pack = Pack.open(project.pack(dataset)) if project.pack(dataset).is_dir() else None
+    pack = Pack(project.pack(dataset)) if project.pack(dataset).is_dir() else None
     parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []
     grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else {}
     return PostDetails(

@@ -294,7 +294,7 @@ class Project:
 
         if not self.pack(dataset).is_dir():
             return set()
-        opened = Pack.open(self.pack(dataset))
+        opened = Pack(self.pack(dataset))
         return {one.digest() for one in (opened, opened.grid) if one}
 
     def runs(self) -> list[tuple[Path, str]]:

@@ -63,7 +63,7 @@ def _random_box(rng: np.random.Generator, width: int, height: int) -> tuple[int,
 def _kinds(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
     """Kinds that the synthetic network's own head predicts from the pack's features of the grounded boxes."""
     network, kinds = load_toy_resnet(find("toy-resnet"))
-    pack = Pack.open(project.out(dataset, "pack"))
+    pack = Pack(project.out(dataset, "pack"))
     n_right, n_predicted = 0, 0
     for id_ in gold:
         objects = pack.read(id_)

@@ -69,7 +69,7 @@ def run_stage(grounder: Owlv2Grounder, folder: Path, photos: Sequence[Image], wo
     wanted = {f"{k:064x}": query for k, query in enumerate(Query(image, text) for image in photos for text in TEXTS)}
     plan = Plan("ground", wanted, {}, {})
     work = partial(compute, folder=folder, n_workers=workers)
-    with tempfile.TemporaryDirectory() as place, Store.open(place, schema=STORE_SCHEMA) as store:
+    with tempfile.TemporaryDirectory() as place, Store(place, schema=STORE_SCHEMA) as store:
         engine.run(plan, grounder, work, store)
 
 

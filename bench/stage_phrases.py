@@ -67,7 +67,7 @@ def recorded(parser: EmbeddedParser, posts: Sequence[Post]) -> list[Inputs]:
 
 def run_stage(parser: EmbeddedParser, config: PhrasesConfig, posts: Sequence[Post]) -> None:
     """The stage without its tables: rows into an empty store."""
-    with tempfile.TemporaryDirectory() as place, Store.open(place, schema=STORE_SCHEMA) as store:
+    with tempfile.TemporaryDirectory() as place, Store(place, schema=STORE_SCHEMA) as store:
         find_phrases(posts, config, parser, store)
 
 

@@ -41,7 +41,7 @@ def opened(folder: Path, n_rows: int) -> dict[str, float]:
     """In this process: seconds to open the store, ms for `missing` of 10,000 keys, and the memory that it takes."""
     before = memory_mb("VmRSS")
     start = time.perf_counter()
-    store = Store.open(folder)
+    store = Store(folder)
     seconds = time.perf_counter() - start
     asked = [key_of(index * 7919 % (2 * n_rows)) for index in range(10_000)]  # half of them absent
     start, start_cpu = time.perf_counter(), time.process_time()
@@ -81,7 +81,7 @@ def in_fresh_process(part: str, path: Path, count: int) -> dict[str, float]:
 def measure_store(folder: Path, n_rows: int) -> dict[str, float]:
     """Put, open, missing and get."""
     start = time.perf_counter()
-    with Store.open(folder, producer={"name": "bench"}) as store:
+    with Store(folder, producer={"name": "bench"}) as store:
         for at in range(0, n_rows, 1000):
             rows = values(at, 1000)
             store.put({key_of(at + index): row for index, row in enumerate(rows)})
@@ -91,7 +91,7 @@ def measure_store(folder: Path, n_rows: int) -> dict[str, float]:
     order = np.random.default_rng(1).integers(0, n_rows, min(N_READS, n_rows)).tolist()
     asked = [key_of(index) for index in order]
     for check in ("always", "never"):
-        with Store.open(folder, check=check) as store:  # type: ignore[arg-type]
+        with Store(folder, check=check) as store:  # type: ignore[arg-type]
             figures[f"get_{check}_per_s"] = len(asked) / timed(lambda store=store: store.get(asked))  # type: ignore[misc]
     return figures
 
@@ -106,7 +106,7 @@ def changed(folder: Path, n_posts: int) -> dict[str, float]:
     write_pack(folder, meta, posts(n_posts, changed=n_posts // 2))
     again_s = time.perf_counter() - start
     others = [path for path in folder.iterdir() if keys.digest_file(path) != before[path.name]]
-    with Store.open(folder.with_name(f"{folder.name}-store")) as store:
+    with Store(folder.with_name(f"{folder.name}-store")) as store:
         store.put({key_of(at): row for at, row in enumerate(values(0, N_OBJECTS))})
     shards = (folder.with_name(f"{folder.name}-store")).rglob("shards/*.h5")
     return {

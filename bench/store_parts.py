@@ -79,7 +79,7 @@ def measure_reading(folder: Path, n_posts: int) -> dict[str, float]:
 def readers(packed: Path, plain: Path, order: Sequence[int]) -> dict[str, Callable[[], np.ndarray]]:
     """Three ways to read the same posts into a batch [8, 2048], which they return as the last post left it."""
     batch, names = np.empty((N_OBJECTS, DIM), np.float16), [f"post-{at}" for at in order]
-    pack, place = Pack.open(packed), hdf5.extents(plain)[1]["features"]
+    pack, place = Pack(packed), hdf5.extents(plain)[1]["features"]
     mapped = np.asarray(np.memmap(plain, place.dtype, "r", place.offset, place.shape))
 
     def from_pack() -> np.ndarray:

@@ -1,10 +1,8 @@
 """Atomic publication: a reader sees the old file or the new one, never half of one; and a file lock.
 
-A file is written under a unique temporary name beside its destination, flushed to disk and renamed, and its folder is
-flushed. A killed writer leaves its temporary file; `sweep` removes those whose writer is known to be dead.
+A file is written under a unique temporary name beside its destination, flushed, and renamed, and its folder is flushed.
+A killed writer leaves its temporary file; `sweep` removes those whose writer is known to be dead.
 """
-
-from __future__ import annotations
 
 import contextlib
 import errno
@@ -17,7 +15,7 @@ import platform
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,38 +30,38 @@ _LOCKED = (errno.EAGAIN, errno.EACCES)
 
 @contextlib.contextmanager
 def file(path: str | Path, *, mode: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path to write to; it is published as `path` if the block succeeds, else removed.
-
-    `mode` sets the permission bits; without it the umask decides. OSError (disk full, read-only) names `path`.
-    """
+    """Yield a temporary path, published as `path` (permission bits: `mode`) if the block succeeds, else removed."""
     path = Path(path)
     with _temporary(path) as temporary:
         yield temporary
-        _flush_file(temporary, mode)
+        _flush(temporary, mode)
         temporary.replace(path)
-        flush_folder(path.parent)
+        _flush(path.parent)
 
 
 @contextlib.contextmanager
 def folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder to fill; it replaces the folder `path` if the block succeeds, else it is removed.
-
-    The old folder stays readable until the block ends. OSError names `path`.
-    """
+    """Yield a temporary folder to fill; it replaces the folder `path` if the block succeeds, else it is removed."""
     path = Path(path)
     with _temporary(path) as temporary:
         temporary.mkdir(parents=True)
         yield temporary
-        for inner in sorted(temporary.rglob("*"), reverse=True):
-            flush_folder(inner) if inner.is_dir() else _flush_file(inner, None)
-        flush_folder(temporary)
+        for inner in [*sorted(temporary.rglob("*"), reverse=True), temporary]:
+            _flush(inner)
         while temporary.is_dir():  # if two writers publish at once, the last one wins
-            _replace_folder(temporary, path)
-        flush_folder(path.parent)
+            with _temporary(path) as old:
+                with contextlib.suppress(FileNotFoundError):  # another writer has just moved it
+                    if path.is_dir():
+                        path.rename(old)
+                try:
+                    temporary.rename(path)
+                except OSError as error:
+                    if error.errno not in _OCCUPIED:
+                        raise
+        _flush(path.parent)
 
 
 def write_bytes(path: str | Path, data: bytes | bytearray | memoryview, *, mode: int | None = None) -> None:
-    """Publish `data` as the file `path`."""
     with file(path, mode=mode) as temporary:
         temporary.write_bytes(data)
 
@@ -78,31 +76,15 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
 
 
-def flush_folder(path: Path) -> None:
-    """fsync a folder, so that a rename in it survives a power cut; does nothing on disks that cannot."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_FSYNC:
-            raise
-    finally:
-        os.close(handle)
-
-
 def is_temporary(path: Path) -> bool:
     """Whether this is the name of a file or folder that is not yet published."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
-def sweep(where: Path) -> list[Path]:
+def sweep(where: Path, pattern: str = ".*.tmp-*") -> list[Path]:
     """Remove and return the temporary files in folder `where` whose writer ran on this machine and is dead."""
-    return _sweep(where.iterdir() if where.is_dir() else ())
-
-
-def _sweep(paths: Iterable[Path]) -> list[Path]:
     removed = []
-    for path in paths:
+    for path in where.glob(pattern):
         match = _TEMPORARY.fullmatch(path.name)
         if match and match["machine"] == _machine() and not _is_alive(int(match["pid"])):
             with contextlib.suppress(OSError):  # another process sweeps too, or it is another user's file
@@ -115,7 +97,7 @@ def _sweep(paths: Iterable[Path]) -> list[Path]:
 def _temporary(path: Path) -> Iterator[Path]:
     """Yield an unused name beside `path`; errors about it name `path`, and what is left of it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent.glob(f".{glob.escape(path.name)}.tmp-*"))  # left by killed writers of the same file
+    sweep(path.parent, f".{glob.escape(path.name)}.tmp-*")  # left by killed writers of the same file
     temporary = path.with_name(f".{path.name}.tmp-{_machine()}-{os.getpid()}-{secrets.token_hex(6)}")
     try:
         yield temporary
@@ -128,25 +110,16 @@ def _temporary(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink(missing_ok=True)
 
 
-def _replace_folder(new: Path, path: Path) -> None:
-    """Rename `new` to `path` after moving an old folder aside; does nothing if another writer publishes meanwhile."""
-    with _temporary(path) as old:
-        with contextlib.suppress(FileNotFoundError):  # another writer has just moved it
-            if path.is_dir():
-                path.rename(old)
-        try:
-            new.rename(path)
-        except OSError as error:
-            if error.errno not in _OCCUPIED:
-                raise
-
-
-def _flush_file(path: Path, mode: int | None) -> None:
+def _flush(path: Path, mode: int | None = None) -> None:
+    """fsync a file, or a folder so that a rename in it survives a power cut; some disks cannot flush folders."""
     handle = os.open(path, os.O_RDONLY)
     try:
         if mode is not None:
             os.fchmod(handle, mode)
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_FSYNC or not path.is_dir():
+            raise
     finally:
         os.close(handle)
 
@@ -155,42 +128,32 @@ def _flush_file(path: Path, mode: int | None) -> None:
 def _machine() -> str:
     """Identifies the process table that a pid belongs to: host, boot, and pid namespace (a container has its own)."""
     parts = [platform.node()]
-    for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with contextlib.suppress(OSError):
-            path = Path(source)
-            parts.append(str(path.readlink()) if path.is_symlink() else path.read_text())
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's process
-        return True
+    except OSError as error:
+        return error.errno == errno.EPERM  # another user's process
     return True
 
 
 @contextlib.contextmanager
 def file_lock(folder: Path, what: str) -> Iterator[None]:
-    """Lock `folder` (created if absent) for the block; the system releases the lock when the process ends.
-
-    Raises RunError "another process `what`", with that process's id, where the folder is locked. On disks without
-    locks it locks nothing: a lock may save work, no result depends on it.
-    """
+    """Lock `folder` for the block, if its disk has locks; RunError "another process `what`" if it is locked."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+    with (folder / "lock").open("a+b", buffering=0) as lock:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _LOCKED:
-                owner = os.read(handle, 200).decode("utf-8", "replace") or "no process id in the lock file"
+                owner = os.pread(lock.fileno(), 200, 0).decode("utf-8", "replace") or "no process id in the lock file"
                 todo = "wait for it to finish, or stop it: the next call resumes from what it saved"
                 raise RunError(f"another process {what}", where=str(folder), found=owner, todo=todo) from None
-        os.truncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}".encode())
         yield
-    finally:
-        os.close(handle)

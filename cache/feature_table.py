@@ -5,8 +5,7 @@ Columns: `post_id`, `source` (image, general or phrase), `text` (the phrase or g
 of the same length in all rows), `image_index` (may be absent: 0). Rows come in any order, any object may be missing.
 """
 
-from __future__ import annotations
-
+import contextlib
 import itertools
 import json
 import math
@@ -24,14 +23,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cache import atomic, keys
-from cache.buckets import Objects
-from cache.packs import Pack, PackMeta, write_pack
+from cache.packs import Objects, Pack, PackMeta, write_pack
 from cache.tables import META, Posts
 from schema.errors import DataError
 from schema.records import CORNERS, SOURCES, Post, Region
 
 VERSION = 1
-N_BUCKETS = 64
 CHUNK = 4096  # rows decoded or written together
 TODO = "give a Parquet table; `fmit pack import --help` lists its columns, `fmit pack export` writes an example"
 _SMALL = pa.schema(
@@ -46,37 +43,32 @@ _INDEX = re.compile(r"__index_level_\d+__")  # what pandas writes beside the col
 
 @dataclass(frozen=True)
 class Imported:
-    """Posts of the dataset, rows of the table, posts without a row, and the features' width and dtype."""
-
-    n_posts: int
-    n_rows: int
-    n_without: int
+    n_posts: int  # of the dataset
+    n_rows: int  # of the table
+    n_without: int  # posts without a row
     dim: int
     dtype: str
 
 
 def import_features(
-    table_path: str | Path, posts: Posts, out: str | Path, *, n_buckets: int = N_BUCKETS, name: str = "imported"
+    table_path: str | Path, posts: Posts, out: str | Path, *, n_buckets: int = 64, name: str = "imported"
 ) -> Imported:
-    """Write a pack from a table of features, checked against the dataset's posts; a post without rows has no object.
+    """Write a pack from a table of features, checked against the dataset's posts; DataError names a wrong row.
 
-    `name` is the pack's provenance, by which runs tell packs apart; an exported table keeps its own. Features are kept
-    as float32, or as float16 if the table says so and loses nothing. DataError names the row that is wrong.
+    `name` is the pack's provenance, by which runs distinguish packs; an exported table has its own. Features are stored
+    as float32, or as float16 if the table says so and loses nothing.
     """
-    table = _Table(Path(table_path))
-    words = posts.labels.general_words
+    table = _Table(Path(table_path), posts)
+    note, rows = table.note, table.rows
     with tempfile.TemporaryFile() as staging:
         dim, fits_half = table.stage_features(staging)
         features = np.memmap(staging, np.float32, "r", shape=(table.n_rows, dim))
-        dtype = "float16" if fits_half and table.note.get("dtype") == "float16" else "float32"
-        provenance = table.note.get("provenance", {"regions": {"name": name}})
-        meta = PackMeta(dim, dtype, n_buckets, words, bool(table.note.get("synthetic", False)), provenance)
-        rows = table.rows_by_post({post.id for post in posts.posts})
-        write_pack(
-            out, meta, ((post.id, table.objects(post, words, rows[post.id], features, dtype)) for post in posts.posts)
-        )
-    n_without = sum(not rows[post.id] for post in posts.posts)
-    return Imported(len(posts.posts), table.n_rows, n_without, dim, dtype)
+        dtype = "float16" if fits_half and note.get("dtype") == "float16" else "float32"
+        provenance = note.get("provenance", {"regions": {"name": name}})
+        is_synthetic = bool(note.get("synthetic", False))
+        meta = PackMeta(dim, dtype, n_buckets, posts.labels.general_words, is_synthetic, provenance)
+        write_pack(out, meta, ((post.id, table.objects(post, features, dtype)) for post in posts.posts))
+    return Imported(len(posts.posts), table.n_rows, sum(not rows[post.id] for post in posts.posts), dim, dtype)
 
 
 def export_features(pack: Pack, posts: Posts, out: str | Path) -> int:
@@ -86,10 +78,8 @@ def export_features(pack: Pack, posts: Posts, out: str | Path) -> int:
     note |= {"general_words": list(meta.general_words), "provenance": meta.provenance}
     schema, n_rows = TABLE.with_metadata({META: keys.canonical(note).encode()}), 0
     rows = (row for post in posts.posts for row in _rows(post.id, pack.read(post.id)))
-    with (
-        atomic.file(out) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", version="2.6") as writer,
-    ):
+    options = {"compression": "zstd", "version": "2.6"}
+    with atomic.file(out) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         while chunk := list(itertools.islice(rows, CHUNK)):
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
             n_rows += len(chunk)
@@ -104,28 +94,37 @@ def _rows(post_id: str, objects: Objects) -> Iterator[dict[str, Any]]:
 
 
 class _Table:
-    """A table of features that is being imported; every error names the file and, if it is about a row, the row."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, posts: Posts) -> None:
+        self._path, self._words = path, posts.labels.general_words
         try:
             self._file = pq.ParquetFile(path)
             schema = self._file.schema_arrow
-            _check_columns(schema, path)
+            self._check_columns(schema)
             small = self._file.read(columns=[name for name in schema.names if name in _SMALL.names])
         except FileNotFoundError:
             raise DataError("no such table", where=str(path), todo="give the path of a Parquet file") from None
         except (OSError, pa.ArrowException) as error:
-            what = "not a readable table of features"
-            raise DataError(what, where=str(path), found=str(error), todo=TODO) from None
+            raise self._table_error("not a readable table of features", str(error)) from None
         self.n_rows = small.num_rows
         if not self.n_rows:
-            raise DataError("the table has no rows", where=str(path), todo=TODO)
+            raise self._table_error("the table has no rows")
         if "image_index" not in small.column_names:
             small = small.append_column("image_index", pa.nulls(self.n_rows, pa.int32()))
         columns = [self._cast(small.column(field.name), field) for field in _SMALL]
         self._small = pa.table(columns, schema=_SMALL).combine_chunks()
-        self.note = _read_note((schema.metadata or {}).get(META, b"{}"), path)
+        text = (schema.metadata or {}).get(META, b"{}")
+        self.note: Any = None  # what an export says of its pack; empty for other tables
+        with contextlib.suppress(ValueError):
+            self.note = json.loads(text)
+        if not isinstance(self.note, dict) or not isinstance(self.note.get("provenance", {}), dict):
+            what = f"the file's metadata {META.decode()!r} is not what an export writes"
+            raise DataError(what, where=str(path), found=repr(text[:80]), todo="export it again, or remove it")
+        post_ids = {post.id for post in posts.posts}
+        self.rows: dict[str, list[int]] = defaultdict(list)  # by post id
+        for row, post_id in enumerate(self._small.column("post_id").to_pylist()):
+            if post_id not in post_ids:
+                raise self._error(row, "a post that the dataset does not have", repr(post_id))
+            self.rows[post_id].append(row)
 
     def stage_features(self, staging: IO[bytes]) -> tuple[int, bool]:
         """Write all features as float32, row by row; their width, and whether float16 would hold every number."""
@@ -150,121 +149,80 @@ class _Table:
         staging.flush()
         return dim, fits_half
 
-    def rows_by_post(self, post_ids: set[str]) -> Mapping[str, list[int]]:
-        """Row numbers by post id, empty for other posts; DataError for a post that the dataset does not have."""
-        rows: dict[str, list[int]] = defaultdict(list)
-        for row, post_id in enumerate(self._small.column("post_id").to_pylist()):
-            if post_id not in post_ids:
-                raise self._error(row, "a post that the dataset does not have", repr(post_id))
-            rows[post_id].append(row)
-        return rows
-
-    def objects(
-        self, post: Post, words: Sequence[str], rows: Sequence[int], features: np.ndarray, dtype: str
-    ) -> Objects:
+    def objects(self, post: Post, features: np.ndarray, dtype: str) -> Objects:
         """A post's objects in the lattice's order: whole image and general words of each image, then phrases."""
         objects: dict[Any, tuple[int, Region]] = {}
+        rows, words = self.rows[post.id], self._words
         for row, values in zip(rows, self._small.take(pa.array(rows, pa.int64())).to_pylist(), strict=True):
             try:
                 region = _region(values, post, words)
             except DataError as error:
                 raise self._error(row, error.what, error.found) from None
-            position = _position(region, values["image_index"] or 0, words)
+            order = (1, region.span.start, region.span.end) if region.span else (0, values["image_index"] or 0, 0)
+            word = words.index(region.text) if region.source == "general" else -1
+            position = (*order, word, region.box.xyxy if region.box else ())
             if position in objects:
                 raise self._error(row, f"an object that row {objects[position][0]} has already", f"{region}")
             objects[position] = (row, region)
         ordered = [objects[position] for position in sorted(objects)]
-        return Objects(
-            features[[row for row, _ in ordered]].astype(dtype).reshape(len(ordered), features.shape[1]),
-            tuple(region for _, region in ordered),
-        )
+        numbers = features[[row for row, _ in ordered]].astype(dtype).reshape(len(ordered), features.shape[1])
+        return Objects(numbers, tuple(region for _, region in ordered))
+
+    def _check_columns(self, schema: pa.Schema) -> None:
+        names = [name for name in schema.names if not _INDEX.fullmatch(name)]
+        problems = {
+            "without": set(TABLE.names) - set(names) - {"image_index"},
+            "with": set(names) - set(TABLE.names),
+            "twice": {name for name in names if names.count(name) > 1},
+        }
+        if found := "; ".join(f"{what} {', '.join(sorted(columns))}" for what, columns in problems.items() if columns):
+            raise self._table_error(f"a table of features has the columns {', '.join(TABLE.names)}", found)
+        kind, types = schema.field("features").type, pa.types
+        is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        numeric = (types.is_floating, types.is_integer, types.is_decimal)
+        if not (is_list and any(test(kind.value_type) for test in numeric)):
+            raise self._table_error("the column features holds lists of numbers", str(kind))
 
     def _cast(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         """A column in the type that it has here; DataError names the first value that does not fit."""
-        try:
+        with contextlib.suppress(pa.ArrowException):
             return column.cast(field.type)
-        except pa.ArrowException:
-            bad = (row for row in range(self.n_rows) if not _can_cast(column.slice(row, 1), field.type))
-            row = next(bad, 0)
+        row = 0
+        with contextlib.suppress(pa.ArrowException):
+            for row in range(self.n_rows):
+                column.slice(row, 1).cast(field.type)
         what = f"the column {field.name} holds {_KINDS[field.type]} or null"
         raise self._error(row, what, repr(column[row].as_py()))
 
     def _error(self, row: int, what: str, found: str = "") -> DataError:
         return DataError(what, where=f"{self._path} row {row}", found=found, todo="correct the row, then import again")
 
-
-def _check_columns(schema: pa.Schema, path: Path) -> None:
-    names = [name for name in schema.names if not _INDEX.fullmatch(name)]
-    problems = {
-        "without": set(TABLE.names) - set(names) - {"image_index"},
-        "with": set(names) - set(TABLE.names),
-        "twice": {name for name in names if names.count(name) > 1},
-    }
-    if any(problems.values()):
-        found = "; ".join(f"{what} {', '.join(sorted(columns))}" for what, columns in problems.items() if columns)
-        what = f"a table of features has the columns {', '.join(TABLE.names)}"
-        raise DataError(what, where=str(path), found=found, todo=TODO)
-    kind, types = schema.field("features").type, pa.types
-    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    numeric = (types.is_floating, types.is_integer, types.is_decimal)
-    if not (is_list and any(test(kind.value_type) for test in numeric)):
-        raise DataError("the column features holds lists of numbers", where=str(path), found=str(kind), todo=TODO)
-
-
-def _read_note(text: bytes, path: Path) -> dict[str, Any]:
-    """What an export says of its pack; empty for other tables."""
-    try:
-        note = json.loads(text)
-        if isinstance(note, dict) and isinstance(note.get("provenance", {}), dict):
-            return note
-    except ValueError:
-        pass
-    what, todo = f"the file's metadata {META.decode()!r} is not what an export writes", "export it again, or remove it"
-    raise DataError(what, where=str(path), found=repr(text[:80]), todo=todo)
-
-
-def _can_cast(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
-    try:
-        column.cast(kind)
-    except pa.ArrowException:
-        return False
-    return True
+    def _table_error(self, what: str, found: str = "") -> DataError:
+        return DataError(what, where=str(self._path), found=found, todo=TODO)
 
 
 def _region(values: Mapping[str, Any], post: Post, words: Sequence[str]) -> Region:
-    """A row as an object of its post; DataError without a place."""
     source, text, image_index = values["source"], values["text"] or "", values["image_index"] or 0
-    start, end, score = values["word_start"], values["word_end"], values["score"]
-    _require(source in SOURCES, f"a source is one of {', '.join(SOURCES)}", repr(source))
-    _require(source != "general" or text in words, f"a general word is one of {', '.join(words)}", repr(text))
-    needed = "a phrase has word_start and word_end, other objects have neither"
-    _require((start is None) == (end is None) == (source != "phrase"), needed, f"{source} with {start} and {end}")
-    _require(score is not None and math.isfinite(score), "every object has a score, a finite number", str(score))
-    n_images = len(post.images)
-    _require(
-        0 <= image_index < max(1, n_images), f"post {post.id} has {n_images} image(s)", f"image_index {image_index}"
-    )
-    _require(end is None or end <= post.n_words, f"post {post.id} has {post.n_words} words", f"word_end {end}")
+    start, end, score, n_images = values["word_start"], values["word_end"], values["score"], len(post.images)
     corners = [values[name] for name in CORNERS]
-    if corners != [None] * 4:
-        _require(None not in corners, f"a box has all of {', '.join(CORNERS)}, or none", str(corners))
-        _require(n_images > 0, f"post {post.id} names no image, so its objects have no box", f"a box {corners}")
+    has_box = corners != [None] * 4
+    needed = "a phrase has word_start and word_end, other objects have neither"
+    is_placed = (start is None) == (end is None) == (source != "phrase")
+    for is_right, what, found in (
+        (source in SOURCES, f"a source is one of {', '.join(SOURCES)}", repr(source)),
+        (source != "general" or text in words, f"a general word is one of {', '.join(words)}", repr(text)),
+        (is_placed, needed, f"{source} with {start} and {end}"),
+        (score is not None and math.isfinite(score), "every object has a score, a finite number", str(score)),
+        (0 <= image_index < max(1, n_images), f"post {post.id} has {n_images} image(s)", f"image_index {image_index}"),
+        (end is None or end <= post.n_words, f"post {post.id} has {post.n_words} words", f"word_end {end}"),
+        (not has_box or None not in corners, f"a box has all of {', '.join(CORNERS)}, or none", str(corners)),
+        (not has_box or n_images, f"post {post.id} names no image, so its objects have no box", f"a box {corners}"),
+    ):
+        if not is_right:
+            raise DataError(what, found=found)
     region = Region.from_json({**values, "text": text, "start": start, "end": end, "image_index": image_index})
     if region.box:
         box, image = region.box, post.images[image_index]
-        inside = not image.ok or (box.x1 <= image.width and box.y1 <= image.height)
-        _require(inside, f"the image is {image.width} x {image.height}", f"a box {box.xyxy}")
+        if image.ok and (box.x1 > image.width or box.y1 > image.height):
+            raise DataError(f"the image is {image.width} x {image.height}", found=f"a box {box.xyxy}")
     return region
-
-
-def _require(condition: bool, what: str, found: str) -> None:
-    if not condition:
-        raise DataError(what, found=found)
-
-
-def _position(region: Region, image_index: int, words: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sorts objects as the lattice wants them; equal for two that are the same object."""
-    box = region.box.xyxy if region.box else ()
-    if region.span:
-        return (1, region.span.start, region.span.end), box
-    return (0, image_index, 1 + words.index(region.text) if region.source == "general" else 0), box

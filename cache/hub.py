@@ -2,11 +2,9 @@
 
     <root>/models--OWNER--NAME/blobs/<sha256, or git's sha1 of small files>     refs/main     snapshots/<commit>/<file>
 
-A snapshot's files are links to blobs, and a blob's name is the digest of its bytes. Nothing here uses the network, and
-huggingface_hub's own look-ups are not used: importing them takes 0.7 s, and they do not check digests without it.
+A snapshot's files are links to blobs, and a blob's name is the digest of its bytes. huggingface_hub's own functions
+are not used: importing them takes 0.7 s, and they check digests only with a network.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -18,36 +16,29 @@ from schema.errors import WeightsError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 KEPT = ("*.json", "*.txt", "*.model", "*.safetensors", "*.codes", "README.md")  # what loading a model may read
-TODO = "fetch the model again"
-
-
-def root() -> Path:
-    """The cache's folder, as huggingface_hub has it (`$HF_HUB_CACHE`, `$HF_HOME`)."""
-    from huggingface_hub import constants  # late: only what uses the hub needs it
-
-    return Path(constants.HF_HUB_CACHE)
+UNREADABLE, TODO = "the model's weights cannot be read", "fetch the model again"
 
 
 def snapshot(name: str, revision: str = "") -> Path | None:
     """The folder of a model's snapshot, or None; `revision` is a commit, a branch or a tag ("": main)."""
     base = _base(name)
-    commit = revision
-    if not revision or not (base / "snapshots" / revision).is_dir():
-        try:
-            commit = (base / "refs" / (revision or "main")).read_text(encoding="utf-8").strip()
-        except OSError:
+    folder = base / "snapshots" / revision
+    if not revision or not folder.is_dir():
+        ref = base / "refs" / (revision or "main")
+        commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
+        if not commit:
             return None
-    folder = base / "snapshots" / commit
-    return folder if commit and folder.is_dir() else None
+        folder = base / "snapshots" / commit
+    return folder if folder.is_dir() else None
 
 
 def weights_file(folder: Path) -> Path | None:
-    """The file in a model's folder that holds its weights, or the index of several; None if there is none."""
+    """The file in a model's folder that holds its weights, or the index of several; None if it is absent."""
     return next((folder / name for name in WEIGHTS if (folder / name).exists()), None)
 
 
 def parts(folder: Path) -> list[Path]:
-    """The files that hold a model's weights, one or several; WeightsError if there is none, or no readable index."""
+    """The files that hold a model's weights, one or several; WeightsError without weights or a readable index."""
     file = weights_file(folder)
     if file is None:
         raise WeightsError("no weights in the model's folder", where=str(folder), todo=TODO)
@@ -57,7 +48,7 @@ def parts(folder: Path) -> list[Path]:
         names = json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()
         return [folder / name for name in sorted(set(names))]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _unreadable(file, error) from None
+        raise WeightsError(UNREADABLE, where=str(file), found=str(error), todo=TODO) from None
 
 
 def digest(folder: Path) -> str:
@@ -66,26 +57,25 @@ def digest(folder: Path) -> str:
     try:
         digests = {file.relative_to(folder).as_posix(): keys.digest_file(file) for file in files}
     except OSError as error:
-        raise _unreadable(error.filename, error) from None
+        raise WeightsError(UNREADABLE, where=str(error.filename), found=str(error), todo=TODO) from None
     is_single = weights_file(folder) == files[0]
     return digests[files[0].name] if is_single else keys.key("model-folder", files=digests)
 
 
 def damage(folder: Path) -> str:
     """What is wrong with a model's folder, "" for nothing: files missing, or bytes that do not match their digest."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() and not path.exists():
-            return f"{path.name} is not there: its blob is missing"
-        blob = path.resolve()
-        if path.is_symlink() and blob.is_file() and not _matches_name(blob):
-            return f"the bytes of {path.name} do not match their digest"
+    for link in sorted(path for path in folder.rglob("*") if path.is_symlink()):
+        if not link.exists():
+            return f"{link.name} is not there: its blob is missing"
+        if link.is_file() and not _matches_name(link.resolve()):
+            return f"the bytes of {link.name} do not match their digest"
     missing = [] if (folder / "config.json").is_file() else ["config.json"]
     missing += [] if weights_file(folder) else ["weights"]
     return f"no {' and no '.join(missing)}" if missing else ""
 
 
 def bad_json(folder: Path) -> str:
-    """The first of a folder's JSON files that cannot be read, and why; "" if all can. Libraries raise anything."""
+    """The first of a folder's JSON files that cannot be read, and why; "" if all can."""
     for path in sorted(folder.glob("*.json")):
         try:
             json.loads(path.read_bytes())
@@ -95,10 +85,7 @@ def bad_json(folder: Path) -> str:
 
 
 def install(name: str, source: Path, revision: str = "") -> Path:
-    """Copy a model's folder into the cache, so that its name loads without a network; returns the snapshot.
-
-    Without `revision` the snapshot is named by its files' digests. WeightsError if the folder is not a whole model.
-    """
+    """Copy a model's folder into the cache as a snapshot, which loads without a network. Raises WeightsError."""
     if wrong := damage(source):
         todo = "give the folder of a downloaded model"
         raise WeightsError(f"not a whole model: {wrong}", where=str(source), todo=todo)
@@ -117,13 +104,10 @@ def install(name: str, source: Path, revision: str = "") -> Path:
     return base / "snapshots" / commit
 
 
-def size(folder: Path) -> int:
-    """Bytes of a folder's files, links followed."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def _base(name: str) -> Path:
-    return root() / f"models--{name.replace('/', '--')}"
+    from huggingface_hub import constants  # late: only what uses the hub needs it
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
 
 
 def _matches_name(blob: Path) -> bool:
@@ -134,7 +118,3 @@ def _matches_name(blob: Path) -> bool:
         data = blob.read_bytes()  # git's digest, for files of a few kilobytes
         return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() == blob.name
     return True
-
-
-def _unreadable(path: Path | str, error: Exception) -> WeightsError:
-    return WeightsError("the model's weights cannot be read", where=str(path), found=str(error), todo=TODO)

@@ -1,7 +1,5 @@
 """Keys: sha256 over the canonical JSON of everything that changes a row's numbers; digests of bytes and files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -19,16 +17,12 @@ _HEX = re.compile(r"[0-9a-f]*")
 
 
 def key(kind: str, **fields: Any) -> str:
-    """64 lowercase hex digits: sha256 of the canonical JSON of `kind` and `fields`.
-
-    Fields are JSON values. 1 and 1.0 differ; the order of names does not matter. DataError for NaN, infinities and
-    mappings with keys that are not strings.
-    """
+    """64 lowercase hex digits: sha256 of the canonical JSON of `kind` and `fields`; 1 and 1.0 differ."""
     return digest_bytes(canonical({"kind": kind, "fields": fields}).encode())
 
 
 def canonical(value: Any) -> str:
-    """The canonical JSON text of a value: sorted keys, ASCII, no spaces, floats by repr."""
+    """Canonical JSON: sorted names, ASCII, no spaces; DataError for NaN, infinities and names that are not text."""
     try:
         _check_names(value)
         return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
@@ -39,22 +33,20 @@ def canonical(value: Any) -> str:
 
 def _check_names(value: Any) -> None:
     if isinstance(value, dict):
-        for name in value:
+        for name, inner in value.items():
             if not isinstance(name, str):  # json would turn 1 and "1" into the same name
                 raise TypeError(f"the name {name!r} is not text")
-        value = value.values()
-    if isinstance(value, list | tuple | type({}.values())):
+            _check_names(inner)
+    elif isinstance(value, list | tuple):
         for inner in value:
             _check_names(inner)
 
 
 def digest_bytes(data: bytes | bytearray | memoryview) -> str:
-    """sha256 as 64 lowercase hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_file(path: str | Path) -> str:
-    """sha256 of a file's bytes as 64 lowercase hex digits; OSError if it cannot be read."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -70,7 +62,6 @@ def pack_keys(keys: Iterable[str]) -> np.ndarray:
 
 
 def unpack_keys(packed: np.ndarray) -> list[str]:
-    """Hex keys of an array [N] of 32-byte strings."""
     return [key.hex() for key in split_keys(packed)]
 
 

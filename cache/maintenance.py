@@ -1,11 +1,7 @@
 """Maintenance of stores: statistics, verification, and removal of rows. Safe beside running readers and writers.
 
-Every function takes the folder of one store, or of several. Rows that are removed are computed again when needed.
-A shard is rewritten in this order: the new one is published, then the old one is removed. Two processes that compact at
-once lose nothing: each removes only shards whose rows it has published itself.
+To rewrite a shard, the new one is published, then the old one is removed: each process removes only what it rewrote.
 """
-
-from __future__ import annotations
 
 import contextlib
 import os
@@ -15,14 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cache import atomic, keys
-from cache.index import Catalog
-from cache.shard_directory import ShardDirectory, shard_directories, unlink
+from cache.shard_directory import NO_KEYS, Shard, ShardDirectory, shard_directories, unlink
 from cache.shards import ArrayCodec, Damaged, Newer, RowCodec, check_name, open_shard
+from cache.store import Catalog
 from schema.errors import StoreError
 
 DAY_S = 86400.0
@@ -32,35 +28,20 @@ TEMPORARY_DAYS = 1.0  # a temporary file this old has no writer any more, on wha
 
 @dataclass(frozen=True)
 class DirectoryStats:
-    """One shard directory in figures; `rows` counts them by producer. A key in two shards is two rows.
-
-    `n_newer`: shards that a later version of this program wrote, whose rows are not counted.
-    """
-
     directory: str
     n_shards: int
     n_bytes: int
     n_quarantined: int
-    n_newer: int
-    rows: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A file that is damaged, or does not belong here."""
-
-    path: Path
-    what: str
+    n_newer: int  # shards of a later version of this program, whose rows are not counted
+    rows: Mapping[str, int]  # by producer; a key in two shards counts twice
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` read, and what is wrong with it; `n_newer` as in DirectoryStats."""
-
     n_shards: int
     n_bytes: int
     n_newer: int
-    problems: tuple[Problem, ...]
+    problems: tuple[tuple[Path, str], ...]  # files with what is wrong
 
     @property
     def clean(self) -> bool:
@@ -69,260 +50,202 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class RemovalReport:
-    """Files that were removed (in a dry run: would be), and the shards that stay."""
-
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...]  # removed; in a dry run: to be removed
     n_bytes: int
     n_kept: int
     kept_bytes: int
-    n_spared: int = 0  # would have been removed, were they not younger than SPARED_DAYS
+    n_spared: int = 0  # shards that would have been removed if they were older than SPARED_DAYS
 
 
 @dataclass(frozen=True)
 class CompactReport:
-    """Shards before and after, and rows that were stored twice."""
-
-    n_before: int
+    n_before: int  # shards
     n_after: int
-    n_repeats: int
+    n_repeats: int  # rows that were stored twice
 
 
-@dataclass(frozen=True)
-class ForgetReport:
-    """Rows removed, shards rewritten or removed for it, and `n_left`: rows of these keys found by a final check."""
-
-    n_rows: int
-    n_shards: int
-    n_left: int
+class ForgetReport(NamedTuple):
+    n_rows: int  # removed
+    n_shards: int  # rewritten or removed for it
+    n_left: int  # rows of these keys found by a final check
 
 
 def stats(folder: str | Path) -> list[DirectoryStats]:
     """Figures of every shard directory. Shards that are damaged (`verify` finds them) or newer count no rows."""
     report = []
     for directory in shard_directories(Path(folder)):
-        rows: Counter[str] = Counter()
         shards = list(directory.survey())
-        for shard in shards:
-            if not shard.error:
-                rows[shard.producer_name] += shard.n_rows
-        report.append(
-            DirectoryStats(
-                directory=str(directory.folder.relative_to(folder)),
-                n_shards=len(shards),
-                n_bytes=sum(shard.size for shard in shards),
-                n_quarantined=len(list(directory.quarantine.glob(f"*{directory.suffix}"))),
-                n_newer=sum(isinstance(shard.error, Newer) for shard in shards),
-                rows=dict(sorted(rows.items())),
-            )
-        )
+        rows = sum((Counter({shard.producer["producer"]: shard.n_rows}) for shard in shards), Counter[str]())
+        n_bytes = sum(shard.size for shard in shards)
+        n_quarantined = len(list(directory.quarantine.glob(f"*{directory.suffix}")))
+        n_newer = sum(isinstance(shard.error, Newer) for shard in shards)
+        name = str(directory.folder.relative_to(folder))
+        report.append(DirectoryStats(name, len(shards), n_bytes, n_quarantined, n_newer, dict(sorted(rows.items()))))
     return report
 
 
 def verify(folder: str | Path) -> VerifyReport:
-    """Read every byte of every shard and index file; move damaged shards to quarantine, remove damaged index files."""
-    problems: list[Problem] = []
-    n_shards = n_bytes = n_newer = 0
+    """Read every byte of every shard and index file; quarantine damaged shards, remove damaged index files."""
+    problems: list[tuple[Path, str]] = []
+    all_shards: list[Shard] = []
     for directory in shard_directories(Path(folder)):
         atomic.sweep(directory.shards)
         atomic.sweep(directory.index)
         for shard in directory.survey(check="shard", read_keys=True):
-            n_shards, n_bytes = n_shards + 1, n_bytes + shard.size
-            if isinstance(shard.error, Newer):  # its bytes match its name; the version that wrote it can check more
-                n_newer += 1
-            elif shard.error:
+            all_shards.append(shard._replace(keys=NO_KEYS))
+            if isinstance(shard.error, Damaged):
                 directory.set_aside(shard.name, shard.error)
-                problems.append(Problem(directory.path(shard.name), shard.error.what))
-        problems += _check_indexes(directory)
+                problems.append((directory.path(shard.name), shard.error.what))
+        for path in sorted(directory.index.glob("*.h5")):
+            try:
+                check_name(path)
+            except FileNotFoundError:
+                continue
+            except Damaged as error:
+                unlink([path])
+                problems.append((path, f"{error.what}; removed, it will be written again"))
         foreign = [path for path in directory.foreign_files() if not atomic.is_temporary(path)]
-        problems += [Problem(path, "does not belong to the store") for path in foreign]
-    return VerifyReport(n_shards, n_bytes, n_newer, tuple(problems))
+        problems += [(path, "does not belong to the store") for path in foreign]
+    n_newer = sum(isinstance(shard.error, Newer) for shard in all_shards)
+    return VerifyReport(len(all_shards), sum(shard.size for shard in all_shards), n_newer, tuple(problems))
 
 
 def gc(
     folder: str | Path, *, max_age_days: float | None = None, max_bytes: int | None = None, dry_run: bool = False
 ) -> RemovalReport:
-    """Remove shards unused for `max_age_days`, then the longest unused until at most `max_bytes` are left.
-
-    Nothing younger than SPARED_DAYS is removed. Old quarantined shards and temporary files are removed too. Ages are
-    counted from the last use, which is recorded once a day.
-    """
+    """Remove shards unused for `max_age_days`, then the longest unused beyond `max_bytes`; those used recently stay."""
     if max_age_days is None and max_bytes is None:
         raise StoreError("gc needs a limit", todo="give max_age_days, max_bytes or both")
-    now, directories = _disk_time(Path(folder)), shard_directories(Path(folder))
+    now = time.time()
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
+        now = os.fstat(file.fileno()).st_mtime  # by the disk that dates the files: a machine's clock may be days off
+    directories = shard_directories(Path(folder))
     files = [(directory.path(name), stat) for directory in directories for name, stat in directory.stats().items()]
-    going: list[tuple[Path, int]] = []
-    staying: list[tuple[Path, int]] = []
+    shards: list[tuple[Path, int, bool]] = []
     n_spared, left = 0, sum(stat.st_size for _, stat in files)
     for path, stat in sorted(files, key=lambda file: (file[1].st_mtime, file[0])):
         age = (now - stat.st_mtime) / DAY_S
         unwanted = (max_age_days is not None and age > max_age_days) or (max_bytes is not None and left > max_bytes)
-        if unwanted and age >= SPARED_DAYS:
-            going.append((path, stat.st_size))
-            left -= stat.st_size
-        else:
-            staying.append((path, stat.st_size))
-            n_spared += unwanted
-    return _remove(going, staying, list(_waste(directories, now)), n_spared, dry_run)
+        is_removed = unwanted and age >= SPARED_DAYS
+        left -= is_removed * stat.st_size
+        n_spared += unwanted and not is_removed
+        shards.append((path, stat.st_size, is_removed))
+    stale = []  # quarantined shards, and temporary files of writers that ended long ago
+    for directory in directories:
+        old = [(path, SPARED_DAYS) for path in sorted(directory.quarantine.glob("*"))]
+        for parent in (directory.shards, directory.index):
+            old += [(path, TEMPORARY_DAYS) for path in sorted(parent.glob("*")) if atomic.is_temporary(path)]
+        for path, max_days in old:
+            with contextlib.suppress(FileNotFoundError):
+                if now - path.stat().st_mtime > max_days * DAY_S:
+                    stale.append(path)
+    return _remove(shards, dry_run, stale, n_spared)
 
 
 def drop(folder: str | Path, where: Mapping[str, str], *, dry_run: bool = False) -> RemovalReport:
-    """Remove the shards whose producer has all these values, such as {"producer": "resnet152", "version": "2"}.
-
-    `producer` is the name that `stats` shows. StoreError for an empty condition.
-    """
+    """Remove the shards whose producer has all these values, such as {"producer": "resnet152", "version": "2"}."""
     if not where:
         raise StoreError("drop needs a condition", todo="say which rows, such as producer=NAME")
-    going: list[tuple[Path, int]] = []
-    staying: list[tuple[Path, int]] = []
+    shards = []
     for directory in shard_directories(Path(folder)):
         for shard in directory.survey():
             if not shard.error:  # else it is for `verify`, or for a later version
-                fields = {**shard.producer, "producer": shard.producer_name}
-                matches = all(str(fields.get(name)) == value for name, value in where.items())
-                (going if matches else staying).append((directory.path(shard.name), shard.size))
-    return _remove(going, staying, [], 0, dry_run)
+                is_removed = all(str(shard.producer.get(name)) == value for name, value in where.items())
+                shards.append((directory.path(shard.name), shard.size, is_removed))
+    return _remove(shards, dry_run)
 
 
 def compact(folder: str | Path) -> CompactReport:
-    """Join the small shards of each producer, and keep repeated rows once. Newer shards are not touched."""
+    """Join the small shards of each producer, and keep repeated rows once."""
     n_before = n_after = n_repeats = 0
     for directory in shard_directories(Path(folder)):
         n_before += len(directory.names())
-        for group in _groups(directory):
-            n_repeats += _rewrite(directory, group)
+        limit = (ArrayCodec if directory.suffix == ArrayCodec.suffix else RowCodec).compact_bytes
+        small = [name for name, stat in directory.stats().items() if stat.st_size <= limit // 2]
+        by_note: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for shard in _readable(directory, small):
+            by_note[shard.note].append((shard.size, shard.name))
+        for members in by_note.values():
+            groups: list[list[str]] = [[]]
+            total = 0
+            for size, name in sorted(members):
+                if total + size > limit:
+                    groups.append([])
+                    total = 0
+                groups[-1].append(name)
+                total += size
+            n_repeats += sum(_rewrite(directory, group) for group in groups if len(group) > 1)
         n_after += len(directory.names())
-        _rewrite_index(directory)
+        unlink(directory.index.glob("*.h5"))
+        Catalog(directory).save()
     return CompactReport(n_before, n_after, n_repeats)
 
 
 def forget(folder: str | Path, unwanted: Collection[str]) -> ForgetReport:
-    """Remove rows by key, rewriting their shards; ends with a check of every key of every shard that is left.
-
-    All quarantined shards are removed, because what they hold is unknown. Do not run it while others compact or pull:
-    they may carry a row past the final check. Raises Newer, with nothing removed, where a shard is of a later version.
-    """
-    packed = np.unique(keys.pack_keys(unwanted))
+    """Remove rows by key, and all quarantined shards, while nobody compacts or pulls; raises Newer before that."""
+    unwanted = set(unwanted)
+    packed = keys.pack_keys(unwanted)
     directories = shard_directories(Path(folder))
-    for shard in (shard for directory in directories for shard in directory.survey()):
-        if isinstance(shard.error, Newer):  # before anything is changed
-            raise shard.error
-    n_rows = n_shards = n_left = 0
+    for directory in directories:  # before anything is changed
+        for shard in directory.survey():
+            if isinstance(shard.error, Newer):
+                raise shard.error
+    removed, n_left = [], 0
     for directory in directories:
         unlink(directory.index.glob("*"))
-        for name in _holding(directory, packed):
-            n_removed = _rewrite(directory, [name], set(keys.unpack_keys(packed)))
-            n_rows, n_shards = n_rows + n_removed, n_shards + (n_removed > 0)
-        n_left += sum(_holding(directory, packed).values())
-        unlink(directory.quarantine.glob("*"))
-        _rewrite_index(directory)
-    return ForgetReport(n_rows, n_shards, n_left)
-
-
-def _disk_time(folder: Path) -> float:
-    """The time by the folder's disk, which also dates its files: a machine's own clock may be days off."""
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
-        return os.fstat(file.fileno()).st_mtime
-    return time.time()  # a read-only disk: nothing can be removed anyway
-
-
-def _check_indexes(directory: ShardDirectory) -> Iterator[Problem]:
-    for path in sorted(directory.index.glob("*.h5")):
-        try:
-            check_name(path)
-        except FileNotFoundError:
-            continue
-        except Damaged as error:
-            unlink([path])
-            yield Problem(path, f"{error.what}; removed, it will be written again")
-
-
-def _waste(directories: Sequence[ShardDirectory], now: float) -> Iterator[Path]:
-    """Old quarantined shards, and temporary files of writers long gone."""
-    for directory in directories:
-        for place in (directory.quarantine, directory.shards, directory.index):
-            quarantined = place == directory.quarantine
-            for path in sorted(place.iterdir()) if place.is_dir() else []:
-                if quarantined or atomic.is_temporary(path):
-                    with contextlib.suppress(FileNotFoundError):
-                        days = (now - path.stat().st_mtime) / DAY_S
-                        if days > (SPARED_DAYS if quarantined else TEMPORARY_DAYS):
-                            yield path
+        holding = [shard.name for shard in _readable(directory) if np.isin(shard.keys, packed).any()]
+        removed += [_rewrite(directory, [name], unwanted) for name in holding]
+        n_left += sum(int(np.isin(shard.keys, packed).sum()) for shard in _readable(directory))
+        unlink([*directory.quarantine.glob("*"), *directory.index.glob("*")])
+        Catalog(directory).save()
+    return ForgetReport(sum(removed), len(removed) - removed.count(0), n_left)
 
 
 def _remove(
-    going: list[tuple[Path, int]], staying: list[tuple[Path, int]], waste: list[Path], n_spared: int, dry_run: bool
+    shards: Sequence[tuple[Path, int, bool]], dry_run: bool, stale: Sequence[Path] = (), n_spared: int = 0
 ) -> RemovalReport:
-    paths = [path for path, _ in going] + waste
+    paths = [path for path, _, is_removed in shards if is_removed] + list(stale)
+    remaining = [size for _, size, is_removed in shards if not is_removed]
     if not dry_run:
         unlink(paths)
-    freed, kept = (sum(size for _, size in files) for files in (going, staying))
-    return RemovalReport(tuple(paths), freed, len(staying), kept, n_spared)
+    n_bytes = sum(size for _, size, is_removed in shards if is_removed)
+    return RemovalReport(tuple(paths), n_bytes, len(remaining), sum(remaining), n_spared)
 
 
-def _groups(directory: ShardDirectory) -> list[list[str]]:
-    """Names of shards to join: of one note, each at most half the size that joined ones may have."""
-    limit = ArrayCodec.compact_bytes if directory.suffix == ArrayCodec.suffix else RowCodec.compact_bytes
-    small = [name for name, stat in directory.stats().items() if stat.st_size <= limit // 2]
-    by_note: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for shard in directory.survey(small):
+def _readable(directory: ShardDirectory, names: Collection[str] | None = None) -> Iterator[Shard]:
+    """Open shards with their keys; damaged ones go to quarantine, later versions are skipped."""
+    for shard in directory.survey(names, read_keys=True):
         if isinstance(shard.error, Damaged):
             directory.set_aside(shard.name, shard.error)
         elif not shard.error:
-            by_note[shard.note].append((shard.size, shard.name))
-    groups: list[list[str]] = []
-    for members in by_note.values():
-        total = limit
-        for size, name in sorted(members):
-            if total + size > limit:
-                groups.append([])
-                total = 0
-            groups[-1].append(name)
-            total += size
-    return [group for group in groups if len(group) > 1]
-
-
-def _holding(directory: ShardDirectory, packed: np.ndarray) -> dict[str, int]:
-    """The readable shards that hold some of these keys, with how many."""
-    counts = {}
-    for shard in directory.survey(read_keys=True):
-        if isinstance(shard.error, Damaged):
-            directory.set_aside(shard.name, shard.error)
-        elif shard.keys is not None and (n_rows := int(np.isin(shard.keys, packed).sum())):
-            counts[shard.name] = n_rows
-    return counts
+            yield shard
 
 
 def _rewrite(directory: ShardDirectory, names: Collection[str], unwanted: Collection[str] = ()) -> int:
-    """Publish one shard with the rows of these, all of one note, and remove them; returns how many rows were left out.
-
-    A row that several hold is taken from the first by name, as the index does.
-    """
+    """Replace shards, all of one note, by one without the unwanted rows; returns how many rows were left out."""
     rows: dict[str, Any] = {}
-    read: list[str] = []
+    read: list[Path] = []
     n_rows, used_at = 0, 0.0
     for name in sorted(names):
+        path = directory.path(name)
         try:
-            with contextlib.closing(open_shard(directory.path(name), "always")) as reader:
-                loaded = reader.load()
-                used_at = max(used_at, directory.path(name).stat().st_mtime)
+            with contextlib.closing(open_shard(path, "always")) as reader:
+                packed = reader.keys()
+                values = reader.read(range(len(packed)), keys.split_keys(packed))
+                used_at = max(used_at, path.stat().st_mtime)
         except (FileNotFoundError, Newer):
             continue
         except Damaged as error:
             directory.set_aside(name, error)
             continue
-        read.append(name)
-        rows = {**loaded, **rows}
-        n_rows += len(loaded)
+        read.append(path)
+        rows = dict(zip(keys.unpack_keys(packed), values, strict=True)) | rows  # the first by name counts, as in Index
+        n_rows += len(values)
     rows = {key: row for key, row in rows.items() if key not in unwanted}
-    new = directory.publish(reader.codec.encode(rows, reader.note)) if rows else ""
-    if new:
+    if rows:
+        new = directory.path(directory.publish(reader.codec.encode(rows, reader.note)))
         with contextlib.suppress(OSError):  # rewriting rows is not using them
-            os.utime(directory.path(new), (used_at, used_at))
-    unlink(directory.path(name) for name in read if name != new)
+            os.utime(new, (used_at, used_at))
+        read = [path for path in read if path != new]
+    unlink(read)
     return n_rows - len(rows)
-
-
-def _rewrite_index(directory: ShardDirectory) -> None:
-    """Remove the index files and, if there are many shards, write a new one."""
-    unlink(directory.index.glob("*.h5"))
-    Catalog(directory, "never").save()

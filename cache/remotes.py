@@ -1,58 +1,62 @@
 """Sharing a store: push and pull shards to and from a folder or any fsspec URL (s3://, gs://, ssh://, ...).
 
 A remote has a store's own layout and, beside the shards, a small file with each shard's keys, by which `pull` selects.
-Names are digests: what both sides have is not sent, two who push at once write the same, and what arrives is checked.
-`purge` removes rows: a shard that holds some is fetched, rewritten here, sent under its new name, and then removed.
+Names are digests: two who push at once write the same, and what arrives is checked.
 """
 
-from __future__ import annotations
-
 import contextlib
+import errno
 import logging
+import os
 import re
+import secrets
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
+import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 
 from cache import keys, maintenance
-from cache.index import Catalog
 from cache.maintenance import ForgetReport
-from cache.shard_directory import ShardDirectory, shard_directories
+from cache.shard_directory import ShardDirectory, shard_directories, write_file
 from cache.shards import Damaged, Newer, open_shard
-from cache.transports import TODO, Unreachable, transport_of
+from cache.store import Catalog
 from schema.errors import StoreError
 
 log = logging.getLogger(__name__)
 
 N_TRIES = 3
 PAUSE_S = 0.5  # before the second try; doubled before each further one
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}  # an upload appears whole or not at all
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "ssh": "ssh", "sftp": "ssh"}
+TODO = "check address, rights and network, then run the same command again"
+_ADDRESS = re.compile(r"(?!.*://).+|[a-zA-Z][\w+.-]*://.+")  # a folder, or a URL that has more than a protocol
 _DIRECTORY = r"(?:(?!\.\./)[\w.-]+/)*(?:arrays|rows-[0-9a-f]{12})"
 _SHARD = re.compile(rf"({_DIRECTORY})/shards/([0-9a-f]{{64}})(\.h5|\.parquet)")
 _UNNAMED = re.compile(rf"{_DIRECTORY}/(?:index|quarantine)/[^/]+")  # may hold any row of a store that is a remote too
+_LOCAL_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG)  # of this machine's disk: no use in retrying
+_BACKENDS = {"botocore", "aiohttp", "gcsfs", "asyncssh", "fsspec"}  # packages whose errors are the remote's
 
-Result = TypeVar("Result")
+
+class Unreachable(StoreError):
+    """A remote did not do what was asked; trying again may help."""
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """Shards transferred, their bytes, those that were there already, and those that were damaged (by name)."""
-
-    n_shards: int
+    n_shards: int  # transferred
     n_bytes: int
-    n_present: int
-    damaged: tuple[str, ...] = ()
+    n_present: int  # shards that were there already
+    damaged: tuple[str, ...] = ()  # names of shards
 
 
-@dataclass(frozen=True)
-class RemoteShard:
-    """A shard's place at a remote: the shard directory below the root, its name and suffix."""
-
-    directory: str
+class RemoteShard(NamedTuple):
+    directory: str  # below the root
     name: str
     suffix: str
 
@@ -66,152 +70,204 @@ class RemoteShard:
 
 
 class Remote:
-    """A remote and the files it listed when this was made; each request is tried N_TRIES times."""
+    """A remote and the `files` (path to bytes) that it listed when this was made. Methods raise StoreError."""
 
     def __init__(self, url: str | Path, *, may_be_empty: bool = False) -> None:
-        """StoreError where no shard lies, unless it `may_be_empty`: a mistyped address looks like an empty remote."""
-        self._transport = transport_of(url)
-        self.files = _retry("list the remote", self._transport.files)  # path to bytes
+        """StoreError without a shard, unless it `may_be_empty`: a mistyped address looks like an empty remote."""
+        self._system, self._root, self._atomic_uploads = connect(str(url))
+        self.files: dict[str, int] = _retry("list the remote", self.list_files)
         if not may_be_empty and not self.shards():
             found = f"{len(self.files)} other file(s)" if self.files else "nothing"
             todo = "check the address; `fmit cache push` fills a remote"
             raise StoreError("no shard of a store there", where=str(url), found=found, todo=todo)
 
+    def list_files(self) -> dict[str, int]:
+        root, is_local = self._root, isinstance(self._system, LocalFileSystem)
+        if is_local and Path(root).is_dir() and not os.access(root, os.R_OK | os.X_OK):  # it would look empty
+            raise StoreError("the remote folder cannot be read", where=root, todo="fix its rights")
+        files = {}
+        with _remote_errors(), contextlib.suppress(FileNotFoundError):  # nothing was ever sent there
+            self._system.invalidate_cache()
+            files = self._system.find(root, detail=True)
+        sizes = {name.removeprefix(root).lstrip("/"): int(info["size"]) for name, info in files.items()}
+        return {name: size for name, size in sizes.items() if name}  # without a file that has the root's name
+
+    def read(self, path: str) -> bytes:
+        with _remote_errors():
+            return self._system.cat_file(f"{self._root}/{path}")
+
+    def write(self, data: bytes, path: str) -> None:
+        """Write or replace a file, which appears whole or not at all."""
+        if isinstance(self._system, LocalFileSystem):
+            write_file(Path(self._root, path), data, "the remote folder cannot be written")
+            return
+        system, target = self._system, f"{self._root}/{path}"
+        upload = target if self._atomic_uploads else f"{target}.tmp-{secrets.token_hex(6)}"
+        try:
+            with _remote_errors():
+                if upload != target:
+                    system.makedirs(target.rpartition("/")[0], exist_ok=True)
+                system.pipe_file(upload, data)
+                system.invalidate_cache()
+                size = int(system.info(upload)["size"])
+                if size != len(data):
+                    raise Unreachable(f"an upload is incomplete, {size} of {len(data)} bytes", todo=TODO)
+                if upload != target:
+                    if system.exists(target):  # some cannot rename over a file
+                        system.rm_file(target)
+                    system.mv(upload, target)
+        except StoreError:
+            if upload != target:
+                with contextlib.suppress(Exception):  # the first error says more
+                    system.rm_file(upload)
+            raise
+
+    def remove(self, path: str) -> None:
+        with _remote_errors():
+            self._system.rm_file(f"{self._root}/{path}")
+
     def shards(self) -> list[RemoteShard]:
-        """Its shards in order of path. Other files are ignored, and paths that lead out of a store."""
+        """The shards, sorted by path. Other files are ignored, and paths that lead out of a store."""
         matches = map(_SHARD.fullmatch, sorted(self.files))
         return [RemoteShard(*match.groups()) for match in matches if match]
 
     def send(self, directory: ShardDirectory, shard: RemoteShard) -> int:
-        """Send a shard, and the file of its keys, if they are absent; returns the shard's bytes if it was sent.
-
-        Damaged, with nothing sent, if its bytes do not match its name.
-        """
+        """Send a shard and the file of its keys if they are absent; returns the shard's bytes if it was sent."""
         path = directory.path(shard.name)
         size = path.stat().st_size
-        absent = self.files.get(shard.path) != size
-        if absent:
+        is_absent = self.files.get(shard.path) != size
+        if is_absent:
             data = path.read_bytes()
             _check_digest(data, shard)
-            _retry(f"send {shard.path}", self._transport.write, data, shard.path)
+            _retry(f"send {shard.path}", self.write, data, shard.path)
         if shard.keys_path not in self.files:
             with contextlib.suppress(Newer), contextlib.closing(open_shard(path)) as reader:
                 data = reader.keys().tobytes()
-                _retry(f"send {shard.keys_path}", self._transport.write, data, shard.keys_path)
-        return size if absent else 0
+                _retry(f"send {shard.keys_path}", self.write, data, shard.keys_path)
+        return size if is_absent else 0
 
     def fetch(self, shard: RemoteShard) -> bytes:
-        """A shard's bytes; Damaged if they do not match its name, FileNotFoundError if it is gone."""
-
-        def fetch_once() -> bytes:
-            data = self._read(shard.path)
-            _check_digest(data, shard)
-            return data
-
-        return _retry(f"fetch {shard.path}", fetch_once)
+        return _retry(f"fetch {shard.path}", self._read_whole, shard.path, shard)
 
     def keys(self, shard: RemoteShard) -> np.ndarray | None:
         """The keys of a shard, [N] of 32-byte strings; None if the remote has no file of them."""
-        if shard.keys_path not in self.files:
-            return None
-        try:
-            data = _retry(f"read {shard.keys_path}", self._read, shard.keys_path)
-        except FileNotFoundError:
-            return None
-        return None if len(data) % keys.KEY_BYTES else np.frombuffer(data, keys.PACKED)
-
-    def count(self, shard: RemoteShard, packed: np.ndarray) -> int | None:
-        """How many of these keys a shard holds; None if only the shard itself can say."""
-        held = self.keys(shard)
-        return None if held is None else int(np.isin(held, packed).sum())
-
-    def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            _retry(f"remove {path}", self._transport.remove, path)
+            if shard.keys_path in self.files:
+                data = _retry(f"read {shard.keys_path}", self._read_whole, shard.keys_path)
+                return None if len(data) % keys.KEY_BYTES else np.frombuffer(data, keys.PACKED)
+        return None
 
-    def _read(self, path: str) -> bytes:
-        data = self._transport.read(path)
+    def _read_whole(self, path: str, shard: RemoteShard | None = None) -> bytes:
+        data = self.read(path)
         if len(data) != self.files[path]:
             raise Unreachable(f"{path} arrived incomplete, {len(data)} of {self.files[path]} bytes", todo=TODO)
+        if shard:
+            _check_digest(data, shard)
         return data
 
 
-def push(folder: str | Path, url: str | Path) -> TransferReport:
-    """Send the shards that the remote lacks. A damaged shard is moved to quarantine here, never sent.
+def connect(url: str) -> tuple[Any, str, bool]:
+    """The file system of a folder or URL, the root in it, and whether uploads appear whole. Raises StoreError."""
+    if not _ADDRESS.fullmatch(url):
+        todo = "give a folder, or a URL with a path in it, such as s3://bucket/store"
+        raise StoreError("not the address of a store", found=repr(url), todo=todo)
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    if protocol == "file":
+        return LocalFileSystem(), str(Path(url.removeprefix("file://")).absolute()), True
+    try:
+        with _remote_errors(url):  # some file systems connect when they are made
+            system, root = fsspec.core.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        extra = EXTRAS.get(protocol)
+        todo = f"pip install 'fmit[{extra}]'" if extra else "use a folder, s3://, gs:// or ssh://"
+        raise StoreError(f"{protocol}:// is not supported here: {error}", where=url, todo=todo) from None
+    return system, root.rstrip("/"), protocol in OBJECT_STORES
 
-    StoreError when the remote cannot be reached: what was sent stays and is whole; the same call resumes from there.
-    """
+
+@contextlib.contextmanager
+def _remote_errors(where: str = "") -> Iterator[None]:
+    """Turn errors of the network or the service into Unreachable, or into StoreError where a retry would not help."""
+    try:
+        yield
+    except (FileNotFoundError, StoreError):
+        raise
+    except NotImplementedError:
+        todo = "this kind of address can only be pulled from: use a folder, s3://, gs:// or ssh://"
+        raise StoreError("files cannot be sent to or removed from this address", todo=todo) from None
+    except Exception as error:
+        packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        if not isinstance(error, OSError | EOFError) and not packages & _BACKENDS:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
+            todo = "free space or fix the folder's rights, then run the same command again"
+            raise StoreError(what, todo=todo) from None
+        raise Unreachable(what, where=where, todo=TODO) from None
+
+
+def push(folder: str | Path, url: str | Path) -> TransferReport:
+    """Send the shards that the remote lacks; damaged ones go to quarantine here. After an error, call it again."""
     remote = Remote(url, may_be_empty=True)
-    n_shards = n_bytes = n_present = 0
-    damaged = []
+    sent, damaged = [], []
     for directory in shard_directories(Path(folder)):
         base = directory.folder.relative_to(folder).as_posix()
         for name in sorted(directory.names()):
             try:
-                n_sent = remote.send(directory, RemoteShard(base, name, directory.suffix))
+                sent.append(remote.send(directory, RemoteShard(base, name, directory.suffix)))
             except FileNotFoundError:  # compacted meanwhile: its rows are in another shard
                 continue
             except Damaged as error:
                 directory.set_aside(name, error)
                 damaged.append(name)
-            else:
-                n_bytes += n_sent
-                n_shards, n_present = n_shards + (n_sent > 0), n_present + (n_sent == 0)
-    return TransferReport(n_shards, n_bytes, n_present, tuple(damaged))
+    return TransferReport(len(sent) - sent.count(0), sum(sent), sent.count(0), tuple(damaged))
 
 
-def pull(folder: str | Path, url: str | Path, wanted: Collection[str] | None = None) -> TransferReport:
-    """Fetch the shards that are absent here; with `wanted`, only shards that hold some of these keys not yet here.
-
-    A shard is checked against its name before it is published; one that is damaged at the remote is reported.
-    StoreError when the remote cannot be reached, or holds no shard.
-    """
+def pull(folder: str | Path, url: str | Path, needed: Collection[str] | None = None) -> TransferReport:
+    """Fetch the shards that are absent here; with `needed`, only shards that hold some of these keys not yet here."""
     remote = Remote(url)
-    absent = None if wanted is None else _absent_keys(Path(folder), wanted)
-    n_shards = n_bytes = n_present = 0
-    damaged = []
+    absent = np.unique(keys.pack_keys(needed or ()))
+    for directory in shard_directories(Path(folder)) if needed else ():
+        absent = absent[~Catalog(directory).index.find(absent)[0]]
+    fetched, damaged, n_present = [], [], 0
     for shard in remote.shards():
         directory = ShardDirectory(Path(folder, shard.directory), shard.suffix)
         if directory.path(shard.name).exists():
             n_present += 1
             continue
-        if absent is not None and (held := remote.keys(shard)) is not None:
-            useful = np.isin(absent, held)
+        if needed is not None and (present := remote.keys(shard)) is not None:
+            useful = np.isin(absent, present)
             if not useful.any():
                 continue
             absent = absent[~useful]
         try:
             directory.publish(remote.fetch(shard))
-            n_shards, n_bytes = n_shards + 1, n_bytes + remote.files[shard.path]
+            fetched.append(remote.files[shard.path])
         except Damaged as error:
             log.warning("%s: refused (%s)", shard.path, error.what)
             damaged.append(shard.name)
         except FileNotFoundError:  # someone removed it from the remote
             continue
-    return TransferReport(n_shards, n_bytes, n_present, tuple(damaged))
+    return TransferReport(len(fetched), sum(fetched), n_present, tuple(damaged))
 
 
 def purge(url: str | Path, unwanted: Collection[str]) -> ForgetReport:
-    """Remove rows by key from a remote; ends with a check of the keys of every shard that is there then.
-
-    A shard without a file of keys is read itself; one that is damaged there is removed. Do not run it while others
-    push: their shards may still hold the rows. StoreError when the remote cannot be reached (the same call resumes from
-    there), Newer where a shard is of a later version.
-    """
+    """Remove rows by key, and damaged shards, from a remote, while nobody pushes; after an error, call it again."""
     packed, remote = np.unique(keys.pack_keys(unwanted)), Remote(url)
-    n_rows = n_shards = 0
+    removed = []
     for shard in remote.shards():
-        if remote.count(shard, packed) != 0:
-            n_removed = _rewrite(remote, shard, unwanted)
-            n_rows, n_shards = n_rows + n_removed, n_shards + (n_removed > 0)
+        present = remote.keys(shard)
+        if present is None or np.isin(present, packed).any():
+            removed.append(_rewrite(remote, shard, unwanted))
     for path in filter(_UNNAMED.fullmatch, remote.files):
-        remote.remove(path)
-    after = Remote(url, may_be_empty=True)  # shards without a file of keys were read a moment ago
-    return ForgetReport(n_rows, n_shards, sum(after.count(shard, packed) or 0 for shard in after.shards()))
+        _remove(remote, path)
+    after = Remote(url, may_be_empty=True)
+    files = [after.keys(shard) for shard in after.shards()]  # None: the shard was read a moment ago
+    n_left = sum(int(np.isin(file, packed).sum()) for file in files if file is not None)
+    return ForgetReport(sum(removed), len(removed) - removed.count(0), n_left)
 
 
 def _rewrite(remote: Remote, shard: RemoteShard, unwanted: Collection[str]) -> int:
-    """Replace a shard by one without these rows; returns how many it held."""
+    """Replace a shard by one without these rows; returns how many of them it held."""
     n_rows = 0
     with tempfile.TemporaryDirectory(prefix="fmit-") as folder:
         directory = ShardDirectory(Path(folder, shard.directory), shard.suffix)
@@ -222,17 +278,14 @@ def _rewrite(remote: Remote, shard: RemoteShard, unwanted: Collection[str]) -> i
         for name in names:
             remote.send(directory, RemoteShard(shard.directory, name, shard.suffix))
     if shard.name not in names:
-        remote.remove(shard.keys_path)
-        remote.remove(shard.path)
+        _remove(remote, shard.keys_path)
+        _remove(remote, shard.path)
     return n_rows
 
 
-def _absent_keys(folder: Path, wanted: Collection[str]) -> np.ndarray:
-    """Which of these keys no shard here holds, sorted, [N] of 32-byte strings."""
-    packed = np.unique(keys.pack_keys(wanted))
-    for directory in shard_directories(folder):
-        packed = packed[~Catalog(directory, "never").index.find(packed)[0]]
-    return packed
+def _remove(remote: Remote, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        _retry(f"remove {path}", remote.remove, path)
 
 
 def _check_digest(data: bytes, shard: RemoteShard) -> None:
@@ -241,14 +294,14 @@ def _check_digest(data: bytes, shard: RemoteShard) -> None:
         raise Damaged("the shard's bytes do not match its name", where=shard.path, found=f"sha256 {digest}")
 
 
-def _retry(what: str, work: Callable[..., Result], *arguments: Any) -> Result:
+def _retry(what: str, work: Callable[..., Any], *arguments: Any) -> Any:
     """Do the work, N_TRIES times if need be; the last failure is raised and says what was tried."""
     for attempt in range(N_TRIES - 1):
         try:
             return work(*arguments)
         except (Unreachable, Damaged) as error:
             log.info("%s: %s; trying again", what, error)
-            time.sleep(PAUSE_S * 2**attempt)
+        time.sleep(PAUSE_S * 2**attempt)
     try:
         return work(*arguments)
     except Unreachable as error:

@@ -1,7 +1,5 @@
 """JSON files of a run's folder, read and checked; checks of output folders before any work is done."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -12,7 +10,7 @@ from schema.errors import RunError
 
 
 def run_config(run: Path) -> dict[str, Any]:
-    """config.json of a run's folder; RunError if there is none, or if it is not a run's."""
+    """config.json of a run's folder; RunError if it is missing or not a run's."""
     path = run / "model" / "config.json"
     if not path.is_file():
         raise RunError("no trained run", where=str(run), todo="train it, or pull it (dvc pull)")
@@ -25,7 +23,6 @@ def run_config(run: Path) -> dict[str, Any]:
 
 
 def read_object(path: Path, todo: str) -> dict[str, Any]:
-    """A JSON object from a file of a run; raises as `read_json`."""
     values = read_json(path, todo)
     if not isinstance(values, dict):
         raise RunError("not a JSON object", where=str(path), found=type(values).__name__, todo=todo)
@@ -33,7 +30,7 @@ def read_object(path: Path, todo: str) -> dict[str, Any]:
 
 
 def read_json(path: Path, todo: str) -> Any:
-    """Any JSON from a file of a run; RunError if it is missing or unreadable."""
+    """JSON from a file of a run; RunError if it is missing or unreadable."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -43,7 +40,7 @@ def read_json(path: Path, todo: str) -> Any:
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """RunError if `folder` cannot be created or written: found before the work, not after it."""
+    """RunError if `folder` cannot be created or written."""
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         found = f"{parent} is {'read-only' if parent.is_dir() else 'not a folder'}"
@@ -51,10 +48,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def refuse_strange(folder: Path, own: str) -> None:
-    """RunError for a folder with names that do not match the regular expression `own`.
-
-    An output that is published as a folder replaces it, and these files would be lost.
-    """
+    """RunError for a folder with other files than those whose names match `own`: publishing would remove them."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     foreign = [name for name in names if name != ".DS_Store" and not re.fullmatch(own, name)]
     if foreign:

@@ -1,13 +1,9 @@
 """The files of one shard directory: immutable shards of one kind, their index, and a quarantine.
 
-    <store>/arrays/shards/<sha256 of the file's bytes>.h5        rows-<schema>/shards/<...>.parquet
-    <store>/arrays/index/<sha256 of the file's bytes>.h5         a cache of the shards' keys
-    <store>/arrays/quarantine/                                   damaged shards, each with a text file that says why
-
-Everything made under a folder with the setgid bit (a team's) gets that folder's group rights.
+<store>/arrays/shards/<sha256 of the file's bytes>.h5        rows-<schema>/shards/<...>.parquet
+<store>/arrays/index/<sha256 of the file's bytes>.h5         a cache of the shards' keys
+<store>/arrays/quarantine/                                   damaged shards, each with a text file that says why
 """
-
-from __future__ import annotations
 
 import contextlib
 import json
@@ -18,9 +14,8 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -31,74 +26,48 @@ from cache.shards import FORMAT, Check, Codec, Damaged, Newer, open_shard
 from schema.errors import StoreError
 
 log = logging.getLogger(__name__)
+NO_KEYS = np.zeros(0, keys.PACKED)
 
-_NAME = re.compile(r"[0-9a-f]{64}")
 
-
-@dataclass(frozen=True)
-class Shard:
-    """What `survey` read of a shard; with `error` (it is damaged, or of a later version) the rest is empty."""
+class Shard(NamedTuple):
+    """What `survey` read of a shard: only name and size if there is an `error`."""
 
     name: str
     size: int  # bytes
     note: str = ""
     n_rows: int = 0
-    keys: np.ndarray | None = None  # [N] of 32-byte strings in row order, if asked for
+    keys: np.ndarray = NO_KEYS  # [N] of 32-byte strings in row order, if they were read
     error: Damaged | Newer | None = None
 
     @property
     def producer(self) -> dict[str, Any]:
-        """What computed its rows, as given to `Store.open`."""
+        """What computed its rows, as the store was given it; `producer` is its name (a parser's is in `parser`)."""
+        values: dict[str, Any] = {}
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            return dict(json.loads(self.note)["producer"])
-        return {}
-
-    @property
-    def producer_name(self) -> str:
-        """A parser names itself in `parser`, every other producer in `name`."""
-        return str(self.producer.get("name") or self.producer.get("parser") or "unnamed")
+            values = dict(json.loads(self.note)["producer"])
+        return {**values, "producer": str(values.get("name") or values.get("parser") or "unnamed")}
 
 
-@dataclass(frozen=True)
 class ShardDirectory:
-    """A folder with shards of one `suffix`. A shard's name is the sha256 of its bytes."""
+    """A folder with shards of one `suffix`, by default of any schema. A shard's name is the sha256 of its bytes."""
 
-    folder: Path
-    suffix: str
-
-    @property
-    def shards(self) -> Path:
-        return self.folder / "shards"
-
-    @property
-    def index(self) -> Path:
-        return self.folder / "index"
-
-    @property
-    def quarantine(self) -> Path:
-        return self.folder / "quarantine"
+    def __init__(self, folder: Path, suffix: str, codec: Codec | None = None) -> None:
+        self.folder, self.suffix, self.codec = folder, suffix, codec
+        self.shards, self.index, self.quarantine = (folder / name for name in ("shards", "index", "quarantine"))
 
     def make(self) -> None:
-        """Create the folders that are absent; StoreError if that fails."""
-        try:
+        with disk_errors("the store's folder cannot be made", self.folder):
             for folder in (self.shards, self.index, self.quarantine):
                 make_folder(folder)
-        except OSError as error:
-            raise disk_error("the store's folder cannot be made", self.folder, error) from None
 
     def names(self) -> set[str]:
-        """The shards' names. Files that are not named like a shard are ignored."""
-        try:
+        files: list[str] = []
+        with disk_errors("the store cannot be listed", self.shards), contextlib.suppress(FileNotFoundError):
             files = [path.name for path in self.shards.iterdir()]
-        except FileNotFoundError:
-            return set()
-        except OSError as error:
-            raise disk_error("the store cannot be listed", self.shards, error) from None
-        stems = {file.removesuffix(self.suffix) for file in files if file.endswith(self.suffix)}
-        return {stem for stem in stems if _NAME.fullmatch(stem)}
+        name = re.compile(rf"([0-9a-f]{{64}}){re.escape(self.suffix)}")
+        return {match[1] for match in map(name.fullmatch, files) if match}
 
     def stats(self) -> dict[str, os.stat_result]:
-        """The shards' names, in order, with what the disk says of their files."""
         stats = {}
         for name in sorted(self.names()):
             with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
@@ -106,28 +75,21 @@ class ShardDirectory:
         return stats
 
     def survey(
-        self,
-        names: Iterable[str] | None = None,
-        *,
-        check: Check = "never",
-        codec: Codec | None = None,
-        read_keys: bool = False,
+        self, names: Iterable[str] | None = None, *, check: Check = "never", read_keys: bool = False
     ) -> Iterator[Shard]:
         """Open shards (by default all) in order of name; those that have gone are left out."""
         for name in sorted(self.names() if names is None else names):
-            path, size = self.path(name), 0
-            try:
-                size = path.stat().st_size
-                with contextlib.closing(open_shard(path, check, codec)) as reader:
-                    shard = Shard(name, size, reader.note, reader.n_rows, reader.keys() if read_keys else None)
-            except FileNotFoundError:
-                continue
-            except (Damaged, Newer) as error:
-                shard = Shard(name, size, error=error)
-            yield shard
+            with contextlib.suppress(FileNotFoundError):
+                size = self.path(name).stat().st_size
+                try:
+                    with contextlib.closing(open_shard(self.path(name), check, self.codec)) as reader:
+                        shard = Shard(name, size, reader.note, reader.n_rows, reader.keys() if read_keys else NO_KEYS)
+                except (Damaged, Newer) as error:
+                    shard = Shard(name, size, error=error)
+                yield shard
 
     def foreign_files(self) -> list[Path]:
-        """What lies among the shards and is not one: temporary files, and what others put there."""
+        """Files among the shards that are not shards: temporary files, and what others put there."""
         names = self.names()
         return [path for path in sorted(self.shards.glob("*")) if path.name.removesuffix(self.suffix) not in names]
 
@@ -137,17 +99,11 @@ class ShardDirectory:
     def publish(self, data: bytes) -> str:
         """Write a shard and return its name. A shard of that name is replaced: its bytes should be the same."""
         name = keys.digest_bytes(data)
-        self._write(self.path(name), data)
+        write_file(self.path(name), data, "a shard cannot be written")
         return name
 
-    def publish_index(self, data: bytes) -> Path:
-        """Write an index file, named like a shard."""
-        path = self.index / f"{keys.digest_bytes(data)}.h5"
-        self._write(path, data)
-        return path
-
     def set_aside(self, shard: str, error: StoreError) -> None:
-        """Move a damaged shard to quarantine and log a warning; on a read-only disk only the warning."""
+        """Move a damaged shard to quarantine, if the disk allows it, and log a warning."""
         why, action = error.what + (f" ({error.found})" if error.found else ""), "moved to quarantine/"
         try:
             make_folder(self.quarantine)
@@ -160,29 +116,18 @@ class ShardDirectory:
         log.warning("%s: damaged shard (%s); %s, its rows count as missing", self.path(shard), why, action)
 
     def writable(self) -> bool:
-        """Whether shards may be written here, judging by rights. A folder that was removed is made again."""
+        """Whether shards may be written here, judging by rights; an absent folder is created again."""
         return not self.shards.exists() or os.access(self.shards, os.W_OK | os.X_OK)
 
     def modified_ns(self) -> int:
-        """Time of the folder's last change, in ns."""
-        try:
+        with contextlib.suppress(OSError):
             return self.shards.stat().st_mtime_ns
-        except OSError:
-            return 0
-
-    def _write(self, path: Path, data: bytes) -> None:
-        try:
-            make_folder(path.parent)
-            atomic.write_bytes(path, data, mode=file_mode(path.parent))
-        except OSError as error:
-            raise disk_error("a shard cannot be written", path.parent, error) from None
+        return 0
 
 
 def shard_directories(folder: Path) -> list[ShardDirectory]:
     """All shard directories in a store, or in a folder of stores, by path; StoreError if it may not be read."""
-    if not folder.is_dir():
-        return []
-    if not os.access(folder, os.R_OK | os.X_OK):  # the search below would skip it silently
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):  # the search below would skip it silently
         raise StoreError("the store cannot be read", where=str(folder), todo="fix its rights, or set FMIT_STORE")
     parents = [path.parent for path in sorted(folder.rglob("shards")) if path.is_dir()]
     kinds = [(path, ".h5" if path.name == "arrays" else ".parquet") for path in parents]
@@ -190,39 +135,37 @@ def shard_directories(folder: Path) -> list[ShardDirectory]:
 
 
 def unlink(paths: Iterable[Path]) -> None:
-    """Remove files, or folders; StoreError for one that cannot be removed. What is already gone is no error."""
+    """Remove files and folders, if they exist; StoreError for one that cannot be removed."""
     for path in paths:
-        try:
+        with disk_errors("a file of the store cannot be removed", path):
             if path.is_dir() and not path.is_symlink():  # a folder in quarantine that was named like a shard
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise disk_error("a file of the store cannot be removed", path, error) from None
 
 
 def make_note(producer: Mapping[str, Any]) -> str:
-    """The note of a new shard: its format, what computed its rows (name, version, device), what wrote it."""
-    versions = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "h5py": h5py.__version__,
-        "hdf5": h5py.version.hdf5_version,
-        "pyarrow": pa.__version__,
-    }
+    """The note of a new shard: its format, what computed its rows, what wrote it."""
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "pyarrow": pa.__version__}
+    versions |= {"h5py": h5py.__version__, "hdf5": h5py.version.hdf5_version}
     machine = {"system": platform.system(), "machine": platform.machine()}
     return keys.canonical({"format": FORMAT, "producer": dict(producer), "versions": versions, "writer": machine})
 
 
-def disk_error(what: str, where: Path, error: OSError) -> StoreError:
-    """A StoreError for something that the disk does not allow."""
-    todo = "what was flushed is safe; free space or fix the folder's rights, then run the same command again"
-    return StoreError(f"{what}: {error.strerror or error}", where=str(where), todo=todo)
+@contextlib.contextmanager
+def disk_errors(what: str, where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        todo = "what was flushed is safe; free space or fix the folder's rights, then run the same command again"
+        raise StoreError(f"{what}: {error.strerror or error}", where=str(where), todo=todo) from None
 
 
-def file_mode(folder: Path) -> int | None:
-    """Permission bits of a file made in `folder`: that folder's if it is a team's, else None (the umask decides)."""
-    mode = folder.stat().st_mode
-    return mode & 0o666 if mode & stat.S_ISGID else None
+def write_file(path: Path, data: bytes, what: str) -> None:
+    """Publish a file, with the group's rights under a team's folder; StoreError that starts with `what`."""
+    with disk_errors(what, path.parent):
+        make_folder(path.parent)
+        mode = path.parent.stat().st_mode
+        atomic.write_bytes(path, data, mode=mode & 0o666 if mode & stat.S_ISGID else None)
 
 
 def make_folder(folder: Path) -> None:

@@ -1,12 +1,9 @@
 """Shards: immutable files that hold rows by key, each row with its own digest.
 
 Array shards are HDF5 files of float16 and float32 arrays of any shape: a table `rows` gives each row's key, digest and
-extent; the values lie one after another in the datasets `float16` and `float32`.
-
-Row shards are Parquet files in which a key holds a list of row dicts, perhaps empty, of one declared schema.
+extent; the values lie one after another in the datasets `float16` and `float32`. Row shards are Parquet files in which
+a key holds a list of row dicts, perhaps empty, of one declared schema.
 """
-
-from __future__ import annotations
 
 import contextlib
 import hashlib
@@ -31,6 +28,7 @@ Check = Literal["always", "shard", "never"]
 Entry = tuple[bytes, bytes, Any]  # key, digest, value
 FORMAT = 1  # of shards of both kinds; raised when an older version could no longer read them
 VALUE_MAX_BYTES = 64 << 20  # with the rows that wait beside it a shard stays under 128 MB
+TOO_LARGE = f"a value has at most {VALUE_MAX_BYTES} bytes"
 
 
 class Damaged(StoreError):
@@ -42,24 +40,22 @@ class Newer(StoreError):
 
 
 class Reader(ABC):
-    """One open shard."""
-
-    whole_file: tuple[Check, ...] = ("shard",)  # which checks include the digest of the whole file
     codec: Any  # of this shard's rows
     note: str  # JSON: format, producer, versions
     n_rows: int
 
-    def __init__(self, path: Path, check: Check, codec: Codec | None = None) -> None:
-        self._path, self._check, self._expected = path, check, codec
-        if check in self.whole_file:
-            check_name(path)
-        with _reading(path):
-            self._open()
+    def __init__(self, path: Path, check: Check) -> None:
+        self._path, self._check = path, check
 
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
     def keys(self) -> np.ndarray:
         """The keys in row order, [N] of 32-byte strings."""
-        with _reading(self._path):
-            return self._keys()
+
+    @abstractmethod
+    def _entries(self, rows: Sequence[int]) -> Iterator[Entry]: ...
 
     def read(self, rows: Sequence[int], expected: Sequence[bytes]) -> list[Any]:
         """The values at `rows`, which must hold the keys `expected`; Damaged when a key or digest does not match."""
@@ -75,35 +71,18 @@ class Reader(ABC):
                 values.append(value)
         return values
 
-    def load(self) -> dict[str, Any]:
-        """All rows by key."""
-        packed = self.keys()
-        return dict(zip(keys.unpack_keys(packed), self.read(range(len(packed)), keys.split_keys(packed)), strict=True))
 
-    @abstractmethod
-    def close(self) -> None:
-        """Release the file handle."""
-
-    @abstractmethod
-    def _open(self) -> None: ...
-
-    @abstractmethod
-    def _keys(self) -> np.ndarray: ...
-
-    @abstractmethod
-    def _entries(self, rows: Sequence[int]) -> Iterator[Entry]: ...
-
-
-def open_shard(path: Path, check: Check = "never", codec: Codec | None = None) -> Reader:
-    """Open a shard, of the schema of `codec` if given, else of the one that it names itself.
-
-    FileNotFoundError if it is gone, Damaged if it is not a whole shard, Newer.
-    """
-    return (ArrayReader if path.suffix == ArrayCodec.suffix else RowReader)(path, check, codec)
+def open_shard(path: Path, check: Check = "never", codec: "Codec | None" = None) -> Reader:
+    """Open a shard, of the schema of `codec` if given, else of its own; FileNotFoundError, Damaged or Newer."""
+    is_array = path.suffix == ArrayCodec.suffix
+    if check == "shard" or (check == "always" and not is_array):  # a Parquet parser may miss damage
+        check_name(path)
+    with _reading(path):
+        return ArrayReader(path, check) if is_array else RowReader(path, check, codec)
 
 
 def row_digest(key: bytes, value: Any) -> bytes:
-    """sha256 over a row's key and its content: an array's dtype, shape and bytes; the canonical JSON of row dicts."""
+    """sha256 over a row's key and an array's dtype, shape and bytes, or the canonical JSON of row dicts."""
     digest = hashlib.sha256(key)
     if isinstance(value, np.ndarray):
         digest.update(f"{value.dtype}{list(value.shape)}\n".encode())
@@ -111,12 +90,6 @@ def row_digest(key: bytes, value: Any) -> bytes:
     else:
         digest.update(_canonical(value))
     return digest.digest()
-
-
-def _sorted_entries(rows: Mapping[str, Any]) -> Iterator[Entry]:
-    for name in sorted(rows):
-        key = bytes.fromhex(name)
-        yield key, row_digest(key, rows[name]), rows[name]
 
 
 def check_name(path: Path) -> None:
@@ -129,18 +102,12 @@ def check_name(path: Path) -> None:
 
 def _check_format(note: str, path: Path) -> None:
     """Newer if a shard's note gives a later format than ours; a note without a format passes."""
-    try:
+    version = 0
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         version = int(json.loads(note)["format"])
-    except (ValueError, KeyError, TypeError):
-        return
     if version > FORMAT:
         what = f"a shard of format {version}, this version reads {FORMAT}"
         raise Newer(what, where=str(path), todo="use the version of the program that the others use")
-
-
-def _check_size(n_bytes: int, key: str) -> None:
-    if n_bytes > VALUE_MAX_BYTES:
-        raise StoreError(f"a value has at most {VALUE_MAX_BYTES} bytes", where=f"key {key}", found=str(n_bytes))
 
 
 @contextlib.contextmanager
@@ -158,48 +125,41 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 MAX_NDIM = 8
-_ROW = np.dtype(
-    [
-        ("key", "u1", (keys.KEY_BYTES,)),
-        ("digest", "u1", (keys.KEY_BYTES,)),
-        ("start", "<i8"),  # first element in the dataset of this width
-        ("width", "u1"),  # bytes per element: 2 float16, 4 float32
-        ("ndim", "u1"),
-        ("shape", "<i4", (MAX_NDIM,)),
-    ]
-)
+_SHA256, _SHAPE = ("u1", (keys.KEY_BYTES,)), ("<i4", (MAX_NDIM,))
+_FIELDS = {"key": _SHA256, "digest": _SHA256, "start": "<i8", "width": "u1", "ndim": "u1", "shape": _SHAPE}
+# start: first element in the dataset of this width; width: bytes per element, 2 float16, 4 float32
+_ROW = np.dtype({"names": list(_FIELDS), "formats": list(_FIELDS.values())})
 _UNPACK = struct.Struct(f"<{keys.KEY_BYTES}s{keys.KEY_BYTES}sqBB{MAX_NDIM}i")
 _DTYPES: dict[int, np.dtype[Any]] = {2: np.dtype("<f2"), 4: np.dtype("<f4")}
 
 
 class ArrayCodec:
-    """How arrays become shards. `kind` names the folder of such shards; `compact_bytes`: size of joined ones."""
+    """How arrays become shards, which lie in the folder `kind`."""
 
-    kind = "arrays"
-    suffix = ".h5"
-    compact_bytes = 64 << 20  # they are held in memory a few times over
+    kind, suffix = "arrays", ".h5"
+    compact_bytes = 64 << 20  # size of joined shards, which are in memory a few times over
 
     def admit(self, value: Any, key: str) -> np.ndarray:
-        """A private little-endian copy of an array; StoreError for another value, or one that is too large."""
+        """A little-endian copy of an array; StoreError for another value, or one that is too large."""
         if not isinstance(value, np.ndarray) or value.dtype not in (np.float16, np.float32) or value.ndim > MAX_NDIM:
             found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
             what = f"a value is a float16 or float32 numpy array of at most {MAX_NDIM} axes"
             raise StoreError(what, where=f"key {key}", found=found)
-        _check_size(value.nbytes, key)
+        if value.nbytes > VALUE_MAX_BYTES:
+            raise StoreError(TOO_LARGE, where=f"key {key}", found=str(value.nbytes))
         return np.array(value, dtype=_DTYPES[value.dtype.itemsize], order="C", copy=True)
 
     def size(self, value: np.ndarray) -> int:
-        """Bytes that an admitted value takes in a shard, before compression."""
         return value.nbytes + _ROW.itemsize
 
     def encode(self, rows: Mapping[str, np.ndarray], note: str) -> bytes:
-        """The bytes of a shard of admitted values, in order of their keys: equal rows give equal bytes."""
+        """The bytes of a shard of admitted values, sorted by key: equal rows give equal bytes."""
         table = np.zeros(len(rows), _ROW)
         values: dict[int, list[np.ndarray]] = {2: [], 4: []}
         ends = {2: 0, 4: 0}
-        for row, (key, digest, value) in zip(table, _sorted_entries(rows), strict=True):
-            width = value.itemsize
-            row["key"], row["digest"] = np.frombuffer(key, "u1"), np.frombuffer(digest, "u1")
+        for row, (name, value) in zip(table, sorted(rows.items()), strict=True):
+            key, width = bytes.fromhex(name), value.itemsize
+            row["key"], row["digest"] = np.frombuffer(key, "u1"), np.frombuffer(row_digest(key, value), "u1")
             row["start"], row["width"], row["ndim"] = ends[width], width, value.ndim
             row["shape"][: value.ndim] = value.shape
             values[width].append(value.reshape(-1))
@@ -209,54 +169,48 @@ class ArrayCodec:
 
 
 class ArrayReader(Reader):
-    """Reads by position: a file that was cut short is an error, not a signal, and forked processes share nothing."""
+    """Reads by position: a truncated file is an error, not a signal, and forked processes share nothing."""
 
     codec = ArrayCodec()
-    _handle = -1
 
-    def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def _open(self) -> None:
-        self.note, self._extents = hdf5.extents(self._path)
-        _check_format(self.note, self._path)
+    def __init__(self, path: Path, check: Check) -> None:
+        super().__init__(path, check)
+        self.note, self._extents = hdf5.extents(path)
+        _check_format(self.note, path)
         table = self._extents.get("rows")
         if not table or table.dtype != _ROW or len(table.shape) != 1 or {"float16", "float32"} - set(self._extents):
             raise Damaged("the shard has another layout", where=self._path.name)
         self._table, self.n_rows = table, table.shape[0]
-        self._handle = os.open(self._path, os.O_RDONLY)
+        self._handle = os.open(path, os.O_RDONLY)
 
-    def _keys(self) -> np.ndarray:
-        packed = self._bytes(self._table.offset, self._table.n_bytes).view(_ROW)["key"]
+    def close(self) -> None:
+        os.close(self._handle)
+
+    def keys(self) -> np.ndarray:
+        with _reading(self._path):
+            packed = self._read_into(np.empty(self.n_rows, _ROW), self._table.offset)["key"]
         return np.ascontiguousarray(packed).view(keys.PACKED).reshape(-1)
 
     def _entries(self, rows: Sequence[int]) -> Iterator[Entry]:
+        entry = np.empty(_ROW.itemsize, np.uint8)
         for row in rows:
-            entry = self._bytes(self._table.offset + row * _ROW.itemsize, _ROW.itemsize)
+            self._read_into(entry, self._table.offset + row * _ROW.itemsize)
             key, digest, start, width, ndim, *shape = _UNPACK.unpack(entry.data)
             if width not in _DTYPES or ndim > MAX_NDIM or min(shape[:ndim], default=0) < 0:
                 raise Damaged(f"row {row} has no possible dtype and shape", where=self._path.name)
             extent, count = self._extents[str(_DTYPES[width])], math.prod(shape[:ndim])
             if not 0 <= start <= start + count <= extent.shape[0]:
                 raise Damaged(f"row {row} lies outside the shard", where=self._path.name)
-            value = np.empty(shape[:ndim], _DTYPES[width])
-            self._read_into(value, extent.offset + start * width)
-            yield key, digest, value
+            yield key, digest, self._read_into(np.empty(shape[:ndim], _DTYPES[width]), extent.offset + start * width)
 
-    def _bytes(self, offset: int, n_bytes: int) -> np.ndarray:
-        data = np.empty(n_bytes, np.uint8)
-        self._read_into(data, offset)
-        return data
-
-    def _read_into(self, array: np.ndarray, offset: int) -> None:
+    def _read_into(self, array: np.ndarray, offset: int) -> np.ndarray:
         view, done = array.reshape(-1).view(np.uint8), 0
-        while done < view.size:  # a read stops short at 2 GB, and at the end of a file that was cut
+        while done < view.size:  # a read stops short at 2 GB, and at the end of a truncated file
             n_read = os.preadv(self._handle, [view[done:].data], offset + done)
             if not n_read:
                 raise Damaged("the shard ends too early", where=self._path.name)
             done += n_read
+        return array
 
 
 ROW_GROUP = 512  # keys that are decoded together: small enough for a get of a few
@@ -288,42 +242,41 @@ class RowCodec:
             rows = pa.array([[dict(row) for row in value]], type=self._value).to_pylist()[0]
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise StoreError(f"a row does not fit the schema: {error}", where=f"key {key}") from None
-        _check_size(self.size(rows), key)
+        if (n_bytes := self.size(rows)) > VALUE_MAX_BYTES:
+            raise StoreError(TOO_LARGE, where=f"key {key}", found=str(n_bytes))
         return rows
 
     def size(self, value: list[dict[str, Any]]) -> int:
         return len(_canonical(value)) + 2 * keys.KEY_BYTES
 
     def encode(self, rows: Mapping[str, list[dict[str, Any]]], note: str) -> bytes:
-        entries = [dict(zip(self.schema.names, entry, strict=True)) for entry in _sorted_entries(rows)]
+        packed = [(bytes.fromhex(name), value) for name, value in sorted(rows.items())]
+        entries = [{"key": key, "digest": row_digest(key, value), "value": value} for key, value in packed]
         table = pa.Table.from_pylist(entries, schema=self.schema.with_metadata({NOTE: note.encode()}))
-        sink = pa.BufferOutputStream()
-        pq.write_table(
-            table, sink, compression="zstd", version="2.6", row_group_size=ROW_GROUP, write_page_checksum=True
-        )
-        return sink.getvalue().to_pybytes()
+        options = {"compression": "zstd", "version": "2.6", "row_group_size": ROW_GROUP, "write_page_checksum": True}
+        stream = pa.BufferOutputStream()
+        pq.write_table(table, stream, **options)
+        return stream.getvalue().to_pybytes()
 
 
 class RowReader(Reader):
-    """Reads Parquet. The file's digest is checked first unless `check` is "never": a parser may miss damage."""
-
-    whole_file = ("shard", "always")
-
-    def close(self) -> None:
-        self._file.close(force=True)
-
-    def _open(self) -> None:
-        self._file = pq.ParquetFile(self._path, page_checksum_verification=True)
+    def __init__(self, path: Path, check: Check, codec: "Codec | None") -> None:
+        super().__init__(path, check)
+        self._file = pq.ParquetFile(path, page_checksum_verification=True)
         schema = self._file.schema_arrow
         self.note = (schema.metadata or {}).get(NOTE, b"").decode()
-        _check_format(self.note, self._path)
-        self.codec = self._expected or RowCodec(pa.schema(list(schema.field("value").type.value_type)))
+        _check_format(self.note, path)
+        self.codec = codec or RowCodec(pa.schema(list(schema.field("value").type.value_type)))
         if not schema.equals(self.codec.schema, check_metadata=False):
             raise Damaged("the shard has another schema", where=self._path.name)
         self.n_rows = self._file.metadata.num_rows
 
-    def _keys(self) -> np.ndarray:
-        column = self._file.read(columns=["key"], use_threads=False).column("key")
+    def close(self) -> None:
+        self._file.close(force=True)
+
+    def keys(self) -> np.ndarray:
+        with _reading(self._path):
+            column = self._file.read(columns=["key"], use_threads=False).column("key")
         return np.array(column.to_pylist(), keys.PACKED)
 
     def _entries(self, rows: Sequence[int]) -> Iterator[Entry]:
@@ -331,9 +284,8 @@ class RowReader(Reader):
         for position, row in enumerate(rows):
             groups[row // ROW_GROUP].append(position)
         entries: dict[int, Entry] = {}
-        for group, positions in sorted(groups.items()):
-            wanted = [rows[position] % ROW_GROUP for position in positions]
-            table = self._file.read_row_group(group).take(wanted)
+        for group, positions in groups.items():
+            table = self._file.read_row_group(group).take([rows[position] % ROW_GROUP for position in positions])
             for position, entry in zip(positions, table.to_pylist(), strict=True):
                 entries[position] = (entry["key"], entry["digest"], entry["value"])
         return (entries[position] for position in range(len(rows)))
@@ -347,12 +299,10 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _canonical(value: list[dict[str, Any]]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_json_value).encode()
+    def as_text(inner: Any) -> str:  # types that JSON lacks but Arrow has: binary, dates, decimals
+        return inner.hex() if isinstance(inner, bytes) else str(inner)
 
-
-def _json_value(value: Any) -> str:
-    """Types that JSON lacks but Arrow has: binary, dates, decimals."""
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=as_text).encode()
 
 
 Codec = ArrayCodec | RowCodec

@@ -1,10 +1,6 @@
-"""Parquet tables with declared schemas, the outputs of the stages. Equal rows give equal bytes.
+"""Parquet tables with declared schemas, the outputs of the stages. Equal rows give equal bytes."""
 
-A table's own metadata (schema version, and what the writer adds) is canonical JSON under the name `fmit`.
-"""
-
-from __future__ import annotations
-
+import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +17,7 @@ from schema.labels import LabelSet
 from schema.records import Image, Phrase, Post, PostPhrases, Region, Span
 
 SCHEMA_VERSION = 1
-META = b"fmit"  # our entry in the Parquet file's own metadata
+META = b"fmit"  # our entry in the Parquet file's metadata: canonical JSON of schema version and the writer's notes
 ROW_GROUP = 8192  # rows
 WRITERS = {"posts.parquet": "ingest", "phrases.parquet": "phrases", "boxes.parquet": "ground"}  # the stages
 
@@ -37,31 +33,16 @@ POSTS = pa.schema(
 )
 PHRASES = pa.schema({"post_id": _TEXT, "phrases": pa.list_(_PHRASE), "fallback": _TEXT, "n_cut": _INT})
 BOXES = pa.schema(
-    {
-        "post_id": pa.string(),
-        "source": pa.string(),
-        "text": pa.string(),
-        "start": pa.int32(),
-        "end": pa.int32(),
-        "image_index": pa.int32(),
-        "x0": pa.int32(),
-        "y0": pa.int32(),
-        "x1": pa.int32(),
-        "y1": pa.int32(),
-        "score": pa.float32(),
-        "clamped": pa.bool_(),
-        "grounder": pa.string(),
-    }
+    {"post_id": _TEXT, "source": _TEXT, "text": _TEXT, "start": _INT, "end": _INT, "image_index": _INT}
+    | {"x0": _INT, "y0": _INT, "x1": _INT, "y1": _INT, "score": pa.float32(), "clamped": _BOOL, "grounder": _TEXT}
 )
 
 
 @dataclass(frozen=True)
 class Posts:
-    """A dataset as ingest wrote it: posts in order, the label set they use, and the writer's notes."""
-
-    posts: list[Post]
+    posts: list[Post]  # of a dataset, in order
     labels: LabelSet
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)  # the writer's notes
 
 
 def write(path: str | Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema, meta: Mapping[str, Any]) -> None:
@@ -88,75 +69,56 @@ def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dic
         raise DataError("no such table", where=str(path), todo=todo) from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"not a readable table: {error}", where=str(path), todo="run its stage again") from None
-    note = _note(table.schema)
-    if note.get("schema_version") != SCHEMA_VERSION or not table.schema.equals(schema, check_metadata=False):
-        raise DataError(
-            f"a table of another layout: version {SCHEMA_VERSION} with {', '.join(schema.names)} is needed",
-            where=str(path),
-            found=f"version {note.get('schema_version')} with {', '.join(table.schema.names)}",
-            todo="run its stage again with this version",
-        )
+    note: Any = None
+    with contextlib.suppress(ValueError):
+        note = json.loads((table.schema.metadata or {}).get(META, b"{}"))
+    version = note.get("schema_version") if isinstance(note, dict) and isinstance(note.get("meta"), dict) else None
+    if version != SCHEMA_VERSION or not table.schema.equals(schema, check_metadata=False):
+        what = f"a table of another layout: version {SCHEMA_VERSION} with {', '.join(schema.names)} is needed"
+        found = f"version {version} with {', '.join(table.schema.names)}"
+        raise DataError(what, where=str(path), found=found, todo="run its stage again with this version")
     return table.to_pylist(), note["meta"]
 
 
-def _note(schema: pa.Schema) -> dict[str, Any]:
-    """What `write` noted; empty for other tables."""
-    try:
-        note = json.loads((schema.metadata or {}).get(META, b"{}"))
-    except ValueError:
-        return {}
-    return note if isinstance(note, dict) and isinstance(note.get("meta"), dict) else {}
-
-
 def write_posts(path: str | Path, posts: Iterable[Post], labels: LabelSet, meta: Mapping[str, Any]) -> None:
-    """Publish `posts.parquet`."""
     # as pairs: canonical JSON sorts names, and the order of types decides tags and objects
     pairs = [[list(pair) for pair in part.items()] for part in (labels.words, labels.aliases)]
-    write(path, map(_post_row, posts), POSTS, {"labels": pairs, "note": dict(meta)})
+    rows = (
+        {name: getattr(post, name) for name in ("id", "split", "words", "tags", "text", "source_id")}
+        | dict(zip(("starts", "ends"), zip(*post.offsets, strict=True), strict=True))
+        | {"images": [asdict(image) for image in post.images]}
+        for post in posts
+    )
+    write(path, rows, POSTS, {"labels": pairs, "note": dict(meta)})
 
 
 def read_posts(path: str | Path) -> Posts:
-    """The posts of `posts.parquet`, checked again as records."""
     rows, meta = read(path, POSTS)
     types, aliases = meta["labels"]
-    return Posts([_post(row) for row in rows], LabelSet(dict(types), dict(aliases)), meta["note"])
-
-
-def _post_row(post: Post) -> dict[str, Any]:
-    row = {name: getattr(post, name) for name in ("id", "split", "words", "tags", "text", "source_id")}
-    starts, ends = zip(*post.offsets, strict=True)
-    return row | {"starts": starts, "ends": ends, "images": [asdict(image) for image in post.images]}
-
-
-def _post(row: Mapping[str, Any]) -> Post:
-    offsets = tuple(zip(row["starts"], row["ends"], strict=True))
-    tags = None if row["tags"] is None else tuple(row["tags"])
-    images = tuple(Image(**image) for image in row["images"])
-    return Post(row["id"], row["split"], tuple(row["words"]), row["text"], offsets, tags, images, row["source_id"])
+    posts = []
+    for row in rows:
+        row["offsets"] = tuple(zip(row.pop("starts"), row.pop("ends"), strict=True))
+        row["tags"] = None if row["tags"] is None else tuple(row["tags"])
+        row["images"] = tuple(Image(**image) for image in row["images"])
+        posts.append(Post(**row | {"words": tuple(row["words"])}))
+    return Posts(posts, LabelSet(dict(types), dict(aliases)), meta["note"])
 
 
 def write_phrases(path: str | Path, posts: Iterable[PostPhrases], meta: Mapping[str, Any]) -> None:
-    """Publish `phrases.parquet`, one row per post."""
-    write(path, map(_phrases_row, posts), PHRASES, meta)
+    rows = []
+    for post in posts:
+        phrases = [{**asdict(phrase.span), "text": phrase.text, "label": phrase.label} for phrase in post.phrases]
+        rows.append({"post_id": post.post_id, "phrases": phrases, "fallback": post.fallback, "n_cut": post.n_cut})
+    write(path, rows, PHRASES, meta)
 
 
 def read_phrases(path: str | Path) -> tuple[list[PostPhrases], dict[str, Any]]:
-    """The noun phrases of `phrases.parquet`, and its metadata."""
     rows, meta = read(path, PHRASES)
-    return [_post_phrases(row) for row in rows], meta
-
-
-def _phrases_row(post: PostPhrases) -> dict[str, Any]:
-    phrases = [
-        {"start": phrase.span.start, "end": phrase.span.end, "text": phrase.text, "label": phrase.label}
-        for phrase in post.phrases
-    ]
-    return {"post_id": post.post_id, "phrases": phrases, "fallback": post.fallback, "n_cut": post.n_cut}
-
-
-def _post_phrases(row: Mapping[str, Any]) -> PostPhrases:
-    phrases = [Phrase(Span(one["start"], one["end"]), one["text"], one["label"]) for one in row["phrases"]]
-    return PostPhrases(row["post_id"], tuple(phrases), row["fallback"], row["n_cut"])
+    posts = []
+    for row in rows:
+        phrases = (Phrase(Span(p["start"], p["end"]), p["text"], p["label"]) for p in row["phrases"])
+        posts.append(PostPhrases(row["post_id"], tuple(phrases), row["fallback"], row["n_cut"]))
+    return posts, meta
 
 
 def write_boxes(path: str | Path, boxes: Mapping[str, Sequence[Region]], meta: Mapping[str, Any]) -> None:

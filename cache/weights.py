@@ -1,7 +1,6 @@
 """Weights files: where they are, whether they are the expected ones, and safetensors without torch."""
 
-from __future__ import annotations
-
+import contextlib
 import json
 import os
 import re
@@ -29,64 +28,42 @@ def folder() -> Path:
 
 
 def find(name_or_path: str | Path, digest: str | None = None) -> Path:
-    """The file or folder that a parameter names: a path that exists, a fetched file, or one that ships with FMIT.
-
-    `digest`, if given, is checked (files only). WeightsError says where it looked.
-    """
+    """As `locate`, but raises WeightsError where there is nothing; `digest`, if given, is checked (files only)."""
     path = locate(name_or_path)
     if path is None:
-        raise WeightsError(
-            f"no weights {str(name_or_path)!r}",
-            found=f"nothing at {name_or_path}, in {folder()} or under weights",
-            todo=f"get it (fmit models fetch), or give a path or the name of an embedded one: {', '.join(names())}",
-        )
+        embedded = ", ".join(sorted(path.stem for path in EMBEDDED.glob(f"*{SUFFIX}")))
+        found = f"nothing at {name_or_path}, in {folder()} or under weights"
+        todo = f"get it (fmit models fetch), or give a path or the name of an embedded one: {embedded}"
+        raise WeightsError(f"no weights {str(name_or_path)!r}", found=found, todo=todo)
     if digest is not None:
         verify(path, digest)
     return path
 
 
 def locate(name_or_path: str | Path) -> Path | None:
-    """As `find`, but None where there is nothing of that name."""
+    """The file or folder of weights that a parameter names: a path, a fetched file, or one that ships with FMIT."""
     given = Path(name_or_path).expanduser()
     candidates = [given, folder() / given, EMBEDDED / given, EMBEDDED / f"{given}{SUFFIX}"]
-    return next((one for one in candidates if str(name_or_path) and one.exists()), None)
-
-
-def names() -> list[str]:
-    """The embedded weights, by name."""
-    return sorted(path.name.removesuffix(SUFFIX) for path in EMBEDDED.glob(f"*{SUFFIX}"))
+    return next((path for path in candidates if str(name_or_path) and path.exists()), None)
 
 
 def verify(path: str | Path, sha256: str) -> None:
-    """WeightsError unless the file's bytes have this sha256."""
-    try:
-        found = keys.digest_file(path)
-    except OSError as error:
-        raise WeightsError(f"cannot read weights: {error.strerror}", where=str(path)) from None
-    if found != sha256:
-        what, todo = (
-            f"not the expected weights: sha256 should be {sha256}",
-            "fetch the file again, or correct the digest",
-        )
-        raise WeightsError(what, where=str(path), found=found, todo=todo)
+    if wrong := damage(Path(path), sha256):
+        todo = "fetch the file again, or correct the digest"
+        raise WeightsError(f"not the expected weights: {wrong}", where=str(path), todo=todo)
 
 
 def pin(path: Path) -> str:
     """The sha256, or its first digits, that a file's name or the card beside it states; else ""."""
-    if in_name := _IN_NAME.search(path.name):
-        return in_name[1]
-    try:
-        in_card = _IN_CARD.search(path.with_suffix(".md").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return ""
-    return in_card[1] if in_card else ""
+    match = _IN_NAME.search(path.name)
+    if not match:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            match = _IN_CARD.search(path.with_suffix(".md").read_text(encoding="utf-8"))
+    return match[1] if match else ""
 
 
 def damage(path: Path, sha256: str = "") -> str:
-    """What is wrong with a weights file, "" for nothing: not the bytes of `sha256` (or its first digits).
-
-    Without a digest only the frame is checked: whether it is a weights file at all, and whether it was cut short.
-    """
+    """What is wrong with a weights file ("": nothing); without `sha256`, or its first digits, only with its format."""
     try:
         if sha256:
             found = keys.digest_file(path)
@@ -109,11 +86,8 @@ def load_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"not a readable safetensors file: {error}",
-            where=str(path),
-            todo="fetch it again, or convert it to safetensors",
-        ) from None
+        what, todo = f"not a readable safetensors file: {error}", "fetch it again, or convert it to safetensors"
+        raise WeightsError(what, where=str(path), todo=todo) from None
 
 
 def save_safetensors(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -98,7 +98,7 @@ def verify(
     report = maintenance.verify(root)
     recomputed = recompute(params_path, datasets, root, n_rows, seed) if n_rows else {}
     if as_json:
-        problems = [{"path": str(one.path), "what": one.what} for one in report.problems]
+        problems = [{"path": str(path), "what": what} for path, what in report.problems]
         print_json({**asdict(report), "problems": problems, "recomputed": recomputed})
     else:
         print_verified(report, recomputed)
@@ -259,8 +259,8 @@ def pull_for(params_path: Path, whose: str, root: Path, url: str) -> tuple[list[
 
 
 def print_verified(report: VerifyReport, recomputed: Mapping[str, Mapping[str, Any]]) -> None:
-    for one in report.problems:
-        click.echo(f"{one.path}: {one.what}")
+    for path, what in report.problems:
+        click.echo(f"{path}: {what}")
     state = "clean" if report.clean else f"{len(report.problems)} problem(s)"
     click.echo(f"verify: {report.n_shards} shards, {format_bytes(report.n_bytes)}, {state}")
     if report.n_newer:

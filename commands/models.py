@@ -42,11 +42,11 @@ def models() -> None:
 @json_option
 def list_(catalog: bool, dataset: str | None, params_path: Path, as_json: bool) -> None:
     """List each model that the settings name: part, state, size, licence and source."""
-    from cache.model_catalog import CATALOG
+    from cache.models import catalog as read_catalog
 
     found = _statuses(params_path, dataset)
     if catalog:
-        found += _inspect_catalog(sorted(set(CATALOG) - {one.model.name for one in found}))
+        found += _inspect_catalog(sorted(set(read_catalog()) - {one.model.name for one in found}))
     if as_json:
         print_json([one.to_json() for one in found])
         return
@@ -71,18 +71,17 @@ def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, para
     Without NAMES, all models that the settings name. A name may be any model of the catalog (`fmit models list
     --catalog`). A model that cannot be fetched does not stop the others: it is listed at the end, with exit code 1.
     """
-    from cache.fetching import fetch_all
+    from cache.models import fetch_all
     from schema.errors import WeightsError
 
     chosen = _choose(params_path, dataset, names)
     incomplete = [one for one in chosen if one.state != "present"]
     failures = []
-    for fetched in fetch_all(_announced(incomplete), source, bars=sys.stderr.isatty() and not is_quiet()):
-        name = fetched.status.model.name
-        if fetched.error:
-            failures.append(f"{name}: {fetched.error}")
+    for status, error in fetch_all(_announced(incomplete), source, bars=sys.stderr.isatty() and not is_quiet()):
+        if error:
+            failures.append(f"{status.model.name}: {error}")
         else:
-            click.echo(f"fetched {name}: {fetched.status.where}{_pins(fetched.status)}")
+            click.echo(f"fetched {status.model.name}: {status.where}{_pins(status)}")
     n_present = len(chosen) - len(incomplete)
     click.echo(f"fetch: {len(incomplete) - len(failures)} fetched, {n_present} of {len(chosen)} were already here")
     if failures:
@@ -127,7 +126,7 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
     OUT defaults to .fmit/models/onestage, where `grounder: onestage` looks. Only tensors are unpickled.
     """
     from cache import hub, weights
-    from cache.model_catalog import ONESTAGE
+    from cache.models import ONESTAGE
     from cache.run_files import refuse_strange
     from pipeline.grounding.onestage.release import convert as convert_file
     from schema.errors import WeightsError
@@ -151,7 +150,7 @@ def nanodet(package: Path, out: Path | None) -> None:
     OUT defaults to .fmit/models/nanodet-g.safetensors. The digests of the package's two files are checked.
     """
     from cache import weights
-    from cache.model_catalog import NANODET
+    from cache.models import NANODET
     from vision.nanodet_tfjs import convert as convert_package
 
     target = out or weights.folder() / f"{NANODET}.safetensors"

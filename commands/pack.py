@@ -35,7 +35,7 @@ def verify(pack: Path, as_json: bool) -> None:
     from cache.packs import Pack
     from schema.errors import PackError
 
-    opened = Pack.open(pack)
+    opened = Pack(pack)
     problems, meta, grid = opened.verify(), opened.meta, opened.grid
     n_posts = None if problems else len(opened.ids)
     n_images = None if problems or grid is None else len(grid.ids)
@@ -104,7 +104,7 @@ def export(pack: Path, dataset: str, out: Path, params_path: Path, as_json: bool
     from cache import feature_table
     from cache.packs import Pack
 
-    posts, opened = _read_posts(params_path, dataset), Pack.open(pack)
+    posts, opened = _read_posts(params_path, dataset), Pack(pack)
     n_rows = feature_table.export_features(opened, posts, out)
     if opened.grid is not None:
         note("the pack's grid is not in the table")

@@ -17,8 +17,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from cache import hub
-from cache.model_catalog import MINILM_SHA256
-from cache.models import minilm_folder
+from cache.models import MINILM_SHA256, minilm_folder
 from model.config import TrainConfig
 from schema.errors import WeightsError
 from vision.torch_files import DAMAGED, reason

@@ -73,8 +73,8 @@ def open_pack(config: TrainConfig, path: Path | None) -> Pack | None:
     if path is None:
         raise PackError("this approach reads objects", found="no pack", todo="pass the dataset's pack")
     if config.objects != "grid":
-        return Pack.open(path)
-    grid = Pack.open(path).grid
+        return Pack(path)
+    grid = Pack(path).grid
     if grid is None:
         todo = "set regions.grid: true for this dataset and run its regions stage"
         raise PackError("this approach reads the 7x7 grid", where=str(path), found="a pack without a grid", todo=todo)

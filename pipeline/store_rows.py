@@ -64,7 +64,7 @@ class Step:
 def open_stores(root: Path) -> Iterator[dict[str, Store]]:
     """The stores of the stages, by name."""
     with contextlib.ExitStack() as stack:
-        yield {name: stack.enter_context(Store.open(root / name, schema=one)) for name, one in SCHEMAS.items()}
+        yield {name: stack.enter_context(Store(root / name, schema=one)) for name, one in SCHEMAS.items()}
 
 
 def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step]:
@@ -242,5 +242,5 @@ def other_producers(root: Path, pipeline: FeaturePipeline) -> list[str]:
         for shard in directory.survey():
             # a shard with an error is left for forget to delete or refuse; a producer names library versions too
             if not shard.error and not any(part <= shard.producer.items() for part in known):
-                found.add(shard.producer_name)
+                found.add(shard.producer["producer"])
     return sorted(found)

@@ -59,7 +59,7 @@ def home(trained, tmp_path_factory):
     (root / "params.yaml").write_text(text.replace("draw: {}", "draw: {smoke: {n_train: 0, n_dev: 80, n_test: 0}}"))
     shutil.copytree(root / ".fmit/store", root / "team-store")
     posts = tables.read_posts(root / "out/smoke/posts.parquet")
-    feature_table.export_features(Pack.open(root / "out/smoke/pack"), posts, root / "features.parquet")
+    feature_table.export_features(Pack(root / "out/smoke/pack"), posts, root / "features.parquet")
     (root / "gmner/xml").mkdir(parents=True)
     (root / "gmner/xml/dev-00000.xml").write_text("<annotation><object><name>x</name></object></annotation>")
     (root / "images").mkdir()

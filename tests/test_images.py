@@ -45,7 +45,7 @@ def test_objects_of_every_image_in_the_lattice_s_order(project: Project) -> None
     table = read_posts(project.out("own", "posts.parquet"))
     parsed = {one.post_id: one.phrases for one in read_phrases(project.out("own", "phrases.parquet"))[0]}
     boxes, words = read_boxes(project.out("own", "boxes.parquet"))[0], table.labels.general_words
-    pack, seen = Pack.open(project.pack("own")), set()
+    pack, seen = Pack(project.pack("own")), set()
     for post in table.posts:
         shown = [index for index, image in enumerate(post.images) if image.ok]
         seen.add((len(post.images), len(shown)))
@@ -68,7 +68,7 @@ def test_objects_of_every_image_in_the_lattice_s_order(project: Project) -> None
 
 
 def test_the_same_image_twice_answers_alike(project: Project) -> None:
-    pack = Pack.open(project.pack("own"))
+    pack = Pack(project.pack("own"))
     posts = read_posts(project.out("own", "posts.parquet")).posts
     twice = [one for one in posts if len(one.images) == 2 and one.images[0] == one.images[1]]
     assert twice

@@ -67,7 +67,7 @@ def test_types_and_general_words_are_the_datasets_own(project):
     table = tables.read_posts(project.out("six", "posts.parquet"))
     assert table.labels.types == tuple(TYPES)
     assert [post.tags[-1] for post in table.posts[:2]] == ["B-place", "B-person"]
-    pack = Pack.open(project.out("six", "pack"))
+    pack = Pack(project.out("six", "pack"))
     assert pack.meta.general_words == tuple(TYPES.values())
     asked = [region.text for region in pack.read(table.posts[0].id).regions if region.source == "general"]
     assert asked == list(TYPES.values())

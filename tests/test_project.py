@@ -176,6 +176,6 @@ def test_of_datasets_with_the_same_posts_the_grid_tells_too(trained, tmp_path):
     write_pack(project.pack("twin") / "grid", PackMeta(3, "float16", 1, ()), [("an image", cells)])
     shutil.copytree(trained.run("own", "fmit", 0), run)
     config = json.loads((run / "model/config.json").read_text())
-    config["inputs"]["pack"] = Pack.open(project.pack("twin")).grid.digest()
+    config["inputs"]["pack"] = Pack(project.pack("twin")).grid.digest()
     (run / "model/config.json").write_text(json.dumps(config))
     assert project.dataset_of(run) == "twin"

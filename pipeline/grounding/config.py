@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cache.model_catalog import Kind as ModelKind
+from cache.models import Kind as ModelKind
 from cache.models import ModelRef
 from pipeline.engine import Engine
 from schema.config import Config

@@ -220,7 +220,7 @@ def run(
     table, (parsed, before) = tables.read_posts(posts), tables.read_phrases(phrases)
     cluster = cluster_of(config, partial(open_grounder, config), _image_digest, N_QUERIES)
     producer = {**grounder.identity, **versions()}
-    with Store.open(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=producer) as store:
+    with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=producer) as store:
         regions, tally = ground_posts(
             table.posts, parsed, table.labels, config, grounder, images, store, progress, cluster
         )

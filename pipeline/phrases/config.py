@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from cache.model_catalog import Kind as ModelKind
+from cache.models import Kind as ModelKind
 from cache.models import ModelRef
 from pipeline.engine import Engine
 from pipeline.phrases.parser import LazyParser, Parser

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from cache import weights
-from cache.model_catalog import MINILM_SHA256
+from cache.models import MINILM_SHA256
 from kernels import Linear, linear, use_onednn
 from schema.errors import WeightsError
 

@@ -130,7 +130,7 @@ def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progres
     """Publish `out`, one row per post; its metadata names parser and parameters under `phrases`."""
     parser, table = open_parser(config), tables.read_posts(posts)
     cluster = cluster_of(config, partial(open_parser, config), _ungrouped, BATCH)
-    with Store.open(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=parser.identity) as store:
+    with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=parser.identity) as store:
         phrases, tally = find_phrases(table.posts, config, parser, store, progress, cluster)
     tables.write_phrases(out, phrases, {"phrases": note(config, parser.identity, synthetic=False)})
     return replace(tally, n_cut=sum(one.n_cut for one in phrases))

@@ -368,7 +368,7 @@ def run(
     parsed = _parsed(config, phrases)
     meta = _meta(config, net, table, before)
     n_items = N_BATCHES * config.n_batch()
-    with Store.open(store_root.absolute() / STORE, producer=net.identity) as store:
+    with Store(store_root.absolute() / STORE, producer=net.identity) as store:
         cluster = cluster_of(config, partial(open_net, config), _image_digest, n_items)
         objects, tally = extract_objects(
             table.posts, grounded, table.labels, config, net, images, store, progress, cluster, phrases=parsed

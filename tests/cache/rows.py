@@ -42,7 +42,7 @@ def fill(folder: Path, indexes: range, n_flushes: int = 1, schema: pa.Schema | N
     """Put rows in `n_flushes` shards; returns their keys."""
     names = [key_of(index) for index in indexes]
     value = array_of if schema is None else rows_of
-    with Store.open(folder, schema=schema, producer={"name": "test", "version": 1}) as store:
+    with Store(folder, schema=schema, producer={"name": "test", "version": 1}) as store:
         for part in np.array_split(np.array(names), n_flushes):
             store.put({str(key): value(str(key)) for key in part})
             store.flush()
@@ -52,6 +52,12 @@ def fill(folder: Path, indexes: range, n_flushes: int = 1, schema: pa.Schema | N
 def only_directory(folder: Path) -> ShardDirectory:
     (directory,) = shard_directories(folder)
     return directory
+
+
+def stored_keys(folder: Path) -> list[str]:
+    """The keys of all shards below a folder, sorted and unique."""
+    shards = [shard for directory in shard_directories(folder) for shard in directory.survey(read_keys=True)]
+    return sorted({key for shard in shards for key in keys.unpack_keys(shard.keys)})
 
 
 def shard_paths(folder: Path) -> list[Path]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from cache.index import N_UNINDEXED, Catalog
 from cache.keys import pack_keys
 from cache.shards import open_shard
+from cache.store import N_UNINDEXED, Catalog
 from tests.cache.rows import fill, only_directory, shard_paths
 
 
@@ -67,7 +67,7 @@ def test_a_scan_sees_what_came_and_went(folder: Path) -> None:
     names = fill(folder, range(6), n_flushes=3)
     directory = only_directory(folder)
     catalog = Catalog(directory, "always")
-    assert catalog.changed(), "within two seconds a folder may change unseen"
+    assert catalog.refresh(), "within two seconds a folder may change unseen"
     gone = shard_paths(folder)[0]
     data = gone.read_bytes()
     gone.unlink()
@@ -77,17 +77,17 @@ def test_a_scan_sees_what_came_and_went(folder: Path) -> None:
     catalog.scan()
     assert catalog.index.find(pack_keys(names))[0].all()
     catalog.remove(gone.stem)
-    assert catalog.changed()
+    assert catalog.refresh()
 
 
 def test_a_quiet_folder_is_not_scanned_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(folder, range(6))
-    monkeypatch.setattr("cache.index.RACY_NS", 0)
+    monkeypatch.setattr("cache.store.RACY_NS", 0)
     directory = only_directory(folder)
     catalog = Catalog(directory, "always")
-    assert not catalog.changed()
+    assert not catalog.refresh()
     (directory.shards / "new").write_text("")
-    assert catalog.changed()
+    assert catalog.refresh()
 
 
 def test_a_failed_index_is_no_failure(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -45,7 +45,7 @@ def make_pack(folder: Path, dtype: str = "float16", meta: dict[str, Any] | None 
     objects = ((name, Objects(rng.normal(size=(len(r), DIM)).astype(dtype), r)) for name, r in rows)
     words = DEFAULT_LABELS.general_words
     write_pack(folder, PackMeta(DIM, dtype, 4, words, True, {"regions": {"name": "synthetic"}}), objects)
-    return Pack.open(folder)
+    return Pack(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -56,7 +56,7 @@ def test_out_and_in_again_is_the_same_pack(tmp_path: Path, dtype: str) -> None:
     assert found == Imported(6, n_rows, 0, DIM, dtype)
     again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     assert again == {path.name: path.read_bytes() for path in pack.folder.iterdir()}
-    export_features(Pack.open(tmp_path / "again"), dataset, tmp_path / "table2.parquet")
+    export_features(Pack(tmp_path / "again"), dataset, tmp_path / "table2.parquet")
     assert (tmp_path / "table.parquet").read_bytes() == (tmp_path / "table2.parquet").read_bytes()
 
 
@@ -73,7 +73,7 @@ def test_rows_in_any_order_and_in_foreign_types(tmp_path: Path) -> None:
     shuffled = shuffled.set_column(at, "features", shuffled.column("features").cast(pa.large_list(pa.float64())))
     pq.write_table(shuffled, tmp_path / "mine.parquet")
     import_features(tmp_path / "mine.parquet", dataset, tmp_path / "again", name="clip")
-    again = Pack.open(tmp_path / "again")
+    again = Pack(tmp_path / "again")
     assert again.meta == PackMeta(DIM, "float32", 64, pack.meta.general_words, False, {"regions": {"name": "clip"}})
     for post in dataset.posts:
         assert again.read(post.id).regions == pack.read(post.id).regions
@@ -99,7 +99,7 @@ def test_any_object_may_be_missing(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "t.parquet", rows, ("image_index",))
     found = import_features(path, make_dataset(), tmp_path / "pack")
     assert found == Imported(6, 2, 4, 2, "float32")
-    pack = Pack.open(tmp_path / "pack")
+    pack = Pack(tmp_path / "pack")
     assert pack.read("p0").regions == (Region("image", "", None, None, 0.5),)
     assert pack.read("p1").features.shape == (0, 2)
     assert pack.read("p2").features.tolist() == [[1, 2]]

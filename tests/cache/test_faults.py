@@ -27,6 +27,7 @@ from tests.cache.rows import (
     rows_of,
     same,
     shard_paths,
+    stored_keys,
     wait,
 )
 
@@ -38,7 +39,7 @@ N_POSTS, ROWS_A_POST = 60, 3
 
 def job(folder: Path, log: Path) -> None:
     """A stage in small: compute what is missing post by post, flush now and then, publish a pack at the end."""
-    with Store.open(folder / "store", producer={"name": "job"}) as store, log.open("a") as flushed:
+    with Store(folder / "store", producer={"name": "job"}) as store, log.open("a") as flushed:
         for post in range(N_POSTS):
             names = [key_of(post * ROWS_A_POST + at) for at in range(ROWS_A_POST)]
             store.put({key: features_of(key) for key in store.missing(names)})
@@ -74,7 +75,7 @@ def kill_at_random(folder: Path, n_kills: int) -> int:
         assert verify(folder / "store").clean
         posts = [int(line) for line in log.read_text().split()] if log.exists() else []
         names = [key_of(index) for index in range((max(posts, default=-1) + 1) * ROWS_A_POST)]
-        with Store.open(folder / "store") as store:
+        with Store(folder / "store") as store:
             found = store.get(names)
         assert all(same(value, features_of(key)) for value, key in zip(found, names, strict=True))
     return hits
@@ -87,14 +88,14 @@ def test_killed_writers_leave_a_whole_store(folder: Path, n_kills: int) -> None:
     assert wait(in_child(lambda: job(folder / "unbroken", folder / "log2"))) == 0
     resumed = {path.name: path.read_bytes() for path in (folder / "pack").iterdir()}
     assert resumed == {path.name: path.read_bytes() for path in (folder / "unbroken" / "pack").iterdir()}
-    Store.open(folder / "store")
+    Store(folder / "store")
     assert only_directory(folder / "store").foreign_files() == []
 
 
 def put_overlapping(folder: Path, worker: int, schema: pa.Schema | None) -> None:
     value = array_of if schema is None else rows_of
     order = np.random.default_rng(worker).permutation(60)
-    with Store.open(folder, schema=schema) as store:
+    with Store(folder, schema=schema) as store:
         for at, index in enumerate(order.tolist()):
             store.put({key_of(index): value(key_of(index))})
             if at % (5 + worker) == 0:
@@ -108,15 +109,15 @@ def test_eight_processes_put_overlapping_keys(folder: Path, schema: pa.Schema | 
     with multiprocessing.get_context("fork").Pool(8) as pool:
         pool.starmap(put_overlapping, [(folder, worker, schema) for worker in range(8)])
     names = sorted(key_of(index) for index in range(60))
-    with Store.open(folder, schema=schema) as store:
-        assert store.keys() == names
+    with Store(folder, schema=schema) as store:
+        assert stored_keys(folder) == names
         assert all(same(*pair) for pair in zip(store.get(names), map(value, names), strict=True))
     assert verify(folder).clean
     assert only_directory(folder).foreign_files() == []
 
 
 def assert_right_or_missing(folder: Path, names: list[str], schema: pa.Schema | None, value: Any) -> None:
-    with Store.open(folder, schema=schema) as store:
+    with Store(folder, schema=schema) as store:
         for key in names:
             try:
                 (found,) = store.get([key])
@@ -143,26 +144,26 @@ def test_every_flipped_byte_of_a_shard_is_found_and_never_read(
 
 def found_by_verify(path: Path) -> None:
     report = verify(path.parents[1])
-    assert [problem.path for problem in report.problems] == [path]
+    assert [damaged for damaged, _ in report.problems] == [path]
     assert not path.exists() or path.parent.name == "index"
 
 
 def test_every_flipped_byte_of_an_index_is_found_and_changes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cache.index.N_UNINDEXED", 3)
+    monkeypatch.setattr("cache.store.N_UNINDEXED", 3)
     names = fill(folder, range(20), n_flushes=3)
     (path,) = only_directory(folder).index.glob("*.h5")
     good, rng = path.read_bytes(), np.random.default_rng(2)
     for at in [0, len(good) - 1, *rng.integers(0, len(good), 100).tolist()]:
         path.write_bytes(good)
         flip(path, at, int(rng.integers(8)))
-        with Store.open(folder) as store:
+        with Store(folder) as store:
             assert store.missing(names) == []
             assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
         assert path.read_bytes() == good, "the bad index made room for a good one"
         flip(path, at, int(rng.integers(8)))
-        assert [problem.path for problem in verify(folder).problems] == [path]
+        assert [damaged for damaged, _ in verify(folder).problems] == [path]
 
 
 @KINDS
@@ -181,7 +182,7 @@ def test_a_cut_shard_counts_as_missing_at_once_though_the_index_knows_it(folder:
     names = fill(folder, range(32), n_flushes=16)
     path = shard_paths(folder)[0]
     os.truncate(path, path.stat().st_size - 1)
-    with Store.open(folder) as store:
+    with Store(folder) as store:
         assert len(store.missing(names)) == 2
 
 
@@ -189,7 +190,7 @@ def test_a_cut_shard_counts_as_missing_at_once_though_the_index_knows_it(folder:
 def test_a_shard_cut_under_an_open_store_is_an_error_not_a_crash(folder: Path, check: Any) -> None:
     names = fill(folder, range(12))
     (path,) = shard_paths(folder)
-    with Store.open(folder, check=check) as store:
+    with Store(folder, check=check) as store:
         store.get(names[:1])
         os.truncate(path, path.stat().st_size // 2)
         with pytest.raises(MissingKeys):
@@ -212,8 +213,8 @@ def test_swapped_names_are_found_and_never_read(
         assert_right_or_missing(folder, names, schema, value)
     second.write_bytes(held[0])
     first.write_bytes(held[1])
-    assert {problem.path for problem in verify(folder).problems} == {first, second}
-    with Store.open(folder, schema=schema) as store:
+    assert {path for path, _ in verify(folder).problems} == {first, second}
+    with Store(folder, schema=schema) as store:
         store.put({key: value(key) for key in store.missing(names)})
         assert all(same(*pair) for pair in zip(store.get(names), map(value, names), strict=True))
 
@@ -223,9 +224,9 @@ def test_what_is_no_shard_is_left_alone_and_told(folder: Path) -> None:
     (path,) = shard_paths(folder)
     (path.parent / "notes.txt").write_text("mine")
     (path.parent / ("ab" * 32 + ".h5")).write_bytes(b"no shard at all")
-    with Store.open(folder) as store:
-        assert store.keys() == sorted(names)
-    problems = {problem.path.name: problem.what for problem in verify(folder).problems}
+    assert Store(folder).missing(names) == []
+    assert stored_keys(folder) == sorted(names)
+    problems = {path.name: what for path, what in verify(folder).problems}
     assert problems == {"notes.txt": "does not belong to the store"}
     assert (only_directory(folder).quarantine / ("ab" * 32 + ".txt")).read_text().startswith("the shard cannot be read")
     (path.parent / ("cd" * 32 + ".h5") / "inside").mkdir(parents=True)

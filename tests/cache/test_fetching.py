@@ -5,7 +5,7 @@ import threading
 import pytest
 from huggingface_hub import constants
 
-from cache import fetching
+from cache import models
 from cache.models import ModelRef, inspect
 from schema.errors import WeightsError
 
@@ -40,7 +40,7 @@ def server():
 
 def test_a_download_is_checked_and_published(server, tmp_path):
     target = tmp_path / "models" / "net.pth"
-    fetching.download(server.url, target, DIGEST[:8], bars=False)
+    models.download(server.url, target, DIGEST[:8], bars=False)
     assert target.read_bytes() == DATA
     assert [path.name for path in target.parent.iterdir()] == ["net.pth"]
 
@@ -48,7 +48,7 @@ def test_a_download_is_checked_and_published(server, tmp_path):
 @pytest.mark.parametrize("n_there", [1, 1000, len(DATA)])
 def test_an_interrupted_download_goes_on(server, tmp_path, n_there):
     (tmp_path / "net.pth.part").write_bytes(DATA[:n_there])
-    fetching.download(server.url, tmp_path / "net.pth", DIGEST, bars=False)
+    models.download(server.url, tmp_path / "net.pth", DIGEST, bars=False)
     assert (tmp_path / "net.pth").read_bytes() == DATA
     assert server.asked == [f"bytes={n_there}-"]
 
@@ -56,19 +56,19 @@ def test_an_interrupted_download_goes_on(server, tmp_path, n_there):
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):
     server.ranges = False
     (tmp_path / "net.pth.part").write_bytes(b"other")
-    fetching.download(server.url, tmp_path / "net.pth", DIGEST, bars=False)
+    models.download(server.url, tmp_path / "net.pth", DIGEST, bars=False)
     assert (tmp_path / "net.pth").read_bytes() == DATA
 
 
 def test_other_bytes_are_not_published(server, tmp_path):
     with pytest.raises(WeightsError, match=rf"the downloaded file is not net.pth: sha256 {DIGEST}, expected 0000"):
-        fetching.download(server.url, tmp_path / "net.pth", "0000", bars=False)
+        models.download(server.url, tmp_path / "net.pth", "0000", bars=False)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_network_the_error_says_how_to_go_on(tmp_path):
     with pytest.raises(WeightsError, match=r"cannot be reached .*fmit models fetch --from FOLDER"):
-        fetching.download("http://127.0.0.1:9/net.pth", tmp_path / "net.pth", "", bars=False)
+        models.download("http://127.0.0.1:9/net.pth", tmp_path / "net.pth", "", bars=False)
 
 
 def test_the_hub_is_not_asked_when_offline(tmp_path, monkeypatch):
@@ -76,17 +76,17 @@ def test_the_hub_is_not_asked_when_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     found = inspect(ModelRef("someone/model", "encoder", "hub"))
     with pytest.raises(WeightsError, match=r"huggingface.co/someone/model: cannot be reached .*HF_HUB_OFFLINE is set"):
-        fetching.fetch(found)
+        models.fetch(found)
 
 
 def test_a_folder_must_hold_the_right_file(tmp_path, monkeypatch):
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path / "models"))
     found = inspect(ModelRef("resnet18-00000000.pth", "region net", "file"))
     with pytest.raises(WeightsError, match=r"no resnet18-00000000.pth there"):
-        fetching.fetch(found, tmp_path)
+        models.fetch(found, tmp_path)
     (tmp_path / "resnet18-00000000.pth").write_bytes(DATA)
     with pytest.raises(WeightsError, match="not the expected weights: sha256"):
-        fetching.fetch(found, tmp_path)
+        models.fetch(found, tmp_path)
     assert not (tmp_path / "models" / "resnet18-00000000.pth").exists()
 
 
@@ -99,7 +99,7 @@ def test_benepar_models_come_from_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path / "nltk")])
     model = ModelRef("benepar_x", "parser", "benepar")
     assert inspect(model).state == "missing"
-    fetching.fetch(inspect(model), tmp_path / "offer")
+    models.fetch(inspect(model), tmp_path / "offer")
     assert inspect(model).state == "present"
 
 
@@ -114,4 +114,4 @@ def test_benepar_models_come_from_a_folder(tmp_path, monkeypatch):
 )
 def test_what_this_command_cannot_fetch_says_how_it_comes(model, todo):
     with pytest.raises(WeightsError, match=todo):
-        fetching.fetch(inspect(model))
+        models.fetch(inspect(model))

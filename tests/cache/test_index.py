@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache import keys
-from cache.index import Index, merge, read_index, segment_of
+from cache.store import Index, merge, read_index, segment_of
 from tests.cache.rows import flip
 
 NAMES = [keys.digest_bytes(bytes([at])) for at in range(12)]
@@ -35,9 +35,11 @@ def assert_like(index: Index, shards: dict[str, list[int]]) -> None:
         right = expected(shards, number)
         assert found[number] == (right is not None)
         if right:
-            assert (index.name(int(prefixes[number])), rows[number]) == right
-    assert keys.unpack_keys(index.keys()) == [f"{n:064x}" for n in sorted({n for one in shards.values() for n in one})]
-    assert len(index) == sum(map(len, shards.values()))
+            assert (index.names[int(prefixes[number])], rows[number]) == right
+    assert keys.unpack_keys(np.unique(index._all.keys)) == [
+        f"{n:064x}" for n in sorted({n for one in shards.values() for n in one})
+    ]
+    assert len(index._all.keys) == sum(map(len, shards.values()))
 
 
 STEPS = st.lists(

@@ -24,7 +24,7 @@ def age(path: Path, days: float) -> None:
 def test_stats_count_by_producer(folder: Path) -> None:
     fill(folder / "regions", range(7), n_flushes=3)
     fill(folder / "phrases", range(4), schema=SCHEMA)
-    with Store.open(folder / "regions") as store:
+    with Store(folder / "regions") as store:
         store.put({key_of(50): array_of(key_of(50))})
     flip(shard_paths(folder / "phrases")[0], 100)
     verify(folder / "phrases")
@@ -63,7 +63,7 @@ def test_gc_goes_by_age_and_spares_the_young(folder: Path) -> None:
     assert [path.exists() for path in paths] == [False, False, True, True]
     assert gc(folder, max_age_days=1).n_spared == 1
     assert [path.exists() for path in paths] == [False, False, False, True]
-    with Store.open(folder) as store:
+    with Store(folder) as store:
         assert len(store.missing(names)) == 3
 
 
@@ -129,18 +129,18 @@ def test_a_dead_writers_temporary_goes_at_once(folder: Path) -> None:
 def test_drop_by_producer(folder: Path) -> None:
     producers: list[dict[str, Any]] = [{"name": "a", "version": 1}, {"name": "a", "version": 2}, {"name": "b"}, {}]
     for at, producer in enumerate(producers):
-        with Store.open(folder, producer=producer) as store:
+        with Store(folder, producer=producer) as store:
             store.put({key_of(at): array_of(key_of(at))})
     names = [key_of(at) for at in range(4)]
     dry = drop_rows(folder, {"producer": "a", "version": "2"}, dry_run=True)
     assert (len(dry.paths), dry.n_kept) == (1, 3)
-    assert Store.open(folder).missing(names) == []
+    assert Store(folder).missing(names) == []
     assert drop_rows(folder, {"producer": "a", "version": "2"}) == dry
-    assert Store.open(folder).missing(names) == [names[1]]
+    assert Store(folder).missing(names) == [names[1]]
     assert len(drop_rows(folder, {"name": "a"}).paths) == 1
     assert drop_rows(folder, {"producer": "z"}).paths == ()
-    assert Store.open(folder).missing(names) == names[:2]
-    with Store.open(folder, producer={"parser": "embedded", "version": "1"}) as store:
+    assert Store(folder).missing(names) == names[:2]
+    with Store(folder, producer={"parser": "embedded", "version": "1"}) as store:
         store.put({key_of(7): array_of(key_of(7))})
     assert stats(folder)[0].rows["embedded"] == 1
     assert len(drop_rows(folder, {"producer": "embedded"}).paths) == 1
@@ -152,4 +152,4 @@ def test_folders_of_other_kinds_are_ignored(folder: Path) -> None:
     (folder / "x" / "other" / "shards").mkdir(parents=True)
     fill(folder / "s", range(2), schema=SCHEMA)
     assert isinstance(only_directory(folder), ShardDirectory)
-    assert rows_of(key_of(0)) == Store.open(folder / "s", schema=SCHEMA).get([key_of(0)])[0]
+    assert rows_of(key_of(0)) == Store(folder / "s", schema=SCHEMA).get([key_of(0)])[0]

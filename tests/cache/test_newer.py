@@ -39,7 +39,7 @@ def test_a_later_versions_shard_stays(
     names = fill(folder, range(10), schema=schema)
     (theirs,) = newer(folder, range(10, 20), schema)
     content = theirs.read_bytes()
-    with Store.open(folder, schema=schema) as store:
+    with Store(folder, schema=schema) as store:
         assert f"a shard of format {FORMAT + 1}, this version reads {FORMAT}; use the version" in caplog.text
         absent = [key_of(index) for index in range(10, 20)]
         assert store.missing([*names, *absent]) == absent
@@ -59,11 +59,11 @@ def test_a_later_versions_shard_stays(
 def test_an_index_that_a_later_version_wrote_leads_to_no_row(
     folder: Path, newer: Any, monkeypatch: pytest.MonkeyPatch, schema: pa.Schema | None, value: Any
 ) -> None:
-    monkeypatch.setattr("cache.index.N_UNINDEXED", 2)
+    monkeypatch.setattr("cache.store.N_UNINDEXED", 2)
     newer(folder, range(10), schema, n_flushes=2)
     assert list(only_directory(folder).index.iterdir())
     names = [key_of(index) for index in range(10)]
-    with Store.open(folder, schema=schema) as store:
+    with Store(folder, schema=schema) as store:
         with pytest.raises(MissingKeys):
             store.get(names)
         absent = store.missing(names)

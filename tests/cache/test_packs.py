@@ -10,8 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cache.buckets import bucket_name, bucket_of, verify_bucket
-from cache.packs import Objects, Pack, PackMeta, write_pack
+from cache.packs import Objects, Pack, PackMeta, bucket_name, bucket_of, verify_bucket, write_pack
 from schema.errors import PackError
 from schema.records import Box, Region, Span
 
@@ -36,7 +35,7 @@ def make_posts(n: int = 60) -> dict[str, Objects]:
 @pytest.fixture(name="pack")
 def pack_(tmp_path: Path) -> Pack:
     write_pack(tmp_path / "pack", META, make_posts().items())
-    return Pack.open(tmp_path / "pack")
+    return Pack(tmp_path / "pack")
 
 
 def assert_same(found: Objects, given: Objects) -> None:
@@ -97,14 +96,14 @@ def test_one_changed_post_changes_one_file(pack: Pack, change: str) -> None:
     changed = bucket_name(bucket_of("another" if change == "new" else "post 3é", 16))
     assert {name for name in after if after[name][0] != before[name][0]} == {changed}
     assert {name for name in after if after[name][1] != before[name][1]} == {changed, "meta.json"}
-    assert Pack.open(pack.folder).digest() != digest
+    assert Pack(pack.folder).digest() != digest
 
 
 def test_a_post_comes_into_an_empty_bucket(tmp_path: Path) -> None:
     write_pack(tmp_path / "pack", META, [])
     names = {path.name: path.read_bytes() for path in (tmp_path / "pack").iterdir()}
     assert len(names) == 17
-    assert Pack.open(tmp_path / "pack").ids == []
+    assert Pack(tmp_path / "pack").ids == []
     write_pack(tmp_path / "pack", META, [("a", make_objects(3))])
     assert sum(path.read_bytes() != names[path.name] for path in (tmp_path / "pack").iterdir()) == 1
 
@@ -116,10 +115,10 @@ def test_buckets_are_stable() -> None:
 def test_digest_is_of_content(pack: Pack, tmp_path: Path) -> None:
     other = PackMeta(8, "float16", 3, META.general_words, synthetic=True, provenance={"regions": "another"})
     write_pack(tmp_path / "other", other, make_posts().items())
-    assert Pack.open(tmp_path / "other").digest() == pack.digest()
+    assert Pack(tmp_path / "other").digest() == pack.digest()
     words = PackMeta(8, "float16", 16, ("person",), synthetic=True)
     write_pack(tmp_path / "words", words, make_posts().items())
-    assert Pack.open(tmp_path / "words").digest() != pack.digest()
+    assert Pack(tmp_path / "words").digest() != pack.digest()
 
 
 def read_in_child(pack: Pack, ids: list[str]) -> list[tuple[np.ndarray, tuple[Region, ...]]]:
@@ -161,12 +160,12 @@ def test_verify_finds_swapped_missing_and_foreign_files(pack: Pack) -> None:
     first.rename(pack.folder / "x")
     second.rename(first)
     (pack.folder / "x").rename(second)
-    problems = Pack.open(pack.folder).verify()
+    problems = Pack(pack.folder).verify()
     assert len(problems) == 2
     assert all("not a readable bucket: it says" in problem for problem in problems)
     first.unlink()
     (pack.folder / "notes.txt").write_text("mine")
-    problems = Pack.open(pack.folder).verify()
+    problems = Pack(pack.folder).verify()
     assert len(problems) == 3
     assert "notes.txt: does not belong to this pack" in problems[-1]
 
@@ -176,7 +175,7 @@ def test_a_truncated_bucket_is_an_error(pack: Pack, keep: int) -> None:
     path = pack.folder / bucket_name(bucket_of("post 3é", 16))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(PackError, match=r"not a readable bucket.*pull the pack"):
-        Pack.open(pack.folder).read("post 3é")
+        Pack(pack.folder).read("post 3é")
 
 
 def test_a_missing_bucket_is_a_short_error(pack: Pack) -> None:
@@ -185,14 +184,14 @@ def test_a_missing_bucket_is_a_short_error(pack: Pack) -> None:
     with pytest.raises(
         PackError, match=rf"{path.name}: not a readable bucket: No such file or directory; pull the pack"
     ):
-        Pack.open(pack.folder).read("post 3é")
+        Pack(pack.folder).read("post 3é")
 
 
 def test_errors_say_what(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(PackError, match="no post 'x' in the pack"):
         pack.read("x")
     with pytest.raises(PackError, match=r"not a readable pack.*run the regions stage"):
-        Pack.open(tmp_path / "nothing")
+        Pack(tmp_path / "nothing")
     with pytest.raises(PackError, match="post 'a' comes twice"):
         write_pack(tmp_path / "b", META, [("a", make_objects(1)), ("a", make_objects(1))])
     with pytest.raises(PackError, match=r"features must be float16 \[1, 8\] \(found float32 \[1, 8\]\)"):
@@ -211,7 +210,7 @@ def test_a_failed_writer_leaves_the_old_pack(pack: Pack) -> None:
     digest = pack.digest()
     with pytest.raises(RuntimeError, match="GPU"):
         write_pack(pack.folder, META, broken())
-    assert Pack.open(pack.folder).digest() == digest
+    assert Pack(pack.folder).digest() == digest
     assert pack.verify() == []
 
 
@@ -221,9 +220,9 @@ def test_a_pack_may_hold_a_second_one(pack: Pack, tmp_path: Path) -> None:
     meta = PackMeta(4, "float32", 3, ())
     bare = {path.name: path.read_bytes() for path in pack.folder.iterdir()}
     write_pack(pack.folder, META, make_posts().items(), grid=(meta, cells.items()))
-    both = Pack.open(pack.folder)
+    both = Pack(pack.folder)
     assert {path.name: path.read_bytes() for path in pack.folder.iterdir() if path.is_file()} == bare
-    assert both.digest() == Pack.open(pack.folder).digest() == pack.digest()
+    assert both.digest() == Pack(pack.folder).digest() == pack.digest()
     assert (both.verify(), both.grid.ids, both.grid.meta, both.grid.grid) == ([], sorted(cells), meta, None)
     times = {path.name: path.stat().st_mtime_ns for path in (pack.folder / "grid").glob("bucket-*")}
     write_pack(pack.folder, META, make_posts(61).items(), grid=(meta, cells.items()))
@@ -231,10 +230,10 @@ def test_a_pack_may_hold_a_second_one(pack: Pack, tmp_path: Path) -> None:
     path = pack.folder / "grid" / bucket_name(1)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     (pack.folder / "grid" / "more").write_bytes(b"")
-    problems = Pack.open(pack.folder).verify()
+    problems = Pack(pack.folder).verify()
     assert [str(path) in problems[0], str(path.with_name("more")) in problems[-1], len(problems)] == [True, True, 2]
     write_pack(pack.folder, META, make_posts().items())
-    assert Pack.open(pack.folder).grid is None
+    assert Pack(pack.folder).grid is None
 
 
 def test_features_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -247,4 +246,4 @@ def test_features_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_features_need_not_be_contiguous(tmp_path: Path) -> None:
     features = np.arange(32, dtype="f2").reshape(2, 16)[:, ::2]
     write_pack(tmp_path / "b", META, [("p", Objects(features, make_objects(2).regions))])
-    np.testing.assert_array_equal(Pack.open(tmp_path / "b").read("p").features, features)
+    np.testing.assert_array_equal(Pack(tmp_path / "b").read("p").features, features)

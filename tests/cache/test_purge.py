@@ -38,11 +38,11 @@ def test_rows_are_gone_and_the_others_are_pulled(folder: Path, url: str) -> None
     assert not any(key in data for data in contents(folder, url) for key in packed)
     assert remotes.purge(url, unwanted).n_rows == 0
     pull(folder / "b", url)
-    with Store.open(folder / "b" / "s") as store:
+    with Store(folder / "b" / "s") as store:
         assert store.missing(names) == unwanted[:3]
         rest = [key for key in names if key not in unwanted]
         assert all(same(*pair) for pair in zip(store.get(rest), map(array_of, rest), strict=True))
-    with Store.open(folder / "b" / "phrases", schema=SCHEMA) as store:
+    with Store(folder / "b" / "phrases", schema=SCHEMA) as store:
         assert store.get([key_of(5)]) == [rows_of(key_of(5))]
     assert pull(folder / "c", url, names[5:6]).n_shards == 1, "their keys are told as before"
     assert verify(folder).clean
@@ -59,18 +59,18 @@ def test_a_whole_shard_of_them_is_removed(folder: Path, url: str) -> None:
 
 def test_a_teams_folder_keeps_no_index_and_no_quarantine_of_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that is worked in by the team, and so has no files of keys."""
-    monkeypatch.setattr("cache.index.N_UNINDEXED", 2)
+    monkeypatch.setattr("cache.store.N_UNINDEXED", 2)
     names = fill(folder / "team" / "s", range(20), n_flushes=5)
     bad = shard_paths(folder / "team" / "s")[0]
     flip(bad, bad.stat().st_size // 2)
     verify(folder / "team")
-    with Store.open(folder / "team" / "s") as store:
+    with Store(folder / "team" / "s") as store:
         store.put({key: array_of(key) for key in store.missing(names)})
     found = remotes.purge(folder / "team", names[:3])
     assert (found.n_rows, found.n_left) == (3, 0)
     packed = keys.pack_keys(names[:3])
     assert not any(key in data for data in contents(folder, str(folder / "team")) for key in packed)
-    with Store.open(folder / "team" / "s") as store:
+    with Store(folder / "team" / "s") as store:
         assert store.missing(names) == names[:3]
         assert all(same(*pair) for pair in zip(store.get(names[3:]), map(array_of, names[3:]), strict=True))
 
@@ -108,7 +108,7 @@ def test_a_fault_under_way_loses_nothing_and_the_same_call_goes_on(
         remotes.purge(url, names[:8])
     remote_faults.N_FAILURES.clear()
     pull(folder / "b", url)
-    absent = Store.open(folder / "b" / "s").missing(names)
+    absent = Store(folder / "b" / "s").missing(names)
     assert absent in (names[:1], names[:5]), "a shard that held nothing else may have gone"
     assert remotes.purge(url, names[:8]).n_rows == 8 - len(absent)
 

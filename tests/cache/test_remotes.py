@@ -13,7 +13,7 @@ from cache.remotes import TransferReport, pull, push
 from cache.store import Store
 from schema.errors import StoreError
 from tests.cache import remote_faults
-from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, rows_of, same, shard_paths
+from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, rows_of, same, shard_paths, stored_keys
 
 
 @pytest.fixture(name="url", params=["folder", "file", "memory", "flaky"])
@@ -34,7 +34,7 @@ def flaky_(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def assert_holds(folder: Path, names: list[str]) -> None:
-    with Store.open(folder) as store:
+    with Store(folder) as store:
         assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
     assert verify(folder.parent).clean
 
@@ -48,7 +48,7 @@ def test_what_is_pushed_is_pulled(folder: Path, url: str) -> None:
     assert pull(folder / "b", url) == TransferReport(4, n_bytes, 0)
     assert pull(folder / "b", url) == TransferReport(0, 0, 4)
     assert_holds(folder / "b" / "regions", names)
-    with Store.open(folder / "b" / "phrases", schema=SCHEMA) as store:
+    with Store(folder / "b" / "phrases", schema=SCHEMA) as store:
         assert store.get([key_of(3)]) == [rows_of(key_of(3))]
 
 
@@ -67,7 +67,7 @@ def test_pull_by_keys_takes_what_they_need(folder: Path, url: str) -> None:
     names = fill(folder / "a" / "s", range(40), n_flushes=8)
     push(folder / "a", url)
     assert pull(folder / "b", url, [names[0], names[3], names[12], key_of(1000)]).n_shards == 2
-    with Store.open(folder / "b" / "s") as store:
+    with Store(folder / "b" / "s") as store:
         assert store.missing(names) == names[5:10] + names[15:]
     assert pull(folder / "b", url, names[:5]).n_shards == 0
     assert pull(folder / "b", url, names[:7]).n_shards == 1
@@ -87,7 +87,7 @@ def test_a_damaged_shard_is_never_sent(folder: Path, url: str) -> None:
     assert push(folder / "a", url).damaged == (bad.stem,)
     assert not bad.exists()
     assert pull(folder / "b", url).n_shards == 1
-    assert len(Store.open(folder / "b" / "s").missing(names)) == 10
+    assert len(Store(folder / "b" / "s").missing(names)) == 10
 
 
 def test_a_shard_that_lies_damaged_at_the_remote_is_refused(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -158,9 +158,9 @@ def test_two_people_push_at_once(folder: Path) -> None:
         pool.starmap(push_many, [(folder, worker) for worker in (0, 1, 0, 1)])
     names = [key_of(at) for at in range(82)]
     pull(folder / "b", folder / "team")
-    assert_holds(folder / "b" / "s", [name for name in names if name in set(Store.open(folder / "team" / "s").keys())])
-    assert Store.open(folder / "b" / "s").missing(names) == Store.open(folder / "0" / "s").missing(
-        Store.open(folder / "1" / "s").missing(names)
+    assert_holds(folder / "b" / "s", [name for name in names if name in set(stored_keys(folder / "team" / "s"))])
+    assert Store(folder / "b" / "s").missing(names) == Store(folder / "0" / "s").missing(
+        Store(folder / "1" / "s").missing(names)
     )
     assert list((folder / "team").rglob(".*")) == []
 

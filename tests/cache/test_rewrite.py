@@ -19,15 +19,15 @@ KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA,
 @KINDS
 def test_compact_keeps_every_row(folder: Path, schema: pa.Schema | None, value: Any) -> None:
     names = fill(folder, range(40), n_flushes=20, schema=schema)
-    with Store.open(folder, schema=schema, producer={"name": "other"}) as store:
+    with Store(folder, schema=schema, producer={"name": "other"}) as store:
         store.put({key_of(99): value(key_of(99))})
-    with Store.open(folder, schema=schema) as reader:
+    with Store(folder, schema=schema) as reader:
         reader.get(names[:7])
         assert compact(folder) == CompactReport(21, 2, 0)
         assert all(same(*pair) for pair in zip(reader.get(names), map(value, names), strict=True))
     assert verify(folder).clean
     assert stats(folder)[0].rows == {"other": 1, "test": 40}
-    with Store.open(folder, schema=schema) as store:
+    with Store(folder, schema=schema) as store:
         assert store.missing([*names, key_of(99)]) == []
     assert compact(folder) == CompactReport(2, 2, 0)
 
@@ -50,7 +50,7 @@ def test_compact_sets_damage_aside(folder: Path) -> None:
     bad = shard_paths(folder)[1]
     flip(bad, bad.stat().st_size - 60)
     assert compact(folder) == CompactReport(3, 1, 0)
-    assert len(Store.open(folder).missing(names)) == 10
+    assert len(Store(folder).missing(names)) == 10
 
 
 def test_compact_leaves_big_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_compacting_and_writing_at_once_loses_nothing(folder: Path) -> None:
     with multiprocessing.get_context("fork").Pool(4) as pool:
         pool.starmap(many_times, [(folder, worker) for worker in range(4)])
     names = [key_of(worker * 100 + at) for worker in range(4) for at in range(62)]
-    with Store.open(folder) as store:
+    with Store(folder) as store:
         assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
     assert verify(folder).clean
     assert only_directory(folder).foreign_files() == []
@@ -84,13 +84,13 @@ def test_forget_leaves_no_trace(folder: Path, schema: pa.Schema | None, value: A
     bad = shard_paths(folder)[5]
     flip(bad, bad.stat().st_size // 2)
     verify(folder)
-    with Store.open(folder, schema=schema) as store:
+    with Store(folder, schema=schema) as store:
         store.put({key: value(key) for key in store.missing(names)})
     unwanted = [names[3], names[4], names[39], key_of(1000)]
     report = forget(folder, unwanted)
     assert (report.n_rows, report.n_left) == (3, 0)
     assert report.n_shards in (2, 3)
-    with Store.open(folder, schema=schema) as store:
+    with Store(folder, schema=schema) as store:
         assert store.missing(names) == unwanted[:3]
         rest = [key for key in names if key not in unwanted]
         assert all(same(*pair) for pair in zip(store.get(rest), map(value, rest), strict=True))

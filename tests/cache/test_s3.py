@@ -132,7 +132,7 @@ def test_a_bucket_forgets(folder: Path, s3: CuttingProxy) -> None:
     push(folder / "a", s3.url)
     assert (remotes.purge(s3.url, names[:3]).n_rows, remotes.purge(s3.url, names[:3]).n_rows) == (3, 0)
     pull(folder / "b", s3.url)
-    with Store.open(folder / "b" / "s") as store:
+    with Store(folder / "b" / "s") as store:
         assert store.missing(names) == names[:3]
         assert all(same(*pair) for pair in zip(store.get(names[3:]), map(array_of, names[3:]), strict=True))
     with pytest.raises(StoreError, match=r"no shard of a store there \(found nothing\)"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cache import keys
-from cache.shard_directory import Shard, ShardDirectory, file_mode, make_folder, make_note, shard_directories, unlink
+from cache.shard_directory import Shard, ShardDirectory, make_folder, make_note, shard_directories, unlink, write_file
 from cache.shards import ArrayCodec, Damaged, RowCodec, open_shard
 from schema.errors import StoreError
 from tests.cache.rows import SCHEMA, fill, only_directory
@@ -90,14 +90,14 @@ def test_a_teams_folder_gives_its_rights_on(tmp_path: Path) -> None:
         directory = ShardDirectory(team / "regions" / "arrays", ".h5")
         directory.make()
         path = directory.path(directory.publish(b"abc"))
-        make_folder(tmp_path / "mine" / "x")
+        write_file(tmp_path / "mine" / "x" / "file", b"abc", "")
     finally:
         os.umask(before)
     for folder in (directory.shards, directory.index, directory.quarantine, directory.folder, directory.folder.parent):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o2770
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     assert stat.S_IMODE((tmp_path / "mine" / "x").stat().st_mode) == 0o700
-    assert (file_mode(team), file_mode(tmp_path / "mine")) == (0o660, None)
+    assert stat.S_IMODE((tmp_path / "mine" / "x" / "file").stat().st_mode) == 0o600
 
 
 def test_directories_are_found_below_any_folder(tmp_path: Path) -> None:
@@ -138,9 +138,8 @@ def test_a_survey_opens_shards_as_their_kind(folder: Path, schema: object, kind:
     (shard,) = directory.survey(check="always", read_keys=True)
     path = directory.path(shard.name)
     assert (shard.size, shard.n_rows, shard.error) == (path.stat().st_size, 5, None)
-    assert shard.keys is not None
     assert len(shard.keys) == 5
-    assert shard.producer == {"name": "test", "version": 1}
+    assert shard.producer == {"name": "test", "version": 1, "producer": "test"}
     with contextlib.closing(open_shard(path)) as reader:
         assert isinstance(reader.codec, kind)
         assert reader.codec.kind == directory.folder.name
@@ -156,9 +155,9 @@ def test_a_survey_opens_shards_as_their_kind(folder: Path, schema: object, kind:
     [({"name": "resnet50", "version": "1"}, "resnet50"), ({"parser": "embedded"}, "embedded"), ({}, "unnamed")],
 )
 def test_a_producers_name(producer: dict[str, str], name: str) -> None:
-    assert Shard("", 0, make_note(producer)).producer_name == name
+    assert Shard("", 0, make_note(producer)).producer == {**producer, "producer": name}
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", "{}", '{"producer": 1}', "null"])
 def test_a_note_without_a_producer(note: str) -> None:
-    assert Shard("", 0, note).producer == {}
+    assert Shard("", 0, note).producer == {"producer": "unnamed"}

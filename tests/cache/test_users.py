@@ -54,7 +54,7 @@ def test_two_users_of_a_group_share_a_store(folder: Path) -> None:
     def quarantines() -> None:
         assert len(verify(team).problems) == 1
         names = [key_of(index) for index in range(30)]
-        with Store.open(team / "regions") as store:
+        with Store(team / "regions") as store:
             store.put({key: array_of(key) for key in store.missing(names)})
             assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
 
@@ -92,7 +92,7 @@ def test_two_users_of_a_group_push_to_one_folder_and_pull(folder: Path) -> None:
     def pulls() -> None:
         assert pull(folder / "5001", team).n_shards == 1
         names = [key_of(index) for index in range(30)]
-        with Store.open(folder / "5001" / "regions") as store:
+        with Store(folder / "5001" / "regions") as store:
             assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
 
     assert as_user(5001, 4242, pulls) == 0
@@ -113,7 +113,7 @@ def test_another_group_reads_only(folder: Path) -> None:
     names = [key_of(index) for index in range(5)]
 
     def reads() -> None:
-        with Store.open(folder / "store") as store:
+        with Store(folder / "store") as store:
             assert all(same(*pair) for pair in zip(store.get(names), map(array_of, names), strict=True))
             with pytest.raises(StoreError, match="the store is read-only"):
                 store.put({key_of(9): np.zeros(1, "f4")})
@@ -125,7 +125,7 @@ def test_another_group_reads_only(folder: Path) -> None:
     flip(path, path.stat().st_size - 60)
 
     def misses() -> None:
-        with Store.open(folder / "store") as store:
+        with Store(folder / "store") as store:
             with pytest.raises(MissingKeys):
                 store.get(names)
             assert store.missing(names) == names
@@ -135,6 +135,6 @@ def test_another_group_reads_only(folder: Path) -> None:
 
     def cannot() -> None:
         with pytest.raises(StoreError, match="a shard cannot be read: permission denied; give the group read access"):
-            Store.open(folder / "store").get(names)
+            Store(folder / "store").get(names)
 
     assert as_user(5001, 4243, cannot) == 0

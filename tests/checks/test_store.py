@@ -22,7 +22,7 @@ def test_a_store_that_is_not_there_yet_is_fine_and_stays_so(tmp_path):
 
 
 def test_rows_and_quarantine_are_counted(tmp_path):
-    with Store.open(tmp_path / "regions") as rows:
+    with Store(tmp_path / "regions") as rows:
         rows.put({KEY: np.ones(3, np.float32)})
     (one,) = store.check_store(tmp_path)
     assert "1 rows in 1 shard(s)" in one.what

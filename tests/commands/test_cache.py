@@ -15,7 +15,7 @@ from commands.cache import print_verified, refuse_damaged
 from commands.console import Bytes, format_bytes
 from schema.errors import StoreError
 from tests import own
-from tests.cache.rows import flip
+from tests.cache.rows import flip, stored_keys
 from tests.commands.stores import STORE, copy, fmit, lines, n_rows, shards, told
 
 
@@ -58,11 +58,11 @@ def test_recomputed_rows_agree_until_one_was_made_otherwise(home):
     found = told("cache", "verify", "--recompute", 6, "--seed", 0)
     assert found["recomputed"] == {"own": {"n_rows": 6, "moved": []}}
     assert fmit("cache", "verify", "--recompute", 3).stdout.endswith("recompute own: 3 rows, 0 differ\n")
-    with Store.open(home / STORE / "regions") as store:
-        names = store.keys()
+    with Store(home / STORE / "regions") as store:
+        names = stored_keys(home / STORE / "regions")
         values = dict(zip(names, store.get(names), strict=True))
     maintenance.forget(home / STORE / "regions", names)
-    with Store.open(home / STORE / "regions", producer={"name": "wrong"}) as store:
+    with Store(home / STORE / "regions", producer={"name": "wrong"}) as store:
         store.put({key: value * np.float32(1.01) for key, value in values.items()})
     result = fmit("cache", "verify", "--recompute", 6, "--dataset", "own", code=1)
     assert "recompute own: 6 rows, 2 differ" in result.stdout
@@ -99,7 +99,7 @@ def test_wrong_values_are_wrong_calls(home):
 
 
 def test_compact_joins_and_keeps_every_row(home):
-    with Store.open(home / STORE / "regions", producer={"name": "more"}) as store:
+    with Store(home / STORE / "regions", producer={"name": "more"}) as store:
         for index in range(3):
             store.put({keys.key("more", index=index): np.zeros(4, np.float32)})
             store.flush()

@@ -70,7 +70,7 @@ def test_rows_that_another_post_needs_stay_and_are_told(home):
 
 
 def test_rows_of_other_parts_are_named_as_such(home):
-    with Store.open(home / STORE / "regions", producer={"name": "resnet-of-old"}) as store:
+    with Store(home / STORE / "regions", producer={"name": "resnet-of-old"}) as store:
         store.put({keys.key("old"): np.zeros(4, np.float32)})
     printed = fmit("cache", "forget", "dev-00000", "--dataset", "own").stdout
     assert "rows by resnet-of-old were made with other parameters, so their posts are unknown" in printed

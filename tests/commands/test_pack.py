@@ -47,7 +47,7 @@ def test_a_pack_goes_out_and_comes_back_and_trains_to_the_same_numbers(home, tra
     assert printed == f"export own: {n_rows} objects of 16 posts in table.parquet\n"
     found = json.loads(fmit("import", "table.parquet", "--dataset", "own", "--out", "packs/mine", "--json").stdout)
     assert (found["n_rows"], found["n_posts"], found["n_without"]) == (n_rows, 16, 0)
-    assert Pack.open("packs/mine").digest() == Pack.open("out/own/pack").digest()
+    assert Pack("packs/mine").digest() == Pack("out/own/pack").digest()
     shutil.rmtree("out/own/pack")  # so that it is not read by mistake
     (home / "params.yaml").write_text(own.PARAMS.rstrip() + "\n    pack: packs/mine\n")
     project = Project.open()
@@ -75,10 +75,10 @@ def test_features_of_ones_own_have_any_width_and_name_themselves(home):
     result = fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", "--buckets", 4)
     assert result.stdout == "import own: 1 objects of 3 x float32; 15 of 16 posts have none\n"
     assert result.stderr == "train on it: fmit train --dataset own --pack packs/mine\n"
-    meta = Pack.open("packs/mine").meta
+    meta = Pack("packs/mine").meta
     assert (meta.dim, meta.n_buckets, meta.provenance) == (3, 4, {"regions": {"name": "mine"}})
     fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", "--name", "clip")
-    assert Pack.open("packs/mine").meta.provenance == {"regions": {"name": "clip"}}
+    assert Pack("packs/mine").meta.provenance == {"regions": {"name": "clip"}}
 
 
 def test_what_does_not_fit_the_posts_is_refused_by_row(home):

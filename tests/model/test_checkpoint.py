@@ -51,7 +51,7 @@ def test_a_loaded_run_is_the_saved_one(encoder: Path, dataset: tuple[Path, Path]
     assert again == info
     assert digest_tensors(loaded.state_dict()) == digest_tensors(tagger.state_dict())
     posts = read_posts(dataset[0]).posts[:3]
-    examples = PostDataset(posts, FromPack(Pack.open(dataset[1])), LABELS, loaded.featurizer, info.config)
+    examples = PostDataset(posts, FromPack(Pack(dataset[1])), LABELS, loaded.featurizer, info.config)
     batch = collate([examples[row] for row in range(3)], loaded.featurizer)
     assert torch.equal(loaded.emissions(batch), tagger.emissions(batch))
     assert "synthetic" in (tmp_path / "run" / "model" / "card.md").read_text().lower()

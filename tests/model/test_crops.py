@@ -63,7 +63,7 @@ def test_each_distinct_crop_once_and_each_image_decoded_once(data: Data, monkeyp
     transform = Transform(16, None)
     one, two = posts[0], posts[1]
     same = posts[2]  # shows the image of posts[1]
-    crops = [crop_of(one, region) for region in Pack.open(data[1]).read(one.id).regions]
+    crops = [crop_of(one, region) for region in Pack(data[1]).read(one.id).regions]
     image = two.images[0]
     rows = [[*crops, None], [Crop(image, Box(0, 0, 9, 9)), Crop(None, None)], [Crop(same.images[0], Box(0, 0, 9, 9))]]
     opened: list[str] = []
@@ -139,14 +139,14 @@ def test_a_run_loads_predicts_and_scores(encoder: Path, data: Data, tmp_path: Pa
     go(settings(encoder, {}), data, tmp_path / "run")
     run = Run.load(tmp_path / "run", "cpu")
     dev = [post for post in read_posts(posts).posts if post.split == "dev"]
-    packed = run.predict_pack(dev, Pack.open(pack), images=folder)
-    given = run.predict(dev, [Pack.open(pack).read(post.id) for post in dev], images=folder)
+    packed = run.predict_pack(dev, Pack(pack), images=folder)
+    given = run.predict(dev, [Pack(pack).read(post.id) for post in dev], images=folder)
     assert [one.tags for one in packed] == [one.tags for one in given]
     scores = evaluate.run(tmp_path / "run", posts, pack, ["dev"], images=folder, device="cpu")["dev"]
     best = max(row["dev_f1"] for row in curves(tmp_path / "run"))
     assert scores["strict"]["micro"]["f1"] == pytest.approx(best, abs=1e-9)
     with pytest.raises(ConfigError, match=r"this run reads the posts' images \(found no folder\)"):
-        run.predict_pack(dev, Pack.open(pack))
+        run.predict_pack(dev, Pack(pack))
 
 
 def test_what_it_reads_is_what_ingest_saw(encoder: Path, data: Data, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_weights_under_the_former_name_of_the_crop_network_load(encoder: Path, d
 
 
 def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, meta = settings(encoder, {}), Pack.open(data[1]).meta
+    config, meta = settings(encoder, {}), Pack(data[1]).meta
     with pytest.raises(PackError, match=r"starts from the network that made the pack \(found no network\)"):
         crop_network(config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
@@ -195,7 +195,7 @@ def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkey
 
 def test_the_pass_over_crops_looks_at_no_value(encoder: Path, data: Data) -> None:
     """Else a GPU's queue would run dry between network and lattice."""
-    tagger, meta = Tagger(), Pack.open(data[1]).meta
+    tagger, meta = Tagger(), Pack(data[1]).meta
     tagger.crop_net = crop_network(settings(encoder, {}), meta, trained=False)
     pixels, index = torch.zeros(6, 3, 16, 16, dtype=torch.uint8), torch.tensor([[0, 5, 2], [1, -1, -1]])
     mask, spans = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 3, 2, dtype=torch.int64)
@@ -209,7 +209,7 @@ def test_the_pass_over_crops_looks_at_no_value(encoder: Path, data: Data) -> Non
 
 def test_a_batch_without_any_crop_is_zeros(encoder: Path, data: Data) -> None:
     tagger = Tagger()
-    tagger.crop_net = crop_network(settings(encoder, {}), Pack.open(data[1]).meta, trained=True)
+    tagger.crop_net = crop_network(settings(encoder, {}), Pack(data[1]).meta, trained=True)
     mask, none = torch.ones(1, 3, dtype=torch.bool), np.zeros((1, 2, 0), np.float32)
     pixels, index = torch.zeros(0, 3, 16, 16, dtype=torch.uint8), torch.full((1, 2), -1)
     spans, real = torch.ones(1, 2, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)

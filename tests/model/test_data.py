@@ -93,7 +93,7 @@ def test_posts_of_a_batch_have_like_lengths() -> None:
 
 def test_workers_bring_the_same_batches(dataset: tuple[Path, Path], encoder: Path, pieces: Pieces) -> None:
     posts = [one for one in read_posts(dataset[0]).posts if one.split == "dev"]
-    examples = PostDataset(posts, FromPack(Pack.open(dataset[1])), LABELS, pieces, tiny_config(encoder))
+    examples = PostDataset(posts, FromPack(Pack(dataset[1])), LABELS, pieces, tiny_config(encoder))
     batches = LengthBatches(examples.n_cells(), 4, 1000, 0)
     one, two = (list(loader(examples, batches, pieces, torch.device("cpu"), n)) for n in (0, 2))
     assert len(one) == len(two) == 2

@@ -119,7 +119,7 @@ def test_a_donor_without_objects_leaves_zeros() -> None:
 
 def make_pack(folder: Path, name: str = POST.id, **provenance: object) -> Pack:
     write_pack(folder, PackMeta(1, "float32", 1, (), False, dict(provenance)), [(name, OBJECTS)])
-    return Pack.open(folder)
+    return Pack(folder)
 
 
 def test_the_pack_must_hold_the_posts(tmp_path: Path) -> None:

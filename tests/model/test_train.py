@@ -67,7 +67,7 @@ def test_a_run_tells_how_many_objects_a_cap_cut(
     found, n_phrases = info["n_cut"], info["n_cut_phrases"]["train"]
     assert info["warnings"] == warnings
     assert n_phrases == found["train"]  # what is left is the whole image
-    pack, posts = Pack.open(dataset[1]), read_posts(dataset[0]).posts
+    pack, posts = Pack(dataset[1]), read_posts(dataset[0]).posts
     beyond = {name: sum(len(pack.read(one.id).regions) - 1 for one in posts if one.split == name) for name in found}
     assert found == beyond
     assert found["train"] > 0

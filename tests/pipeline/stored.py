@@ -16,6 +16,7 @@ from pipeline.phrases.stage import find_phrases
 from pipeline.regions.config import RegionsConfig
 from pipeline.store_rows import PreparedDataset, open_stores, steps
 from schema.records import Post
+from tests.cache.rows import stored_keys
 from tests.pipeline.drawn import LABELS, FakeGrounder, FakeNet, make_image, post
 
 NET = RegionsConfig(batch=4, workers=0, n_buckets=2)
@@ -80,5 +81,4 @@ def run_stages(dataset: PreparedDataset, root: Path) -> PreparedDataset:
 
 
 def all_keys(root: Path) -> set[str]:
-    with open_stores(root) as stores:
-        return set().union(*(store.keys() for store in stores.values()))
+    return set(stored_keys(root))

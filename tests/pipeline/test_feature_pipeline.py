@@ -13,7 +13,7 @@ from schema.errors import PackError, SyntheticError, WeightsError
 
 @pytest.fixture(scope="module")
 def pack(trained):
-    return Pack.open(trained.out("own", "pack"))
+    return Pack(trained.out("own", "pack"))
 
 
 def test_the_rebuilt_pipeline_makes_the_packs_objects(trained, pack):
@@ -81,7 +81,7 @@ def with_grid(trained, folder):
     config = PRESETS["embedded"].model_copy(update={"grid": True, "n_buckets": 4})
     inputs = (trained.out("own", name) for name in ("posts.parquet", "boxes.parquet"))
     regions_stage.run(config, *inputs, trained.images("own"), folder / "pack", folder / "store")
-    return Pack.open(folder / "pack")
+    return Pack(folder / "pack")
 
 
 def test_the_rebuilt_network_makes_the_packs_grid(trained, tmp_path):

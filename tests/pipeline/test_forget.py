@@ -98,6 +98,6 @@ def test_parts_of_another_time_are_named(one, tmp_path):
     root = tmp_path / "new"
     for name, identity in (("phrases", {"name": "fake-parser", "version": "1"}), ("regions", FakeNet("0").identity)):
         schema = STORE_SCHEMA if name == "phrases" else None
-        with Store.open(root / name, schema=schema, producer=identity) as store:
+        with Store(root / name, schema=schema, producer=identity) as store:
             store.put({keys.key(name): [] if schema else np.zeros(3, np.float32)})
     assert other_producers(root, one.pipeline) == ["fake"]

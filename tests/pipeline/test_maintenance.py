@@ -44,7 +44,7 @@ def test_the_parts_are_those_that_made_the_rows(trained):
     from cache.packs import Pack
 
     pipeline = trained.prepared("own").pipeline
-    made_by = Pack.open(trained.out("own", "pack")).meta.provenance
+    made_by = Pack(trained.out("own", "pack")).meta.provenance
     for name, part in (("phrases", pipeline.parser), ("ground", pipeline.grounder), ("regions", pipeline.net)):
         assert dict(part.identity) == made_by[name]["identity"]
     assert pipeline.ground.allow_synthetic

@@ -146,7 +146,7 @@ def test_a_fault_in_ray_itself_is_not_hidden() -> None:
 
 def test_a_worker_puts_rows_once(tmp_path: Path) -> None:
     tasks = [dict(list(wanted(5).items())[:3]), dict(list(wanted(5).items())[2:])]
-    with Store.open(tmp_path) as store:
+    with Store(tmp_path) as store:
         worker = worker_of(pickle.loads(pickle.dumps(store)))
         assert answer(worker, *tasks) == [(list(task), "") for task in tasks]
         assert [float(row[0]) for row in store.get(list(wanted(5)))] == [0, 1, 4, 9, 16]
@@ -156,7 +156,7 @@ def test_a_worker_puts_rows_once(tmp_path: Path) -> None:
 
 
 def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
+    with Store(tmp_path) as store:
         other = worker_of(store, partial(Squares, "v2"))
         (found,) = answer(other, wanted(1))
         assert found[0] == []
@@ -169,7 +169,7 @@ def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
 
 
 def test_rows_in_another_store_are_noticed(tmp_path: Path) -> None:
-    with Store.open(tmp_path) as store:
+    with Store(tmp_path) as store:
         with pytest.raises(
             WorkerError, match=r"squares: 2 row\(s\) that a worker put are not in the store; set FMIT_STORE to"
         ):
@@ -334,7 +334,7 @@ def test_two_workers_one_killed_give_the_bytes_of_one_process(
 @pytest.mark.long
 def test_errors_of_workers_come_back(cluster: Any, tmp_path: Path) -> None:
     plan = Plan.of("squares", [("p", list(wanted(4).items()), None)])
-    with Store.open(tmp_path) as store:
+    with Store(tmp_path) as store:
         failing = RayCluster(partial(Squares, refuse=3), str, 1, 2)
         with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no square \(found 3\)\); fix it"):
             engine.run(plan, Squares(), compute, store, cluster=failing)

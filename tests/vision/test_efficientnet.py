@@ -6,7 +6,7 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from cache import model_catalog
+from cache import models
 from schema.errors import WeightsError
 from schema.records import Box
 from tests import photos
@@ -97,7 +97,7 @@ def test_fine_tuning_starts_from_the_same_features(net):
 
 
 def test_a_damaged_package_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / model_catalog.PACKAGES[model_catalog.EFFICIENTNET].file
+    path = tmp_path / models._data()["packages"][models.EFFICIENTNET.name]["file"]
     path.parent.mkdir()
     data = bytearray(efficientnet.package_file().read_bytes())
     data[len(data) // 2] ^= 1

@@ -111,10 +111,10 @@ def test_images_come_in_bounded_parts(tmp_path, monkeypatch):
 def test_from_store(tmp_path):
     posts = [post("a", make_image(tmp_path, "1.png"))]
     parsed = [phrases("a", (0, 3))]
-    with Store.open(tmp_path / "s", schema=STORE_SCHEMA) as store:
+    with Store(tmp_path / "s", schema=STORE_SCHEMA) as store:
         before = ground(tmp_path, posts, parsed, FakeGrounder(), store)
     grounder = FakeGrounder()
-    with Store.open(tmp_path / "s", schema=STORE_SCHEMA) as store:
+    with Store(tmp_path / "s", schema=STORE_SCHEMA) as store:
         after = ground(tmp_path, posts, parsed, grounder, store)
         assert after == (before[0], Tally("ground", 3, 0))
         more = [*posts, post("b", make_image(tmp_path, "2.png", seed=2))]
@@ -167,7 +167,7 @@ def test_what_is_read_together_is_asked_together_and_named(tmp_path):
     parsed = [phrases("a", (0, 3), (4, 5)), phrases("b", (4, 5))]
     grounder = FakeGrounder()
     grounder.merges = True
-    with Store.open(tmp_path / "s", schema=STORE_SCHEMA) as store:
+    with Store(tmp_path / "s", schema=STORE_SCHEMA) as store:
         found, tally = ground(tmp_path, posts, parsed, grounder, store)
         assert tally == Tally("ground", 5, 5)  # the two general words, two phrases of a, and Paris alone
         assert grounder.calls == [(3, [["person", "place"], ["a tiny dog", "Paris"], ["Paris"]])]

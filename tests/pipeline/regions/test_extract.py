@@ -13,7 +13,7 @@ from pipeline.regions.stage import EMPTY_BOX, Crop, extract_objects, net_key, ro
 from schema.errors import ImageError, SyntheticError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image
-from tests.cache.rows import flip
+from tests.cache.rows import flip, stored_keys
 from tests.pipeline.drawn import LABELS, FakeNet, by_post, chosen, feature, make_image, phrases, post
 from vision import images
 
@@ -59,21 +59,21 @@ def test_each_object_has_the_feature_of_its_crop(data):
 
 
 def test_nothing_is_computed_twice(data, tmp_path):
-    with Store.open(tmp_path / "store") as store:
+    with Store(tmp_path / "store") as store:
         before, _ = run(data, FakeNet(), store)
     net = FakeNet()
-    with Store.open(tmp_path / "store") as store:
+    with Store(tmp_path / "store") as store:
         after, tally = run(data, net, store)
     assert (tally, net.shapes) == (Tally("regions", 8, 0), [])
     assert all(np.array_equal(before[key].features, after[key].features) for key in before)
 
 
 def test_a_shard_damaged_between_asking_and_reading_is_computed_again(data, tmp_path, caplog):
-    with Store.open(tmp_path / "store") as store:
+    with Store(tmp_path / "store") as store:
         before, _ = run(data, FakeNet(), store)
     (shard,) = (tmp_path / "store").rglob("shards/*.h5")
     folder, posts, boxes = data
-    with Store.open(tmp_path / "store") as store:
+    with Store(tmp_path / "store") as store:
         objects, tally = extract_objects(posts, by_post(boxes), LABELS, CONFIG, FakeNet(), folder, store)
         flip(shard, shard.stat().st_size - 20)
         after = dict(objects)
@@ -150,10 +150,10 @@ def test_rows_do_not_depend_on_the_batch(data, batch):
 def test_an_interrupted_run_goes_on(data, tmp_path):
     net = FakeNet()
     net.fail_at = 2
-    with Store.open(tmp_path / "store") as store, pytest.raises(KeyboardInterrupt):
+    with Store(tmp_path / "store") as store, pytest.raises(KeyboardInterrupt):
         run(data, net, store, RegionsConfig(batch=2, workers=1))
-    with Store.open(tmp_path / "store") as store:
-        kept = len(store.keys())
+    with Store(tmp_path / "store") as store:
+        kept = len(stored_keys(tmp_path / "store"))
         objects, tally = run(data, FakeNet(), store, RegionsConfig(batch=2, workers=1))
     assert kept == 2, "two batches were passed, one was taken"
     assert tally == Tally("regions", 8, 6)

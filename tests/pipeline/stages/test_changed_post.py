@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from cache import tables
-from cache.buckets import bucket_name, bucket_of
 from cache.keys import digest_file
-from cache.store import Store
+from cache.packs import bucket_name, bucket_of
 from pipeline.engine import Tally
 from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig, build_net
 from schema.records import Box, Image, Post, Region, Span, joined
+from tests.cache.rows import stored_keys
 from tests.pipeline.drawn import LABELS
 from tests.vision.weights import torchvision_state
 from vision import images
@@ -83,8 +83,7 @@ class Dataset:
         return {path.name: (digest_file(path), path.stat().st_ino) for path in (self.folder / "pack").iterdir()}
 
     def stored(self) -> set[str]:
-        with Store.open(self.folder / "store" / "regions") as store:
-            return set(store.keys())
+        return set(stored_keys(self.folder / "store" / "regions"))
 
 
 def check(dataset: Dataset, n_posts: int) -> tuple[float, float]:

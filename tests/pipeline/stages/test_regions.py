@@ -65,7 +65,7 @@ def test_pack(tmp_path):
     posts, _ = dataset(tmp_path, 6)
     settings = config(tmp_path)
     assert run(tmp_path, settings) == Tally("regions", 9, 9)
-    pack = Pack.open(tmp_path / "pack")
+    pack = Pack(tmp_path / "pack")
     assert pack.verify() == []
     assert pack.ids == sorted(one.id for one in posts)
     assert (pack.meta.dim, pack.meta.dtype, pack.meta.n_buckets, pack.meta.synthetic) == (8, "float32", 8, True)
@@ -115,10 +115,10 @@ def test_one_post_added_changes_one_file(tmp_path):
 def test_the_grid_is_a_pack_in_the_pack(tmp_path):
     posts, _ = dataset(tmp_path, 6)
     run(tmp_path, config(tmp_path))
-    assert Pack.open(tmp_path / "pack").grid is None, "off by default"
-    before, digest = contents(tmp_path / "pack"), Pack.open(tmp_path / "pack").digest()
+    assert Pack(tmp_path / "pack").grid is None, "off by default"
+    before, digest = contents(tmp_path / "pack"), Pack(tmp_path / "pack").digest()
     assert run(tmp_path, config(tmp_path, grid=True)) == Tally("regions", 9 + 4, 4)
-    pack = Pack.open(tmp_path / "pack")
+    pack = Pack(tmp_path / "pack")
     assert (contents(tmp_path / "pack"), pack.digest()) == (before, digest), "nothing else changes"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["images", "pack", "store"]
     grid = pack.grid
@@ -132,7 +132,7 @@ def test_the_grid_is_a_pack_in_the_pack(tmp_path):
         True,
     )
     run(tmp_path, config(tmp_path))
-    assert Pack.open(tmp_path / "pack").grid is None, "and off again"
+    assert Pack(tmp_path / "pack").grid is None, "and off again"
 
 
 def test_one_image_more_changes_one_file_of_pack_and_grid_each(tmp_path):
@@ -153,7 +153,7 @@ def test_no_image_as_in_the_paper_reads_the_phrases(tmp_path):
     tables.write_phrases(tmp_path / "phrases.parquet", [phrases("p0", (0, 3))], {})
     settings = config(tmp_path, no_image="paper")
     run(tmp_path, settings, phrases=tmp_path / "phrases.parquet")
-    assert [one.text for one in Pack.open(tmp_path / "pack").read("p0").regions] == [
+    assert [one.text for one in Pack(tmp_path / "pack").read("p0").regions] == [
         "",
         "person",
         "place",
@@ -210,6 +210,6 @@ def test_forty_bad_images_go_through(tmp_path):
     boxes = [(one.id, chosen(word, (0, 0, 1, 1))) for one in posts for word in LABELS.general_words if one.images[0].ok]
     write(tmp_path, posts, boxes)
     run(tmp_path, config(tmp_path, allow_synthetic=True))
-    pack = Pack.open(tmp_path / "pack")
+    pack = Pack(tmp_path / "pack")
     for one, state in zip(posts, expected.values(), strict=True):
         assert len(pack.read(one.id).regions) == (3 if state == "ok" else 1), one
