@@ -109,10 +109,10 @@ def project(root: Path, name: str, **more: object) -> Project:
     return settings(root, name, {**source, **more}, "bert-crf")
 
 
-def settings(root: Path, name: str, source: dict[str, object], approach: str) -> Project:
+def settings(root: Path, name: str, source: dict[str, object], approach: str, **sections: object) -> Project:
     params = yaml.safe_load(own.PARAMS)
     params |= {"datasets": [name], "train_on": [name], "approaches": [approach]}
-    params["data"] = {name: params["data"]["own"] | {"source": source}}
+    params["data"] = {name: params["data"]["own"] | {"source": source, **sections}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return Project.open(root / "params.yaml")
 
@@ -152,7 +152,9 @@ def test_posts_and_boxes_in_the_layout_of_twitter_gmner(tmp_path, monkeypatch):
         (folder / "txt" / f"{split}.txt").write_text("\n\n".join(some) + "\n", encoding="utf-8")
     shutil.copytree(PHOTOS / "images", folder / "images")
     shutil.copytree(PHOTOS / "gold_xml", folder / "xml")
-    made = settings(tmp_path, name, {"files": {"train": "txt/train.txt", "dev": "txt/dev.txt"}}, "fmit")
+    source = {"files": {"train": "txt/train.txt", "dev": "txt/dev.txt"}}
+    real = {"ground": {"grounder": "detector"}, "regions": {"net": "efficientnet-lite2", "n_buckets": 8}}
+    made = settings(tmp_path, name, source, "fmit", **real)
     for stage in (made.ingest, made.phrases, made.ground, made.regions):
         stage(name, silent)
     list(made.train(name, "fmit", 0, device="cpu"))
