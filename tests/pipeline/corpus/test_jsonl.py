@@ -206,7 +206,7 @@ SPAN = {"start": 0, "end": 3, "label": "PER"}
                     {"text": "Oslo", "start": 7, "end": 11, "id": 2},
                     {"text": "\n\t", "start": 0, "end": 2, "id": 3},  # a blank one, whose offsets tools get wrong
                 ],
-                "spans": [{**SPAN, "token_start": 0}, {"start": 7, "end": 11, "label": "LOC"}],
+                "spans": [{**SPAN, "token_start": 0}, {"start": 7, "end": 11, "label": "LOC", "text": "Os"}],
                 "_input_hash": 5,
                 "answer": "accept",
                 "meta": {"score": 1},
