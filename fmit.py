@@ -9,6 +9,7 @@ for prediction in model.predict(["Ann in Rome"]):
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -32,11 +33,12 @@ CHUNK_POSTS = 16  # predicted together: memory stays bounded however many posts 
 CHUNK_CROPS = 16  # of a forward pass in prediction: one post fills most of it
 
 
+@dataclass
 class Model:
     """A trained run with the parts that made its features: posts with images in, predictions out."""
 
-    def __init__(self, run: Run, *, allow_synthetic: bool = False) -> None:
-        self.run, self.allow_synthetic = run, allow_synthetic
+    run: Run
+    allow_synthetic: bool = False
 
     @cached_property
     def pipeline(self) -> FeaturePipeline | None:
@@ -49,12 +51,9 @@ class Model:
         info = self.run.info
         if info.pack is None or info.config.objects == "none":
             return None
-        kind: Kind = "boxes" if info.config.reads_crops else "features"
-        if info.config.objects == "grid":
-            kind = "grid"
-        return FeaturePipeline.of_pack(
-            info.pack.provenance, kind, allow_synthetic=self.allow_synthetic, batch=CHUNK_CROPS
-        )
+        kind: Kind = "boxes" if info.config.reads_crops else "grid" if info.config.objects == "grid" else "features"
+        allow = self.allow_synthetic
+        return FeaturePipeline.of_pack(info.pack.provenance, kind, allow_synthetic=allow, batch=CHUNK_CROPS)
 
     def predict(
         self,
@@ -65,9 +64,9 @@ class Model:
         """Entities of posts, in order, a few posts at a time.
 
         `posts`: texts, or rows as in a JSONL file (`tokens` or `text`, `images`), or Post records; `images` is the
-        folder of the images that they name (None: text alone). An image that is missing or cannot be decoded is no
-        error: its post's record says so (`prediction.post.images[0].state`). `log` counts labels that do not fit and
-        can leave out bad posts; by default a bad post raises DataError. Also raises SyntheticError and WeightsError.
+        folder of the images that they name (None: only the text is used). An image that is missing or cannot be
+        decoded is no error: `prediction.post.images[0].state` says so. `log` counts labels that do not fit and can
+        leave out bad posts; by default a bad post raises DataError. Also raises SyntheticError and WeightsError.
         """
         from pipeline.corpus import jsonl
         from pipeline.corpus.reader import ImageFolder, with_images
@@ -85,9 +84,7 @@ class Model:
                 else:
                     yield from with_images(jsonl.posts_in_memory([one], source, log, number), "predict", folder, log)
 
-        waiting = read()
-        while chunk := list(islice(waiting, CHUNK_POSTS)):
-            yield from self._predict(chunk, place)
+        yield from self._predict(read(), place)
 
     def predict_file(
         self,
@@ -98,9 +95,9 @@ class Model:
         progress: Progress | None = None,
         log: ReadLog | None = None,
     ) -> Iterator[Prediction]:
-        """Predictions of a file's posts, in order and as they are made.
+        """Predictions of a file's posts, in order and as they are made; see `predict`.
 
-        `format`: conll, jsonl or text (a post per line); None: by suffix. See `predict` for `log`.
+        `format`: conll, jsonl or text (a post per line); None: by suffix.
         """
         from pipeline.corpus.reader import ImageFolder, count_posts, read_file
         from pipeline.corpus.records import ReadLog
@@ -108,10 +105,9 @@ class Model:
         source = self._source(format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll"))
         images, log = _folder(images), log or ReadLog(foreign_labels=True)
         total = count_posts(path, source) if path.is_file() else 0  # a pipe can be read only once
-        posts, done = read_file(path, source, "predict", ImageFolder(images, source.image_suffix), log), 0
-        while chunk := list(islice(posts, CHUNK_POSTS)):
-            yield from self._predict(chunk, images)
-            done += len(chunk)
+        posts = read_file(path, source, "predict", ImageFolder(images, source.image_suffix), log)
+        for done, prediction in enumerate(self._predict(posts, images), start=1):
+            yield prediction
             if progress:
                 progress(done, max(total, done))
 
@@ -123,11 +119,13 @@ class Model:
         section = {**reading, "format": format, "labels": dict(labels.words), "aliases": dict(labels.aliases)}
         return SourceConfig.checked(section, "source")
 
-    def _predict(self, posts: list[Post], images: Path | None) -> list[Prediction]:
-        if self.pipeline is None:
-            return self.run.predict(posts)
-        objects = self.pipeline.objects(posts, self.run.info.labels, images or Path())
-        return self.run.predict(posts, objects, images=images or Path())
+    def _predict(self, posts: Iterator[Post], images: Path | None) -> Iterator[Prediction]:
+        while chunk := list(islice(posts, CHUNK_POSTS)):
+            if self.pipeline is None:
+                yield from self.run.predict(chunk)
+            else:
+                objects = self.pipeline.objects(chunk, self.run.info.labels, images or Path())
+                yield from self.run.predict(chunk, objects, images=images or Path())
 
 
 def _folder(images: Path | str | None) -> Path | None:
@@ -135,7 +133,7 @@ def _folder(images: Path | str | None) -> Path | None:
     from schema.errors import DataError
 
     if images is not None and not Path(images).is_dir():
-        raise DataError("no folder of images", where=str(images), todo="name another, or none for text alone")
+        raise DataError("no folder of images", where=str(images), todo="name another, or none to read only the text")
     return None if images is None else Path(images)
 
 
@@ -143,4 +141,4 @@ def load(run: Path | str, *, device: str = "auto", allow_synthetic: bool = False
     """A trained run from its folder; raises RunError where it is incomplete. Needs no network."""
     from model.predict import Run
 
-    return Model(Run.load(run, device), allow_synthetic=allow_synthetic)
+    return Model(Run.load(run, device), allow_synthetic)

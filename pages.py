@@ -6,6 +6,7 @@ import difflib
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,10 @@ from project import Project
 from schema.errors import RunError
 
 if TYPE_CHECKING:
-    from cache.tables import Posts
-    from report.grounding import GoldBoxes
+    from PIL.Image import Image
+
+    from pipeline.grounding.grounder import Grounder
+    from report.grounding import Corners, GoldBoxes, GoldPhrase
     from report.pages import Loader
     from report.runs import Key, RunSet
     from report.show import PostDetails
@@ -47,7 +50,7 @@ def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
     from report.show import PostDetails
     from schema.errors import DataError
 
-    table = _posts(project, dataset)
+    table = project.posts(dataset)
     post = next((one for one in table.posts if one.id == post_id), None)
     if post is None:
         ids = [one.id for one in table.posts]
@@ -75,7 +78,7 @@ def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bo
     from cache import tables
     from report.posts import write_sheet
 
-    table = _posts(project, dataset)
+    table = project.posts(dataset)
     boxes, meta = tables.read_boxes(project.out(dataset, "boxes.parquet"))
     write_sheet(
         table.posts,
@@ -88,15 +91,6 @@ def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bo
         redact=redact,
         n=n_posts,
     )
-
-
-def _posts(project: Project, dataset: str) -> Posts:
-    from cache import tables
-
-    path = project.out(dataset, "posts.parquet")
-    if not path.is_file():
-        project.params.dataset(dataset)  # raises ConfigError for an unknown name
-    return tables.read_posts(path)
 
 
 def loader(folder: Path) -> Loader:
@@ -215,12 +209,17 @@ def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, A
         if config["inputs"].get("posts") == digest:
             yield f"Trained on {config.get('n_posts', {}).get('train', 0)} posts."
             break
-    ceilings = project.data(dataset) / "ceilings.json"
-    best = read_object(ceilings, f"draw it again (fmit draw {dataset})") if ceilings.is_file() else {}
+    best = _ceilings(project, dataset)
     for split in [name for name in ("test", "dev") if name in best][:1]:
         text, both = (100 * best[split][name] for name in ("text", "images"))
-        best_f1 = f"{text:.2f} from text alone and {both:.2f} with images"
+        best_f1 = f"{text:.2f} from text only and {both:.2f} with images"
         yield f"Synthetic posts: the highest F1 that can be expected on {split} is {best_f1}."
+
+
+def _ceilings(project: Project, dataset: str) -> dict[str, Any]:
+    """By split, the highest F1 that can be expected; empty for data that are not synthetic."""
+    path = project.data(dataset) / "ceilings.json"
+    return read_object(path, f"draw it again (fmit draw {dataset})") if path.is_file() else {}
 
 
 def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
@@ -248,17 +247,14 @@ def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
 
 
 def summary(project: Project) -> list[dict[str, Any]]:
-    """A row a scored run and split of params.yaml, then the means over seeds; `ceiling` is for drawn datasets only.
-
-    Raises RunError for scores or a configuration that cannot be read.
-    """
+    """A row per scored run and split, then means over seeds; only synthetic data have a `ceiling`. Raises RunError."""
     again = "score the run again (fmit evaluate)"
     rows = []
     for run, dataset in project.runs():
         if not (run / "metrics.json").is_file():
             continue
-        ceilings = project.data(dataset) / "ceilings.json"
-        best = read_object(ceilings, f"draw it again (fmit draw {dataset})") if ceilings.is_file() else {}
+        ceilings = _ceilings(project, dataset)
+        page = run / "report.html" if (run / "report.html").is_file() else None
         sees = "text" if run_config(run)["config"].get("objects") == "none" else "images"
         for split, scores in read_object(run / "metrics.json", again).items():
             try:
@@ -266,7 +262,8 @@ def summary(project: Project) -> list[dict[str, Any]]:
             except (KeyError, TypeError, ValueError) as error:
                 found = f"{split}: {type(error).__name__} {error}"
                 raise RunError("no scores", where=str(run / "metrics.json"), found=found, todo=again) from None
-            rows.append({"run": run.name, "split": split, **micro, "ceiling": best.get(split, {}).get(sees)})
+            ceiling = ceilings.get(split, {}).get(sees)
+            rows.append({"run": run.name, "split": split, **micro, "ceiling": ceiling, "report": page})
     return [*rows, *_means(rows)]
 
 
@@ -278,9 +275,92 @@ def _means(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if len(some) > 1:
             micro = {key: fmean(row[key] for row in some) for key in ("precision", "recall", "f1")}
             run = f"{name}: mean of {len(some)} seeds"
-            yield {"run": run, "split": split, **micro, "ceiling": some[0]["ceiling"]}
+            yield {"run": run, "split": split, **micro, "ceiling": some[0]["ceiling"], "report": None}
 
 
-def reports(project: Project) -> list[Path]:
-    """Reports that can be opened."""
-    return [run / "report.html" for run, _ in project.runs() if (run / "report.html").is_file()]
+def run_grounding(run: Path, gold: Path, split: str | None = None, min_score: float | None = None) -> dict[str, Any]:
+    """Scores of a run's entities with their boxes; `gold`: a folder of XML files, or of a synthetic dataset.
+
+    `split`: by default the first that was scored; boxes with a lower grounder score than `min_score` are ignored. In
+    the result, `remark` describes the files of gold boxes.
+    """
+    from report.grounding import match, score
+    from report.runs import read_run
+    from synthetic.gold import FILE
+
+    results = read_run(run)
+    name = split or next(iter(results.predictions), "")
+    if name not in results.predictions:
+        splits = ", ".join(results.predictions)
+        raise RunError(f"not scored on {name}", where=str(run), found=splits, todo="fmit evaluate")
+    labelled = [one for one in results.predictions[name] if one.gold is not None]
+    remark = ""
+    if (gold / FILE).is_file():
+        boxes = synthetic_boxes(labelled, gold)
+    else:
+        matched = match(labelled, gold)
+        boxes, remark = matched.boxes, f" in {matched.n_files} files"
+        for n, what in (
+            (matched.n_unmatched, "names match no entity"),
+            (matched.n_nameless, "objects without a name"),
+            (matched.n_scaled, "files of another size, scaled"),
+        ):
+            remark += f"; {n} {what}" if n else ""
+    return {
+        "split": name,
+        "synthetic": results.synthetic,
+        "scores": {kind: counts.to_json() for kind, counts in score(labelled, boxes, min_score).items()},
+        "n_gold": len(boxes),
+        "n_with_box": sum(bool(corners) for corners in boxes.values()),
+        "remark": remark,
+    }
+
+
+def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Quality of the grounder of a `ground` section on gold phrases, and of boxes that ignore the image.
+
+    `folder` has the images. `ceiling`: accuracy if the best of a detector's boxes were always chosen; None for other
+    grounders.
+    """
+    from pipeline.grounding.config import GroundConfig
+    from pipeline.grounding.controls import RandomBox, WholeImage
+    from pipeline.grounding.detector import DetectorGrounder
+    from pipeline.grounding.registry import build_grounder
+    from report.grounding import ceiling, centre_box, evaluate, read_gold
+    from schema.errors import DataError
+    from vision import images
+
+    if not folder.is_dir():
+        raise DataError("no folder of images", where=str(folder), todo="give the folder of the images with --images")
+    records = {path.name: images.probe(folder, path.name) for path in sorted(folder.iterdir()) if path.is_file()}
+    phrases = read_gold(gold, {name: (one.width, one.height) for name, one in records.items() if one.ok})
+    names = dict.fromkeys(one.image for one in phrases)
+    decoded = {name: images.load(folder, records[name]) for name in names}
+    grounder = build_grounder(GroundConfig.from_section(section, "ground", {}))
+    boxes = {
+        section["grounder"]: _ground(grounder, phrases, decoded),
+        "whole image": _ground(WholeImage(), phrases, decoded),
+        "centre box": [(centre_box(*decoded[one.image].size), 0.0) for one in phrases],
+        "random boxes": _ground(RandomBox(), phrases, decoded),
+    }
+    best = None
+    if isinstance(grounder, DetectorGrounder):
+        best = ceiling(phrases, {name: grounder.candidates(image) for name, image in decoded.items()})
+    return {
+        "n_phrases": len(phrases),
+        "n_visible": sum(bool(one.boxes) for one in phrases),
+        "n_images": len(decoded),
+        "scores": {name: asdict(evaluate(phrases, grounded)) for name, grounded in boxes.items()},
+        "ceiling": best,
+    }
+
+
+def _ground(
+    grounder: Grounder, phrases: Sequence[GoldPhrase], images: Mapping[str, Image]
+) -> list[tuple[Corners, float]]:
+    """A box and a score for each phrase, in order."""
+    from pipeline.grounding.grounder import ground_images
+
+    texts = {name: [one.text for one in phrases if one.image == name] for name in images}
+    grounded = {name: iter(ground_images(grounder, [image], [texts[name]])[0]) for name, image in images.items()}
+    return [(one.xyxy, one.score) for one in (next(grounded[phrase.image]) for phrase in phrases)]

@@ -1,19 +1,23 @@
-"""A project on disk: where its files lie, and its stages as calls. What a CLI command of a stage or run calls."""
+"""A project on disk: where its files are, and its stages as calls."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.run_files import refuse_unwritable, run_config
-from schema.errors import PackError, RunError
+from schema.errors import ConfigError, DataError, PackError, RunError
+from schema.lattice import CapCounter
 from schema.params import Params, known_split, read_params
 
 if TYPE_CHECKING:
-    from cache.models import ModelRef
+    from cache.models import ModelRef, ModelStatus
+    from cache.tables import Posts
     from model.config import TrainConfig
     from model.trainer import EpochResult
     from pipeline.corpus.config import SourceConfig
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with params.yaml: where its files lie, and its stages as calls."""
+    """A folder with params.yaml."""
 
     root: Path
     params: Params
@@ -39,29 +43,21 @@ class Project:
 
     @property
     def store(self) -> Path:
-        """Rows remembered across reruns."""
         return store_root(self.root)
 
-    @property
-    def resume(self) -> Path:
-        """What a killed training goes on from."""
-        return self.root / ".fmit" / "resume"
-
     def data(self, dataset: str) -> Path:
-        """Raw files of a dataset."""
         return self.root / "data" / dataset
 
     def out(self, dataset: str, name: str) -> Path:
-        """An out of a stage: `posts.parquet`, `phrases.parquet`, `boxes.parquet` or `pack`."""
+        """An output of a stage: `posts.parquet`, `phrases.parquet`, `boxes.parquet` or `pack`."""
         return self.root / "out" / dataset / name
 
     def pack(self, dataset: str) -> Path:
-        """Features to train on: those that `data.NAME.pack` names, else the regions stage's own."""
+        """Features to train on: `data.NAME.pack`, else the output of the regions stage."""
         named = self.params.dataset(dataset).pack
         return self.root / Path(named).expanduser() if named else self.out(dataset, "pack")
 
     def images(self, dataset: str) -> Path:
-        """Images of a dataset."""
         return self.data(dataset) / self.source(dataset).images
 
     def run(self, dataset: str, approach: str, seed: int) -> Path:
@@ -81,13 +77,13 @@ class Project:
     def ground_config(self, dataset: str, *, allow_synthetic: bool = False) -> GroundConfig:
         from pipeline.grounding.config import PRESETS, GroundConfig
 
-        section = allowing(self.params.dataset(dataset).ground, allow_synthetic)
+        section = _allowing(self.params.dataset(dataset).ground, allow_synthetic)
         return GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
 
     def regions_config(self, dataset: str, *, allow_synthetic: bool = False) -> RegionsConfig:
         from pipeline.regions.config import PRESETS, RegionsConfig
 
-        section = allowing(self.params.dataset(dataset).regions, allow_synthetic)
+        section = _allowing(self.params.dataset(dataset).regions, allow_synthetic)
         return RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
 
     def train_config(self, dataset: str) -> TrainConfig:
@@ -113,36 +109,75 @@ class Project:
         """The models of one dataset's sections; raises ConfigError for a section that cannot be read."""
         from cache.models import MINILM, ModelRef
 
-        phrases = self.phrases_config(dataset)
-        refs = [phrases.model_ref()]
-        if phrases.parser == "embedded":  # it reads MiniLM's layers
-            refs.append(replace(MINILM, part="parser"))
-        ground = self.ground_config(dataset)
-        refs += [ref for ref in (ground.model_ref(),) if ref]
-        if ground.grounder == "detector":  # it compares phrases with class names by MiniLM
-            refs.append(replace(MINILM, part="grounder"))
-        refs.append(self.regions_config(dataset).model_ref())
+        phrases, ground = self.phrases_config(dataset), self.ground_config(dataset)
+        refs = [
+            phrases.model_ref(),
+            replace(MINILM, part="parser") if phrases.parser == "embedded" else None,  # it reads MiniLM's layers
+            ground.model_ref(),
+            replace(MINILM, part="grounder") if ground.grounder == "detector" else None,  # it compares words by MiniLM
+            self.regions_config(dataset).model_ref(),
+        ]
         if dataset in self.params.train_on:
             train = self.train_config(dataset)
             refs.append(train.encoder_ref())
             if train.reads_crops and train.vision.weights:
                 refs.append(ModelRef(train.vision.weights, "region net", "file"))
-        return refs
+        return [ref for ref in refs if ref]
+
+    def model_statuses(self, dataset: str | None = None, names: Sequence[str] = ()) -> list[ModelStatus]:
+        """State of the models with these names, in the settings or the catalog; no names: all of the settings, once.
+
+        Raises ConfigError for a name that is in neither.
+        """
+        from cache.models import from_catalog, inspect
+
+        refs: dict[str, ModelRef] = {}
+        for ref in self.models([dataset] if dataset else []):
+            refs.setdefault(ref.name, ref)
+        chosen = []
+        for name in dict.fromkeys(names or refs):
+            chosen_ref = refs.get(name) or from_catalog(name)
+            if chosen_ref is None:
+                found, todo = ", ".join(sorted(refs)), "`fmit models list --catalog` lists all names"
+                raise ConfigError(f"no model {name!r} in the settings or the catalog", found=found, todo=todo)
+            chosen.append(inspect(chosen_ref))
+        return chosen
+
+    def posts(self, dataset: str) -> Posts:
+        """The dataset's posts with their labels; raises DataError before it was ingested."""
+        from cache import tables
+
+        self.params.dataset(dataset)  # raises ConfigError for an unknown name
+        return tables.read_posts(self.out(dataset, "posts.parquet"))
+
+    def cap_counter(self, dataset: str) -> CapCounter:
+        """Counts what `train.max_objects` leaves out of the lattices; of phrases, those of the last phrases stage."""
+        from cache import tables
+
+        path, n_phrases = self.out(dataset, "phrases.parquet"), None
+        if path.is_file():
+            with suppress(DataError):  # the phrases stage reports and replaces a damaged file
+                parsed = tables.read_phrases(path)[0]
+                n_phrases = {one.post_id: len({phrase.span for phrase in one.phrases}) for one in parsed}
+        general_words = self.source(dataset).label_set().general_words
+        return CapCounter(self.train_config(dataset).max_objects, len(general_words), n_phrases)
 
     def draw(self, dataset: str, progress: Progress) -> DrawReport:
-        """Draw a dataset of the project's own."""
+        """Draw a synthetic dataset."""
         from synthetic import draw
 
         config = draw.DrawConfig.from_section(self.params.drawing(dataset), f"draw.{dataset}", draw.PRESETS)
         return draw.run(config, self.data(dataset), progress)
 
     def ingest(self, dataset: str, progress: Progress) -> IngestReport:
-        """Raw files to posts.parquet; DVC is made to watch inputs that it does not see in the dataset's folder."""
+        """Raw files to posts.parquet; makes DVC watch inputs outside the dataset's folder."""
         from pipeline.corpus import inputs
         from pipeline.corpus import stage as ingest_stage
 
-        inputs.watch(self.root, dataset, self.data(dataset), self.source(dataset))
-        return ingest_stage.run(self.source(dataset), self.data(dataset), self.out(dataset, "posts.parquet"), progress)
+        source, out = self.source(dataset), self.out(dataset, "posts.parquet")
+        inputs.watch(self.root, dataset, self.data(dataset), source)
+        cap = self.cap_counter(dataset) if dataset in self.params.train_on else None
+        return ingest_stage.run(source, self.data(dataset), out, progress, cap)
 
     def inputs(self, dataset: str) -> None:
         """Write the digests of the inputs that DVC watches by `inputs/<dataset>/dvc.yaml`."""
@@ -154,9 +189,8 @@ class Project:
         """posts.parquet to phrases.parquet."""
         from pipeline.phrases import stage as phrases_stage
 
-        config = self.phrases_config(dataset)
         posts, out = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
-        return phrases_stage.run(config, posts, out, self.store, progress)
+        return phrases_stage.run(self.phrases_config(dataset), posts, out, self.store, progress)
 
     def ground(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
         """Posts and phrases to boxes.parquet."""
@@ -176,9 +210,10 @@ class Project:
         phrases, out = self.out(dataset, "phrases.parquet"), self.out(dataset, "pack")
         return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
 
-    def prepared_datasets(self) -> list[str]:
-        """The datasets whose posts have been ingested."""
-        return [name for name in self.params.data if self.out(name, "posts.parquet").is_file()]
+    def all_prepared(self, datasets: Sequence[str] = ()) -> dict[str, PreparedDataset]:
+        """Datasets by name; without names, all whose posts have been ingested. See `prepared`."""
+        ingested = (name for name in self.params.data if self.out(name, "posts.parquet").is_file())
+        return {name: self.prepared(name) for name in datasets or ingested}
 
     def prepared(self, dataset: str) -> PreparedDataset:
         """A dataset's tables as far as they exist, and its parts; DataError where it has no posts.
@@ -204,108 +239,69 @@ class Project:
         )
 
     def train(
-        self,
-        dataset: str,
-        approach: str,
-        seed: int,
-        *,
-        pack: Path | None = None,
-        out: Path | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
-        warn: Callable[[str], None] = lambda message: None,
+        self, dataset: str, approach: str, seed: int, pack: Path | None = None, out: Path | None = None, **more: Any
     ) -> Iterator[EpochResult]:
         """Train; yields each epoch, and publishes the run when the iterator is exhausted.
 
-        `warn` gets each message about data that make the training or its scores meaningless, the first ones before the
-        first epoch.
-        Raises RunError at once where `out` could not be written in the end.
+        `more`: `device`, `progress`, `warn` of `model.train.run`. Raises RunError at once if `out` is not writable.
         """
         from model import train
 
         out = out or self.run(dataset, approach, seed)
         for folder in (out, out / "model"):
             refuse_unwritable(folder)
-        return train.run(
+        config, posts, resume = (
             self.train_config(dataset),
-            approach,
-            seed,
             self.out(dataset, "posts.parquet"),
-            pack or self.pack(dataset),
-            out,
-            self.resume,
-            images=self.images(dataset),
-            device=device,
-            progress=progress,
-            warn=warn,
+            self.root / ".fmit/resume",
         )
+        pack, images = pack or self.pack(dataset), self.images(dataset)
+        return train.run(config, approach, seed, posts, pack, out, resume, images=images, **more)
 
     def evaluate(
-        self,
-        run: Path,
-        splits: Sequence[str] = (),
-        *,
-        dataset: str | None = None,
-        pack: Path | None = None,
-        device: str = "auto",
-        progress: Progress | None = None,
+        self, run: Path, splits: Sequence[str] = (), dataset: str | None = None, pack: Path | None = None, **more: Any
     ) -> dict[str, Any]:
         """Score a run on splits of its own dataset or another; returns their metrics.
 
         Without `splits`, on those of `evaluate.splits` that the dataset has. Scores on other posts than the run's own
-        go to `on/DATASET` in its folder, and leave its own alone.
+        go to `on/DATASET` in its folder. `more`: `device` and `progress` of `model.evaluate.run`.
         """
         from cache import keys
         from model import evaluate
 
         name = dataset or self.dataset_of(run)
-        posts, features = self.out(name, "posts.parquet"), pack or self.pack(name)
-        asked = [known_split(split) for split in splits]
-        usual = () if asked else self.params.evaluate.splits
+        posts, pack = self.out(name, "posts.parquet"), pack or self.pack(name)
+        required = [known_split(split) for split in splits]
+        usual = () if required else self.params.evaluate.splits
         own = not posts.is_file() or keys.digest_file(posts) == run_config(run)["inputs"].get("posts")
         out = run if own else run / "on" / name
-        return evaluate.run(
-            run, posts, features, usual, out, asked=asked, images=self.images(name), device=device, progress=progress
-        )
+        return evaluate.run(run, posts, pack, usual, out, asked=required, images=self.images(name), **more)
 
     def dataset_of(self, run: Path) -> str:
         """The dataset that a run was trained on: its posts, and its pack, have the digests that the run was given.
 
-        Of datasets that share their posts and differ in other sections, the pack tells which; the first one will do for
-        a run that read none.
+        Of datasets with the same posts, the pack decides, or the first is taken for a run that read no pack.
         """
         from cache import keys
+        from cache.packs import Pack
 
         inputs = run_config(run)["inputs"]
         tables = {name: self.out(name, "posts.parquet") for name in self.params.data}
-        same = [
-            name for name, posts in tables.items() if posts.is_file() and keys.digest_file(posts) == inputs.get("posts")
-        ]
-        if len(same) > 1:
-            same.sort(key=lambda name: inputs.get("pack") not in self.digests_of_pack(name))
-        if same:
-            return same[0]
-        todo = "name a dataset with --dataset, or bring its posts.parquet back (dvc checkout, dvc repro)"
-        raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
-
-    def digests_of_pack(self, dataset: str) -> set[str]:
-        """Of the dataset's features as they are now, and of the grid among them; none where there are none."""
-        from cache.packs import Pack
-
-        if not self.pack(dataset).is_dir():
-            return set()
-        opened = Pack(self.pack(dataset))
-        return {one.digest() for one in (opened, opened.grid) if one}
+        digests = {name: keys.digest_file(path) for name, path in tables.items() if path.is_file()}
+        same = [name for name, digest in digests.items() if digest == inputs.get("posts")]
+        if not same:
+            todo = "name a dataset with --dataset, or bring its posts.parquet back (dvc checkout, dvc repro)"
+            raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
+        for name in same if "pack" in inputs and len(same) > 1 else ():
+            opened = Pack(self.pack(name)) if self.pack(name).is_dir() else None
+            if opened and inputs["pack"] in [one.digest() for one in (opened, opened.grid) if one]:
+                return name
+        return same[0]
 
     def runs(self) -> list[tuple[Path, str]]:
         """The runs that params name, each with its dataset."""
-        named = self.params
-        return [
-            (self.run(dataset, approach, seed), dataset)
-            for dataset in named.train_on
-            for approach in named.approaches
-            for seed in named.seeds
-        ]
+        combinations = product(self.params.train_on, self.params.approaches, self.params.seeds)
+        return [(self.run(dataset, approach, seed), dataset) for dataset, approach, seed in combinations]
 
     def config(self, dataset: str, approach: str) -> TrainConfig:
         """The settings of an approach on a dataset; raises ConfigError for an unknown approach."""
@@ -334,6 +330,6 @@ def store_root(project: Path) -> Path:
     return Path(os.environ.get("FMIT_STORE") or project / ".fmit" / "store")
 
 
-def allowing(section: Mapping[str, Any], allow_synthetic: bool) -> dict[str, Any]:
+def _allowing(section: Mapping[str, Any], allow_synthetic: bool) -> dict[str, Any]:
     """A section of params with what the command line allows beyond it."""
     return {**section, "allow_synthetic": True} if allow_synthetic else dict(section)

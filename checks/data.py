@@ -3,84 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache import hub, keys
-from checks.findings import Finding, note, ok, problem
-from checks.settings import CORRECT_KEY
-from pipeline.corpus import inputs, variants
+from cache import hub
+from checks import Finding, note, ok, problem
+from checks.setup import CORRECT_KEY
+from pipeline.corpus import inputs
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.reader import SUFFIXES, ImageFolder, count_posts, read_dataset
+from pipeline.corpus.reader import SUFFIXES, ImageFolder, read_dataset
 from pipeline.corpus.records import ReadLog
+from pipeline.corpus.stage import IngestReport, survey
 from pipeline.corpus.statistics import STATES, Counts, count
 from pipeline.engine import Progress
 from project import Project
 from schema.errors import ConfigError, DataError, FmitError, WeightsError
-from schema.lattice import CutObjects, count_cut
+from schema.lattice import CapCounter
 from schema.records import Post, Split
 from schema.text import first_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from model.config import TrainConfig
-
-N_NAMED = 5  # examples in one line
+N_EXAMPLES = 5  # in one line
 N_LABELS = 8  # labels in one line
 MAX_WORDS = 200_000  # distinct words that are looked up
 
 
 @dataclass
 class Contents:
-    """What the checks need of a dataset, collected while its posts are read once; no post is kept."""
+    """What the checks need of a dataset, collected while its posts are read once; no post is stored."""
 
+    cap: CapCounter | None
     words: Counter[str] = field(default_factory=Counter)
     images: set[str] = field(default_factory=set)
-    photograph: str = ""  # the first usable image that the project did not draw
+    photograph: str = ""  # the first usable image that is not synthetic
 
-    def add(self, post: Post) -> Post:
+    def add(self, post: Post) -> None:
+        if self.cap:
+            self.cap.add(post)
         if len(self.words) < MAX_WORDS:
             self.words.update(post.words)
         for image in post.images:
             self.images.add(image.name)
             if image.ok and not image.synthetic:
                 self.photograph = self.photograph or image.name
-        return post
-
-
-@dataclass
-class Lattice:
-    """What `train.max_objects` cuts, counted while posts are read; phrases are known once their stage has run."""
-
-    cap: int | None  # None: no approach's lattice holds phrases
-    n_general_words: int = 0
-    n_phrases: dict[str, int] = field(default_factory=dict)
-    cut: CutObjects = field(default_factory=CutObjects)
-
-    @classmethod
-    def of(cls, project: Project, name: str) -> Lattice:
-        configs = _object_configs(project, name) if name in project.params.train_on else []
-        if not configs:
-            return cls(None)
-        cap = min(config.max_objects for config in configs)
-        return cls(cap, len(project.source(name).label_set().general_words), _phrase_counts(project, name))
-
-    def add(self, post: Post) -> Post:
-        if self.cap is not None:
-            for cut in count_cut([post], self.n_general_words, self.cap, self.n_phrases).values():
-                self.cut += cut
-        return post
-
-    def findings(self, topic: str) -> Iterator[Finding]:
-        what = f"train.max_objects {self.cap} cuts {self.cut.message()}"
-        if self.cut.n_phrases:
-            yield problem(topic, what, "raise train.max_objects, or lower phrases.max_phrases")
-        elif self.cut.n_objects:
-            yield note(topic, what, "raise train.max_objects to keep all objects of general words")
 
 
 def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[Finding]:
@@ -96,33 +66,24 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
             yield problem(topic, error.fact, error.todo or CORRECT_KEY)
         return
     if paths := inputs.unwatched(project.root, name, folder, config):
-        what = f"DVC does not see changes behind {first_of(paths, N_NAMED)}"
+        what = f"DVC does not see changes behind {first_of(paths, N_EXAMPLES)}"
         yield problem(topic, what, f"run `fmit ingest {name}`, which makes DVC watch them")
-    contents, log, lattice = Contents(), ReadLog(), Lattice.of(project, name)
+    contents = Contents(project.cap_counter(name) if _reads_phrases(project, name) else None)
     try:
-        posts = (lattice.add(contents.add(post)) for post in _read(config, files, folder, log, progress))
-        counts = count(posts)
+        report = survey(config, folder, progress, contents.add)
     except FmitError as error:
         yield problem(topic, error.fact, error.todo or "correct this line")
         yield from check_labels(topic, config, files)
         return
-    yield from check_variant(topic, {split: keys.digest_file(path) for split, path in files.items()}, folder.name)
-    yield from _check_posts(project, name, topic, config, counts, log)
-    yield from _check_images(topic, folder / config.images, counts, contents)
+    yield from _check_report(topic, report)
+    yield from _check_images(topic, folder / config.images, report.counts, contents)
     yield from _check_synthetic(project, name, topic, contents)
     if name in project.params.train_on:
-        yield from lattice.findings(topic)
+        yield from _check_training_splits(topic, report.counts)
+        if contents.cap and (what := contents.cap.message()):
+            todo = "raise train.max_objects, or lower phrases.max_phrases"
+            yield (problem if contents.cap.cut.n_phrases else note)(topic, what, todo)
         yield from _check_words(project, name, topic, contents)
-
-
-def _read(
-    config: SourceConfig, files: Mapping[Split, Path], folder: Path, log: ReadLog, progress: Progress
-) -> Iterator[Post]:
-    images = ImageFolder(folder / config.images, config.image_suffix)
-    total = sum(count_posts(path, config) for path in files.values())
-    for done, post in enumerate(read_dataset(config, files, images, log), start=1):
-        progress(done, max(total, done))
-        yield post
 
 
 def check_labels(topic: str, config: SourceConfig, files: Mapping[Split, Path]) -> Iterator[Finding]:
@@ -135,10 +96,8 @@ def check_labels(topic: str, config: SourceConfig, files: Mapping[Split, Path]) 
     tags: Counter[str] = Counter()
     for label, n in log.unknown.items():
         name = label.partition("-")[2] or label
-        if labels.knows(name):
-            tags[label] += n
-        else:
-            types[name] += n
+        counter, key = (tags, label) if labels.knows(name) else (types, name)
+        counter[key] += n
     if types:
         todo = "add them to source.labels (TYPE: general word), or to source.aliases (NAME: TYPE)"
         yield problem(topic, f"types that source.labels does not know: {_with_numbers(types)}", todo)
@@ -154,83 +113,59 @@ def _with_numbers(counts: Counter[str]) -> str:
     return first_of([f"{name} ({n})" for name, n in counts.most_common()], N_LABELS)
 
 
-def check_variant(topic: str, digests: Mapping[Split, str], folder: str) -> Iterator[Finding]:
-    """Which known corpus the files (split -> sha256) are; a note where their folder's name says so and they are not."""
-    name = variants.variant(digests)
-    if name:
-        yield ok(topic, f"the files are the known variant {name}")
-    elif warning := variants.warning(digests, variants.corpus("", folder)):
-        yield note(topic, warning, "name the label version beside every score")
-
-
-def _check_posts(
-    project: Project, name: str, topic: str, config: SourceConfig, counts: Counts, log: ReadLog
-) -> Iterator[Finding]:
+def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
+    """What ingest would report."""
+    counts = report.counts
     sizes = ", ".join(f"{split} {one.n_posts}" for split, one in counts.splits.items())
     yield ok(topic, f"{counts.total('n_posts')} posts ({sizes}), {counts.total('n_words')} words")
-    if name in project.params.train_on:
-        yield from _check_training_splits(topic, counts)
+    if report.warning and counts.image_warning():
+        yield problem(topic, report.warning, "see the reasons below; a dataset without images names none in its posts")
+    elif report.warning:
+        yield note(topic, report.warning, "name the label version beside every score")
+    for remark in report.remarks():
+        if not remark.startswith("warning"):
+            yield note(topic, remark)
     entities = sum((one.entities for one in counts.splits.values()), Counter())
-    unused = [kind for kind in config.label_set().types if not entities[kind]]
+    unused = [kind for kind in report.labels.types if not entities[kind]]
     if unused and entities:
         yield note(topic, f"no entity of type {', '.join(unused)}", "remove unused types from source.labels")
     if counts.total("n_orphans"):
         what = f"{counts.total('n_orphans')} I- tag(s) continue no entity; strict scores count no entity for them"
         yield note(topic, what, "set source.scheme: iob1 if the files are IOB1")
-    if log.n_repeated:
-        what = f"{log.n_repeated} repeated id(s): they become id~2 and so on"
-        yield note(topic, what, "give each post an id of its own")
 
 
 def _check_training_splits(topic: str, counts: Counts) -> Iterator[Finding]:
-    for split in ("train", "dev"):
-        found = counts.splits.get(split)
-        if found is None or found.n_unlabelled == found.n_posts:
+    for split, effect in (
+        ("train", "the model can learn no entity"),
+        ("dev", "no epoch can be better than another"),
+    ):
+        figures = counts.splits.get(split)
+        if figures is None or figures.n_unlabelled == figures.n_posts:
             todo = f"give it labelled {split} posts, or remove it from train_on"
             yield problem(topic, f"it is in train_on and has no labelled {split} posts", todo)
             continue
-        if found.n_unlabelled:
-            yield note(topic, f"{found.n_unlabelled} {split} post(s) without labels", "label them, or remove them")
-        if not found.entities:
-            effect = "the model can learn no entity" if split == "train" else "no epoch can be better than another"
+        if figures.n_unlabelled:
+            yield note(topic, f"{figures.n_unlabelled} {split} post(s) without labels", "label them, or remove them")
+        if not figures.entities:
             what = f"it is in train_on and its {split} posts have no entity, so {effect}"
             yield problem(topic, what, f"check the labels of the {split} file, or name another file in source.files")
 
 
 def _check_images(topic: str, folder: Path, counts: Counts, contents: Contents) -> Iterator[Finding]:
-    numbers = {state: counts.images(state) for state in STATES}
-    yield ok(topic, "images: " + ", ".join(f"{n} {state}" for state, n in numbers.items()))
-    todo = {
-        "missing": f"put them into {folder}, or ignore this: such a post has the empty image",
-        "broken": "fetch them again, or ignore this: such a post has the empty image",
-        "refused": "see the reasons: convert the images, or correct their names in the posts",
-    }
-    for state, advice in todo.items():
-        if numbers[state]:
-            yield note(topic, f"{numbers[state]} image(s) {state}: {'; '.join(counts.examples[state])}", advice)
-    if warning := counts.image_warning():
-        yield problem(topic, warning, "see the reasons above; a dataset without images names none in its posts")
-    unused = sorted(_image_files(folder) - contents.images)
-    if unused:
-        what = f"{len(unused)} image(s) that no post names: {first_of(unused, N_NAMED)}"
-        yield note(topic, what, "check the posts' image names")
-
-
-def _image_files(folder: Path) -> set[str]:
-    """Images below a folder, by their name in it."""
+    yield ok(topic, "images: " + ", ".join(f"{counts.images(state)} {state}" for state in STATES))
+    files: set[str] = set()
     with suppress(OSError):
-        return {
-            path.relative_to(folder).as_posix()
-            for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        }
-    return set()
+        paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        files.update(path.relative_to(folder).as_posix() for path in paths)
+    if unused := sorted(files - contents.images):
+        what = f"{len(unused)} image(s) that no post names: {first_of(unused, N_EXAMPLES)}"
+        yield note(topic, what, "check the posts' image names")
 
 
 def _check_synthetic(project: Project, name: str, topic: str, contents: Contents) -> Iterator[Finding]:
     """Parts trained on synthetic images refuse photographs: better reported now than after an hour."""
     if not contents.photograph or name not in (project.params.datasets or project.params.data):
-        return  # no stage of this dataset runs, or none sees a photograph
+        return  # no stage of this dataset runs, or none reads a photograph
     ground, regions = project.ground_config(name), project.regions_config(name)
     for part, section, allowed in (
         (ground.grounder, "ground", ground.allow_synthetic),
@@ -242,43 +177,33 @@ def _check_synthetic(project: Project, name: str, topic: str, contents: Contents
             yield problem(topic, what, todo)
 
 
-def _object_configs(project: Project, name: str) -> list[TrainConfig]:
-    """The settings of those approaches whose lattice holds phrases."""
-    configs = []
-    for approach in project.params.approaches:
+def _reads_phrases(project: Project, name: str) -> bool:
+    """Whether the lattice of an approach to be trained on the dataset has phrases."""
+    objects = set()
+    for approach in project.params.approaches if name in project.params.train_on else ():
         with suppress(ConfigError):  # reported by check_names
-            configs.append(project.config(name, approach))
-    return [one for one in configs if one.objects in ("all", "grounded", "phrases")]
-
-
-def _phrase_counts(project: Project, name: str) -> dict[str, int]:
-    """Phrases of each post; nothing before the phrases stage has run."""
-    from cache import tables
-
-    path = project.out(name, "phrases.parquet")
-    parsed = tables.read_phrases(path)[0] if path.is_file() else []
-    return {one.post_id: len({(each.span.start, each.span.end) for each in one.phrases}) for one in parsed}
+            objects.add(project.config(name, approach).objects)
+    return not objects.isdisjoint({"all", "grounded", "phrases"})
 
 
 def _check_words(project: Project, name: str, topic: str, contents: Contents) -> Iterator[Finding]:
-    """Words for which the encoder's vocabulary has no piece, or the unknown piece alone."""
+    """Words for which the encoder's vocabulary has no piece, or only the unknown piece."""
     try:
         tokenizer = load_tokenizer(project, name)
     except FmitError as error:
         yield note(topic, f"words were not looked up: {error.fact}", error.todo)
         return
     words = list(contents.words)
-    rows: Sequence[list[int]] = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
-    pieces = dict(zip(words, rows, strict=True))
+    rows = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
     unknown = {tokenizer.unk_token_id}
     for title, bad in (
-        ("without a piece", [word for word, ids in pieces.items() if not ids]),
-        ("unknown to the vocabulary", [word for word, ids in pieces.items() if set(ids) == unknown]),
+        ("without a piece", [word for word, ids in zip(words, rows, strict=True) if not ids]),
+        ("unknown to the vocabulary", [word for word, ids in zip(words, rows, strict=True) if set(ids) == unknown]),
     ):
         if bad:
-            times = sum(contents.words[word] for word in bad)
-            shown = first_of([repr(word)[:24] for word in bad], N_NAMED)
-            what = f"{len(bad)} word(s) {title} in the encoder ({times} times): {shown}"
+            n_uses = sum(contents.words[word] for word in bad)
+            examples = first_of([repr(word)[:24] for word in bad], N_EXAMPLES)
+            what = f"{len(bad)} word(s) {title} in the encoder ({n_uses} times): {examples}"
             yield note(topic, what, "they are read as the unknown piece; another encoder may know them")
 
 

@@ -1,22 +1,26 @@
-"""What the commands share: options and their types, progress and notes on stderr, tables and JSON on stdout."""
+"""What the commands share: options, progress and notes on stderr, tables and JSON on stdout."""
 
 from __future__ import annotations
 
 import math
-import re
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from schema.text import inert_json, safe_text
 
+if TYPE_CHECKING:
+    from project import Project
+
 Progress = Callable[[int, int], None]
+Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, heading, rows
 QUIET = "fmit.quiet"  # key in click's meta, which all contexts of a call share
 MAX_COLUMNS = 1000  # of a table that is not printed on a terminal
 LOG_S = 60.0  # seconds between two lines of progress in a log
@@ -25,46 +29,82 @@ STARTS_AGAIN = "no partial output was left; the same command starts again"
 RESUMES = "finished work is kept; the same command resumes from there"
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # bytes
 
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
-params_option = click.option(
-    "--params",
-    "params_path",
-    type=click.Path(path_type=Path),
-    default=Path("params.yaml"),
-    show_default=True,
-    help="The project's parameters.",
-)
+
+def finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Callback of a number option: refuses nan and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+def _open_project(ctx: click.Context, parameter: click.Parameter, path: Path) -> Project:
+    from project import Project
+
+    return Project.open(path)
+
+
+def _be_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value or is_quiet()
+
+
+def complete_run(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The project's runs, else any folder."""
+    project = ctx.params.get("project")
+    configs = (project.root if project else Path()).glob("runs/*/model/config.json")
+    runs = sorted(os.path.relpath(path.parents[1]) for path in configs)
+    items = [CompletionItem(run) for run in runs if run.startswith(incomplete)]
+    return items or [CompletionItem(incomplete, type="dir")]
+
+
+_params: Any = {"type": click.Path(path_type=Path), "default": "params.yaml", "help": "The project's parameters."}
+params_option = click.option("--params", "params_path", show_default=True, is_eager=True, **_params)
+project_option = click.option("--params", "project", show_default=True, callback=_open_project, **_params)
+run_option = click.option("--run", type=FOLDER, required=True, shell_complete=complete_run, help="A run's folder.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 allow_synthetic_option = click.option(
-    "--allow-synthetic",
-    is_flag=True,
-    help="Let synthetic parts see photographs; marks the results.",
+    "--allow-synthetic", is_flag=True, help="Let parts trained on synthetic images read photographs; marks the results."
 )
 redact_option = click.option(
     "--redact", is_flag=True, help="Hide @names, links and images; other words and post ids stay."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, expose_value=False, callback=_be_quiet, help="Print no progress and no notes."
+)
 
 
-def _be_quiet(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    context.meta[QUIET] = value or context.meta.get(QUIET, False)
+NAMES = {"dataset": "data", "datasets": "data", "approach": "approaches"}  # parameter -> its key in params.yaml
+
+
+class ProjectName(click.ParamType):
+    """A name from params.yaml: any text is accepted, the project's names are offered for completion."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        project = ctx.params.get("project")
+        if project is None and "params_path" in ctx.params:
+            project = _open_project(ctx, param, ctx.params["params_path"])
+        names = getattr(project.params, NAMES[param.name or ""]) if project else ()
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class Examples(click.Command):
-    """A command with --quiet, an example that the tests run, and a message after Ctrl-C.
-
-    `after`: what an interrupted call leaves behind.
-    """
+    """A command with --quiet, an example that the tests run, and a message after Ctrl-C: `after` says what is left."""
 
     def __init__(self, *args: Any, example: str, after: str = STARTS_AGAIN, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example, self.after = example, after
         self.epilog = f"\b\nExample: {example}"  # \b: not wrapped, so that the line can be copied
-        text = "Print no progress and no notes."
-        options = ["-q", "--quiet"]
-        self.params.append(click.Option(options, is_flag=True, expose_value=False, callback=_be_quiet, help=text))
+        quiet_option(self)
         for parameter in self.params:
-            if parameter.name in VALUES and parameter.type is click.STRING:
-                parameter.type = VALUES[parameter.name]
+            if parameter.name in NAMES:
+                parameter.type = ProjectName()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -78,10 +118,14 @@ class Examples(click.Command):
             ctx.exit(INTERRUPTED)
 
 
+class Group(click.Group):
+    command_class = Examples
+
+
 def is_quiet() -> bool:
     """Whether --quiet was given, before or after the command's name."""
-    context = click.get_current_context(silent=True)
-    return bool(context and (context.meta.get(QUIET) or context.find_root().params.get("quiet")))
+    ctx = click.get_current_context(silent=True)
+    return bool(ctx and ctx.meta.get(QUIET))
 
 
 @contextmanager
@@ -91,7 +135,15 @@ def progress(label: str) -> Iterator[Progress]:
         yield lambda done, total: None
         return
     if not sys.stderr.isatty():
-        yield _log_progress(label)
+        last = time.monotonic()  # so short work prints nothing
+
+        def log(done: int, total: int) -> None:
+            nonlocal last
+            if (now := time.monotonic()) - last >= LOG_S:
+                last = now
+                click.echo(f"{label}: {done} of {total}", err=True)
+
+        yield log
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -102,31 +154,32 @@ def progress(label: str) -> Iterator[Progress]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
-def _log_progress(label: str) -> Progress:
-    """Progress as lines for a log: none before LOG_S seconds have passed, so short work prints nothing."""
-    last = time.monotonic()
-
-    def log(done: int, total: int) -> None:
-        nonlocal last
-        if (now := time.monotonic()) - last >= LOG_S:
-            last = now
-            click.echo(f"{label}: {done} of {total}", err=True)
-
-    return log
-
-
 def note(text: str) -> None:
     """Print a note on stderr, unless --quiet was given."""
     if not is_quiet():
         click.echo(safe_text(text, None), err=True)
 
 
-def print_json(value: Any) -> None:
-    click.echo(inert_json(value, indent=1, sort_keys=True))
+def warn(text: str) -> None:
+    """Print a warning on stderr, with --quiet too."""
+    click.echo(f"warning: {safe_text(text, None)}", err=True)
+
+
+def print_result(as_json: bool, value: Any, *lines: str, table: Table | None = None) -> None:
+    """Print a value as JSON (dataclasses and paths in it too), or the same for people: a table with rows, and lines."""
+    from pydantic_core import to_jsonable_python
+
+    if as_json:
+        click.echo(inert_json(to_jsonable_python(value), indent=1, sort_keys=True))
+        return
+    if table and table[2]:
+        print_table(*table)
+    for line in lines:
+        click.echo(line)
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout, first column left-aligned, the others right-aligned; no cell is cut off."""
+    """A table whose first column is left-aligned, the others right-aligned; no cell is cut off."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -143,111 +196,7 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]
     console.print(table)
 
 
-def print_record(record: Mapping[str, object]) -> None:
-    width = max(map(len, record), default=0)
-    for name, value in record.items():
-        click.echo(f"{name:<{width}}  {value}")
-
-
 def format_bytes(n_bytes: int) -> str:
     """Bytes with a unit in powers of ten."""
     unit = max((one for one in UNITS if n_bytes >= UNITS[one]), key=UNITS.__getitem__, default="")
     return f"{n_bytes / UNITS[unit]:.1f} {unit}B" if unit else f"{n_bytes} B"
-
-
-class Named(click.ParamType):
-    """A name from params.yaml: any text is accepted, the file's names are offered for completion."""
-
-    name = "name"
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        values = settings(ctx).get(self.key)
-        names = [str(name) for name in values] if isinstance(values, (dict, list)) else []
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
-class RunFolder(click.Path):
-    """A run's folder; those below runs/ are offered for completion."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, file_okay=False)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        runs = sorted(path.parent.parent for path in params_file(ctx).parent.glob("runs/*/model/config.json"))
-        items = [CompletionItem(str(run)) for run in runs if str(run).startswith(incomplete)]
-        return items or super().shell_complete(ctx, param, incomplete)
-
-
-class TableFile(click.Path):
-    """A file to write, whose suffix decides the format."""
-
-    SUFFIXES = (".csv", ".json")
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, dir_okay=False)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = super().convert(value, param, ctx)
-        if Path(str(path)).suffix not in self.SUFFIXES:
-            self.fail(f"{str(path)!r} must end in {' or '.join(self.SUFFIXES)}", param, ctx)
-        return path
-
-
-class Bytes(click.ParamType):
-    """A number of bytes: 20000000, 500M, 2.5G (powers of ten)."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", str(value).strip().upper())
-        if not match:
-            self.fail(f"{value!r} is not a number of bytes such as 500M or 2.5G", param, ctx)
-        return round(float(match[1]) * UNITS[match[2]])
-
-
-class Condition(click.ParamType):
-    """`field=value` of a shard's producer."""
-
-    name = "field=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        field, _, expected = str(value).partition("=")
-        if not (field and expected):
-            self.fail(f"{value!r} is not a condition such as producer=toy-resnet", param, ctx)
-        return field, expected
-
-
-DATASET = Named("data")
-VALUES: Mapping[str, click.ParamType] = {  # a parameter's name -> its type, unless it has one of its own
-    "dataset": DATASET,
-    "datasets": DATASET,
-    "approach": Named("approaches"),
-}
-
-
-def finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """Callback of a number option: refuses nan and infinity."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.")
-    return value
-
-
-def params_file(ctx: click.Context) -> Path:
-    """The params file that the command line names so far."""
-    return ctx.params.get("params_path") or Path("params.yaml")
-
-
-def settings(ctx: click.Context) -> dict[str, Any]:
-    """The raw parameters for completion; empty where they cannot be read."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(params_file(ctx).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return values if isinstance(values, dict) else {}

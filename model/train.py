@@ -103,7 +103,8 @@ def run(
         start=start,
     )
     with file_lock(resume, "trains this very run") if processes.first else nullcontext():
-        for message in _warnings(inputs, trainer):
+        about_data = inputs.table.meta.get("warning")
+        for message in [*([about_data] if about_data else []), *_warnings(inputs, trainer)]:
             warn(message)
         yield from trainer.epochs(FileCheckpointer(resume, save_every_s), progress)
         if trainer.selection:

@@ -21,16 +21,17 @@ def splits_without_entities(posts: Iterable[Post]) -> list[str]:
 
 
 def unusable_images(posts: Iterable[Post]) -> dict[str, str]:
-    """Splits of which at least half of the images cannot be used, each with the counts in words."""
+    """By split: how many images cannot be used, and why; in capitals if it is at least half of them."""
     states: dict[str, Counter[str]] = {}
     for post in posts:
         states.setdefault(post.split, Counter()).update(image.state for image in post.images)
     messages = {}
     for split, counts in states.items():
         n_unusable = counts.total() - counts["ok"]
-        if n_unusable and n_unusable >= UNUSABLE_SHARE * counts.total():
+        if n_unusable:
             reasons = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if state != "ok")
-            messages[split] = f"{n_unusable} of {counts.total()} image(s) cannot be used ({reasons})"
+            loud = "MOST IMAGES ARE UNUSABLE: " if n_unusable >= UNUSABLE_SHARE * counts.total() else ""
+            messages[split] = f"{loud}{n_unusable} of {counts.total()} image(s) cannot be used ({reasons})"
     return messages
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 from schema.errors import DataError
-from schema.records import Post, Source, Span, Split
+from schema.records import Post, Source, Span
 
 PRIORITY: dict[Source, int] = {"image": 0, "phrase": 1, "general": 2}  # the last are cut first
 
@@ -50,23 +49,29 @@ class CutObjects:
         return f"{self.n_objects} object(s) of {self.n_posts} post(s), {self.n_phrases} of them phrases"
 
 
-def count_cut(
-    posts: Iterable[Post], n_general_words: int, max_objects: int, n_phrases: Mapping[str, int]
-) -> dict[Split, CutObjects]:
-    """What `train.max_objects` cuts in each split, counted from posts and the number of phrases of each post id.
+@dataclass
+class CapCounter:
+    """Counts what `train.max_objects` cuts, post by post; needs no features, so ingest and doctor can ask.
 
-    Needs no features, so ingest (without phrases: an empty mapping) and doctor can ask. Splits that lose nothing are
-    absent.
+    `n_phrases` is the number of phrases of each post id; None before the phrases stage has run.
     """
-    total: dict[Split, CutObjects] = {}
-    for post in posts:
+
+    max_objects: int
+    n_general_words: int
+    n_phrases: Mapping[str, int] | None
+    cut: CutObjects = CutObjects()
+
+    def add(self, post: Post) -> None:
         n_images = sum(image.ok for image in post.images)
         sources: list[Source] = ["image"]
         if n_images:
-            sources += repeat("general", n_general_words)
-            sources = sources * n_images + list(repeat("phrase", n_phrases.get(post.id, 0)))
-        kept = set(within_cap(sources, max_objects))
-        cut = CutObjects.of_post([source for index, source in enumerate(sources) if index not in kept])
-        if cut.n_objects:
-            total[post.split] = total.get(post.split, CutObjects()) + cut
-    return total
+            sources += ["general"] * self.n_general_words
+            sources = sources * n_images + ["phrase"] * (self.n_phrases or {}).get(post.id, 0)
+        kept = set(within_cap(sources, self.max_objects))
+        self.cut += CutObjects.of_post([source for index, source in enumerate(sources) if index not in kept])
+
+    def message(self) -> str:
+        """What is cut; "" for nothing."""
+        unknown = " (phrases are counted after their stage has run)" if self.n_phrases is None else ""
+        what = f"train.max_objects {self.max_objects} cuts {self.cut.message()}{unknown}"
+        return what if self.cut.n_objects else ""

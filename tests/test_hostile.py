@@ -110,7 +110,7 @@ def project(tmp_path_factory):
         ["export", "--run", RUN, "--out", "entities.json"], ["show", "=cmd()", "--dataset", "own"],
         ["show", "=cmd()", "--dataset", "own", "--html", "post.html"], ["summary"],
         ["predict", "data/own/test.jsonl", "--run", RUN, "--images", "data/own/images", "--allow-synthetic"],
-        ["compare", RUN, RUN, "--split", "dev", "--html", "compare.html", "--resamples", "10"],
+        ["compare", RUN, RUN, "--split", "dev", "--html", "compare.html"],
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

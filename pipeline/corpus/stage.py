@@ -1,9 +1,9 @@
-"""Stage ingest: a dataset's own files become `posts.parquet`, and its figures."""
+"""Stage ingest: from a dataset's own files to `posts.parquet` and figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache import keys, tables
@@ -15,19 +15,22 @@ from pipeline.corpus.statistics import Counts
 from pipeline.engine import Progress, silent
 from schema.errors import DataError
 from schema.labels import LabelSet
-from schema.records import Post
+from schema.lattice import CapCounter
+from schema.records import Post, Split
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Figures of a dataset, and what its owner should know about it."""
+    """Figures of a dataset, and remarks about it."""
 
     counts: Counts
     labels: LabelSet
-    variant: str  # known name of the data, "" for any other
-    corpus: str  # the paper's name of it, "" if it is none of the paper's
-    warning: str  # what a reader of the scores must know: another version of a known corpus, images that cannot be used
+    variant: str  # the known variant that the data are, or ""
+    corpus: str  # the paper's name of the data, or ""
+    warning: str  # about an unknown version of a known corpus, or images that cannot be used; or ""
     log: ReadLog
+    digests: dict[Split, str]
+    cut: str = ""  # what the cap on objects will cut
 
     def rows(self) -> list[tuple[str, ...]]:
         """A table, heading first, like the paper's Table 1."""
@@ -35,67 +38,81 @@ class IngestReport:
 
     def remarks(self) -> list[str]:
         """Peculiarities of the data, one per line."""
-        log = self.log
-        lines = [
-            (self.variant, f"the data are the known variant {self.variant}"),
-            (self.warning, f"warning: {self.warning}"),
-            (log.n_repeated, f"{log.n_repeated} repeated id(s) became id~2 and so on; the given id is kept beside it"),
-            (log.n_renamed, f"{log.n_renamed} id(s) contained a slash or control character, now _"),
-            (log.orphans.total(), f"{log.orphans.total()} tag(s) continued no entity and became O"),
-            (log.n_empty_words, f"{log.n_empty_words} row(s) with the label O and no word were left out"),
-            (log.n_empty_posts, f"{log.n_empty_posts} post(s) of such rows alone were left out"),
-            (log.n_unclosed, f"{log.n_unclosed} entities lack their last tag (E-, L-)"),
-        ]
-        return [line for holds, line in lines if holds] + [
-            f"{self.counts.images(state)} image(s) {state}: {self.counts.shown(state)}"
-            for state, examples in self.counts.examples.items()
-            if examples
-        ]
+        log, counts = self.log, self.counts
+        numbers = {
+            "repeated id(s) became id~2 and so on; the given id is kept beside it": log.n_repeated,
+            "id(s) contained a slash or control character, now _": log.n_renamed,
+            "tag(s) continued no entity and became O": log.orphans.total(),
+            "row(s) with the label O and no word were left out": log.n_empty_words,
+            "post(s) with only such rows were left out": log.n_empty_posts,
+            "entities lack their last tag (E-, L-)": log.n_unclosed,
+        }
+        remarks = [f"the data are the known variant {self.variant}"] if self.variant else []
+        remarks += [f"warning: {one}" for one in (self.warning, self.cut) if one]
+        remarks += [f"{number} {what}" for what, number in numbers.items() if number]
+        for state, examples in counts.examples.items():
+            more = ["..."] if len(examples) == statistics.N_EXAMPLES < counts.images(state) else []
+            remarks += [f"{counts.images(state)} image(s) {state}: {'; '.join([*examples, *more])}"] if examples else []
+        return remarks
 
     def line(self, dataset: str) -> str:
         states = ", ".join(f"{self.counts.images(state)} {state}" for state in statistics.STATES)
         return f"ingest {dataset}: {self.counts.total('n_posts')} rows; images: {states}"
 
 
-def run(config: SourceConfig, folder: Path, out: Path, progress: Progress = silent) -> IngestReport:
-    """Read the files of a dataset's folder and publish `out`.
+def survey(
+    config: SourceConfig, folder: Path, progress: Progress = silent, observe: Callable[[Post], None] | None = None
+) -> IngestReport:
+    """Read the files of a dataset's folder and count what is in them; `observe` is called with each post.
 
-    Files are read twice, to count and to write, so memory holds the images' records but never all posts. Raises
-    DataError with file:line for what breaks the format, ConfigError for a file that params name and is not there.
+    Nothing is written, and the posts are never all in memory. Raises DataError with file:line for malformed posts,
+    ConfigError for a missing file.
     """
     paths = config.paths(folder)
     images, log = ImageFolder(folder / config.images, config.image_suffix), ReadLog()
     total = sum(count_posts(path, config) for path in paths.values())
-    counts = statistics.count(_watched(read_dataset(config, paths, images, log), progress, total))
+
+    def observed() -> Iterator[Post]:
+        for done, post in enumerate(read_dataset(config, paths, images, log), start=1):
+            if observe:
+                observe(post)
+            yield post
+            progress(done, max(total, done))
+
+    counts = statistics.count(observed())
     for split, path in paths.items():
         if split not in counts.splits:
             raise DataError("no post in this file", where=str(path), todo=f"or leave {split} out of source.files")
     if config.split and "dev" not in counts.splits:
         raise DataError("split.dev left no post for dev", where=str(paths["train"]), todo="set a larger share")
-    counts.add_orphans(log.orphans)
+    for name, n_orphans in log.orphans.items():
+        counts.splits[name].n_orphans += n_orphans  # IOB2 cannot express them
     digests = {split: keys.digest_file(path) for split, path in paths.items()}
-    whole = not (config.first or config.split)  # a part of a known corpus is not that corpus
-    variant = variants.variant(digests) if whole else ""
-    corpus = variants.corpus(variant, folder.name) if whole else ""
+    is_whole = not (config.first or config.split)  # a part of a known corpus is not that corpus
+    variant = variants.variant(digests) if is_whole else ""
+    corpus = variants.corpus(variant, folder.name) if is_whole else ""
     warning = "; ".join(filter(None, (variants.warning(digests, corpus), counts.image_warning())))
-    labels = config.label_set()
+    return IngestReport(counts, config.label_set(), variant, corpus, warning, log, digests)
+
+
+def run(
+    config: SourceConfig, folder: Path, out: Path, progress: Progress = silent, cap: CapCounter | None = None
+) -> IngestReport:
+    """Survey a dataset's folder and publish its posts as `out`; `cap` counts what it will cut from each post.
+
+    Files are read twice, to count and to write. Raises as `survey` does.
+    """
+    report = survey(config, folder, progress, cap.add if cap else None)
+    paths, images = config.paths(folder), ImageFolder(folder / config.images, config.image_suffix)
     meta = {
-        "sources": {split: {"file": config.files[split], "sha256": digests[split]} for split in paths},
+        "sources": {split: {"file": config.files[split], "sha256": report.digests[split]} for split in paths},
         "source": config.reading(),
-        "variant": variant,
-        "warning": warning,
-        "synthetic": counts.synthetic,
-        "counts": counts.to_json(),
-        "repeated_ids": log.n_repeated,
-        "renamed_ids": log.n_renamed,
+        "variant": report.variant,
+        "warning": report.warning,
+        "synthetic": report.counts.synthetic,
+        "counts": report.counts.to_json(),
+        "repeated_ids": report.log.n_repeated,
+        "renamed_ids": report.log.n_renamed,
     }
-    tables.write_posts(out, read_dataset(config, paths, images), labels, meta)
-    return IngestReport(counts, labels, variant, corpus, warning, log)
-
-
-def _watched(posts: Iterator[Post], progress: Progress, total: int) -> Iterator[Post]:
-    done = 0
-    for done, post in enumerate(posts, start=1):
-        yield post
-        progress(done, max(total, done))
-    progress(done, max(total, done))
+    tables.write_posts(out, read_dataset(config, paths, images), report.labels, meta)
+    return replace(report, cut=cap.message() if cap else "")

@@ -1,46 +1,48 @@
 import shutil
 from collections import namedtuple
 
-from checks import machine
+from packaging.requirements import Requirement
+
+from checks import setup
 
 
 def test_the_pair_that_is_here_fits():
-    found = list(machine.check_versions())
+    found = list(setup.check_versions())
     assert not [one for one in found if one.level == "problem"]
     assert any("fit together" in one.what for one in found)
 
 
 def test_a_torch_that_torchvision_does_not_want(monkeypatch):
-    monkeypatch.setattr(machine, "_required_torch", lambda: "==2.14.0")
-    found = machine.check_pair("2.13.0", "0.29.0")
+    monkeypatch.setattr(setup, "_requirements", lambda package: [Requirement("torch==2.14.0")])
+    found = setup.check_pair("2.13.0", "0.29.0")
     assert found.level == "problem"
     assert "needs torch ==2.14.0" in found.what
     assert "pair" in found.todo
-    assert machine.check_pair("2.14.0+cu128", "0.29.0").level == "ok"
+    assert setup.check_pair("2.14.0+cu128", "0.29.0").level == "ok"
 
 
 def test_two_builds_are_no_pair(monkeypatch):
-    monkeypatch.setattr(machine, "_required_torch", lambda: "")
-    assert "two different builds" in machine.check_pair("2.15.0+cpu", "0.29.2+cu128").what
+    monkeypatch.setattr(setup, "_requirements", lambda package: [])
+    assert "two different builds" in setup.check_pair("2.15.0+cpu", "0.29.2+cu128").what
 
 
 def test_a_torchvision_that_cannot_be_loaded(monkeypatch):
     def fail(name):
         raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(machine.importlib, "import_module", fail)
-    found = machine.check_pair("2.15.0", "0.29.2")
+    monkeypatch.setattr(setup.importlib, "import_module", fail)
+    found = setup.check_pair("2.15.0", "0.29.2")
     assert (found.level, "nms does not exist" in found.what) == ("problem", True)
 
 
 def test_packages_that_are_not_installed_are_named(monkeypatch):
-    monkeypatch.setattr(machine, "PACKAGES", ("torch", "torchvision", "no-such-package"))
-    lost = [one for one in machine.check_versions() if one.level == "problem"]
+    monkeypatch.setattr(setup.importlib.metadata, "requires", lambda package: ["numpy>=1", "no-such-package>=1"])
+    lost = [one for one in setup.check_versions() if one.level == "problem"]
     assert [one.what for one in lost] == ["not installed: no-such-package"]
 
 
 def test_a_full_disk_is_a_problem(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 1 << 20))
-    found = list(machine.check_hardware(tmp_path / "not" / "there"))
+    found = list(setup.check_hardware(tmp_path / "not" / "there"))
     assert [one.what for one in found if one.level == "problem"] == [f"0.0 GiB free on the disk of {tmp_path}"]

@@ -89,10 +89,10 @@ def test_a_damaged_one_is_fetched_again(here, tmp_path):
     assert fmit("verify").exit_code == 0
 
 
-def test_a_name_that_neither_settings_nor_catalog_have_is_a_wrong_call(here):
+def test_a_name_that_neither_settings_nor_catalog_have_is_an_error(here):
     result = fmit("fetch", "bert")
-    assert result.exit_code == 2
-    assert "no model 'bert' in the settings" in result.stderr
+    assert result.exit_code == 1
+    assert "no model 'bert' in the settings or the catalog (found " in result.stderr
     assert "fmit models list --catalog" in result.stderr
 
 

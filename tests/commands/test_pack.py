@@ -72,11 +72,11 @@ def table(path, **changes):
 
 def test_features_of_ones_own_have_any_width_and_name_themselves(home):
     table("mine.parquet")
-    result = fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", "--buckets", 4)
+    result = fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine")
     assert result.stdout == "import own: 1 objects of 3 x float32; 15 of 16 posts have none\n"
     assert result.stderr == "train on it: fmit train --dataset own --pack packs/mine\n"
     meta = Pack("packs/mine").meta
-    assert (meta.dim, meta.n_buckets, meta.provenance) == (3, 4, {"regions": {"name": "mine"}})
+    assert (meta.dim, meta.n_buckets, meta.provenance) == (3, 8, {"regions": {"name": "mine"}})
     fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", "--name", "clip")
     assert Pack("packs/mine").meta.provenance == {"regions": {"name": "clip"}}
 

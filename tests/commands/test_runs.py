@@ -1,9 +1,11 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pages
-import project
 from cache import tables
+from model import train
+from schema.records import Image
 from tests import own
 
 
@@ -13,7 +15,7 @@ def test_summary_for_people_and_machines(fmit, trained):
     assert row["f1"] == pages.summary(trained)[0]["f1"]
     printed = fmit("summary").stdout
     assert f"{row['f1']:.4f}" in printed
-    assert f"open {pages.reports(trained)[0]}" in printed
+    assert f"open {trained.run('own', 'fmit', 0) / 'report.html'}" in printed
 
 
 def test_evaluate_scores_the_split_that_is_asked_for(fmit, trained, tmp_path):
@@ -138,12 +140,23 @@ def test_training_into_a_place_that_cannot_be_written_fails_before_it_begins(fmi
     )
 
 
-def test_training_tells_machines_the_run_and_people_what_is_odd_about_the_data(fmit, tmp_path, monkeypatch):
-    odd = {"data": {"warning": "no known variant of twitter2015 has these files"}}
-    monkeypatch.setattr(project, "run_config", lambda run, read=project.run_config: read(run) | odd)
-    result = fmit("train", "--dataset", "own", "--approach", "bert-crf", "--out", tmp_path / "run", "--json")
-    assert [line.split()[0] for line in result.stderr.splitlines()] == ["epoch", "warning:"]
-    assert result.stderr.endswith("warning: no known variant of twitter2015 has these files\n")
+def test_warnings_about_the_data_come_before_training_with_quiet_too(fmit, tmp_path, monkeypatch):
+    def read(path, read_posts=train.read_posts):
+        table = read_posts(path)
+        lost = replace(table.posts[0], images=(Image("lost.png", state="missing"),))
+        warning = {"warning": "no known variant of twitter2015 has these files"}
+        return replace(table, posts=[lost, *table.posts[1:]], meta={**table.meta, **warning})
+
+    monkeypatch.setattr(train, "read_posts", read)
+    call = ("train", "--dataset", "own", "--approach", "fmit", "--out", tmp_path / "run", "--json")
+    result = fmit(*call)
+    first, second, epoch = result.stderr.splitlines()
+    assert first == "warning: no known variant of twitter2015 has these files"
+    assert second.startswith(
+        "warning: train: 1 of 8 image(s) cannot be used (1 missing), so their posts have the empty"
+    )
+    assert epoch.startswith("epoch 1: loss ")
+    assert len(fmit(*call, "--quiet").stderr.splitlines()) == 2
     found = json.loads(result.stdout)
     assert found["run"] == str(tmp_path / "run")
     assert found["dev"] == json.loads((tmp_path / "run/model/config.json").read_text())["dev"]

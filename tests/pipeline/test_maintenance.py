@@ -54,7 +54,7 @@ def test_the_parts_are_those_that_made_the_rows(trained):
 def test_a_dataset_without_posts_says_what_to_run(tmp_path):
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     project = Project.open(tmp_path / "params.yaml")
-    assert project.prepared_datasets() == []
+    assert project.all_prepared() == {}
     with pytest.raises(DataError, match=r"posts\.parquet: no such table; `fmit ingest` writes it"):
         project.prepared("own")
     with pytest.raises(ConfigError, match="no dataset 'x'"):

@@ -19,18 +19,20 @@ def test_splits_without_entities() -> None:
     assert splits_without_entities([TRAIN, DEV, replace(DEV, tags=("O", "B-PER"))]) == []
 
 
-def test_most_images_unusable() -> None:
-    assert unusable_images([TRAIN, DEV]) == {"dev": "2 of 3 image(s) cannot be used (1 missing, 1 refused)"}
+def test_unusable_images_are_counted_and_most_of_them_in_capitals() -> None:
+    message = "MOST IMAGES ARE UNUSABLE: 2 of 3 image(s) cannot be used (1 missing, 1 refused)"
+    assert unusable_images([TRAIN, DEV]) == {"dev": message}
     assert unusable_images([TRAIN, replace(TRAIN, images=())]) == {}  # text-only posts are not missing images
-    assert unusable_images([replace(DEV, images=(GOOD, GOOD, LOST))]) == {}
+    few = [replace(DEV, images=(GOOD, GOOD, LOST))]
+    assert unusable_images(few) == {"dev": "1 of 3 image(s) cannot be used (1 missing)"}
 
 
 def test_training_warnings() -> None:
     posts = [TRAIN, DEV, replace(DEV, split="test")]
     no_entity = "dev has labelled posts but no entity, so no epoch can be better than another: check its labels"
     images = (
-        "dev: 2 of 3 image(s) cannot be used (1 missing, 1 refused), so their posts have the empty image: "
-        "run fmit doctor"
+        "dev: MOST IMAGES ARE UNUSABLE: 2 of 3 image(s) cannot be used (1 missing, 1 refused), so their posts have "
+        "the empty image: run fmit doctor"
     )
     assert training_warnings(posts, reads_images=True) == [no_entity, images]
     assert training_warnings(posts, reads_images=False) == [no_entity]

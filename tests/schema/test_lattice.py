@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from schema.labels import LabelSet
-from schema.lattice import CutObjects, count_cut, within_cap
+from schema.lattice import CapCounter, CutObjects, within_cap
 from schema.records import Image, Post, Source, joined
 
 TWO_IMAGES: list[Source] = [*(["image", *["general"] * 51] * 2), *["phrase"] * 5]  # 51 types: 109 objects
@@ -32,9 +32,24 @@ def test_the_cut_is_counted_without_features(cap: int, objects: int, phrases: in
     broken = Image("b.png", state="broken")
     post = Post("p", "train", ("a",), text, offsets, None, (image, broken, image))
     plain = replace(post, id="q", split="dev", images=(broken,))
-    cut = count_cut([post, post, plain], 51, cap, {"p": 5, "q": 5})
-    assert cut["train"] == CutObjects(2, 2 * objects, 2 * phrases)
-    assert cut.get("dev") == (None if cap else CutObjects(1, 1, 0))
+    counter = CapCounter(cap, 51, {"p": 5, "q": 5})
+    for one in (post, post):
+        counter.add(one)
+    assert counter.cut == CutObjects(2, 2 * objects, 2 * phrases)
+    assert counter.message() == f"train.max_objects {cap} cuts {counter.cut.message()}"
+    counter.add(plain)
+    assert counter.cut == CutObjects(2 if cap else 3, 2 * objects + (not cap), 2 * phrases)
+
+
+def test_phrases_are_not_counted_before_their_stage() -> None:
+    text, offsets = joined(["a"])
+    counter = CapCounter(1, 1, None)
+    assert counter.message() == ""
+    counter.add(Post("p", "train", ("a",), text, offsets, None, (Image("a.png", "0" * 64, 8, 8),)))
+    assert counter.message() == (
+        "train.max_objects 1 cuts 1 object(s) of 1 post(s), 0 of them phrases "
+        "(phrases are counted after their stage has run)"
+    )
 
 
 def test_types_that_share_a_general_word_have_one_object() -> None:

@@ -1,0 +1,220 @@
+"""Checks of the machine and a project's setup: hardware, packages, params.yaml, models, the store, and DVC."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checks import Finding, note, ok, problem
+from project import Project
+from schema.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+    from cache.models import ModelRef
+
+CORRECT_KEY = "correct this key in params.yaml"
+MIN_FREE_BYTES = 2 << 30  # packs, store and a run of the embedded default take less
+PAIR = "reinstall the pair together: pip install -c constraints.txt torch torchvision (README: CPU-only builds)"
+
+
+def check_hardware(folder: Path) -> Iterator[Finding]:
+    """Devices, memory, and the disk of `folder`, which need not exist."""
+    yield ok("machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory"
+    except (ValueError, OSError, AttributeError):
+        memory = ""
+    yield ok("machine", f"{cores} CPU core(s){memory}")
+    if error := import_error("torch"):
+        yield problem("machine", f"torch cannot be imported: {error}", PAIR)
+    else:
+        yield from _check_devices()
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    line = f"{free / 2**30:.1f} GiB free on the disk of {existing}"
+    yield ok("machine", line) if free > MIN_FREE_BYTES else problem("machine", line, "free some space")
+
+
+def check_versions() -> Iterator[Finding]:
+    """Installed packages, and whether torch and torchvision fit together."""
+    requirements = [one for one in _requirements("fmit") if 'extra == "dev"' not in str(one.marker)]
+    extras = [one for one in requirements if "extra" in str(one.marker)]
+    versions = {one.name: version for one in requirements if (version := _version(one.name))}
+    optional = {one.name for one in extras}
+    for title, names in (("", versions.keys() - optional), ("extras: ", versions.keys() & optional)):
+        yield ok("versions", title + (", ".join(f"{name} {versions[name]}" for name in sorted(names)) or "none"))
+    if missing := sorted({one.name for one in requirements} - optional - versions.keys()):
+        yield problem("versions", f"not installed: {', '.join(missing)}", "make install (or pip install -e .)")
+    if "torch" in versions and "torchvision" in versions:
+        yield check_pair(versions["torch"], versions["torchvision"])
+
+
+def check_pair(torch_version: str, vision_version: str) -> Finding:
+    """Whether torch and torchvision are of the same build: by their versions, then by importing them."""
+    from packaging.specifiers import SpecifierSet
+
+    versions = f"torch {torch_version}, torchvision {vision_version}"
+    required = next((str(one.specifier) for one in _requirements("torchvision") if one.name == "torch"), "")
+    if not SpecifierSet(required).contains(torch_version, prereleases=True):
+        return problem("versions", f"{versions}: this torchvision needs torch {required}", PAIR)
+    builds = {version.partition("+")[2] for version in (torch_version, vision_version) if "+" in version}
+    if len(builds) > 1:
+        return problem("versions", f"{versions}: two different builds", PAIR)
+    if error := import_error("torchvision"):
+        return problem("versions", f"{versions}: torchvision cannot be imported: {error}", PAIR)
+    return ok("versions", f"{versions} fit together")
+
+
+def import_error(module: str) -> str:
+    """Why a module cannot be imported; "" if it can."""
+    try:
+        importlib.import_module(module)
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:  # what compiled code that does not fit raises
+        return " ".join(str(error).split())[:200] or type(error).__name__
+    return ""
+
+
+def _check_devices() -> Iterator[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        yield ok("machine", f"no GPU that torch can use; {torch.get_num_threads()} CPU thread(s)")
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        yield ok("machine", f"GPU {index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _requirements(package: str) -> list[Requirement]:
+    """What a package requires, extras included; nothing for one that is not installed."""
+    from packaging.requirements import Requirement
+
+    lines = importlib.metadata.requires(package) if _version(package) else ()
+    return [Requirement(line) for line in lines or ()]
+
+
+def open_project(params_path: Path) -> tuple[Project | None, Finding]:
+    """The project, None where params.yaml cannot be read, and the finding about it."""
+    try:
+        project = Project.open(params_path)
+    except ConfigError as error:
+        return None, problem("settings", error.fact, error.todo or CORRECT_KEY)
+    params = project.params
+    prepared, trained = ", ".join(params.datasets) or "none", ", ".join(params.train_on) or "none"
+    approaches = ", ".join(params.approaches) or "none"
+    return project, ok("settings", f"datasets: {prepared}; trained on: {trained}; approaches: {approaches}")
+
+
+def check_names(project: Project) -> Iterator[Finding]:
+    """Datasets and approaches that do not exist, and stages whose engine is not installed."""
+    params = project.params
+    for name in dict.fromkeys((*params.datasets, *params.train_on)):
+        if name not in params.data:
+            yield problem("settings", f"dataset {name} has no block in data", f"add data.{name} to params.yaml")
+    for name in params.train_on:
+        if name not in params.datasets:
+            yield problem("settings", f"{name} is in train_on but not in datasets", f"add {name} to datasets")
+    on_ray = [
+        f"data.{name}.{stage}"
+        for name, dataset in params.data.items()
+        for stage in ("phrases", "ground", "regions")
+        if getattr(dataset, stage).get("engine") == "ray"
+    ]
+    if on_ray and (reason := import_error("ray.data")):
+        yield problem("settings", f"{', '.join(on_ray)}: engine: ray, but {reason}", "pip install 'fmit[ray]'")
+    if params.train_on and not import_error("model.approaches"):
+        from model.approaches import approach
+
+        for name in params.approaches:
+            try:
+                approach(name)
+            except ConfigError as error:
+                yield problem("settings", error.fact, error.todo)
+
+
+def check_models(project: Project) -> Iterator[Finding]:
+    """State of every model that the settings name, and sections that cannot be read."""
+    from cache.models import inspect
+
+    refs: dict[ModelRef, None] = {}
+    for dataset in project.used_datasets():
+        try:
+            refs |= dict.fromkeys(project.models_of(dataset))
+        except ConfigError as error:
+            yield problem("settings", error.fact, error.todo or CORRECT_KEY)
+        except (ImportError, RuntimeError) as error:  # torch and torchvision do not fit: check_versions reports it
+            yield note("models", f"models of {dataset} were not checked: {' '.join(str(error).split())[:120]}")
+    for ref in refs:
+        status = inspect(ref)
+        what = f"{ref.part} {ref.name}: {status.state}"
+        if status.state != "present":
+            yield problem("models", f"{what}: {status.problem}", ref.how_to_get)
+        elif status.digest and not status.pinned:
+            yield note("models", f"{what}, not pinned", f"put its digest into params.yaml: {status.digest}")
+        else:
+            yield ok("models", f"{what}{f', sha256 {status.digest}' if status.digest else ''}")
+
+
+def check_store(folder: Path) -> Iterator[Finding]:
+    """Whether the store can be read and written, what it holds, and how many of its shards are quarantined."""
+    from cache import maintenance
+
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        yield problem("store", f"{existing} is not a folder", "set FMIT_STORE to a folder")
+        return
+    todo = "change its permissions, or set FMIT_STORE"
+    if not os.access(existing, os.R_OK | os.X_OK):
+        yield problem("store", f"{existing} cannot be read", todo)
+        return
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield problem("store", f"{existing} is read-only", todo)
+    if not folder.exists():
+        yield ok("store", f"{folder} does not exist yet: the first stage creates it")
+        return
+    try:
+        directories = maintenance.stats(folder)
+    except StoreError as error:
+        yield problem("store", error.fact, error.todo or "change the folder's permissions")
+        return
+    n_rows, n_shards = sum(sum(one.rows.values()) for one in directories), sum(one.n_shards for one in directories)
+    megabytes = sum(one.n_bytes for one in directories) / 1e6
+    yield ok("store", f"{folder}: {n_rows} rows in {n_shards} shard(s), {megabytes:.1f} MB")
+    for one in directories:
+        if one.n_quarantined:
+            what = f"{one.n_quarantined} damaged shard(s) in {one.directory}/quarantine"
+            yield note("store", what, "their rows are computed again when needed; check the disk if more appear")
+
+
+def check_dvc(root: Path) -> Iterator[Finding]:
+    """Whether `dvc repro` can work here. DVC itself is not run, so that nothing is written."""
+    folders = (root, *root.parents)
+    has_git, has_repository = (any((folder / name).exists() for folder in folders) for name in (".git", ".dvc"))
+    if not (shutil.which("dvc") or (Path(sys.executable).parent / "dvc").exists()):
+        yield note("dvc", "DVC is not installed", "pip install dvc, or run each stage by its fmit command")
+    if not has_git:
+        yield note("dvc", "no git repository: dvc repro does not work here", "git init, then dvc init")
+    if not has_repository:
+        yield note("dvc", "no DVC repository: dvc repro does not work here", "dvc init")
+    if not (root / "dvc.yaml").is_file():
+        yield note("dvc", "no dvc.yaml: there are no stages to run", "copy the one of this repository")
+    elif (root / "dvc.lock").is_file():
+        yield ok("dvc", "stages have run; `dvc status` lists those that are out of date")
+    else:
+        yield note("dvc", "no dvc.lock: DVC has not run any stage yet", "dvc repro")
