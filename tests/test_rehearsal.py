@@ -1,7 +1,7 @@
 """docs/reproduce.md at the models' true sizes: random weights in the publishers' formats, a few posts, to a report.
 
 The commands of the page run in its order. What cannot be had here is replaced: the CoreNLP server by a small one that
-answers in its format, the downloads by `fmit models fetch --from FOLDER`, the images by noise.
+answers in its format, the downloads by files in the folder models, the images by noise.
 """
 
 from __future__ import annotations
