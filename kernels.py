@@ -30,6 +30,11 @@ def uses_onednn(x: Tensor) -> bool:
     )
 
 
+def may_read_values(x: Tensor) -> bool:
+    """Whether code may branch on values: a GPU would wait for them, and a compiled graph would break."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def linear_2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """`x @ weight.T + bias`, then ReLU if asked: x [N, in], weight [out, in], bias [out] -> [N, out]."""
     if not uses_onednn(x):

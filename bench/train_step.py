@@ -29,6 +29,7 @@ from cache.packs import Objects
 from model.approaches import approach
 from model.config import TrainConfig
 from model.data import Batch, LengthBatches, PostDataset, collate
+from model.distributed import ProcessGroup
 from model.objects import FromMemory
 from model.tagger import EncoderTagger, ModelSpec, Tagger
 from model.trainer import Trainer
@@ -92,7 +93,7 @@ def trainers(config: TrainConfig, folder: Path, vocabulary: list[str], device: s
         built: Tagger = Bare(spec) if name == "bare encoder" else approach(name).build(spec)
         changed = config if name == "fmit" else approach("bert-crf").configure(config)
         data = PostDataset(posts, FromMemory(objects), DEFAULT_LABELS, built.featurizer, changed)
-        result[name] = Trainer(built, data, data, changed, 0, torch.device(device))
+        result[name] = Trainer(built, data, data, changed, 0, ProcessGroup(torch.device(device)))
     return result
 
 

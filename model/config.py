@@ -21,10 +21,8 @@ class VisionConfig(Config):
 
     finetune: bool = False  # True as in appendix A; False: features come from the pack
     weights: str = ""  # initial weights: a file for the same network; "": those that made the pack
-    lr: Annotated[float, Field(ge=0)] = (
-        5e-5  # appendix A: of pretrained models; 0: crops are read, the network is fixed
-    )
-    batch: Annotated[int, Field(ge=1)] = 16  # crops of a forward pass; with checkpointing, the number in memory at once
+    lr: Amount = 5e-5  # appendix A: of pretrained models; 0: crops are read, the network is fixed
+    batch: Count = 16  # crops of a forward pass; with checkpointing, the number in memory at once
     checkpointing: bool = True  # recompute activations in the backward pass instead of keeping them
 
 

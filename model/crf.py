@@ -6,8 +6,8 @@ computes both; the gradient of log Z is read off them, and autograd records no s
 
 The loop works on sums scaled to 1. A value that underflows there is a tag whose paths so far are e^-708 of the best
 tag's, and it can catch up by the range of the transitions (or of the ends) at most, since all tags get the same next
-emissions. Up to a range of MAX_RANGE nats that leaves it below e^-400. Wider transitions use a loop over logarithms,
-2.5 times as slow on a CPU (measured: 0.5 ms for 16 posts of 24 words and 9 tags).
+emissions. Up to a range of MAX_RANGE nats that leaves it below e^-400. Results of wider transitions are nan; those of a
+run that converges are of order 1.
 
 Letters: B posts, T words (padding behind the real ones), K tags: "O" first, then `B-t, I-t` per type; N spans.
 """
@@ -15,7 +15,6 @@ Letters: B posts, T words (padding behind the real ones), K tags: "O" first, the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -37,56 +36,34 @@ class Chain(NamedTuple):
     step: Tensor  # [K, K], from row to column
     end: Tensor  # [K]
 
-    @property
-    def reversal(self) -> Tensor:
-        """int64 [B, T, K]: index for `gather` that reverses the order of the real words."""
-        order = torch.arange(self.emissions.shape[1], device=self.lengths.device)
-        return (self.lengths[:, None] - 1 - order).clamp(min=0)[..., None].expand_as(self.emissions)
-
-    @property
-    def range(self) -> Tensor:
-        """The widest range of transitions, starts or ends, []."""
-        edges = (self.start, self.step, self.end)
-        return torch.stack([edge.max() - edge.min() for edge in edges]).max()
-
-    def wide(self, trains: bool = False) -> bool:
-        """Whether it needs the loop over logarithms; False when training on a GPU, which would wait for the answer."""
-        if trains and not _may_read_values(self.emissions):
-            return False
-        return bool(self.range > MAX_RANGE)
-
 
 class Sums(NamedTuple):
     """Logarithms of sums over paths; padding holds values without meaning."""
 
     forward: Tensor  # [B, T, K]: all paths to tag k at t, emission t included
     backward: Tensor | None  # [B, T, K]: all paths from tag k at t to the end, emission t included
-    log_z: Tensor  # [B]
+    log_z: Tensor  # [B]; nan if a range exceeds MAX_RANGE
 
 
-def sums(chain: Chain, both: bool, wide: bool) -> Sums:
-    """`both`: the backward sums too; `wide`: by the loop over logarithms."""
-    emissions, reversal = chain.emissions, chain.reversal
-    sides = [emissions, emissions.gather(1, reversal)] if both else [emissions]
-    steps, firsts = [chain.step, chain.step.t()], [chain.start, chain.end]
+def sums(chain: Chain, both: bool) -> Sums:
+    """The forward sums and log Z; `both`: the backward sums too."""
+    emissions, lengths, start, step, end = chain
+    order = torch.arange(emissions.shape[1], device=lengths.device)
+    reversal = (lengths[:, None] - 1 - order).clamp(min=0)[..., None].expand_as(emissions)  # of the real words
+    sides, firsts, steps = [emissions], [start], [step]
+    if both:
+        sides, firsts, steps = [emissions, emissions.gather(1, reversal)], [start, end], [step, step.t()]
     with torch.autocast(emissions.device.type, enabled=False):
-        sweep = _sweep_logs if wide else _sweep
-        logs = sweep(*(torch.stack(part[: len(sides)]) for part in (sides, firsts, steps)))  # [1 or 2, B, T, K]
-    last = logs[0].gather(1, (chain.lengths - 1)[:, None, None].expand(-1, 1, logs.shape[3]))[:, 0]
-    return Sums(logs[0], logs[1].gather(1, reversal) if both else None, torch.logsumexp(last + chain.end, dim=1))
+        logs = _forward_sums(torch.stack(sides), torch.stack(firsts), torch.stack(steps))  # [1 or 2, B, T, K]
+    last = logs[0].gather(1, (lengths - 1)[:, None, None].expand(-1, 1, logs.shape[3]))[:, 0]
+    log_z = torch.logsumexp(last + end, dim=1)
+    for edges in (start, step, end):
+        log_z = torch.where(edges.max() - edges.min() > MAX_RANGE, torch.nan, log_z)
+    return Sums(logs[0], logs[1].gather(1, reversal) if both else None, log_z)
 
 
-def _sweep_logs(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
+def _forward_sums(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
     """Logarithms of the forward sums of S batches at once: emissions [S, B, T, K], first [S, K], step [S, K, K]."""
-    columns = step.transpose(1, 2)[:, None]  # [S, 1, K, K], from the last index
-    states = [first[:, None] + emissions[:, :, 0]]
-    for word in emissions.unbind(dim=2)[1:]:
-        states.append(torch.logsumexp(states[-1][:, :, None] + columns, dim=3) + word)
-    return torch.stack(states, dim=2)
-
-
-def _sweep(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
-    """As `_sweep_logs`, by products of sums that each step scales to 1."""
     top = emissions.amax(dim=3)  # [S, B, T]
     peak = step.amax(dim=(1, 2))
     words = (emissions - top[..., None]).exp().permute(2, 0, 1, 3).contiguous()  # [T, S, B, K]
@@ -108,56 +85,32 @@ def _sweep(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
 
 
 class LogZ(torch.autograd.Function):
-    """log Z of a chain, [B], from its five parts; nan where its range exceeds MAX_RANGE in training on a GPU."""
+    """log Z of a chain, [B], from its five parts."""
 
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
-        chain = Chain(*parts)
-        trains = any(ctx.needs_input_grad)
-        ctx.wide = wide = chain.wide(trains)
-        result = sums(chain, trains, wide)
-        ctx.save_for_backward(*chain, *result)
-        return result.log_z if wide else torch.where(chain.range > MAX_RANGE, torch.nan, result.log_z)
+        result = sums(Chain(*parts), both=any(ctx.needs_input_grad))
+        ctx.save_for_backward(*parts, *result)
+        return result.log_z
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        chain, (forward, backward, log_z) = Chain(*ctx.saved_tensors[:5]), ctx.saved_tensors[5:]
-        order = torch.arange(forward.shape[1], device=grad.device)
-        real = order < chain.lengths[:, None]  # [B, T]
-        tags = (forward + backward - chain.emissions - log_z[:, None, None]).exp()  # P(tag k at t)
+        emissions, lengths, _, step, _, forward, backward, log_z = ctx.saved_tensors
+        real = torch.arange(forward.shape[1], device=grad.device) < lengths[:, None]  # [B, T]
+        tags = (forward + backward - emissions - log_z[:, None, None]).exp()  # P(tag k at t)
         tags = tags.masked_fill(~real[..., None], 0.0) * grad[:, None, None]
-        onward = (backward[:, 1:] - log_z[:, None, None]).masked_fill(~real[:, 1:, None], -torch.inf)
-        pairs = (_pairs_wide if ctx.wide else _pairs)(forward[:, :-1], onward, chain.step, grad)
-        last = tags.gather(1, (chain.lengths - 1)[:, None, None].expand(-1, 1, tags.shape[2]))
+        # P(tag i at t, tag j at t + 1), summed over t and posts, weighted by grad; scaled so that nothing overflows
+        before, after = forward[:, :-1], (backward[:, 1:] - log_z[:, None, None])
+        after = after.masked_fill(~real[:, 1:, None], -torch.inf)
+        rise, peak = before.amax(dim=2, keepdim=True), step.max()
+        left, right = (before - rise).exp() * grad[:, None, None], (after + rise + peak).exp()
+        pairs = left.flatten(0, 1).t() @ right.flatten(0, 1) * (step - peak).exp()
+        last = tags.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, tags.shape[2]))
         return tags, None, tags[:, 0].sum(0), pairs, last[:, 0].sum(0)
 
 
-def _may_read_values(x: Tensor) -> bool:
-    """Whether reading a value does not wait for a device."""
-    return x.device.type == "cpu"
-
-
-def _pairs(forward: Tensor, onward: Tensor, step: Tensor, grad: Tensor) -> Tensor:
-    """P(tag i at t, tag j at t + 1) summed over t and, weighted by grad [B], over posts: [K, K].
-
-    forward and onward [B, T-1, K] are logarithms, onward minus log Z; both are scaled so that nothing overflows.
-    """
-    rise, peak = forward.amax(dim=2, keepdim=True), step.max()
-    left = (forward - rise).exp() * grad[:, None, None]
-    return left.flatten(0, 1).t() @ (onward + rise + peak).exp().flatten(0, 1) * (step - peak).exp()
-
-
-def _pairs_wide(forward: Tensor, onward: Tensor, step: Tensor, grad: Tensor) -> Tensor:
-    """The same pair by pair, where a scaled factor could leave the range of float64."""
-    total = torch.zeros_like(step)
-    for before, after in zip(forward.unbind(1), onward.unbind(1), strict=True):
-        total += torch.einsum("bij,b->ij", (before[:, :, None] + step + after[:, None]).exp(), grad)
-    return total
-
-
-@dataclass(frozen=True)
-class Transitions:
+class Transitions(NamedTuple):
     """Which tags may start a sequence, and which tag may follow which; for decoding only."""
 
     start: Tensor  # bool [K]
@@ -169,17 +122,13 @@ class Transitions:
         fits = [[not b.startswith("I-") or (a[:2] in ("B-", "I-") and a[2:] == b[2:]) for b in tags] for a in tags]
         return cls(torch.tensor([not tag.startswith("I-") for tag in tags]), torch.tensor(fits))
 
-    def to(self, device: torch.device) -> Transitions:
-        return Transitions(self.start.to(device), self.step.to(device))
-
 
 class CRF(torchcrf.CRF):
     """CRF over emissions [B, T, K]; masks are bool [B, T], True = real, real words first, at least one a post.
 
     Parameters are pytorch-crf's: `start_transitions` [K], `end_transitions` [K], `transitions` [K, K] (from, to).
     Results are float32 (float64 for float64 emissions), under autocast too; sums and differences are float64, so that
-    small scores are not lost beside large ones. Results are exact except in one case: transitions more than MAX_RANGE
-    nats apart give nan in training on a GPU, where a check would stall; those of a run that converges are of order 1.
+    small scores are not lost beside large ones.
     """
 
     def __init__(self, num_tags: int) -> None:
@@ -187,16 +136,13 @@ class CRF(torchcrf.CRF):
 
     def nll(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Negative log-likelihood of `tags` int64 [B, T] (anything at padding): [B], float32 or float64."""
-        self._check(emissions, mask)
         with torch.autocast(emissions.device.type, enabled=False):
-            loss = self._log_z(emissions, mask) - self._score(emissions.double(), tags, mask)
-            return loss.to(_full(emissions).dtype)
+            loss = self.log_partition(emissions, mask) - self._score(emissions.double(), tags, mask)
+            return loss.to(torch.promote_types(emissions.dtype, torch.float32))
 
     def log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Log of the sum over all tag paths (Eq. 13's denominator): [B]."""
-        self._check(emissions, mask)
-        with torch.autocast(emissions.device.type, enabled=False):
-            return self._log_z(emissions, mask).to(_full(emissions).dtype)
+        """Log of the sum over all tag paths (Eq. 13's denominator): float64 [B]."""
+        return LogZ.apply(*self._chain(emissions, mask))
 
     def _check(self, emissions: Tensor, mask: Tensor) -> None:
         if emissions.dim() != 3 or emissions.shape[2] != self.num_tags or emissions.shape[:2] != mask.shape:
@@ -212,26 +158,24 @@ class CRF(torchcrf.CRF):
         return total + self.start_transitions[tags[:, 0]] + self.end_transitions[last]
 
     def _chain(self, emissions: Tensor, mask: Tensor) -> Chain:
+        self._check(emissions, mask)
         real = torch.where(mask[..., None], emissions, 0.0).double()
         edges = (self.start_transitions, self.transitions, self.end_transitions)
         return Chain(real, mask.sum(1), *(edge.double() for edge in edges))
-
-    def _log_z(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        return LogZ.apply(*self._chain(emissions, mask))
 
     @torch.no_grad()
     def decode(
         self, emissions: Tensor, mask: Tensor | None = None, allowed: Transitions | None = None
     ) -> list[list[int]]:
         """The best tag path of each post (Viterbi), as long as the post; only transitions in `allowed`."""
-        mask = mask if mask is not None else torch.ones(emissions.shape[:2], dtype=torch.bool, device=emissions.device)
+        if mask is None:
+            mask = torch.ones(emissions.shape[:2], dtype=torch.bool, device=emissions.device)
         self._check(emissions, mask)
-        emissions = _full(emissions)
+        emissions = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
         start, step = self.start_transitions, self.transitions
         if allowed is not None:
-            allowed = allowed.to(emissions.device)
-            start = start.masked_fill(~allowed.start, -torch.inf)
-            step = step.masked_fill(~allowed.step, -torch.inf)
+            start = start.masked_fill(~allowed.start.to(start.device), -torch.inf)
+            step = step.masked_fill(~allowed.step.to(step.device), -torch.inf)
         score, pointers = start + emissions[:, 0], []
         same = torch.arange(self.num_tags, device=emissions.device)
         for t in range(1, emissions.shape[1]):
@@ -255,11 +199,10 @@ class CRF(torchcrf.CRF):
         [N]: the tags `B-t` and `I-t`. P(B-t at start, I-t up to end, then not I-t | S, O). Raises DataError for a span
         outside its post.
         """
-        self._check(emissions, mask)
         chain = self._chain(emissions, mask)
         first, stop = spans.unbind(1)
         _check_spans(posts, first, stop, chain.lengths)
-        forward, backward, log_z = sums(chain, both=True, wide=chain.wide())
+        forward, backward, log_z = sums(chain, both=True)
         assert backward is not None
         n_inside = stop - first - 1
         up_to = torch.nn.functional.pad(chain.emissions.cumsum(1), (0, 0, 1, 0))  # [B, T + 1, K]
@@ -272,12 +215,7 @@ class CRF(torchcrf.CRF):
         return forward[posts, first, begin] + middle + torch.where(n_inside > 0, more, 0.0) + tail - log_z[posts]
 
 
-def _full(emissions: Tensor) -> Tensor:
-    return emissions if emissions.dtype == torch.float64 else emissions.float()
-
-
 def _check_spans(posts: Tensor, start: Tensor, stop: Tensor, lengths: Tensor) -> None:
-    """Reads values, on a GPU too: marginals go to the CPU next anyway."""
     in_batch = (posts >= 0) & (posts < len(lengths))
     inside = in_batch & (start >= 0) & (start < stop) & (stop <= lengths[posts.clamp(0, len(lengths) - 1)])
     if not bool(inside.all()):

@@ -94,7 +94,7 @@ def crop_network(config: TrainConfig, meta: PackMeta | None, *, trained: bool) -
     values, vision = json.loads(identity["transform"]), config.vision
     transform = Transform(values["crop_px"], values["resize_px"], tuple(values["mean"]), tuple(values["std"]))
     file = None if trained else _weights_file(config, identity, regions.get("config", {}))
-    options = {"batch": vision.batch, "checkpointing": vision.checkpointing}
+    options: dict[str, Any] = {"batch": vision.batch, "checkpointing": vision.checkpointing}
     net = build_crop_net(identity["name"], file, transform, meta.dim, **options)
     return net.requires_grad_(vision.lr > 0)
 

@@ -6,9 +6,9 @@ Letters: B posts, T text cells ([CLS], words, [SEP]), N = T - 2 words, M objects
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,19 +18,22 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from model.config import TrainConfig
 from model.crops import Crop, CropReader, crop_of
 from model.distributed import ProcessGroup
-from model.objects import ObjectPlan, ObjectSource, plan_objects, total_cut
+from model.objects import ObjectPlan, ObjectSource, plan_objects
+from model.vocabulary import Vocabulary, padded
+from model.words import Pieces
 from schema.errors import DataError
 from schema.labels import EBD_TAGS, LabelSet, ebd_tags
 from schema.lattice import CutObjects
 from schema.records import Post
 
+Featurizer = Pieces | Vocabulary  # encodes the words of a post, and collates such values to tensors
 SEED_STRIDE = 1_000_003  # a prime beyond any epoch and step count: no two (seed, number) pairs share random numbers
 SORTED_BATCHES = 32  # batches whose posts are sorted by length together: little padding, yet mixed batches
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Posts padded to a common length; masks are True where a cell is real. Checked once, when it is made.
+    """Posts padded to a common length; masks are True where a cell is real. `collate` checks it once.
 
     Padding holds zeros, tag 0 (`O`) and span (0, 0); every post has at least one word, and real cells come first.
     """
@@ -46,17 +49,12 @@ class Batch:
     crops: Tensor | None = None  # [C, 3, S, S] uint8, distinct; `objects` is then [B, M, 0]
     crop_index: Tensor | None = None  # [B, M] int64: the crop of each object, -1: zeros
 
-    def __post_init__(self) -> None:
-        n_posts, n_cells = self.text_mask.shape
-        n_objects = self.object_mask.shape[1]
-        shapes: dict[str, tuple[int, ...]] = {
-            "objects": (n_posts, n_objects, self.objects.shape[-1]),
-            "spans": (n_posts, n_objects, 2),
-            "object_mask": (n_posts, n_objects),
-            "tags": (n_posts, n_cells - 2),
-            "boundaries": (n_posts, n_cells - 2),
-            "crop_index": (n_posts, n_objects),
-        }
+    def checked(self) -> Batch:
+        """The batch; raises DataError unless it is as described. Reads values, so only for batches on the CPU."""
+        (n_posts, n_cells), n_objects = self.text_mask.shape, self.object_mask.shape[1]
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("tags", "boundaries"), (n_posts, n_cells - 2))
+        shapes |= dict.fromkeys(("object_mask", "crop_index"), (n_posts, n_objects))
+        shapes |= {"objects": (n_posts, n_objects, self.objects.shape[-1]), "spans": (n_posts, n_objects, 2)}
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is not None and value.shape != shape:
@@ -70,6 +68,7 @@ class Batch:
         inside = (head >= 0) & (head <= tail) & (tail < lengths[:, None])
         if not bool((inside | ~self.object_mask).all()):
             raise DataError("batch: a span lies outside its post", todo="make the pack from these posts again")
+        return self
 
     @property
     def word_mask(self) -> Tensor:
@@ -87,55 +86,29 @@ class Batch:
         return len(self.rows)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on a device, not checked again: a check would wait for the device."""
-        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Called by DataLoader, so that copies to a GPU overlap with computation."""
-        return self._mapped(Tensor.pin_memory)
+        return self.mapped(Tensor.pin_memory)
 
-    def with_objects(self, features: Tensor) -> Batch:
-        """The batch with features [B, M, D] as `objects`, not checked again."""
-        changed = self._mapped(lambda tensor: tensor)
-        object.__setattr__(changed, "objects", features)
-        return changed
-
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        moved = object.__new__(Batch)
-        for field in fields(self):
-            object.__setattr__(moved, field.name, _apply(getattr(self, field.name), change))
-        return moved
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors: dict[str, Any] = {n: change(value) for n, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, inputs={name: change(value) for name, value in self.inputs.items()}, **tensors)
 
 
-def _apply(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {name: change(tensor) for name, tensor in value.items()}
-    return value
-
-
-class Featurizer(Protocol):
-    """Converts words to the tensors that an approach reads."""
-
-    def encode(self, words: Sequence[str]) -> Any:
-        """A post's words as numbers; the value's `n_words` is the number of words that get a vector."""
-
-    def collate(self, posts: Sequence[Any]) -> dict[str, Tensor]:
-        """The tensors of a batch of such values."""
-
-
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """A post as numbers; `row` is its index in the dataset."""
 
     row: int
     encoded: Any
-    features: np.ndarray  # [M, D]
+    features: np.ndarray  # [M, D]; [M, 0] if crops are read
     spans: tuple[tuple[int, int], ...]  # (head, tail)
-    tags: tuple[int, ...] | None
-    boundaries: tuple[int, ...] | None
-    crops: tuple[Crop | None, ...] = ()  # of each object, if crops are read; features are then [M, 0]
+    crops: tuple[Crop | None, ...]  # of each object, if crops are read
+    tags: tuple[int, ...] | None = None
+    boundaries: tuple[int, ...] | None = None
 
 
 class PostDataset(Dataset[Example]):
@@ -151,32 +124,34 @@ class PostDataset(Dataset[Example]):
         seed: int = 0,
         crops: CropReader | None = None,
     ) -> None:
-        self.crops = crops
-        self.posts, self.objects, self.labels = posts, objects, labels
-        self.encoded = [featurizer.encode(post.words) for post in posts]
-        self.plans = plan_objects(posts, objects, [one.n_words for one in self.encoded], config, seed)
+        self.posts, self.objects, self.labels, self.crops = posts, objects, labels, crops
+        self.encoded: list[Any] = [featurizer.encode(post.words) for post in posts]
+        self.plans = plan_objects(posts, objects, [post.n_words for post in self.encoded], config, seed)
 
     def __len__(self) -> int:
         return len(self.posts)
 
     def __getitem__(self, row: int) -> Example:
-        post, plan, n_words = self.posts[row], self.plans[row], self.encoded[row].n_words
-        tags = boundaries = None
-        if post.tags is not None:
-            tags = tuple(self.labels.tag_ids[tag] for tag in post.tags[:n_words])
-            boundaries = tuple(EBD_TAGS.index(tag) for tag in ebd_tags(post.tags)[:n_words])
+        post, plan, encoded = self.posts[row], self.plans[row], self.encoded[row]
+        features, crops = np.zeros((len(plan.spans), 0), np.float32), tuple[Crop | None, ...]()
         if self.crops is None:
-            return Example(row, self.encoded[row], self._features(row, plan), plan.spans, tags, boundaries)
-        no_features = np.zeros((len(plan.spans), 0), np.float32)
-        return Example(row, self.encoded[row], no_features, plan.spans, tags, boundaries, self._crops(row, plan))
+            features = self._features(row)
+        else:
+            crops = self._crops(plan)
+        if post.tags is None:
+            return Example(row, encoded, features, plan.spans, crops)
+        tags = tuple(self.labels.tag_ids[tag] for tag in post.tags[: encoded.n_words])
+        boundaries = tuple(EBD_TAGS.index(tag) for tag in ebd_tags(post.tags)[: encoded.n_words])
+        return Example(row, encoded, features, plan.spans, crops, tags, boundaries)
 
-    def _features(self, row: int, plan: ObjectPlan) -> np.ndarray:
+    def _features(self, row: int) -> np.ndarray:
+        plan = self.plans[row]
         source = self.objects(self.posts[row if plan.owner is None else plan.owner]).features
         if plan.owner is None:
             return np.zeros((len(plan.spans), source.shape[1]), source.dtype)
         return source[list(plan.indices)]
 
-    def _crops(self, row: int, plan: ObjectPlan) -> tuple[Crop | None, ...]:
+    def _crops(self, plan: ObjectPlan) -> tuple[Crop | None, ...]:
         if plan.owner is None:
             return (None,) * len(plan.spans)
         owner = self.posts[plan.owner]
@@ -185,16 +160,16 @@ class PostDataset(Dataset[Example]):
 
     def features(self) -> Iterator[np.ndarray]:
         """The features [M, D] of each post's objects, post by post."""
-        return (self._features(row, plan) for row, plan in enumerate(self.plans))
+        return (self._features(row) for row in range(len(self)))
 
     def n_cells(self) -> list[int]:
         """Number of cells of each post's lattice, text and objects."""
-        return [one.n_words + 2 + len(plan.spans) for one, plan in zip(self.encoded, self.plans, strict=True)]
+        return [post.n_words + 2 + len(plan.spans) for post, plan in zip(self.encoded, self.plans, strict=True)]
 
     @property
     def cut(self) -> CutObjects:
         """Objects that the cap, or truncation of words, leaves out of the lattice."""
-        return total_cut(self.plans)
+        return sum((CutObjects.of_post(plan.cut) for plan in self.plans), CutObjects())
 
 
 def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropReader | None = None) -> Batch:
@@ -208,6 +183,10 @@ def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropRead
         if example.spans:
             features[index, : len(example.spans)] = example.features
             spans[index, : len(example.spans)] = example.spans
+    tags = boundaries = None
+    if all(example.tags is not None for example in examples):
+        tags = padded([example.tags or () for example in examples])
+        boundaries = padded([example.boundaries or () for example in examples])
     pixels, crop_index = crops.batch([example.crops for example in examples], most) if crops else (None, None)
     return Batch(
         rows=tuple(example.row for example in examples),
@@ -216,17 +195,11 @@ def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropRead
         objects=torch.from_numpy(features),
         spans=torch.from_numpy(spans),
         object_mask=torch.arange(most) < n_objects[:, None],
-        tags=_padded([example.tags for example in examples], n_cells - 2),
-        boundaries=_padded([example.boundaries for example in examples], n_cells - 2),
+        tags=tags,
+        boundaries=boundaries,
         crops=pixels,
         crop_index=crop_index,
-    )
-
-
-def _padded(rows: Sequence[tuple[int, ...] | None], width: int) -> Tensor | None:
-    if any(row is None for row in rows):
-        return None
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows if row is not None])
+    ).checked()
 
 
 def seed_of(seed: int, number: int) -> int:
@@ -238,46 +211,38 @@ class LengthBatches(Sampler[list[int]]):
     """Batches of posts of similar length: at most `batch` posts and `max_cells` padded cells, or one longer post.
 
     With a seed the order depends on seed and `epoch` only, so a resumed run sees the batches of an uninterrupted one;
-    without a seed posts are sorted by length. `skip`: batches of this epoch that are already trained. `processes` share
-    each batch; iterating gives the non-empty shares of this process.
+    without a seed posts are sorted by length. `skip`: batches of this epoch that are already trained. The processes
+    of `group` share each batch; iterating gives the non-empty shares of this process.
     """
 
     def __init__(
-        self,
-        cells: Sequence[int],
-        batch: int,
-        max_cells: int,
-        seed: int | None = None,
-        processes: ProcessGroup | None = None,
+        self, cells: list[int], batch: int, max_cells: int, seed: int | None = None, group: ProcessGroup | None = None
     ) -> None:
-        self.cells, self.batch, self.max_cells, self.seed, self.processes = cells, batch, max_cells, seed, processes
+        self.cells, self.batch, self.max_cells, self.seed, self.group = cells, batch, max_cells, seed, group
         self.epoch, self.skip = 0, 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        shares = (rows if self.processes is None else list(self.processes.share(rows)) for rows in self.left())
+        shares = (rows if self.group is None else list(self.group.share(rows)) for rows in self.batches())
         return iter([rows for rows in shares if rows])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def left(self) -> list[list[int]]:
-        """The remaining batches of the epoch, with all processes' rows."""
-        return self.batches()[self.skip :]
-
     def batches(self) -> list[list[int]]:
-        """All batches of the epoch."""
+        """The batches of the epoch after the first `skip`, with all processes' rows."""
         if self.seed is None:
-            return self._cut(sorted(range(len(self.cells)), key=self.cells.__getitem__))
+            return self._cut(range(len(self.cells)))[self.skip :]
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
         order = torch.randperm(len(self.cells), generator=generator).tolist()
         pool, batches = self.batch * SORTED_BATCHES, []
         for start in range(0, len(order), pool):
-            batches += self._cut(sorted(order[start : start + pool], key=self.cells.__getitem__))
-        return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
+            batches += self._cut(order[start : start + pool])
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        return [batches[index] for index in shuffled[self.skip :]]
 
-    def _cut(self, order: Sequence[int]) -> list[list[int]]:
+    def _cut(self, rows: Sequence[int]) -> list[list[int]]:
         batches: list[list[int]] = []
-        for row in order:  # ascending, so the newest row is the longest
+        for row in sorted(rows, key=self.cells.__getitem__):  # ascending, so the newest row is the longest
             fits = batches and (len(batches[-1]) + 1) * self.cells[row] <= self.max_cells
             if fits and len(batches[-1]) < self.batch:
                 batches[-1].append(row)
@@ -290,11 +255,10 @@ def loader(
     dataset: PostDataset, batches: LengthBatches, featurizer: Featurizer, device: torch.device, workers: int
 ) -> DataLoader[Batch]:
     """Checked CPU batches in the sampler's order, in pinned memory for a GPU."""
-    make: Callable[[Sequence[Example]], Batch] = partial(collate, featurizer=featurizer, crops=dataset.crops)
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # the batch's type is the collate function's
         batch_sampler=batches,
-        collate_fn=make,
+        collate_fn=partial(collate, featurizer=featurizer, crops=dataset.crops),
         num_workers=workers,
         pin_memory=device.type == "cuda",
     )

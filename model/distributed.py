@@ -10,15 +10,16 @@ from __future__ import annotations
 import atexit
 import datetime
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._utils import _take_tensors
 
 T = TypeVar("T")
-BUCKET = 2**25  # numbers summed across processes at once: 128 MB of float32
+BUCKET = 2**27  # bytes of gradients summed across processes at once
 TIMEOUT = datetime.timedelta(hours=4)  # others wait while the first process scores dev and publishes
 
 
@@ -50,13 +51,11 @@ class ProcessGroup:
         """Replace gradients by their sums; a process without posts in a step adds zeros."""
         if self.size == 1:
             return
-        gradients = []
-        for parameter in parameters:
-            if parameter.requires_grad:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                gradients.append(parameter.grad)
-        for bucket in _buckets(gradients):
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _take_tensors([parameter.grad for parameter in trained], BUCKET):  # of one dtype each
             flat = torch.cat([gradient.flatten() for gradient in bucket])
             self.sum(flat)
             parts = flat.split([gradient.numel() for gradient in bucket])
@@ -87,16 +86,3 @@ def join(device: torch.device) -> ProcessGroup:
     if is_new:
         atexit.register(state.destroy_process_group)
     return ProcessGroup(state.device, state.process_index, state.num_processes)
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in order, in lists of one dtype with at most BUCKET numbers, or one larger tensor."""
-    bucket: list[Tensor] = []
-    for tensor in tensors:
-        full = sum(one.numel() for one in bucket) + tensor.numel() > BUCKET
-        if bucket and (full or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket = []
-        bucket.append(tensor)
-    if bucket:
-        yield bucket

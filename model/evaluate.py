@@ -6,20 +6,24 @@ import csv
 import io
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cache import atomic, keys
 from cache.tables import read_posts
-from model.metrics import confusion, score
 from model.objects import open_pack
 from model.predict import Progress, Run
 from schema.errors import DataError
+from schema.labels import entities
 from schema.prediction import Prediction
 from schema.records import SPLITS
+from schema.scores import Counts
 from schema.text import guarded, inert_json
 
+Tags = Sequence[str]
 SCHEMA_VERSION = 2  # of the files below; 2 has predictions of schema version 2
 SUMMARY = ("f1", "precision", "recall")  # what metrics.json holds of each split: DVC shows a column for each
 
@@ -52,14 +56,25 @@ def run(
     for split in dict.fromkeys((*splits, *asked)):
         split_posts = [post for post in table.posts if post.split == split]
         if any(post.tags is not None for post in split_posts):
-            predicted[split] = trained.predict_pack(split_posts, opened, progress, images)
+            predicted[split] = trained.predict(split_posts, opened, progress, images)
     if missing := [split for split in asked if split not in predicted] or ([] if predicted else splits):
         raise DataError(f"no labelled posts in {', '.join(missing)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
     identity: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "weights": weights_digest(folder)}
     identity["posts"] = keys.digest_file(posts)
     extra = identity | ({"label_mismatch": mismatch} if mismatch else {})
-    metrics = {split: metrics_of(split, predicted[split], types, trained.info.synthetic) | extra for split in predicted}
+    metrics = {}
+    for split, predictions in predicted.items():
+        labelled = [one for one in predictions if one.post.tags is not None]
+        tags = [one.post.tags or () for one in labelled], [one.tags for one in labelled]
+        metrics[split] = {
+            "split": split,
+            "n_posts": len(labelled),
+            "strict": score(*tags, types).to_json(),
+            "lenient": score(*tags, types, lenient=True).to_json(),
+            "synthetic": trained.info.synthetic,  # whether it reads objects from parts that were trained on drawings
+            **extra,
+        }
     write_scores(out, earlier(out, identity), predicted, metrics)
     return metrics
 
@@ -71,32 +86,32 @@ def label_mismatch(run_types: Sequence[str], dataset_types: Sequence[str], where
     """
     only_run, only_dataset = (sorted({*a} - {*b}) for a, b in ((run_types, dataset_types), (dataset_types, run_types)))
     if not {*run_types} & {*dataset_types}:
-        raise DataError(
-            "the run and the dataset have no entity type in common",
-            where=where,
-            found=f"run: {', '.join(only_run)}; dataset: {', '.join(only_dataset)}",
-            todo="give the dataset the run's types (source.labels, source.aliases), or train a run on this dataset",
-        )
+        found = f"run: {', '.join(only_run)}; dataset: {', '.join(only_dataset)}"
+        todo = "give the dataset the run's types (source.labels, source.aliases), or train a run on this dataset"
+        raise DataError("the run and the dataset have no entity type in common", where=where, found=found, todo=todo)
     sides = [(only_run, "only the run predicts"), (only_dataset, "only the dataset has")]
     return "; ".join(f"{text} {', '.join(types)}" for types, text in sides if types)
 
 
 def write_scores(
     out: Path,
-    kept: dict[str, dict[str, Any]],
+    others: dict[str, dict[str, Any]],
     predicted: dict[str, list[Prediction]],
     metrics: dict[str, dict[str, Any]],
 ) -> None:
-    """Publish `scores/`, `metrics.json` and `confusion.csv`; `kept` are metrics of earlier splits whose files stay."""
-    kept = {split: one for split, one in kept.items() if split not in metrics}
+    """Publish `scores/`, `metrics.json` and `confusion.csv`; `others` are metrics of splits scored earlier."""
+    others = {split: values for split, values in others.items() if split not in metrics}
     with atomic.folder(out / "scores") as new:
-        for split in kept:
+        for split in others:
             for path in (out / "scores").glob(f"*-{split}.*"):
                 shutil.copy(path, new / path.name)
         for split, predictions in predicted.items():
-            write_split(new, split, predictions, metrics[split])
-    scored = kept | metrics
-    summary = {split: {name: one["strict"]["micro"][name] for name in SUMMARY} for split, one in scored.items()}
+            lines = [inert_json(prediction.to_json()) + "\n" for prediction in predictions]
+            atomic.write_json(new / f"metrics-{split}.json", metrics[split])
+            atomic.write_text(new / f"predictions-{split}.jsonl", "".join(lines))
+            atomic.write_text(new / f"confusion-{split}.csv", confusion_rows(predictions))
+    scored = others | metrics
+    summary = {split: {name: values["strict"]["micro"][name] for name in SUMMARY} for split, values in scored.items()}
     first = next(split for split in SPLITS if split in scored)
     atomic.write_json(out / "metrics.json", summary)
     atomic.write_text(out / "confusion.csv", (out / "scores" / f"confusion-{first}.csv").read_text(encoding="utf-8"))
@@ -108,42 +123,21 @@ def weights_digest(folder: Path) -> str:
 
 
 def earlier(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Metrics by split that lie in `out` and are of the same weights and posts; damaged ones do not count."""
-    found = {}
+    """Metrics by split in `out` that are of the same weights and posts; damaged ones do not count."""
+    metrics = {}
     for path in sorted((out / "scores").glob("metrics-*.json")):
         try:
-            one = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             continue
-        if isinstance(one, dict) and all(one.get(name) == value for name, value in identity.items()):
-            found[str(one["split"])] = one
-    return found
-
-
-def metrics_of(split: str, predictions: Sequence[Prediction], types: Sequence[str], synthetic: bool) -> dict[str, Any]:
-    """Strict and lenient scores over the posts that have gold labels; `synthetic` marks drawn parts."""
-    labelled = [one for one in predictions if one.post.tags is not None]
-    gold, predicted = [one.post.tags or () for one in labelled], [one.tags for one in labelled]
-    return {
-        "split": split,
-        "n_posts": len(labelled),
-        "strict": score(gold, predicted, types).to_json(),
-        "lenient": score(gold, predicted, types, lenient=True).to_json(),
-        "synthetic": synthetic,
-    }
-
-
-def write_split(folder: Path, split: str, predictions: Sequence[Prediction], metrics: dict[str, Any]) -> None:
-    """metrics-SPLIT.json, predictions-SPLIT.jsonl and confusion-SPLIT.csv in `folder`."""
-    lines = [inert_json(one.to_json()) for one in predictions]
-    atomic.write_json(folder / f"metrics-{split}.json", metrics)
-    atomic.write_text(folder / f"predictions-{split}.jsonl", "".join(line + "\n" for line in lines))
-    atomic.write_text(folder / f"confusion-{split}.csv", confusion_rows(predictions))
+        if isinstance(values, dict) and identity.items() <= values.items():
+            metrics[str(values["split"])] = values
+    return metrics
 
 
 def confusion_rows(predictions: Sequence[Prediction]) -> str:
-    """CSV with a row a word, as `dvc plots` counts them: actual type, predicted type; words without either left out."""
-    labelled = [one for one in predictions if one.post.tags is not None]
+    """CSV with a row a word, as `dvc plots` counts them: actual type, predicted type; without words outside both."""
+    labelled = [prediction for prediction in predictions if prediction.post.tags is not None]
     pairs = confusion([one.post.tags or () for one in labelled], [one.tags for one in labelled])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -152,3 +146,39 @@ def confusion_rows(predictions: Sequence[Prediction]) -> str:
         if pair != ("O", "O"):
             writer.writerows([[guarded(name) for name in pair]] * n)
     return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Micro-averaged counts and those of each type, in the label set's order."""
+
+    micro: Counts
+    types: dict[str, Counts] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"micro": self.micro.to_json(), "types": {name: self.types[name].to_json() for name in self.types}}
+
+
+def score(gold: Sequence[Tags], predicted: Sequence[Tags], types: Sequence[str], *, lenient: bool = False) -> Scores:
+    """Entity scores over posts with IOB2 tags; an entity is correct if its words and type agree.
+
+    Strict: only `B-` opens an entity, on both sides. Lenient: an orphan `I-` opens one too, as in seqeval's default.
+    """
+    counts = {name: Counts() for name in types}
+    for number, pair in enumerate(zip(gold, predicted, strict=True)):
+        if len(pair[0]) != len(pair[1]):
+            found = f"{len(pair[0])} and {len(pair[1])}"
+            raise DataError("gold and predicted tags differ in number", where=f"post {number}", found=found)
+        in_gold, in_predicted = (set(entities(tags, lenient=lenient)) for tags in pair)
+        for entity in in_gold | in_predicted:
+            right = entity in in_gold, entity in in_predicted
+            counts[entity.type] += Counts(n_gold=right[0], n_predicted=right[1], n_correct=all(right))
+    return Scores(sum(counts.values(), Counts()), counts)
+
+
+def confusion(gold: Sequence[Tags], predicted: Sequence[Tags]) -> Counter[tuple[str, str]]:
+    """How many words of each actual type (`O` for none) got each predicted type."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for tags in zip(gold, predicted, strict=True):
+        pairs.update((a[2:] or "O", b[2:] or "O") for a, b in zip(*tags, strict=True))
+    return pairs

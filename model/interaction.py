@@ -12,8 +12,8 @@ A text sequence is `[CLS] w1 .. wn [SEP]`; a cell's position is its index there.
 an object has the positions of the first and the last word that it stands at.
 
 Letters: B posts, T text cells, M objects, L = T + M cells, H heads, D width, C = D / H, W = 2T - 1 distances; n posts
-of a group; I queries of a post: L, or T if only text is asked for; J keys. "Rows" are cells of all posts, one after
-the other: the text cells of all posts, then the objects of all posts, so that a linear map is one product.
+of a group; I queries of a post: L, or T for text only; J keys. "Rows" are the cells of all posts: first all text
+cells, then all objects, so that a linear map is one product.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from kernels import linear_2d, per_head
+from kernels import linear_2d, may_read_values, per_head
 from schema.errors import DataError
 
 # Sizes of what is computed at once on a CPU, so that it stays in the cache. At D = 512, H = 8:
@@ -52,13 +52,8 @@ def sinusoid(distance: Tensor, dim: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :dim]
 
 
-def position_table(n_text: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Sinusoids of the distances in a sequence, row r for distance r - (n_text - 1): float64 [2 n_text - 1, dim]."""
-    return sinusoid(torch.arange(1 - n_text, n_text, device=device), dim)
-
-
 class Sinusoids:
-    """Keeps the last position table until a longer text, another dtype or another device needs a new one."""
+    """Caches the last position table until a longer text, another dtype or another device needs a new one."""
 
     def __init__(self, dim: int) -> None:
         self.dim, self._table = dim, torch.empty(0, dim)
@@ -68,7 +63,8 @@ class Sinusoids:
         table = self._table
         if len(table) < 2 * n_text - 1 or (table.dtype, table.device) != (dtype, device):
             with torch.inference_mode(False):  # a table made in inference mode could not serve training
-                table = self._table = position_table(n_text, self.dim, device).to(dtype)
+                table = sinusoid(torch.arange(1 - n_text, n_text, device=device), self.dim).to(dtype)
+                self._table = table
         spare = (len(table) + 1) // 2 - n_text
         return table[spare : len(table) - spare]
 
@@ -76,53 +72,51 @@ class Sinusoids:
 # R of Eq. 9
 
 
-class Tables(NamedTuple):
-    """The summands of R, by distance; one set serves all posts of at most T text cells.
-
-    In the precision of the weights: sums that nearly cancel decide on which side of the ReLU an entry falls.
-    """
-
-    words: Tensor  # [W, D]: R between text cells, row r for distance T-1-r
-    blocks: tuple[Tensor, ...] = ()  # hh, ht, th, tt: [W, D] each, row r for distance r-(T-1); () for text only
-
-
 class Relative(NamedTuple):
-    """R, shared by all layers; None: not needed."""
+    """R of the pairs with an object, shared by all layers; None: not needed."""
 
-    words: Tensor  # [W, D], row r: distance T-1-r between two text cells
     word_object: Tensor | None = None  # [B*T, M, D]: text query, object key
     object_word: Tensor | None = None  # [B*M, T, D]
     object_object: Tensor | None = None  # [B*M, M, D]
 
 
-def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> Tables:
-    """W_r [D, 4D] applied, block by block, to sinusoids [W, D]."""
+def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The summands of R by distance, from W_r [D, 4D] and sinusoids [W, D]; they serve all posts of at most T cells.
+
+    Returns R between text cells, [W, D] with row r for distance T-1-r, and the blocks hh, ht, th, tt, [W, D] each with
+    row r for distance r-(T-1); () for text only. All in the precision of the weights: sums that nearly cancel decide on
+    which side of the ReLU an entry falls.
+    """
     dim = weight.shape[0]
     blocks = weight.view(dim, 4, dim)
     if not with_objects:
-        return Tables(torch.relu(linear_2d(sinusoids, blocks.sum(1))).flip(0))
+        return torch.relu(linear_2d(sinusoids, blocks.sum(1))).flip(0), ()
     parts = linear_2d(sinusoids, blocks.transpose(0, 1).reshape(4 * dim, dim)).chunk(4, dim=1)
-    return Tables(torch.relu(parts[0] + parts[1] + parts[2] + parts[3]).flip(0), parts)
+    return torch.relu(parts[0] + parts[1] + parts[2] + parts[3]).flip(0), parts
 
 
-def relative_rows(tables: Tables, spans: Tensor, of_objects: bool, dtype: torch.dtype) -> Relative:
-    """Eq. 9 for spans int64 [B, M, 2] in 0..T-1, at padding too; `of_objects`: whether objects are queries as well;
-    `dtype` is that of the result."""
-    words = tables.words
-    if not tables.blocks:
-        return Relative(words)
-    (hh, ht, th, tt), (n_objects, dim) = tables.blocks, (spans.shape[1], tables.words.shape[1])
-    zero = len(tables.words) // 2  # the row of distance 0, T - 1
-    places, head, tail = torch.arange(zero + 1, device=spans.device), spans[..., 0], spans[..., 1]
-    from_head, from_tail = places[:, None] - head[:, None] + zero, places[:, None] - tail[:, None] + zero  # [B, T, M]
+def relative_rows(blocks: tuple[Tensor, ...], spans: Tensor, of_objects: bool, dtype: torch.dtype) -> Relative:
+    """Eq. 9 in `dtype` for spans int64 [B, M, 2], in 0..T-1 at padding too; `of_objects`: objects are queries too.
+
+    Raises DataError for other spans where values may be read; elsewhere a look-up fails.
+    """
+    if not blocks:
+        return Relative()
+    (hh, ht, th, tt), n_objects = blocks, spans.shape[1]
+    dim, zero = hh.shape[1], len(hh) // 2  # `zero` is the row of distance 0, T - 1
+    if may_read_values(spans) and not 0 <= int(spans.min()) <= int(spans.max()) <= zero:
+        found = f"positions {int(spans.min())}..{int(spans.max())} of {zero + 1} text cells"
+        raise DataError("an object's span lies outside the text", found=found)
+    cells, head, tail = torch.arange(zero + 1, device=spans.device), spans[..., 0], spans[..., 1]
+    from_head, from_tail = cells[:, None] - head[:, None] + zero, cells[:, None] - tail[:, None] + zero  # [B, T, M]
     word_object = look_up([hh + th, ht + tt], [from_head, from_tail], dtype).view(-1, n_objects, dim)
     if not of_objects:
-        return Relative(words, word_object)
-    from_head, from_tail = head[..., None] - places + zero, tail[..., None] - places + zero  # [B, M, T]
+        return Relative(word_object)
+    from_head, from_tail = head[..., None] - cells + zero, tail[..., None] - cells + zero  # [B, M, T]
     object_word = look_up([hh + ht, th + tt], [from_head, from_tail], dtype).view(-1, zero + 1, dim)
     pairs = [distance + zero for distance in distances(spans, spans)]  # [B, M, M] each
     object_object = look_up([hh, ht, th, tt], pairs, dtype).view(-1, n_objects, dim)
-    return Relative(words, word_object, object_word, object_object)
+    return Relative(word_object, object_word, object_object)
 
 
 def look_up(tables: Sequence[Tensor], indices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
@@ -132,7 +126,7 @@ def look_up(tables: Sequence[Tensor], indices: Sequence[Tensor], dtype: torch.dt
 
 
 class _LookUp(torch.autograd.Function):
-    """Works in chunks, so that no sum goes through main memory; autograd would keep a mask and each summand."""
+    """Works in chunks, so that no sum goes through main memory; autograd would save a mask and each summand."""
 
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype, n_tables: int, *parts: Tensor) -> Tensor:
@@ -169,11 +163,11 @@ def _chunks(rows: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, rows.shape[0], step)]
 
 
-# The position term of Eq. 10, (q_i + v)^T W_kR R_ij, and its gradients, by groups of posts
+# Attention (Eq. 10-11) by groups of posts
 
 
 class Shape(NamedTuple):
-    """Sizes of a batch."""
+    """Sizes of a batch, and where a group of posts has its rows."""
 
     posts: int
     text: int
@@ -188,6 +182,11 @@ class Shape(NamedTuple):
     def text_rows(self) -> int:
         return self.posts * self.text
 
+    def groups(self, device: torch.device) -> list[range]:
+        """The posts in groups whose products stay in a CPU's cache; one group on other devices."""
+        step = max(1, ATTENTION_ROWS // self.text if device.type == "cpu" else self.posts)
+        return [range(start, min(start + step, self.posts)) for start in range(0, self.posts, step)]
+
     def text_of(self, posts: range) -> slice:
         """Text rows of some posts."""
         return slice(posts.start * self.text, posts.stop * self.text)
@@ -196,44 +195,78 @@ class Shape(NamedTuple):
         """Object rows of some posts, counted from the first object row."""
         return slice(posts.start * self.objects, posts.stop * self.objects)
 
+    def views(self, rows: Tensor, posts: range) -> list[Tensor]:
+        """The rows of some posts: text [n, H, T, C], then objects [n, H, M, C] if `rows` has any."""
+        parts = [rows[self.text_of(posts)].view(len(posts), self.text, self.heads, -1)]
+        if len(rows) > self.text_rows:
+            objects = rows[self.text_rows :][self.objects_of(posts)]
+            parts.append(objects.view(len(posts), self.objects, self.heads, -1))
+        return [part.transpose(1, 2) for part in parts]
 
-class PositionInputs(NamedTuple):
-    """What the position term of one layer reads."""
+    def read(self, rows: Tensor, posts: range) -> Tensor:
+        """The rows of some posts as [n*H, I, C], contiguous."""
+        return torch.cat(self.views(rows, posts), dim=2).flatten(0, 1)
 
-    query: Tensor  # (q + v) / sqrt(C): rows [B*T + B*M, D], or [B*T, D] for text queries only
-    weight: Tensor  # [D, D]: W_kR
-    word_keys: Tensor  # [W, D]: W_kR applied to relative.words
-    relative: Relative
+    def write(self, rows: Tensor, posts: range, values: Tensor) -> None:
+        """The inverse of `read`: copies values [n*H, I, C] into the rows of some posts."""
+        views = self.views(rows, posts)
+        sizes = [view.shape[2] for view in views]
+        parts = values.view(len(posts), self.heads, *values.shape[1:]).split(sizes, dim=2)
+        for view, part in zip(views, parts, strict=True):
+            view.copy_(part)
+
+
+class AttentionInputs(NamedTuple):
+    """What one layer's attention reads, all of one dtype; without `position_query` there is no position term."""
+
+    content: Tensor  # (q + u) / sqrt(C): rows [B*T + B*M, D], or [B*T, D] for text queries only
+    keys: Tensor  # rows [B*T + B*M, D]
+    values: Tensor  # rows [B*T + B*M, D]
+    bias: Tensor | None = None  # [B, 1, 1, L]: 0 = real, very negative = padding; no gradient
+    position_query: Tensor | None = None  # (q + v) / sqrt(C): rows as `content`
+    position_key: Tensor | None = None  # [D, D]: W_kR
+    word_keys: Tensor | None = None  # [W, D]: W_kR applied to R between text cells
+    word_object: Tensor | None = None  # these three as in Relative
+    object_word: Tensor | None = None
+    object_object: Tensor | None = None
+
+    @property
+    def relative(self) -> Relative:
+        return Relative(self.word_object, self.object_word, self.object_object)
 
 
 class PositionTerm:
-    """The term of one layer."""
+    """The position term of Eq. 10 in one layer: (q_i + v)^T W_kR R_ij."""
 
-    def __init__(self, shape: Shape, inputs: PositionInputs) -> None:
-        query, weight, word_keys, self.relative = inputs
-        self.shape = shape
+    def __init__(self, shape: Shape, x: AttentionInputs) -> None:
+        query, weight, words = (cast(Tensor, part) for part in x[4:7])
+        self.shape, self.relative = shape, x.relative
         self.of_text, self.of_objects = query[: shape.text_rows], query[shape.text_rows :]
         self.weight = weight.view(shape.heads, -1, weight.shape[1])  # [H, C, D]
         self.to_relative = self.weight.transpose(1, 2).contiguous()  # [H, D, C]
-        self.words = word_keys.view(len(word_keys), shape.heads, -1).transpose(0, 1).contiguous()  # [H, W, C]
+        self.words = words.view(len(words), shape.heads, -1).transpose(0, 1).contiguous()  # [H, W, C]
 
     def scores(self, posts: range) -> Tensor:
         """The term for all pairs of some posts: [n, H, I, L], contiguous."""
-        s, relative, n = self.shape, self.relative, self.shape.text
-        text, objects = s.text_of(posts), s.objects_of(posts)
+        s, n = self.shape, self.shape.text
         n_queries = s.cells if len(self.of_objects) else n
         scores = self.of_text.new_empty(len(posts), s.heads, n_queries, s.cells)
-        scores[:, :, :n, :n] = shifted(per_head(self.of_text[text], self.words), n)
-        if relative.word_object is not None:
-            mapped = per_head(self.of_text[text], self.to_relative)  # [n*T, H, D]
-            scores[:, :, :n, n:] = _by_post(mapped @ relative.word_object[text].transpose(1, 2), n)
+        query = self.of_text[s.text_of(posts)]
+        scores[:, :, :n, :n] = shifted(per_head(query, self.words), n)
+        if s.objects:
+            self._write_pairs(scores[:, :, :n, n:], query, s.text_of(posts), self.relative[:1])
         if n_queries > n:
-            assert relative.object_word is not None
-            assert relative.object_object is not None
-            mapped = per_head(self.of_objects[objects], self.to_relative)  # [n*M, H, D]
-            scores[:, :, n:, :n] = _by_post(mapped @ relative.object_word[objects].transpose(1, 2), s.objects)
-            scores[:, :, n:, n:] = _by_post(mapped @ relative.object_object[objects].transpose(1, 2), s.objects)
+            rows = s.objects_of(posts)
+            self._write_pairs(scores[:, :, n:], self.of_objects[rows], rows, self.relative[1:])
         return scores
+
+    def _write_pairs(self, scores: Tensor, query: Tensor, rows: slice, relative: Sequence[Tensor | None]) -> None:
+        """Pairs with an object: fill scores [n, H, I', J] from the parts of R that these queries read."""
+        mapped = per_head(query, self.to_relative)  # [n*I', H, D]
+        parts = [part for part in relative if part is not None]
+        for part, target in zip(parts, scores.split([part.shape[1] for part in parts], dim=3), strict=True):
+            products = mapped @ part[rows].transpose(1, 2)  # [n*I', H, J']
+            target.copy_(products.view(len(scores), scores.shape[2], *products.shape[1:]).transpose(1, 2))
 
 
 class PositionGradient(PositionTerm):
@@ -242,16 +275,16 @@ class PositionGradient(PositionTerm):
     `later` holds the gradients of R from the layers above, None where there are none: this layer adds to them.
     """
 
-    def __init__(self, shape: Shape, inputs: PositionInputs, later: Sequence[Tensor | None]) -> None:
-        super().__init__(shape, inputs)
+    def __init__(self, shape: Shape, x: AttentionInputs, later: Sequence[Tensor | None]) -> None:
+        super().__init__(shape, x)
         self.words_back = self.words.transpose(1, 2).contiguous()  # [H, C, W]
-        self.d_query = torch.empty_like(inputs.query)
+        self.d_query = torch.empty_like(cast(Tensor, x.position_query))
         self.d_weight, self.d_words = torch.zeros_like(self.weight), torch.zeros_like(self.words)
         n_parts = 3 if len(self.of_objects) else 1  # text queries need one part of R only
         self.adds = [total is not None for total in later]
         self.d_relative = [
             torch.empty_like(part) if part is not None and total is None and number < n_parts else total
-            for number, (part, total) in enumerate(zip(self.relative[1:], later, strict=True))
+            for number, (part, total) in enumerate(zip(self.relative, later, strict=True))
         ]
 
     def add(self, posts: range, d_scores: Tensor) -> None:
@@ -264,37 +297,35 @@ class PositionGradient(PositionTerm):
         d_query = per_head(raw.flatten(1), self.words_back)  # [n*T, H, C]
         self.d_words += raw.permute(1, 2, 0) @ self._by_head(query)
         if s.objects:
-            d_query = d_query + self._add_pairs(query, text, [d_scores[:, :, :n, n:]], [0])
+            d_query = d_query + self._add_pairs(query, text, [d_scores[:, :, :n, n:]], first=0)
         self.d_query[text] = d_query.flatten(1)
         if d_scores.shape[2] > n:
-            rest = d_scores[:, :, n:]
-            d_query = self._add_pairs(self.of_objects[objects], objects, [rest[..., :n], rest[..., n:]], [1, 2])
+            parts = d_scores[:, :, n:].split([n, s.objects], dim=3)
+            d_query = self._add_pairs(self.of_objects[objects], objects, parts, first=1)
             self.d_query[s.text_rows :][objects] = d_query.flatten(1)
 
-    def gradients(self) -> tuple[Tensor | None, ...]:
-        """Of query, weight and word_keys, then of the four parts of R (that of its words flows through word_keys)."""
-        d_words = self.d_words.transpose(0, 1).flatten(1)
-        return self.d_query, self.d_weight.flatten(0, 1), d_words, None, *self.d_relative
-
-    def _add_pairs(self, query: Tensor, rows: slice, d_scores: list[Tensor], parts: list[int]) -> Tensor:
-        """Pairs with an object: d_scores [n, H, I', J] for each part of R that these queries read.
+    def _add_pairs(self, query: Tensor, rows: slice, d_scores: Sequence[Tensor], first: int) -> Tensor:
+        """Pairs with an object: d_scores [n, H, I', J] for the parts of R from number `first` on.
 
         Returns the gradient of query, [N, H, C], and adds the others.
         """
-        mapped = per_head(query, self.to_relative)  # [N, H, D]; keeping it would cost more than computing it again
+        mapped = per_head(query, self.to_relative)  # [N, H, D]; storing it would cost more than computing it again
         d_mapped = torch.empty_like(mapped)
-        for is_first, d, part in zip((True, False), d_scores, parts, strict=False):
-            relative, total = self.relative[1 + part], self.d_relative[part]
-            assert relative is not None
-            assert total is not None
+        for number, d in enumerate(d_scores, start=first):
+            relative, total = cast(Tensor, self.relative[number]), cast(Tensor, self.d_relative[number])
             d = d.transpose(1, 2).reshape(len(query), self.shape.heads, -1)  # [N, H, J]
-            d_mapped.baddbmm_(d, relative[rows], beta=0 if is_first else 1)
-            total[rows].baddbmm_(d.transpose(1, 2), mapped, beta=1 if self.adds[part] else 0)
+            d_mapped.baddbmm_(d, relative[rows], beta=0 if number == first else 1)
+            total[rows].baddbmm_(d.transpose(1, 2), mapped, beta=1 if self.adds[number] else 0)
         self.d_weight += self._by_head(query).transpose(1, 2) @ d_mapped.transpose(0, 1)
         return per_head(d_mapped.flatten(1), self.weight)
 
     def _by_head(self, rows: Tensor) -> Tensor:
         return rows.view(len(rows), self.shape.heads, -1).transpose(0, 1)  # [H, N, C]
+
+    def gradients(self) -> tuple[Tensor | None, ...]:
+        """Of the fields of AttentionInputs from `position_query` on."""
+        d_words = self.d_words.transpose(0, 1).flatten(1)
+        return self.d_query, self.d_weight.flatten(0, 1), d_words, *self.d_relative
 
 
 def shifted(raw: Tensor, n: int) -> Tensor:
@@ -304,71 +335,25 @@ def shifted(raw: Tensor, n: int) -> Tensor:
     return raw[:, :, n - 1 :].as_strided(size, strides)
 
 
-def _by_post(scores: Tensor, n_queries: int) -> Tensor:
-    """[n * I', H, J] -> [n, H, I', J]."""
-    return scores.view(-1, n_queries, *scores.shape[1:]).transpose(1, 2)
-
-
-# Attention (Eq. 10-11)
-
-
-class AttentionInputs(NamedTuple):
-    """What one layer's attention reads, all of one dtype."""
-
-    content: Tensor  # (q + u) / sqrt(C): rows [B*T + B*M, D], or [B*T, D] for text queries only
-    keys: Tensor  # rows [B*T + B*M, D]
-    values: Tensor  # rows [B*T + B*M, D]
-    bias: Tensor | None = None  # [B, 1, 1, L]: 0 = real, very negative = padding; no gradient
-    position: PositionInputs | None = None  # None: no position term
-
-
-def attend(shape: Shape, inputs: AttentionInputs) -> tuple[Tensor, Relative | None]:
+def attend(shape: Shape, x: AttentionInputs) -> tuple[Tensor, Relative]:
     """Eq. 10-11: the mixed values of all heads, rows as `content`; and R, to hand to the next layer.
 
     Layers pass R on, so that in the backward pass its gradient is one buffer that every layer adds to, not a new
     tensor of that size per layer.
     """
-    position = inputs.position
-    with torch.autocast(inputs.keys.device.type, enabled=False):
+    with torch.autocast(x.keys.device.type, enabled=False):
         if not torch.is_grad_enabled():
-            return _forward(shape, inputs, None), position.relative if position is not None else None
-        if position is None:
-            return _Attend.apply(shape, *inputs[:4], *(None,) * 7)[0], None
-        mixed, *across = _Attend.apply(shape, *inputs[:4], *position[:3], *position.relative)
-        return mixed, Relative(position.relative.words, *across)
+            return _mix(shape, x, None), x.relative
+        mixed, *relative = _Attend.apply(shape, *x)
+        return mixed, Relative(*relative)
 
 
-class _Attend(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, shape: Shape, *parts: Any) -> tuple[Tensor | None, ...]:
-        ctx.set_materialize_grads(False)
-        weights: list[Tensor] = []
-        mixed = _forward(shape, _unflatten(parts), weights)
-        ctx.shape, ctx.n_parts = shape, len(parts)
-        ctx.save_for_backward(*parts, *weights)
-        return mixed, *parts[-3:]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *later: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        with torch.autocast(grad.device.type, enabled=False):
-            inputs = _unflatten(saved[: ctx.n_parts])
-            return None, *_backward(ctx.shape, inputs, saved[ctx.n_parts :], grad.contiguous(), later)
-
-
-def _unflatten(parts: Sequence[Any]) -> AttentionInputs:
-    content, keys, values, bias, query, weight, word_keys, *relative = parts
-    position = PositionInputs(query, weight, word_keys, Relative(*relative)) if query is not None else None
-    return AttentionInputs(content, keys, values, bias, position)
-
-
-def _forward(s: Shape, x: AttentionInputs, kept: list[Tensor] | None) -> Tensor:
-    """Mixed values; appends the attention weights [n*H, I, L] of each group to `kept`, if given."""
+def _mix(s: Shape, x: AttentionInputs, saved: list[Tensor] | None) -> Tensor:
+    """Mixed values; appends the attention weights [n*H, I, L] of each group to `saved`, if given."""
     mixed = torch.empty_like(x.content)
-    term = PositionTerm(s, x.position) if x.position is not None else None
-    for posts in _groups(s, mixed.device):
-        query, keys, values = (_by_head(s, rows, posts) for rows in x[:3])
+    term = PositionTerm(s, x) if x.position_query is not None else None
+    for posts in s.groups(mixed.device):
+        query, keys, values = (s.read(rows, posts) for rows in x[:3])
         if term is None:
             scores = query @ keys.transpose(1, 2)
         else:
@@ -376,56 +361,43 @@ def _forward(s: Shape, x: AttentionInputs, kept: list[Tensor] | None) -> Tensor:
         if x.bias is not None:
             scores.view(len(posts), s.heads, -1, s.cells).add_(x.bias[posts.start : posts.stop])
         weights = scores.softmax(dim=-1)
-        _put(s, mixed, posts, weights @ values)
-        if kept is not None:
-            kept.append(weights)
+        s.write(mixed, posts, weights @ values)
+        if saved is not None:
+            saved.append(weights)
     return mixed
 
 
-def _backward(
-    s: Shape, x: AttentionInputs, kept: Sequence[Tensor], grad: Tensor, later: Sequence[Tensor | None]
-) -> tuple[Tensor | None, ...]:
-    """Gradients of what `_Attend.forward` takes; `later` as in PositionGradient."""
-    d_content, d_keys, d_values = (torch.empty_like(rows) for rows in x[:3])
-    term = PositionGradient(s, x.position, later) if x.position is not None else None
-    for posts, weights in zip(_groups(s, grad.device), kept, strict=True):
-        query, keys, values = (_by_head(s, rows, posts) for rows in x[:3])
-        d_mixed = _by_head(s, grad, posts)
-        _put(s, d_values, posts, weights.transpose(1, 2) @ d_mixed)
-        d_weights = d_mixed @ values.transpose(1, 2)
-        d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-        _put(s, d_content, posts, d_scores @ keys)
-        _put(s, d_keys, posts, d_scores.transpose(1, 2) @ query)
-        if term is not None:
-            term.add(posts, d_scores.view(len(posts), s.heads, -1, s.cells))
-    gradients = term.gradients() if term is not None else (None,) * 7
-    return d_content, d_keys, d_values, None, *gradients
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, shape: Shape, *parts: Any) -> tuple[Tensor | None, ...]:
+        ctx.set_materialize_grads(False)
+        x, weights = AttentionInputs(*parts), list[Tensor]()
+        mixed = _mix(shape, x, weights)
+        ctx.shape = shape
+        ctx.save_for_backward(*x, *weights)
+        return mixed, *x.relative
 
-
-def _groups(s: Shape, device: torch.device) -> list[range]:
-    step = max(1, ATTENTION_ROWS // s.text if device.type == "cpu" else s.posts)
-    return [range(start, min(start + step, s.posts)) for start in range(0, s.posts, step)]
-
-
-def _cells(s: Shape, rows: Tensor, posts: range) -> list[Tensor]:
-    """Views of the rows of some posts: text [n, H, T, C], then objects [n, H, M, C] if there are any."""
-    parts = [rows[s.text_of(posts)].view(len(posts), s.text, s.heads, -1)]
-    if len(rows) > s.text_rows:
-        parts.append(rows[s.text_rows :][s.objects_of(posts)].view(len(posts), s.objects, s.heads, -1))
-    return [part.transpose(1, 2) for part in parts]
-
-
-def _by_head(s: Shape, rows: Tensor, posts: range) -> Tensor:
-    """Rows of some posts as [n*H, I, C], contiguous."""
-    return torch.cat(_cells(s, rows, posts), dim=2).flatten(0, 1)
-
-
-def _put(s: Shape, rows: Tensor, posts: range, by_head: Tensor) -> None:
-    """The inverse of `_by_head`: writes [n*H, I, C] into the rows of some posts."""
-    views = _cells(s, rows, posts)
-    parts = by_head.view(len(posts), s.heads, *by_head.shape[1:]).split([view.shape[2] for view in views], dim=2)
-    for view, part in zip(views, parts, strict=True):
-        view.copy_(part)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *later: Tensor | None) -> tuple[Tensor | None, ...]:
+        s, saved, grad = ctx.shape, ctx.saved_tensors, grad.contiguous()
+        n_parts = len(AttentionInputs._fields)
+        x = AttentionInputs(*saved[:n_parts])
+        d_content, d_keys, d_values = (torch.empty_like(rows) for rows in x[:3])
+        with torch.autocast(grad.device.type, enabled=False):
+            term = PositionGradient(s, x, later) if x.position_query is not None else None
+            for posts, weights in zip(s.groups(grad.device), saved[n_parts:], strict=True):
+                query, keys, values = (s.read(rows, posts) for rows in x[:3])
+                d_mixed = s.read(grad, posts)
+                s.write(d_values, posts, weights.transpose(1, 2) @ d_mixed)
+                d_weights = d_mixed @ values.transpose(1, 2)
+                d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+                s.write(d_content, posts, d_scores @ keys)
+                s.write(d_keys, posts, d_scores.transpose(1, 2) @ query)
+                if term is not None:
+                    term.add(posts, d_scores.view(len(posts), s.heads, -1, s.cells))
+            of_position = term.gradients() if term is not None else (None,) * 6
+        return None, d_content, d_keys, d_values, None, *of_position
 
 
 # Layers
@@ -484,22 +456,16 @@ class Attention(nn.Module):
         return LayerWeights(query, content, (position - content).to(words), key.to(words), linear_2d(words, key))
 
     def forward(
-        self,
-        rows: Tensor,
-        weights: LayerWeights,
-        shape: Shape,
-        bias: Tensor | None,
-        relative: Relative | None,
-        text_only: bool,
-    ) -> tuple[Tensor, Relative | None]:
-        """rows [B*T + B*M, D] -> the same, or [B*T, D] with `text_only`; and R, for the next layer."""
-        queries = rows[: shape.text_rows] if text_only else rows
+        self, rows: Tensor, n_queries: int, weights: LayerWeights, shape: Shape, bias: Tensor | None, relative: Relative
+    ) -> tuple[Tensor, Relative]:
+        """rows [B*T + B*M, D] -> the first `n_queries` of them, [n_queries, D]; and R, for the next layer."""
+        query, content_bias, bias_step, position_key, word_keys = weights
         keys, values = linear_2d(rows, self.key_content.weight), linear_2d(rows, self.value.weight)
-        content = linear_2d(queries, weights.query, weights.content_bias)
-        position, (_, _, step, key, word_keys) = None, weights
-        if relative is not None and step is not None and key is not None and word_keys is not None:
-            position = PositionInputs(content + step, key, word_keys, relative)
-        mixed, relative = attend(shape, AttentionInputs(content, keys, values, bias, position))
+        queries = rows[:n_queries] if n_queries < len(rows) else rows
+        content = linear_2d(queries, query, content_bias)
+        position_query = None if bias_step is None else content + bias_step
+        x = AttentionInputs(content, keys, values, bias, position_query, position_key, word_keys, *relative)
+        mixed, relative = attend(shape, x)
         return linear_2d(mixed, self.output.weight), relative
 
 
@@ -514,37 +480,13 @@ class Layer(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        rows: Tensor,
-        weights: LayerWeights,
-        shape: Shape,
-        bias: Tensor | None,
-        relative: Relative | None,
-        text_only: bool,
-    ) -> tuple[Tensor, Relative | None]:
+    def forward(self, rows: Tensor, n_queries: int, *others: Any) -> tuple[Tensor, Relative]:
         """As Attention.forward."""
-        mixed, relative = self.attention(rows, weights, shape, bias, relative, text_only)
-        rows = self.norm1(rows[: len(mixed)] + self.dropout(mixed))
-        return self.norm2(rows + self.dropout(self._feed_forward(rows))), relative
-
-    def _feed_forward(self, rows: Tensor) -> Tensor:
+        mixed, relative = self.attention(rows, n_queries, *others)
+        rows = self.norm1(rows[:n_queries] + self.dropout(mixed))
         first, _, last = cast(list[nn.Linear], list(self.ffn))
         hidden = linear_2d(rows, first.weight, first.bias, relu=True)
-        return linear_2d(hidden, last.weight, last.bias)
-
-
-class Lattice(NamedTuple):
-    """The arguments of `FlatInteraction.forward`."""
-
-    text: Tensor  # [B, T, D]
-    text_mask: Tensor  # bool [B, T], True = real
-    objects: Tensor  # [B, M, D]
-    spans: Tensor  # int64 [B, M, 2]
-    object_mask: Tensor  # bool [B, M], True = real
-
-    def group(self, start: int, n_posts: int) -> Lattice:
-        return Lattice(*(part[start : start + n_posts] for part in self))
+        return self.norm2(rows + self.dropout(linear_2d(hidden, last.weight, last.bias))), relative
 
 
 class FlatInteraction(nn.Module):
@@ -574,78 +516,57 @@ class FlatInteraction(nn.Module):
         (head, tail) in 0..T-1 (anything at padding); object_mask bool [B, M]. Returns [B, T, dim] and [B, M, dim];
         padding holds finite values without meaning.
         """
-        return self._run(Lattice(text, text_mask, objects, spans, object_mask), text_only=False)
+        return self._run([text, text_mask, objects, spans, object_mask], text_only=False)
 
     def forward_text(
         self, text: Tensor, text_mask: Tensor, objects: Tensor, spans: Tensor, object_mask: Tensor
     ) -> Tensor:
         """As `forward`, text only: [B, T, dim]; the last layer computes nothing that only objects need."""
-        return self._run(Lattice(text, text_mask, objects, spans, object_mask), text_only=True)[0]
+        return self._run([text, text_mask, objects, spans, object_mask], text_only=True)[0]
 
-    def _run(self, lattice: Lattice, text_only: bool) -> tuple[Tensor, Tensor]:
-        kind, (n_posts, n_text, _) = lattice.text.device.type, lattice.text.shape
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else lattice.text.dtype
-        tables = self._tables(n_text, lattice.objects.shape[1] > 0, dtype)
-        weights = [layer.attention.weights(tables.words if tables else None) for layer in self._layers()]
+    def _run(self, lattice: list[Tensor], text_only: bool) -> tuple[Tensor, Tensor]:
+        kind, (n_posts, n_text, _) = lattice[0].device.type, lattice[0].shape
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else lattice[0].dtype
+        words: Tensor | None = None
+        blocks: tuple[Tensor, ...] = ()
+        if self.position is not None:
+            weight = self.position.weight
+            with torch.autocast(kind, enabled=False):  # sinusoids of long distances need the weights' precision
+                sinusoids = self.sinusoids(n_text, weight.dtype, weight.device)
+                words, blocks = tables_of(weight, sinusoids, with_objects=lattice[2].shape[1] > 0)
+            words = words.to(dtype)  # it goes straight into products
+        layers = cast(list[Layer], list(self.layers))
+        weights = [layer.attention.weights(words) for layer in layers]
         step = max(1, STACK_ROWS // n_text)
         if torch.is_grad_enabled() or kind != "cpu" or n_posts <= step:
-            return self._stack(lattice, tables, weights, dtype, text_only)
+            return self._stack(lattice, blocks, weights, dtype, text_only)
         groups = [
-            self._stack(lattice.group(at, step), tables, weights, dtype, text_only) for at in range(0, n_posts, step)
+            self._stack([part[at : at + step] for part in lattice], blocks, weights, dtype, text_only)
+            for at in range(0, n_posts, step)
         ]
         text, objects = zip(*groups, strict=True)
         return torch.cat(text), torch.cat(objects)
 
     def _stack(
-        self, lattice: Lattice, tables: Tables | None, weights: list[LayerWeights], dtype: torch.dtype, text_only: bool
+        self,
+        lattice: list[Tensor],
+        blocks: tuple[Tensor, ...],
+        weights: list[LayerWeights],
+        dtype: torch.dtype,
+        text_only: bool,
     ) -> tuple[Tensor, Tensor]:
         """All layers; with `text_only` the objects are returned as they came."""
         text, text_mask, objects, spans, object_mask = lattice
         shape = Shape(text.shape[0], text.shape[1], objects.shape[1], self.heads)
         rows = torch.cat([text.reshape(-1, self.dim), objects.reshape(-1, self.dim)])
-        bias, relative = _bias(torch.cat([text_mask, object_mask], dim=1), dtype), None
-        if tables is not None:
-            of_objects = not text_only or len(self.layers) > 1
-            relative = relative_rows(tables, _checked(spans, object_mask, shape.text), of_objects, dtype)
-        for number, (layer, own) in enumerate(zip(self._layers(), weights, strict=True), start=1):
-            rows, relative = layer(rows, own, shape, bias, relative, text_only and number == len(self.layers))
+        spans = spans.masked_fill(~object_mask[..., None], 0)
+        relative = relative_rows(blocks, spans, not text_only or len(weights) > 1, dtype)
+        mask, bias = torch.cat([text_mask, object_mask], dim=1), None
+        if not may_read_values(mask) or not bool(mask.all()):
+            bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+            bias = bias.masked_fill_(~mask, torch.finfo(dtype).min / 2)[:, None, None]
+        for number, (layer, own) in enumerate(zip(self.layers, weights, strict=True), start=1):
+            n_queries = shape.text_rows if text_only and number == len(self.layers) else len(rows)
+            rows, relative = layer(rows, n_queries, own, shape, bias, relative)
         text = rows[: shape.text_rows].view_as(text)
         return text, objects if text_only else rows[shape.text_rows :].view_as(objects)
-
-    def _layers(self) -> list[Layer]:
-        return cast(list[Layer], list(self.layers))
-
-    def _tables(self, n_text: int, with_objects: bool, dtype: torch.dtype) -> Tables | None:
-        """In the precision of the weights, under autocast too: sinusoids of long distances need it. R between text
-        cells, which goes straight into products, has `dtype`."""
-        if self.position is None:
-            return None
-        weight = self.position.weight
-        with torch.autocast(weight.device.type, enabled=False):
-            sinusoids = self.sinusoids(n_text, weight.dtype, weight.device)
-            tables = tables_of(weight, sinusoids, with_objects)
-        return tables._replace(words=tables.words.to(dtype))
-
-
-def _may_read_values(x: Tensor) -> bool:
-    """Whether the code may branch on values: a GPU would wait for them, and a compiled graph would break."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _checked(spans: Tensor, object_mask: Tensor, n_text: int) -> Tensor:
-    """Spans with zeros at padding. Where values may not be read, a wrong span fails in the look-up of R."""
-    spans = spans.masked_fill(~object_mask[..., None], 0)
-    if _may_read_values(spans) and spans.numel() and not 0 <= int(spans.min()) <= int(spans.max()) < n_text:
-        raise DataError(
-            "an object's span lies outside the text",
-            found=f"positions {int(spans.min())}..{int(spans.max())} of {n_text} text cells",
-        )
-    return spans
-
-
-def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """What is added to the scores of each key, [B, 1, 1, L]; None if values may be read and nothing is padding."""
-    if _may_read_values(mask) and bool(mask.all()):
-        return None
-    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return bias.masked_fill_(~mask, torch.finfo(dtype).min / 2)[:, None, None]

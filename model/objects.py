@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch
 from cache.packs import Objects, Pack, cells_of
 from model.config import TrainConfig
 from schema.errors import PackError
-from schema.lattice import CutObjects, object_span, within_cap
+from schema.lattice import object_span, within_cap
 from schema.records import SOURCES, Post, Region, Source
 
 SOURCES_OF: dict[str, tuple[Source, ...]] = {  # by TrainConfig.objects
@@ -30,22 +31,18 @@ ObjectSource = Callable[[Post], Objects]
 
 @dataclass(frozen=True)
 class FromPack:
-    """Reads a post's objects from a pack. A class, not a closure, because DataLoader workers pickle it."""
+    """Reads a post's objects from a pack; `grid`: the grid cells of its images, from a pack keyed by image digest.
+
+    A class, not a closure, because DataLoader workers pickle it.
+    """
 
     pack: Pack
+    grid: bool = False
 
     def __call__(self, post: Post) -> Objects:
+        if self.grid:
+            return cells_of(post, self.pack.read, self.pack.meta.dim, self.pack.meta.dtype)
         return self.pack.read(post.id)
-
-
-@dataclass(frozen=True)
-class FromGrid:
-    """The grid cells of a post's images, from a pack keyed by image digest; no objects for a post without an image."""
-
-    pack: Pack
-
-    def __call__(self, post: Post) -> Objects:
-        return cells_of(post, self.pack.read, self.pack.meta.dim, self.pack.meta.dtype)
 
 
 @dataclass(frozen=True)
@@ -89,17 +86,13 @@ def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> 
     names = [image.digest for post in posts for image in post.images if image.ok] if is_grid else [p.id for p in posts]
     missing = [name for name in names if name not in pack]
     if missing:
-        raise PackError(
-            f"{len(missing)} {'image' if is_grid else 'post'}(s) are not in the pack",
-            where=str(pack.folder),
-            found=", ".join(missing[:3]),
-            todo="run the stage regions for this dataset again",
-        )
-    return FromGrid(pack) if is_grid else FromPack(pack)
+        what = f"{len(missing)} {'image' if is_grid else 'post'}(s) are not in the pack"
+        todo = "run the stage regions for this dataset again"
+        raise PackError(what, where=str(pack.folder), found=", ".join(missing[:3]), todo=todo)
+    return FromPack(pack, is_grid)
 
 
-@dataclass(frozen=True)
-class ObjectPlan:
+class ObjectPlan(NamedTuple):
     """The objects that a post contributes to the lattice, before any feature is read."""
 
     owner: int | None  # row of the post whose features are used; None: zeros
@@ -114,50 +107,37 @@ def plan_objects(
     """The plan of each post. `n_words`: words with a vector, of each post; `seed`: of the "shuffled" control."""
     if config.control == "empty":  # ours: one whole-image object of zeros; any constant carries no information
         return [ObjectPlan(None, (0,), ((1, n),)) for n in n_words]
+    sources = SOURCES_OF[config.objects]
     regions = [objects(post).regions for post in posts]
-    selected = [_of_sources(one, SOURCES_OF[config.objects]) for one in regions]
+    selected = [[index for index, region in enumerate(own) if region.source in sources] for own in regions]
     donors = donor_permutation(len(posts), seed) if config.control == "shuffled" else range(len(posts))
     plans = []
     for row, post in enumerate(posts):
         own, donor = [regions[row][index] for index in selected[row]], donors[row]
-        kept = _kept(own, n_words[row], config)
-        spans = [object_span(own[index].span, post.n_words) for index in kept]
-        places = list(range(len(own)))
+        included = _included(own, n_words[row], config)
+        spans = [object_span(own[index].span, post.n_words) for index in included]
+        matches = list(range(len(own)))
         if donor != row:
-            places = match_donor(own, [regions[donor][index] for index in selected[donor]])
-        plans.append(
-            ObjectPlan(
-                owner=donor if len(places) == len(own) else None,
-                indices=tuple(selected[donor][places[index]] if places else 0 for index in kept),
-                spans=tuple((head, min(tail, n_words[row])) for head, tail in spans),
-                cut=tuple(region.source for index, region in enumerate(own) if index not in set(kept)),
-            )
+            matches = match_donor(own, [regions[donor][index] for index in selected[donor]])
+        plan = ObjectPlan(
+            owner=donor if len(matches) == len(own) else None,
+            indices=tuple(selected[donor][matches[index]] if matches else 0 for index in included),
+            spans=tuple((head, min(tail, n_words[row])) for head, tail in spans),
+            cut=tuple(region.source for index, region in enumerate(own) if index not in included),
         )
+        plans.append(plan)
     return plans
 
 
-def total_cut(plans: Sequence[ObjectPlan]) -> CutObjects:
-    """How many objects the plans leave out."""
-    return sum((CutObjects.of_post(plan.cut) for plan in plans), CutObjects())
-
-
-def _of_sources(regions: Sequence[Region], sources: Sequence[Source]) -> list[int]:
-    return [index for index, region in enumerate(regions) if region.source in sources]
-
-
-def _kept(own: Sequence[Region], n_words: int, config: TrainConfig) -> list[int]:
+def _included(own: Sequence[Region], n_words: int, config: TrainConfig) -> list[int]:
     """Indices of the objects whose words have a vector, within the cap: of the post, or of each image of a grid."""
     visible = [index for index, region in enumerate(own) if region.span is None or region.span.start < n_words]
     if config.objects != "grid":
         return [visible[place] for place in within_cap([own[index].source for index in visible], config.max_objects)]
-    count: Counter[int] = Counter()
-    kept = []
+    by_image: dict[int, list[int]] = {}
     for index in visible:
-        image_index = own[index].image_index
-        if count[image_index] < config.max_objects:
-            kept.append(index)
-        count[image_index] += 1
-    return kept
+        by_image.setdefault(own[index].image_index, []).append(index)
+    return sorted(index for cells in by_image.values() for index in cells[: config.max_objects])
 
 
 def match_donor(own: Sequence[Region], donor: Sequence[Region]) -> list[int]:
@@ -166,22 +146,16 @@ def match_donor(own: Sequence[Region], donor: Sequence[Region]) -> list[int]:
     A post keeps the number, order and spans of its objects. Its k-th object of a source takes the donor's k-th object
     of that source, modulo their number, or the donor's first object if it has none of that source.
     """
-    by_source: dict[str, list[int]] = {source: [] for source in SOURCES}
-    for index, region in enumerate(donor):
-        by_source[region.source].append(index)
-    matches: list[int] = []
-    count = dict.fromkeys(SOURCES, 0)
-    for region in own if donor else ():
-        candidates = by_source[region.source] or [0]
-        matches.append(candidates[count[region.source] % len(candidates)])
-        count[region.source] += 1
-    return matches
+    if not donor:
+        return []
+    candidates = {
+        source: cycle([index for index, region in enumerate(donor) if region.source == source] or [0])
+        for source in SOURCES
+    }
+    return [next(candidates[region.source]) for region in own]
 
 
 def donor_permutation(n_posts: int, seed: int) -> list[int]:
     """The post whose images each post gets: one random cycle, so that no post (of two or more) keeps its own."""
     order = torch.randperm(n_posts, generator=torch.Generator().manual_seed(seed)).tolist()
-    donors = [0] * n_posts
-    for place, post in enumerate(order):
-        donors[post] = order[(place + 1) % n_posts]
-    return donors
+    return [donor for _, donor in sorted(zip(order, order[1:] + order[:1], strict=True))]

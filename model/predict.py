@@ -6,9 +6,9 @@ Tags come from constrained Viterbi decoding in batches, confidences from the CRF
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from model.data import Batch, LengthBatches, PostDataset, loader
 from model.objects import FromMemory, ObjectSource, no_objects, source_of
 from model.tagger import Tagger
 from schema.errors import ConfigError, DataError, RunError
-from schema.labels import entities
+from schema.labels import LabelSet, entities
 from schema.prediction import Prediction
 from schema.records import Entity, Post
 
@@ -30,9 +30,8 @@ Progress = Callable[[int, int], None]
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """A post's tags, its entities, and, if asked for, P(exactly these words are this entity | S, O) of each."""
+class Decoded(NamedTuple):
+    """A post's tags, its entities, and, if requested, P(exactly these words are this entity | S, O) of each."""
 
     tags: tuple[str, ...]
     entities: tuple[Entity, ...]
@@ -55,53 +54,43 @@ def decode(
 ) -> list[Decoded]:
     """Decode every post of the dataset, in order. Paths are valid IOB2; words without a vector get `O`."""
     results: dict[int, Decoded] = {}
-    was_training, done = tagger.training, 0
+    was_training, names = tagger.training, dataset.labels.tags
     tagger.eval()
     batches = LengthBatches(dataset.n_cells(), config.batch, config.max_cells)
-    allowed = Transitions.iob2(dataset.labels.tags).to(device)
+    allowed = Transitions.iob2(names)
     with torch.no_grad(), autocast(device, config.amp):
         for cpu_batch in loader(dataset, batches, tagger.featurizer, device, workers=0):
             batch = tagger.with_features(cpu_batch.to(device))
             emissions = tagger.emissions(batch)
             paths = tagger.crf.decode(emissions, batch.word_mask, allowed)
-            decoded = _decoded(tagger, dataset, batch, emissions, paths, confidences)
-            results.update(zip(batch.rows, decoded, strict=True))
-            done += len(batch)
+            tags = [tuple(names[index] for index in path) for path in paths]
+            spans = [tuple(entities(post_tags)) for post_tags in tags]
+            probs = _confidences(tagger, dataset.labels, batch, emissions, spans) if confidences else [()] * len(tags)
+            for row, post_tags, post_spans, post_probs in zip(batch.rows, tags, spans, probs, strict=True):
+                cut = dataset.posts[row].n_words - len(post_tags)
+                results[row] = Decoded(post_tags + ("O",) * cut, post_spans, post_probs)
             if progress:
-                progress(done, len(dataset))
+                progress(len(results), len(dataset))
     tagger.train(was_training)
     return [results[row] for row in range(len(dataset))]
 
 
-def _decoded(
-    tagger: Tagger, dataset: PostDataset, batch: Batch, emissions: Tensor, paths: list[list[int]], confidences: bool
-) -> list[Decoded]:
-    names = dataset.labels.tags
-    tags = [tuple(names[index] for index in path) for path in paths]
-    found = [tuple(entities(one)) for one in tags]
-    sure = _confidences(tagger, dataset, batch, emissions, found) if confidences else [()] * len(tags)
-    lengths = [dataset.posts[row].n_words for row in batch.rows]
-    return [
-        Decoded(one + ("O",) * (n_words - len(one)), entity, confidence)
-        for one, n_words, entity, confidence in zip(tags, lengths, found, sure, strict=True)
-    ]
-
-
 def _confidences(
-    tagger: Tagger, dataset: PostDataset, batch: Batch, emissions: Tensor, found: list[tuple[Entity, ...]]
+    tagger: Tagger, labels: LabelSet, batch: Batch, emissions: Tensor, spans: list[tuple[Entity, ...]]
 ) -> list[tuple[float, ...]]:
-    flat = [(post, entity) for post, one in enumerate(found) for entity in one]
-    if not flat:
-        return [()] * len(found)
-    ids = dataset.labels.tag_ids
-    device = emissions.device
-    posts = torch.tensor([post for post, _ in flat], device=device)
-    spans = torch.tensor([(entity.span.start, entity.span.end) for _, entity in flat], device=device)
-    begin = torch.tensor([ids[f"B-{entity.type}"] for _, entity in flat], device=device)
-    inside = torch.tensor([ids[f"I-{entity.type}"] for _, entity in flat], device=device)
-    log_probs = tagger.crf.span_log_prob(emissions, batch.word_mask, posts, spans, begin, inside)
+    ids = labels.tag_ids
+    rows = [
+        (row, entity.span.start, entity.span.end, ids[f"B-{entity.type}"], ids[f"I-{entity.type}"])
+        for row, post_spans in enumerate(spans)
+        for entity in post_spans
+    ]
+    if not rows:
+        return [()] * len(spans)
+    posts, start, end, begin, inside = torch.tensor(rows, device=emissions.device).unbind(1)
+    bounds = torch.stack([start, end], dim=1)
+    log_probs = tagger.crf.span_log_prob(emissions, batch.word_mask, posts, bounds, begin, inside)
     probs = iter(log_probs.exp().clamp(max=1.0).tolist())
-    return [tuple(next(probs) for _ in one) for one in found]
+    return [tuple(next(probs) for _ in post_spans) for post_spans in spans]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -132,46 +121,33 @@ class Run:
     def predict(
         self,
         posts: Sequence[Post],
-        objects: Sequence[Objects] | None = None,
+        objects: Pack | Sequence[Objects] | None = None,
         progress: Progress | None = None,
         images: Path | None = None,
     ) -> list[Prediction]:
-        """Predict posts whose objects are in memory, one value a post; None: no objects, for runs on text alone.
+        """Predict posts with their objects: a pack (`model.objects.open_pack`), one value a post, or None (text only).
 
-        `images` is the folder of the posts' images, for runs that read crops.
+        `images` is the folder of the posts' images, for runs that read crops. Raises RunError without objects that the
+        run reads, PackError for a pack that does not fit run or posts.
         """
-        if objects is None:
-            if self.info.config.objects != "none":
-                raise RunError("this run reads objects", found="none", todo="give each post's objects")
-            return self._predict(posts, no_objects, progress, images)
-        if len(objects) != len(posts) or len({post.id for post in posts}) != len(posts):
-            raise DataError("each post needs an id of its own and its objects", found=f"{len(posts)}, {len(objects)}")
-        given = {post.id: one for post, one in zip(posts, objects, strict=True)}
-        return self._predict(posts, FromMemory(given), progress, images)
-
-    def predict_pack(
-        self, posts: Sequence[Post], pack: Pack | None, progress: Progress | None = None, images: Path | None = None
-    ) -> list[Prediction]:
-        """Predict posts with the objects of a pack (`model.objects.open_pack` finds the one that the run reads).
-
-        `images` is the folder of the posts' images, for runs that read crops.
-        Raises PackError for a pack that does not fit run or posts.
-        """
-        if pack is not None:
-            self.info.check_pack(pack.meta, str(pack.folder))
-        return self._predict(posts, source_of(self.info.config, pack, posts), progress, images)
-
-    def _predict(
-        self, posts: Sequence[Post], source: ObjectSource, progress: Progress | None, images: Path | None
-    ) -> list[Prediction]:
+        info, source = self.info, cast(ObjectSource, no_objects)
+        if isinstance(objects, Pack):
+            info.check_pack(objects.meta, str(objects.folder))
+            source = source_of(info.config, objects, posts)
+        elif objects is not None:
+            if len(objects) != len(posts) or len({post.id for post in posts}) != len(posts):
+                found = f"{len(posts)} posts, {len(objects)} objects"
+                raise DataError("each post needs an id of its own and its objects", found=found)
+            source = FromMemory(dict(zip((post.id for post in posts), objects, strict=True)))
+        elif info.config.objects != "none":
+            raise RunError("this run reads objects", found="none", todo="give each post's objects")
         if not posts:
             return []
         crops = crop_reader(self.tagger.crop_net, images)
-        info = self.info
         untagged = [replace(post, tags=None) for post in posts]  # their labels may be another set's
         dataset = PostDataset(untagged, source, info.labels, self.tagger.featurizer, info.config, info.seed, crops)
         decoded = decode(self.tagger, dataset, info.config, self.device, confidences=True, progress=progress)
         return [
-            Prediction.make(post, zip(one.entities, one.confidences, strict=True), source(post).regions, info.synthetic)
-            for post, one in zip(posts, decoded, strict=True)
+            Prediction.make(post, zip(spans, probs, strict=True), source(post).regions, info.synthetic)
+            for post, (_, spans, probs) in zip(posts, decoded, strict=True)
         ]

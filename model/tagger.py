@@ -6,7 +6,7 @@ Letters: B posts, T text cells, N = T - 2 words, M objects, D lattice width, K t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from model.config import TrainConfig
 from model.crf import CRF
 from model.data import Batch, Featurizer
 from model.interaction import FlatInteraction, Projection
-from model.words import build_words
+from model.vocabulary import WordTable
+from model.words import WordEncoder, build_words
 from schema.labels import EBD_TAGS, LabelSet
 from vision.crop_net import CropNet
 
@@ -36,6 +37,7 @@ class ModelSpec:
 class Tagger(nn.Module):
     """What training and prediction need of an approach; FMIT and each baseline are subclasses."""
 
+    words: WordEncoder | WordTable
     featurizer: Featurizer
     crf: CRF
 
@@ -50,7 +52,7 @@ class Tagger(nn.Module):
         zeros = torch.zeros(1, self.crop_net.dim, device=batch.crops.device)
         rows = torch.cat([self.crop_net(batch.crops), zeros]) if len(batch.crops) else zeros
         features = rows.index_select(0, batch.crop_index.flatten() % len(rows))  # -1 is the last row
-        return batch.with_objects(features.view(*batch.crop_index.shape, -1))
+        return replace(batch, objects=features.view(*batch.crop_index.shape, -1))
 
     def prepare(self, features: Iterable[np.ndarray]) -> None:
         """Called once before the first step, with the object features [M, D] of each training post."""
@@ -67,31 +69,24 @@ class Tagger(nn.Module):
         """The parameters with the learning rate `lr_encoder`."""
         return iter(())
 
-    def origin(self) -> dict[str, str]:
-        """Digests and revisions of the files that training started from, for the run's record."""
-        return {}
-
-    def save_assets(self, folder: Path) -> None:
-        """Write what `ModelSpec.assets` needs to build the approach without network or training posts."""
-        raise NotImplementedError
-
 
 class EncoderTagger(Tagger):
     """A tagger on a pretrained encoder."""
+
+    words: WordEncoder
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.words = build_words(spec.config, spec.assets)
         self.featurizer = self.words.featurizer
+        self.dropout = nn.Dropout(spec.config.dropout)
+
+    def read(self, batch: Batch) -> Tensor:
+        """The encoder's vectors of the text cells, after dropout: [B, T, E]."""
+        return self.dropout(self.words(batch.inputs, len(batch)))
 
     def pretrained(self) -> Iterator[nn.Parameter]:
         return self.words.parameters()
-
-    def origin(self) -> dict[str, str]:
-        return self.words.origin
-
-    def save_assets(self, folder: Path) -> None:
-        self.words.save(folder)
 
 
 class FMIT(EncoderTagger):
@@ -100,21 +95,23 @@ class FMIT(EncoderTagger):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         config, n_tags = spec.config, len(spec.labels.tags)
-        self.interaction = _stream(config)
-        self.boundary = _stream(config) if config.ebd == "separate" else None  # "shared": `interaction` serves both
+        sizes = (config.width, config.heads, config.layers, config.ffn_dim or 4 * config.width)
+        self.interaction = FlatInteraction(*sizes, config.dropout, config.relative)
+        self.boundary: FlatInteraction | None = None  # ebd "shared": `interaction` serves both
+        if config.ebd == "separate":
+            self.boundary = FlatInteraction(*sizes, config.dropout, config.relative)
         self.projection = Projection(self.words.dim, spec.object_dim, config.width)
-        self.dropout, self.ebd_weight = nn.Dropout(config.dropout), config.ebd_weight
         self.tag = nn.Linear(config.width, n_tags)  # W_crf and b_crf of Eq. 13
         self.crf = CRF(n_tags)
-        self.detects_boundaries = config.ebd != "off"
+        self.detects_boundaries, self.ebd_weight = config.ebd != "off", config.ebd_weight
         if self.detects_boundaries:
             self.mark = nn.Linear(config.width, len(EBD_TAGS))
             self.boundary_crf = CRF(len(EBD_TAGS))
 
     def _lattice(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Eq. 1-2: text [B, T, D] and objects [B, M, D] of one width."""
-        text = self.words(batch.inputs, len(batch))
-        return self.projection(self.dropout(text), self.dropout(batch.objects.to(text.dtype)))
+        text = self.read(batch)
+        return self.projection(text, self.dropout(batch.objects.to(text.dtype)))
 
     def _tag(self, batch: Batch, text: Tensor, objects: Tensor) -> Tensor:
         cells = self.interaction.forward_text(text, batch.text_mask, objects, batch.spans, batch.object_mask)
@@ -122,9 +119,8 @@ class FMIT(EncoderTagger):
 
     def _mark(self, batch: Batch, text: Tensor) -> Tensor:
         """Boundary scores [B, N, 3] of T_W, which reads words only."""
-        stream = self.boundary or self.interaction
         no_objects = (text[:, :0], batch.spans[:, :0], batch.object_mask[:, :0])
-        cells = stream.forward_text(text, batch.text_mask, *no_objects)
+        cells = (self.boundary or self.interaction).forward_text(text, batch.text_mask, *no_objects)
         return self.mark(self.dropout(cells[:, 1:-1]))
 
     def emissions(self, batch: Batch) -> Tensor:
@@ -134,13 +130,8 @@ class FMIT(EncoderTagger):
         """Eq. 15 for each post: -(log p(Y|S,O) + lambda log p(Z|S))."""
         tags, boundaries = batch.gold
         text, objects = self._lattice(batch)
-        main = self.crf.nll(self._tag(batch, text, objects), tags, batch.word_mask)
-        if not self.detects_boundaries:
-            return main
-        marks = self._mark(batch, text)
-        return main + self.ebd_weight * self.boundary_crf.nll(marks, boundaries, batch.word_mask)
-
-
-def _stream(config: TrainConfig) -> FlatInteraction:
-    ffn_dim = config.ffn_dim or 4 * config.width
-    return FlatInteraction(config.width, config.heads, config.layers, ffn_dim, config.dropout, config.relative)
+        loss = self.crf.nll(self._tag(batch, text, objects), tags, batch.word_mask)
+        if self.detects_boundaries:
+            boundary_loss = self.boundary_crf.nll(self._mark(batch, text), boundaries, batch.word_mask)
+            loss = loss + self.ebd_weight * boundary_loss
+        return loss

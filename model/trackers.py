@@ -18,68 +18,61 @@ from schema.errors import ConfigError
 if TYPE_CHECKING:
     from model.trainer import EpochResult
 
-
-Tracker = Callable[["EpochResult"], None]
+Log = Callable[[int, dict[str, float]], None]  # writes the metrics of an epoch
 NOT_METRICS = ("epoch", "best")  # fields of EpochResult
 
 
-@contextlib.contextmanager
-def dvclive(folder: Path) -> Iterator[Tracker]:
+def dvclive(folder: Path, stack: contextlib.ExitStack) -> Log:
     """Metrics in DVCLive's files; saves no experiment and writes no dvc.yaml, since the project has its own."""
     from dvclive import Live
 
-    with Live(str(folder), save_dvc_exp=False, dvcyaml=None) as live:
+    live = stack.enter_context(Live(str(folder), save_dvc_exp=False, dvcyaml=None))
 
-        def log(result: EpochResult) -> None:
-            live.step = result.epoch
-            for name, value in values(result).items():
-                live.log_metric(name, value)
-            live.next_step()
+    def log(epoch: int, metrics: dict[str, float]) -> None:
+        live.step = epoch
+        for name, value in metrics.items():
+            live.log_metric(name, value)
+        live.next_step()
 
-        yield log
+    return log
 
 
-@contextlib.contextmanager
-def tensorboard(folder: Path) -> Iterator[Tracker]:
+def tensorboard(folder: Path, stack: contextlib.ExitStack) -> Log:
     """Scalars in one event file; removes the files of earlier trainings of the run."""
     from torch.utils.tensorboard import SummaryWriter
 
     shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder)) as writer:
+    writer = stack.enter_context(SummaryWriter(str(folder)))
 
-        def log(result: EpochResult) -> None:
-            for name, value in values(result).items():
-                writer.add_scalar(name, value, result.epoch)
+    def log(epoch: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, epoch)
 
-        yield log
+    return log
 
 
 TRACKERS = {"dvclive": dvclive, "tensorboard": tensorboard}
 
 
 @contextlib.contextmanager
-def open_trackers(names: Sequence[str], run: Path) -> Iterator[Tracker]:
+def open_trackers(names: Sequence[str], run: Path) -> Iterator[Callable[[EpochResult], None]]:
     """One tracker for all of `names`, each writing to the folder of its name in the run.
 
     The epochs of an interrupted call are repeated, so each holds the whole training. Raises ConfigError if a package is
     missing.
     """
     with contextlib.ExitStack() as stack:
-        trackers = []
+        logs = []
         for name in dict.fromkeys(names):
             try:
-                trackers.append(stack.enter_context(TRACKERS[name](run / name)))
+                logs.append(TRACKERS[name](run / name, stack))
             except ImportError as error:
                 todo = f"install the extra: pip install -e '.[{name}]'"
                 raise ConfigError(f"the tracker {name} needs a package", found=f"no {error.name}", todo=todo) from None
 
-        def log(result: EpochResult) -> None:
-            for tracker in trackers:
-                tracker(result)
+        def track(result: EpochResult) -> None:
+            metrics = {name: float(value) for name, value in asdict(result).items() if name not in NOT_METRICS}
+            for log in logs:
+                log(result.epoch, metrics)
 
-        yield log
-
-
-def values(result: EpochResult) -> dict[str, float]:
-    """The metrics of an epoch by name."""
-    return {name: float(value) for name, value in asdict(result).items() if name not in NOT_METRICS}
+        yield track

@@ -6,39 +6,36 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from cache import atomic, keys
-from cache.atomic import file_lock
 from cache.packs import Pack
 from cache.run_files import run_config
 from cache.tables import Posts, read_posts
 from model.approaches import approach
-from model.checkpoint import RunInfo, digest_tensors, is_whole, save_run, versions
+from model.checkpoint import SCHEMA_VERSION, RunInfo, digest_tensors, save_run, versions
 from model.config import TrainConfig
 from model.crops import crop_network, crop_reader
 from model.data import PostDataset
 from model.distributed import ProcessGroup, join
-from model.encoders import find_encoder
-from model.objects import ObjectSource, open_pack, source_of
+from model.objects import open_pack, source_of
 from model.predict import Progress, pick_device
-from model.resume import SAVE_EVERY_S, FileCheckpointer
-from model.tagger import ModelSpec, Tagger
-from model.trainer import EpochResult, Trainer
+from model.tagger import ModelSpec
+from model.trainer import SAVE_EVERY_S, Checkpointer, EpochResult, Trainer
+from model.words import find_encoder
 from schema.checks import training_warnings
 from schema.errors import DataError, RunError, WeightsError
 from schema.lattice import CutObjects
 from schema.records import Post
 
-# What a run keeps of the metadata that ingest wrote to posts.parquet; `source` is how the files were read (tag scheme,
-# tokenizer), so that prediction can read files of the same kind.
+# The metadata of posts.parquet that a run records; `source` is how the files were read (tag scheme, tokenizer), so that
+# prediction can read files of the same kind.
 NOTED = ("variant", "warning", "sources", "source")
-GPU_WORKERS = 2  # processes that prefetch from the pack for a GPU
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,8 @@ class Inputs:
     config: TrainConfig
     table: Posts
     pack: Pack | None
-    source: ObjectSource
     digests: dict[str, str]
-    images: Path | None = None  # the folder of the posts' images, if crops are read
+    images: Path | None  # the folder of the posts' images, for approaches that read crops
 
     def split(self, name: str) -> list[Post]:
         """Labelled posts of a split; raises DataError if there are none."""
@@ -86,43 +82,31 @@ def run(
     first `next`, and nothing is published unless the iterator is exhausted. Raises RunError if another process is
     training the same run.
     """
-    inputs = read_inputs(config, approach_name, seed, posts, pack, images)
+    config = approach(approach_name).configure(config)
+    table, opened = read_posts(posts), open_pack(config, pack)
+    inputs = Inputs(approach_name, seed, config, table, opened, digests_of(posts, opened), images)
     processes = join(pick_device(device))
-    torch.manual_seed(seed)
-    tagger = _build(inputs)
-    start = digest_tensors(tagger.state_dict())
+    trainer = _trainer(inputs, processes)
+    start = digest_tensors(trainer.tagger.state_dict())
     if processes.from_first(lambda: start) != start:
         raise RunError("processes start from different weights", todo="give all of them the same machine type and data")
-    trainer = _trainer(inputs, tagger, processes)
-    resume = resume_root / keys.key(
-        "train",
-        config=inputs.config.model_dump(),
-        approach=approach_name,
-        seed=seed,
-        inputs=inputs.digests,
-        start=start,
-    )
-    with file_lock(resume, "trains this very run") if processes.first else nullcontext():
-        about_data = inputs.table.meta.get("warning")
-        for message in [*([about_data] if about_data else []), *_warnings(inputs, trainer)]:
+    identity = {"config": config.model_dump(), "approach": approach_name, "seed": seed, "inputs": inputs.digests}
+    resume = resume_root / keys.key("train", **identity, start=start)
+    cut = {"train": trainer.train.cut, "dev": trainer.dev.cut}
+    warnings = _warnings(inputs, cut)
+    with atomic.file_lock(resume, "trains this very run") if processes.first else contextlib.nullcontext():
+        about_data = table.meta.get("warning")
+        for message in [about_data, *warnings] if about_data else warnings:
             warn(message)
-        yield from trainer.epochs(FileCheckpointer(resume, save_every_s), progress)
+        yield from trainer.epochs(Checkpointer(resume, save_every_s), progress)
         if trainer.selection:
             warn(trainer.selection)
         if processes.first:
-            _publish(inputs, trainer, start, out)
+            info = _info(inputs, trainer, {**trainer.tagger.words.origin, "start_weights": start}, cut, warnings)
+            atomic.write_json(out / "curves.json", [result.curve() for result in trainer.position.history])
+            save_run(out / "model", info, trainer.tagger)
             shutil.rmtree(resume, ignore_errors=True)
     processes.wait()
-
-
-def read_inputs(
-    config: TrainConfig, approach_name: str, seed: int, posts: Path, pack: Path | None, images: Path | None = None
-) -> Inputs:
-    """Read posts and pack, and check that they fit the configuration."""
-    configured = approach(approach_name).configure(config)
-    table, opened = read_posts(posts), open_pack(configured, pack)
-    source = source_of(configured, opened, table.posts)
-    return Inputs(approach_name, seed, configured, table, opened, source, digests_of(posts, opened), images)
 
 
 def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
@@ -130,62 +114,54 @@ def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
     return {"posts": keys.digest_file(posts), **({"pack": pack.digest()} if pack else {})}
 
 
-def _build(inputs: Inputs) -> Tagger:
+def _trainer(inputs: Inputs, processes: ProcessGroup) -> Trainer:
+    config, labels, posts = inputs.config, inputs.table.labels, inputs.table.posts
+    source, meta = source_of(config, inputs.pack, posts), inputs.pack.meta if inputs.pack else None
+    torch.manual_seed(inputs.seed)
     words = [post.words for post in inputs.split("train")]
-    dim = inputs.pack.meta.dim if inputs.pack else 1
-    tagger = approach(inputs.approach).build(ModelSpec(inputs.config, inputs.table.labels, dim, None, words))
-    tagger.crop_net = crop_network(inputs.config, inputs.pack.meta if inputs.pack else None, trained=False)
-    return tagger
-
-
-def _trainer(inputs: Inputs, tagger: Tagger, processes: ProcessGroup) -> Trainer:
+    tagger = approach(inputs.approach).build(ModelSpec(config, labels, meta.dim if meta else 1, None, words))
+    tagger.crop_net = crop_network(config, meta, trained=False)
     crops = crop_reader(tagger.crop_net, inputs.images)
     train, dev = (
-        PostDataset(
-            inputs.split(name), inputs.source, inputs.table.labels, tagger.featurizer, inputs.config, inputs.seed, crops
-        )
+        PostDataset(inputs.split(name), source, labels, tagger.featurizer, config, inputs.seed, crops)
         for name in ("train", "dev")
     )
-    workers = GPU_WORKERS if processes.device.type == "cuda" else 0
-    return Trainer(tagger, train, dev, inputs.config, inputs.seed, processes.device, workers, processes)
+    return Trainer(tagger, train, dev, config, inputs.seed, processes)
 
 
-def _cut(trainer: Trainer) -> dict[str, CutObjects]:
-    return {"train": trainer.train.cut, "dev": trainer.dev.cut}
-
-
-def _warnings(inputs: Inputs, trainer: Trainer) -> list[str]:
-    """What is wrong with the data, known before the first epoch; a sentence each, without a full stop."""
+def _warnings(inputs: Inputs, cut: Mapping[str, CutObjects]) -> list[str]:
+    """Problems of the data, known before the first epoch; a sentence each, without a full stop."""
     reads_images = inputs.config.objects != "none" and inputs.config.control != "empty"
     warnings = training_warnings(inputs.table.posts, reads_images=reads_images)
-    for split, cut in _cut(trainer).items():
-        if cut.n_objects:
-            cause = f"max_objects: {inputs.config.max_objects} or the encoder's max_pieces"
-            warnings.append(f"{split}: {cut.message()}, are left out of the lattice by {cause}")
-    return warnings
+    cause = f"max_objects: {inputs.config.max_objects} or the encoder's max_pieces"
+    return warnings + [
+        f"{split}: {objects.message()}, are left out of the lattice by {cause}"
+        for split, objects in cut.items()
+        if objects.n_objects
+    ]
 
 
-def _publish(inputs: Inputs, trainer: Trainer, start: str, out: Path) -> None:
-    history = trainer.position.history
-    selected = next(result for result in history if result.epoch == trainer.position.best_epoch)
-    info = RunInfo(
+def _info(
+    inputs: Inputs, trainer: Trainer, origin: Mapping[str, str], cut: Mapping[str, CutObjects], warnings: list[str]
+) -> RunInfo:
+    position = trainer.position
+    selected = next(result for result in position.history if result.epoch == position.best_epoch)
+    return RunInfo(
         approach=inputs.approach,
         seed=inputs.seed,
         config=inputs.config,
         labels=inputs.table.labels,
         pack=inputs.pack.meta if inputs.pack else None,
-        inputs={**inputs.digests, **trainer.tagger.origin(), "start_weights": start},
+        inputs={**inputs.digests, **origin},
         n_posts={"train": len(trainer.train), "dev": len(trainer.dev)},
-        n_cut={name: cut.n_objects for name, cut in _cut(trainer).items()},
-        n_cut_phrases={name: cut.n_phrases for name, cut in _cut(trainer).items()},
+        n_cut={name: objects.n_objects for name, objects in cut.items()},
+        n_cut_phrases={name: objects.n_phrases for name, objects in cut.items()},
         selection=trainer.selection,
-        warnings=tuple(_warnings(inputs, trainer)),
+        warnings=tuple(warnings),
         dev=selected.curve(),
         versions=versions(),
         data={name: inputs.table.meta[name] for name in NOTED if name in inputs.table.meta},
     )
-    atomic.write_json(out / "curves.json", [one.curve() for one in history])
-    save_run(out / "model", info, trainer.tagger)
 
 
 def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:
@@ -194,43 +170,38 @@ def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[st
     False for damaged runs and those of another schema version. A file of word vectors or an encoder that is no longer
     on this machine is not compared.
     """
-    if not is_whole(run / "model"):
-        return False
     try:
         then = run_config(run)
-    except RunError:
+        with safe_open(run / "model" / "weights.safetensors", framework="pt") as weights:
+            is_complete = bool(weights.keys()) and then.get("schema_version") == SCHEMA_VERSION
+    except (RunError, OSError, SafetensorError):
         return False
-    now = {**digests, **_start_digests(config, then["inputs"])}
-    same = {name: then["inputs"].get(name) for name in now} == now
-    return same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
-
-
-def _start_digests(config: TrainConfig, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Current digests of the files that a run with these `inputs` started from, if they are on this machine."""
-    digests = {}
-    words, folder = Path(config.words), Path(config.encoder).expanduser()
-    if "words" in inputs and words.is_file():
-        digests["words"] = _digest(words, _stamp(words))
-    if "encoder" in inputs and not config.encoder_digest:  # a pinned one is checked when it is loaded
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
+    now, words = dict(digests), Path(config.words)
+    if "words" in then["inputs"] and words.is_file():
+        now["words"] = _digest(words, _stamps(words))
+    if "encoder" in then["inputs"] and not config.encoder_digest:  # a pinned one is checked when it is loaded
+        stamps = _stamps(Path(config.encoder).expanduser())
         with contextlib.suppress(WeightsError):
-            digests["encoder"] = _encoder(config.encoder, config.encoder_revision, tuple(map(_stamp, files)))
-    return digests
+            now["encoder"] = _encoder_digest(config.encoder, config.encoder_revision, stamps)
+    same = {name: then["inputs"].get(name) for name in now} == now
+    return is_complete and same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    """Changes when a file is changed, and needs no reading."""
-    status = path.stat()
-    return path.name, status.st_size, status.st_mtime_ns
+Stamps = tuple[tuple[str, int, int], ...]
+
+
+def _stamps(path: Path) -> Stamps:
+    """Name, size and time of a file or of a folder's files: they change with the contents, and need no reading."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 @lru_cache
-def _digest(path: Path, stamp: tuple[str, int, int]) -> str:
+def _digest(path: Path, stamps: Stamps) -> str:
     """Digest of a file that may have gigabytes: computed once per process, unless its stamp changes."""
     return keys.digest_file(path)
 
 
 @lru_cache
-def _encoder(name: str, revision: str, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """Digest of an encoder's weights, cached likewise."""
-    return find_encoder(TrainConfig(encoder=name, encoder_revision=revision)).digest
+def _encoder_digest(name: str, revision: str, stamps: Stamps) -> str:
+    return find_encoder(TrainConfig(encoder=name, encoder_revision=revision)).origin["encoder"]

@@ -4,41 +4,48 @@ Every random number of a step is drawn from (seed, step), and the order of posts
 resumed from any saved step ends with the weights of an uninterrupted one. Several processes each take a share of every
 batch and sum gradients and losses; only the first one saves and scores.
 
-`train.compile` is off by default. On a CPU it is slower: forward and backward of MiniLM over 16 posts of 16 words took
-250 ms of processor time compiled and 186 ms eager (22 words: 331 and 244; one thread), because eager code has the
-faster matrix library (`kernels`), and compiling took 26 s. On a GPU it was not measured. Only the pretrained encoder,
-most of a step's operations, is compiled; the interaction has its own backward pass and the CRF a loop, which a compiler
-would unroll. Batches differ in length, so shapes are dynamic, and no CUDA graph is captured.
+`train.compile` is off by default; docs/performance.md has measurements. Only the pretrained encoder is compiled: the
+interaction has its own backward pass and the CRF a loop, which a compiler would unroll.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
+from cache import atomic
 from model.config import TrainConfig
 from model.crf import CRF
 from model.data import Batch, LengthBatches, PostDataset, collate, loader, seed_of
 from model.distributed import ProcessGroup
-from model.metrics import score
+from model.evaluate import score
 from model.predict import Progress, autocast, decode
 from model.tagger import EncoderTagger, Tagger
 from schema.checks import splits_without_entities
 from schema.errors import RunError
 from schema.scores import Counts
+from vision.crop_net import CropNet
 
-T = TypeVar("T")
+SAVE_EVERY_S = 60.0  # seconds between two saves: the most work that a kill costs
+SCALER = "scaler/"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)  # torch: tensors of other shapes
+ADAM = ("step", "exp_avg", "exp_avg_sq")
+GPU_WORKERS = 2  # processes that prefetch from the pack for a GPU
 RANK_STRIDE = 2**40  # beyond any step count: each process of a group draws its own dropout
 
 
@@ -46,23 +53,20 @@ def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimize
     """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `vision.lr` for the crop
     network, `lr_head` for the rest.
 
-    A group's "rate" is its full rate. The fused form updates all parameters in one pass and never waits for a GPU.
+    A group's "rate" is its full rate. The fused form never waits for a GPU.
     """
     rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
-    crfs = [module for module in tagger.modules() if isinstance(module, CRF)]
-    rates.update({id(parameter): config.lr_crf for crf in crfs for parameter in crf.parameters()})
-    if tagger.crop_net is not None:
-        rates.update({id(parameter): config.vision.lr for parameter in tagger.crop_net.parameters()})
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for module in tagger.modules():
+        if isinstance(module, CRF | CropNet):
+            rate = config.lr_crf if isinstance(module, CRF) else config.vision.lr
+            rates.update({id(parameter): rate for parameter in module.parameters()})
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
     for parameter in tagger.parameters():
         rate = rates.get(id(parameter), config.lr_head)
         decay = config.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    settings: list[dict[str, Any]] = [
-        {"params": parameters, "lr": rate, "rate": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
-    ]
-    return torch.optim.AdamW(settings, fused=True)
+        group = {"params": [], "lr": rate, "rate": rate, "weight_decay": decay}
+        groups.setdefault((rate, decay), group)["params"].append(parameter)
+    return torch.optim.AdamW(list(groups.values()), fused=True)
 
 
 def lr_multiplier(config: TrainConfig, done: float) -> float:
@@ -77,13 +81,11 @@ def lr_multiplier(config: TrainConfig, done: float) -> float:
 
 @contextmanager
 def deterministic_algorithms(enabled: bool) -> Iterator[None]:
-    """In this context operations that may differ between two runs on a GPU raise; CPU runs repeat anyway."""
-    if not enabled:
-        yield
-        return
+    """If enabled, operations that may differ between two runs on a GPU raise; CPU runs repeat anyway."""
     before = torch.are_deterministic_algorithms_enabled()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(True)
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
@@ -147,38 +149,17 @@ class Position:
         return cls(**{**values, "history": tuple(EpochResult(**row) for row in values["history"])})
 
 
-class Checkpointer(Protocol):
-    """Saves a trainer's state regularly and restores the last one; `model.resume` has the implementation with files."""
-
-    def restore(self, trainer: Trainer) -> None:
-        """Called once, before the first step."""
-
-    def offer(self, trainer: Trainer) -> None:
-        """Called after each step and each epoch."""
-
-
 class Trainer:
-    """A tagger, its data and its optimiser; when `epochs` is exhausted, the tagger holds the selected epoch's weights.
-
-    `processes`: the group that trains it together; None: this process only, on `device`.
-    """
+    """A tagger, its data and its optimiser; once `epochs` is exhausted, the tagger has the selected epoch's weights."""
 
     def __init__(
-        self,
-        tagger: Tagger,
-        train: PostDataset,
-        dev: PostDataset,
-        config: TrainConfig,
-        seed: int,
-        device: torch.device,
-        workers: int = 0,
-        processes: ProcessGroup | None = None,
+        self, tagger: Tagger, train: PostDataset, dev: PostDataset, config: TrainConfig, seed: int, group: ProcessGroup
     ) -> None:
-        self.processes = processes or ProcessGroup(device)
+        self.train, self.dev, self.config, self.seed = train, dev, config, seed
+        device = group.device
+        self.processes, self.device = group, device
         self.tagger: Tagger = tagger.to(device)
-        self.train, self.dev, self.config = train, dev, config
         self.dev_has_entities = not splits_without_entities(dev.posts)
-        self.seed, self.device, self.workers = seed, device, workers
         self.optimizer = build_optimizer(tagger, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
         self.scaler.scale(torch.zeros((), device=device))  # creates its tensor even if the first step has no post
@@ -190,22 +171,29 @@ class Trainer:
         self, checkpointer: Checkpointer | None = None, progress: Progress | None = None
     ) -> Iterator[EpochResult]:
         """Train to the last epoch, or until `patience` epochs gave no better dev F1; yields restored epochs again."""
-        self._restore(checkpointer)
+        if checkpointer:
+            checkpointer.restore(self)
+        position = self.position.epoch, self.position.step
+        if self.processes.from_first(lambda: position) != position:
+            todo = "let all processes see the same project folder, .fmit included"
+            raise RunError("processes resume from different states", where=f"process {self.processes.rank}", todo=todo)
+        saver = checkpointer if self.processes.first else None
         if not self.position.step:
             self.tagger.prepare(self.train.features())
         yield from self.position.history
-        batches = LengthBatches(
-            self.train.n_cells(), self.config.batch, self.config.max_cells, self.seed, self.processes
-        )
-        source = loader(self.train, batches, self.tagger.featurizer, self.device, self.workers)
-        with deterministic_algorithms(self.config.deterministic):
-            if self.config.compile and not self.finished:
-                with autocast(self.device, self.config.amp):
-                    compile_encoder(self.tagger, collate([self.train[0]], self.tagger.featurizer).to(self.device))
+        config, featurizer = self.config, self.tagger.featurizer
+        batches = LengthBatches(self.train.n_cells(), config.batch, config.max_cells, self.seed, self.processes)
+        workers = GPU_WORKERS if self.device.type == "cuda" else 0
+        source = loader(self.train, batches, featurizer, self.device, workers)
+        with deterministic_algorithms(config.deterministic):
+            if config.compile and not self.finished:
+                with autocast(self.device, config.amp):
+                    compile_encoder(self.tagger, collate([self.train[0]], featurizer).to(self.device))
             while not self.finished:
                 batches.epoch, batches.skip = self.position.epoch, self.position.n_batches
-                yield self._epoch(batches, iter(source), checkpointer, progress)
-                self._offer(checkpointer)
+                yield self._epoch(batches, iter(source), saver, progress)
+                if saver:
+                    saver.offer(self)
         self.tagger.load_state_dict(self.best)
 
     @property
@@ -214,9 +202,8 @@ class Trainer:
         history = self.position.history
         if len(history) >= self.config.epochs or not history or not self.dev_has_entities:
             return len(history) >= self.config.epochs
-        best = max(result.dev_f1 for result in history)
-        first_best = next(result.epoch for result in history if result.dev_f1 == best)
-        return self.position.epoch - first_best >= self.config.patience
+        best = max(history, key=lambda result: result.dev_f1)  # the first of equal ones
+        return self.position.epoch - best.epoch >= self.config.patience
 
     @property
     def selection(self) -> str:
@@ -228,45 +215,27 @@ class Trainer:
             return f"all {len(history)} epochs have the dev F1 {history[0].dev_f1:.4f}: the last one is kept"
         return ""
 
-    def _restore(self, checkpointer: Checkpointer | None) -> None:
-        if checkpointer:
-            checkpointer.restore(self)
-        position = self.position.epoch, self.position.step
-        if self.processes.from_first(lambda: position) != position:
-            todo = "let all processes see the same project folder, .fmit included"
-            raise RunError("processes resume from different states", where=f"process {self.processes.rank}", todo=todo)
-
-    def _offer(self, checkpointer: Checkpointer | None) -> None:
-        if checkpointer and self.processes.first:
-            checkpointer.offer(self)
-
     def _epoch(
-        self,
-        batches: LengthBatches,
-        mine: Iterator[Batch],
-        checkpointer: Checkpointer | None,
-        progress: Progress | None,
+        self, batches: LengthBatches, own: Iterator[Batch], saver: Checkpointer | None, progress: Progress | None
     ) -> EpochResult:
-        """`batches` are all rows of the epoch, `mine` the non-empty shares of this process."""
+        """`batches` are all rows of the epoch, `own` the non-empty shares of this process."""
         self.tagger.train()
         started, before = time.perf_counter(), self.position.n_posts
-        total = self.config.epochs * len(self.train)
-        for group in grouped(batches.left(), self.config.accumulate):
-            n_posts = sum(len(rows) for rows in group)
-            seen = self.position.epoch * len(self.train) + self.position.n_posts + n_posts
-            self._step([next(mine) for rows in group if self.processes.share(rows)], n_posts, seen / total)
-            self.position = replace(
-                self.position,
-                n_batches=self.position.n_batches + len(group),
-                n_posts=self.position.n_posts + n_posts,
-                step=self.position.step + 1,
-            )
+        total, left = self.config.epochs * len(self.train), batches.batches()
+        for start in range(0, len(left), self.config.accumulate):
+            group = left[start : start + self.config.accumulate]
+            n_posts = self.position.n_posts + sum(len(rows) for rows in group)
+            done = self.position.epoch * len(self.train) + n_posts
+            mine = [next(own) for rows in group if self.processes.share(rows)]
+            self._step(mine, n_posts - self.position.n_posts, done / total)
+            n_batches, step = self.position.n_batches + len(group), self.position.step + 1
+            self.position = replace(self.position, n_batches=n_batches, n_posts=n_posts, step=step)
             if progress:
-                progress(seen, total)
-            self._offer(checkpointer)
+                progress(done, total)
+            if saver:
+                saver.offer(self)
         loss = self.loss_sum.item() / len(self.train)  # the only time in the epoch that waits for the device
-        speed = (self.position.n_posts - before) / max(time.perf_counter() - started, 1e-9)
-        return self._close(loss, speed)
+        return self._close(loss, (self.position.n_posts - before) / max(time.perf_counter() - started, 1e-9))
 
     def _step(self, group: Sequence[Batch], n_posts: int, done: float) -> None:
         """One optimiser step on the mean loss of `n_posts` posts; `group` holds those of this process.
@@ -293,37 +262,102 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _close(self, loss: float, speed: float) -> EpochResult:
-        """Score dev, keep the weights if they are the best so far, and advance to the next epoch."""
-        epoch = self.position.epoch + 1
+        """Score dev, save the weights if they are the best so far, and advance to the next epoch."""
+        epoch, step, history = self.position.epoch + 1, self.position.step, self.position.history
         if not math.isfinite(loss):
-            raise RunError(
-                "training diverged: the loss is not a finite number",
-                where=f"epoch {epoch}",
-                todo="lower the learning rates",
-            )
+            what, todo = "training diverged: the loss is not a finite number", "lower the learning rates"
+            raise RunError(what, where=f"epoch {epoch}", todo=todo)
         micro = self.processes.from_first(self._dev_score)
-        past = {result.dev_f1 for result in self.position.history}
-        best = micro.f1 > max(past, default=-1.0) or past == {micro.f1}  # while all are equal, the last one is kept
+        past = {result.dev_f1 for result in history}
+        best = micro.f1 > max(past, default=-1.0) or past == {micro.f1}  # while all are equal, the last one is selected
         if best:
             self.best = {name: value.detach().to("cpu", copy=True) for name, value in self.tagger.state_dict().items()}
-        result = EpochResult(epoch, self.position.step, loss, micro.precision, micro.recall, micro.f1, best, speed)
+        result = EpochResult(epoch, step, loss, micro.precision, micro.recall, micro.f1, best, speed)
         self.loss_sum.zero_()
-        self.position = Position(
-            epoch=epoch,
-            step=self.position.step,
-            best_epoch=epoch if best else self.position.best_epoch,
-            history=(*self.position.history, result),
-        )
+        best_epoch = epoch if best else self.position.best_epoch
+        self.position = Position(epoch, step=step, best_epoch=best_epoch, history=(*history, result))
         return result
 
     def _dev_score(self) -> Counts:
         decoded = decode(self.tagger, self.dev, self.config, self.device)
         gold = [post.tags or () for post in self.dev.posts]
-        return score(gold, [one.tags for one in decoded], self.dev.labels.types).micro
+        return score(gold, [post.tags for post in decoded], self.dev.labels.types).micro
 
 
-def grouped(batches: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` batches in their order; the last may be shorter."""
-    remaining = iter(batches)
-    while group := list(islice(remaining, size)):
-        yield group
+class Checkpointer:
+    """Saves a trainer's state at most every `every_s` seconds (0: after each step), published by rename.
+
+    <folder>/step-00000123-0004/{state.json, tensors.safetensors}      <folder>/best-0004.safetensors
+    """
+
+    def __init__(self, folder: Path, every_s: float = SAVE_EVERY_S) -> None:
+        self.folder, self.every_s = folder, every_s
+        self._last_s, self._saved_best = time.monotonic(), 0
+
+    def restore(self, trainer: Trainer) -> None:
+        """Load the newest state, if there is one."""
+        atomic.sweep(self.folder)
+        states = sorted(self.folder.glob("step-*"))
+        if not states:
+            return
+        try:
+            trainer.position = Position.from_json(json.loads((states[-1] / "state.json").read_text(encoding="utf-8")))
+            put_tensors(trainer, load_file(states[-1] / "tensors.safetensors"))
+            if trainer.position.best_epoch:
+                trainer.best = load_file(self._best(trainer.position.best_epoch))
+        except DAMAGE as error:
+            if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+                raise  # the device failed (out of memory, lost), not the state: it must not be removed
+            found = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+            what = "the resume state is damaged, or was written by another version"
+            todo = "remove this folder: training starts from the beginning"
+            raise RunError(what, where=str(self.folder), found=found, todo=todo) from None
+        self._saved_best = trainer.position.best_epoch
+
+    def offer(self, trainer: Trainer) -> None:
+        """If enough time has passed, publish the state, then remove the previous one."""
+        if time.monotonic() - self._last_s < self.every_s:
+            return
+        position = trainer.position
+        if position.best_epoch != self._saved_best:
+            with atomic.file(self._best(position.best_epoch)) as temporary:
+                save_file(trainer.best, temporary)
+            self._saved_best = position.best_epoch
+        state = self.folder / f"step-{position.step:08d}-{position.epoch:04d}"
+        with atomic.folder(state) as temporary:
+            save_file(tensors_of(trainer), temporary / "tensors.safetensors")
+            (temporary / "state.json").write_text(json.dumps(asdict(position)), encoding="utf-8")
+        for old in {*self.folder.glob("step-*")} - {state}:
+            shutil.rmtree(old)
+        for old in {*self.folder.glob("best-*")} - {self._best(position.best_epoch)}:
+            old.unlink()
+        self._last_s = time.monotonic()
+
+    def _best(self, epoch: int) -> Path:
+        return self.folder / f"best-{epoch:04d}.safetensors"
+
+
+def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
+    """All tensors that later steps depend on: weights, Adam's moments, loss sum, scaler."""
+    tensors = {f"weight/{name}": value.detach() for name, value in trainer.tagger.state_dict().items()}
+    for name, parameter in trainer.tagger.named_parameters():
+        for part, value in trainer.optimizer.state.get(parameter, {}).items():
+            tensors[f"{part}/{name}"] = value
+    tensors["loss_sum"] = trainer.loss_sum
+    for name, number in trainer.scaler.state_dict().items():
+        tensors[SCALER + name] = torch.tensor(number, dtype=torch.float64)
+    return {name: value.to("cpu").contiguous() for name, value in tensors.items()}
+
+
+def put_tensors(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `tensors_of`."""
+    weights = {name.removeprefix("weight/"): value for name, value in tensors.items() if name.startswith("weight/")}
+    trainer.tagger.load_state_dict(weights)
+    for name, parameter in trainer.tagger.named_parameters():
+        if f"step/{name}" in tensors:
+            trainer.optimizer.state[parameter] = {
+                part: tensors[f"{part}/{name}"].to(trainer.device, copy=True) for part in ADAM
+            }
+    trainer.loss_sum.copy_(tensors["loss_sum"])
+    scaler = trainer.scaler.state_dict()
+    trainer.scaler.load_state_dict({name: type(value)(tensors[SCALER + name].item()) for name, value in scaler.items()})

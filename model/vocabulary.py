@@ -1,4 +1,5 @@
-"""Words and characters as numbers for approaches without a pretrained encoder, and word vectors in GloVe's format.
+"""Words and characters as numbers for approaches without a pretrained encoder, word vectors in GloVe's format, and the
+table of word vectors.
 
 A vocabulary is built from the training posts. A file of vectors has a word and its numbers on each line, separated by
 spaces.
@@ -11,18 +12,23 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
+from cache.keys import digest_file
 from schema.errors import DataError, RunError, WeightsError
 
+RANDOM = "random"  # TrainConfig.words: word vectors are drawn
+WORD_DIM = 100  # floats: both papers' width for English, Ma and Hovy's GloVe and Lample et al.'s skip-n-grams
+UNKNOWN_SHARE = 0.5  # of the words that occur once: Lample et al., Section 4.1
 N_MORE = 100_000  # ours: words of a file that are in no training post; the most frequent ones come first
 USER, URL = "<user>", "<url>"  # as GloVe's vectors of tweets name them
 
@@ -37,53 +43,37 @@ def key_of(word: str) -> str:
     return USER if lowered.startswith("@") and len(lowered) > 1 else re.sub("[0-9]", "0", lowered)
 
 
-@dataclass(frozen=True)
-class WordVectors:
-    """Keys and their vectors, float32 [len(keys), dim]."""
-
-    keys: tuple[str, ...]
-    values: np.ndarray
-
-    @property
-    def dim(self) -> int:
-        return int(self.values.shape[1])
-
-
-def read_vectors(path: Path, needed: Collection[str], n_more: int = N_MORE) -> WordVectors:
-    """Vectors of the keys in `needed` and of the first `n_more` other keys of a file, in the file's order.
+def read_vectors(path: Path, needed: Collection[str], n_more: int = N_MORE) -> dict[str, np.ndarray]:
+    """Vectors, float32 [E], of the keys in `needed` and of the first `n_more` other keys of a file, in its order.
 
     Of several words with one key the first counts. A word2vec header (`words numbers`) is skipped. Raises WeightsError
     if the file does not exist, DataError for a line of another length or without numbers.
     """
+    vectors: dict[str, np.ndarray] = {}
+    needed, dim = frozenset(needed), 0
     try:
         with path.open(encoding="utf-8", newline="\n") as file:  # vectors of tweets contain U+0085 and the like
-            return _read(file, path, frozenset(needed), n_more)
+            for number, line in enumerate(file, start=1):
+                line = line.rstrip("\r\n")
+                if number == 1 and re.fullmatch(r"\d+ \d+", line):
+                    continue
+                dim = dim or line.count(" ")
+                key = key_of(line.partition(" ")[0])
+                if key in vectors or (key not in needed and not n_more):
+                    continue
+                word, *numbers = line.rsplit(" ", dim)  # a few words contain spaces
+                key = key_of(word)
+                if key not in vectors:
+                    vectors[key] = _vector(numbers, dim, f"{path}:{number}")
+                    n_more -= key not in needed
     except OSError as error:
         todo = "give train.words the path of a GloVe text file, or random"
         raise WeightsError("no such word vectors", where=str(path), found=type(error).__name__, todo=todo) from None
     except UnicodeDecodeError as error:
         raise DataError("word vectors must be UTF-8 text", where=str(path), found=str(error)) from None
-
-
-def _read(file: TextIO, path: Path, needed: frozenset[str], n_more: int) -> WordVectors:
-    vectors: dict[str, np.ndarray] = {}
-    dim, left = 0, n_more
-    for number, line in enumerate(file, start=1):
-        line = line.rstrip("\r\n")
-        if number == 1 and _is_header(line):
-            continue
-        dim = dim or line.count(" ")
-        key = key_of(line.partition(" ")[0])
-        if key in vectors or (key not in needed and not left):
-            continue
-        word, *numbers = line.rsplit(" ", dim)  # a few words contain spaces
-        key = key_of(word)
-        if key not in vectors:
-            vectors[key] = _vector(numbers, dim, f"{path}:{number}")
-            left -= key not in needed
     if not vectors:
         raise DataError("no word vectors in this file", where=str(path), todo="give a GloVe text file")
-    return WordVectors(tuple(vectors), np.stack(list(vectors.values())))
+    return vectors
 
 
 def _vector(numbers: list[str], dim: int, where: str) -> np.ndarray:
@@ -97,9 +87,9 @@ def _vector(numbers: list[str], dim: int, where: str) -> np.ndarray:
     return vector
 
 
-def _is_header(line: str) -> bool:
-    parts = line.split(" ")
-    return len(parts) == 2 and all(part.isdecimal() for part in parts)
+def padded(rows: Iterable[Sequence[int]]) -> Tensor:
+    """Rows of numbers as int64 [N, longest row], zeros behind the shorter ones."""
+    return pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], batch_first=True)
 
 
 FILE = "vocabulary.json"
@@ -109,8 +99,7 @@ N_SPECIAL_CHARS = 2  # id 0: padding; 1: any character that is less than twice i
 UNKNOWN_CHAR = 1
 
 
-@dataclass(frozen=True)
-class Spelled:
+class Spelled(NamedTuple):
     """A post's words as rows of a word table and as character ids."""
 
     rows: tuple[int, ...]
@@ -143,7 +132,7 @@ class Vocabulary:
             for character in word[:MAX_CHARS]:
                 characters[character] += count
         ordered = sorted(keys, key=lambda key: (-keys[key], key))
-        frequent = sorted(one for one, count in characters.items() if count > 1)
+        frequent = sorted(character for character, count in characters.items() if count > 1)
         return cls(tuple(ordered), sum(count > 1 for count in keys.values()), tuple(frequent), word_dim)
 
     def extended(self, keys: Iterable[str], word_dim: int) -> Vocabulary:
@@ -156,8 +145,8 @@ class Vocabulary:
         return {key: row for row, key in enumerate((*self.words, *self.given), start=1)}
 
     @cached_property
-    def _characters(self) -> dict[str, int]:
-        return {one: index for index, one in enumerate(self.characters, start=N_SPECIAL_CHARS)}
+    def _character_ids(self) -> dict[str, int]:
+        return {character: number for number, character in enumerate(self.characters, start=N_SPECIAL_CHARS)}
 
     @property
     def n_characters(self) -> int:
@@ -166,11 +155,9 @@ class Vocabulary:
 
     def encode(self, words: Sequence[str]) -> Spelled:
         """A post of at least one word, whatever the words contain; all of them get a vector."""
-        ids = self._characters
-        return Spelled(
-            tuple(self._rows.get(key_of(word), 0) for word in words),
-            tuple(tuple(ids.get(one, UNKNOWN_CHAR) for one in word[:MAX_CHARS]) for word in words),
-        )
+        ids = self._character_ids
+        rows = tuple(self._rows.get(key_of(word), 0) for word in words)
+        return Spelled(rows, tuple(tuple(ids.get(char, UNKNOWN_CHAR) for char in word[:MAX_CHARS]) for word in words))
 
     def collate(self, posts: Sequence[Spelled]) -> dict[str, Tensor]:
         """Tensors of a batch, all int64; each distinct spelling appears once.
@@ -178,14 +165,14 @@ class Vocabulary:
         `words` [B, N] rows (0 at padding), `n_words` [B], `spellings` [U, C] character ids (0 at padding), `n_chars`
         [U], `spelling` [B, N] index among the U (0 at padding).
         """
-        places: dict[tuple[int, ...], int] = {}
-        spelling = [[places.setdefault(word, len(places)) for word in post.characters] for post in posts]
+        numbers: dict[tuple[int, ...], int] = {}
+        spelling = [[numbers.setdefault(word, len(numbers)) for word in post.characters] for post in posts]
         return {
-            "words": _padded([post.rows for post in posts]),
+            "words": padded(post.rows for post in posts),
             "n_words": torch.tensor([post.n_words for post in posts]),
-            "spellings": _padded(list(places)),
-            "n_chars": torch.tensor([len(word) for word in places]),
-            "spelling": _padded(spelling),
+            "spellings": padded(numbers),
+            "n_chars": torch.tensor([len(word) for word in numbers]),
+            "spelling": padded(spelling),
         }
 
     def save(self, folder: Path) -> None:
@@ -208,6 +195,64 @@ class Vocabulary:
             raise RunError("no readable vocabulary", where=str(path), found=found, todo="train again") from None
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    width = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+def draw_uniform(embedding: nn.Embedding) -> None:
+    """U(-sqrt(3/E), sqrt(3/E)): Ma and Hovy, Section 3.1; every row, also that of padding, which is never read."""
+    bound = (3 / embedding.embedding_dim) ** 0.5
+    nn.init.uniform_(embedding.weight, -bound, bound)
+
+
+class WordTable(nn.Module):
+    """A vector for each row of a vocabulary.
+
+    Words of the training posts have learned vectors, drawn from U(-sqrt(3/E), sqrt(3/E)) or read from a file; vectors
+    of other words of the file are fixed; all remaining words share one learned vector, which in training also replaces
+    a random half of the words that occur once.
+    """
+
+    given: Tensor
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.learned = nn.Embedding(1 + len(vocabulary.words), vocabulary.word_dim)
+        draw_uniform(self.learned)
+        self.register_buffer("given", torch.zeros(len(vocabulary.given), vocabulary.word_dim))
+        self.origin: dict[str, str] = {}  # digest of the file of vectors
+
+    @torch.no_grad()
+    def fill(self, vectors: Mapping[str, np.ndarray]) -> None:
+        """Copy the vectors of the words that have one."""
+        for row, key in enumerate(self.vocabulary.words, start=1):
+            if key in vectors:
+                self.learned.weight[row] = torch.from_numpy(vectors[key])
+        if self.vocabulary.given:
+            self.given.copy_(torch.from_numpy(np.stack([vectors[key] for key in self.vocabulary.given])))
+
+    def save(self, folder: Path) -> None:
+        """Write the vocabulary into a run's folder; the weights are saved apart."""
+        self.vocabulary.save(folder)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Vectors [B, N, E] of rows int64 [B, N]."""
+        n_learned = self.learned.num_embeddings
+        if self.training:
+            once = (rows > self.vocabulary.n_repeated) & (rows < n_learned)
+            rows = rows.masked_fill(once & (torch.rand(rows.shape, device=rows.device) < UNKNOWN_SHARE), 0)
+        learned: Tensor = self.learned(rows.clamp(max=n_learned - 1))
+        if not len(self.given):
+            return learned
+        return torch.where((rows >= n_learned)[..., None], self.given[(rows - n_learned).clamp(min=0)], learned)
+
+
+def build_table(words: str, assets: Path | None, train_words: Iterable[Sequence[str]]) -> WordTable:
+    """From the training posts and `words` (TrainConfig), or as a run saved it in `assets`, its weights to follow."""
+    if assets is not None:
+        return WordTable(Vocabulary.load(assets))
+    vocabulary = Vocabulary.of_posts(train_words, WORD_DIM)
+    if words == RANDOM:
+        return WordTable(vocabulary)
+    vectors = read_vectors(Path(words), vocabulary.words)
+    table = WordTable(vocabulary.extended(vectors, len(next(iter(vectors.values())))))
+    table.fill(vectors)
+    table.origin = {"words": digest_file(words)}
+    return table

@@ -1,4 +1,4 @@
-"""Words to vectors: word pieces, a pretrained BERT-type encoder, and one vector per word, for [CLS] and for [SEP].
+"""Words to vectors: a pretrained BERT-type encoder on disk, word pieces, and one vector per word, for [CLS] and [SEP].
 
 Words are cut into pieces one by one, so that fast and slow tokenizers align alike. A post with more pieces than the
 encoder takes becomes overlapping windows; each word's vector comes from one of them.
@@ -10,25 +10,110 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertweetTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils import logging as transformers_logging
 
+from cache import hub
+from cache.models import MINILM_SHA256, minilm_folder
 from kernels import use_onednn
 from model.config import TrainConfig
-from model.encoders import EncoderFiles, find_encoder, load_encoder, save_tokenizer
 from schema.errors import ConfigError, WeightsError
+from vision.torch_files import DAMAGED, reason
+
+UNUSED = "pooler."  # a layer over [CLS] that is never used; many checkpoints lack it
+
+
+class EncoderFiles(NamedTuple):
+    """A folder with config, tokenizer and weights; `origin`: the weights' digest and a hub model's commit, if known."""
+
+    folder: Path
+    origin: dict[str, str]
+
+
+def find_encoder(config: TrainConfig) -> EncoderFiles:
+    """The encoder that `config` names; needs no network.
+
+    Raises WeightsError, with the command that fetches it, if it is not on this machine or is not the pinned one.
+    """
+    if config.encoder == "embedded":
+        folder, digest = minilm_folder(), MINILM_SHA256
+    else:
+        folder = config.encoder_ref().locate()
+        try:
+            digest = hub.digest(folder)
+        except WeightsError as error:
+            raise _unloadable(config.encoder, folder, error.what) from None
+    if config.encoder_digest not in ("", digest):
+        what = f"the encoder {config.encoder!r} is not the one that train.encoder_digest names"
+        todo = f"fmit models fetch {config.encoder}, or name the digest of the one you mean"
+        raise WeightsError(what, where=str(folder), found=digest, todo=todo)
+    revision = {"encoder_revision": folder.name} if folder.parent.name == "snapshots" else {}
+    return EncoderFiles(folder, {"encoder": digest, **revision})
+
+
+def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenizer, PreTrainedModel]:
+    """Tokenizer and model in float32; not `pretrained`: the architecture with random weights.
+
+    Runs no code from the folder and reads pickles as tensors only. Raises WeightsError if a file is damaged or a weight
+    is missing, which transformers would initialise at random.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        if wrong := hub.bad_json(folder):
+            raise ValueError(wrong)
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
+        if not set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
+            raise ValueError("no vocabulary: the tokenizer's files are missing")  # transformers says nothing
+        tokenizer = as_pretrained(tokenizer)
+        if not pretrained:
+            return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(str(folder), **options)).float()
+        model, loading = AutoModel.from_pretrained(str(folder), output_loading_info=True, **options)
+    except (*DAMAGED, OSError, ImportError, SafetensorError) as error:
+        raise _unloadable(name, folder, reason(error)) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(UNUSED))
+    if missing:
+        raise _unloadable(name, folder, f"{len(missing)} tensor(s) missing: {', '.join(missing[:3])}")
+    n_embeddings = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.vocab_size > n_embeddings:
+        raise _unloadable(name, folder, f"a tokenizer of {tokenizer.vocab_size} pieces, a model of {n_embeddings}")
+    return tokenizer, model.float()
+
+
+def as_pretrained(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, with the text normalisation of its model's pretraining: BERTweet's @USER, HTTPURL, :emoji_names:.
+
+    Raises WeightsError if the package that names emoji is missing.
+    """
+    if isinstance(tokenizer, BertweetTokenizer):
+        if tokenizer.demojizer is None:
+            raise WeightsError("BERTweet needs the package that names emoji", todo="pip install 'fmit[bertweet]'")
+        tokenizer.normalization = True
+    return tokenizer
+
+
+def _unloadable(name: str, folder: Path, reason: str) -> WeightsError:
+    todo = f"fmit models verify {name}; then fetch it again, or give a folder with config, tokenizer and weights"
+    found = reason[:300] or "no reason given"
+    return WeightsError(f"cannot load the encoder {name!r}", where=str(folder), found=found, todo=todo)
+
 
 CONTEXT_SHARE = 4  # ours: a window repeats up to 1/4 of its pieces from the one before
 NO_CELL = -1
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A post as windows of piece ids; `cells`: the text cell of each piece, -1 if another window gives its vector."""
 
     windows: tuple[tuple[int, ...], ...]
@@ -39,12 +124,11 @@ class Encoded:
 class Pieces:
     """Words to piece ids."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_pieces: int, overflow: str, pooling: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_pieces: int, overflow: str, pooling: str) -> None:
         for name in ("cls_token_id", "sep_token_id", "unk_token_id", "pad_token_id"):
             if getattr(tokenizer, name) is None:
-                raise WeightsError(
-                    f"the encoder's tokenizer has no {name}", todo="use a BERT-type model with [CLS], [SEP] and [UNK]"
-                )
+                todo = "use a BERT-type model with [CLS], [SEP] and [UNK]"
+                raise WeightsError(f"the encoder's tokenizer has no {name}", todo=todo)
         self.tokenizer, self.limit = tokenizer, max_pieces - 2  # without [CLS] and [SEP]
         self.overflow, self.pooling = overflow, pooling
         # byte-level vocabularies mark a word's start by the space before it
@@ -84,7 +168,11 @@ class Pieces:
         `pieces` [W, P] int64 (pad id behind the real ones), `piece_mask` [W, P] bool, `pool` [W, T, P] float32 (weight
         of each piece in each cell's vector; zero at padding cells), `window_post` [W] int64.
         """
-        rows = [(index, row, owner) for index, post in enumerate(posts) for row, owner in _rows(post)]
+        rows = [
+            (index, row, owner)
+            for index, post in enumerate(posts)
+            for row, owner in zip(post.windows, post.cells, strict=True)
+        ]
         n_cells, n_pieces = max(post.n_words for post in posts) + 2, max(len(row) for _, row, _ in rows)
         pieces = torch.full((len(rows), n_pieces), int(self.tokenizer.pad_token_id or 0))
         mask = torch.zeros(len(rows), n_pieces, dtype=torch.bool)
@@ -92,18 +180,14 @@ class Pieces:
         for window, (_, row, owner) in enumerate(rows):
             pieces[window, : len(row)] = torch.tensor(row)
             mask[window, : len(row)] = True
-            at = [(cell, piece) for piece, cell in enumerate(owner) if cell != NO_CELL]
+            pairs = [(cell, piece) for piece, cell in enumerate(owner) if cell != NO_CELL]
             if self.pooling == "first":
-                at = [(cell, piece) for cell, piece in at if piece == 0 or owner[piece - 1] != cell]
-            cell_index, piece_index = torch.tensor(at).reshape(-1, 2).unbind(1)
+                pairs = [(cell, piece) for cell, piece in pairs if piece == 0 or owner[piece - 1] != cell]
+            cell_index, piece_index = torch.tensor(pairs).reshape(-1, 2).unbind(1)
             pool[window, cell_index, piece_index] = 1.0
         pool /= pool.sum(-1, keepdim=True).clamp(min=1)
         window_post = torch.tensor([index for index, _, _ in rows])
         return {"pieces": pieces, "piece_mask": mask, "pool": pool, "window_post": window_post}
-
-
-def _rows(post: Encoded) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    return list(zip(post.windows, post.cells, strict=True))
 
 
 def windows(n_pieces: Sequence[int], limit: int) -> list[tuple[int, int]]:
@@ -119,9 +203,8 @@ def windows(n_pieces: Sequence[int], limit: int) -> list[tuple[int, int]]:
         if end == len(n_pieces):
             return bounds
         start, used = end, 0
-        while (
-            used + n_pieces[start - 1] <= limit // CONTEXT_SHARE and used + n_pieces[start - 1] + n_pieces[end] <= limit
-        ):
+        most = min(limit // CONTEXT_SHARE, limit - n_pieces[end])  # pieces that the next window may repeat
+        while used + n_pieces[start - 1] <= most:
             start -= 1
             used += n_pieces[start]
 
@@ -175,7 +258,12 @@ class WordEncoder(nn.Module):
     def save(self, folder: Path) -> None:
         """Write configuration and tokenizer, so that a run loads without the hub; its weights are saved apart."""
         self.model.config.save_pretrained(folder)
-        save_tokenizer(self.featurizer.tokenizer, folder)
+        tokenizer = self.featurizer.tokenizer
+        tokenizer.save_pretrained(folder)
+        if isinstance(tokenizer, BertweetTokenizer):  # transformers writes the merges without the counts that it reads
+            merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
+            lines = [f"{' '.join(merge)} {len(merges) - rank}\n" for rank, merge in enumerate(merges)]
+            (folder / tokenizer.vocab_files_names["merges_file"]).write_text("".join(lines), encoding="utf-8")
 
 
 def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
@@ -183,21 +271,13 @@ def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
 
     Needs no network. Raises WeightsError if the model is not on this machine or is not the pinned one.
     """
-    files = EncoderFiles(folder) if folder else find_encoder(config)
+    files = EncoderFiles(folder, {}) if folder else find_encoder(config)
     tokenizer, model = load_encoder(files.folder, config.encoder, pretrained=folder is None)
-    _check_positions(config, model)
-    pieces = Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling)
-    return WordEncoder(model, pieces, files.to_json())
-
-
-def _check_positions(config: TrainConfig, model: PreTrainedModel) -> None:
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
-        return
-    shifted = model.config.model_type in SHIFTED_TYPES
-    if config.max_pieces > positions - 2 * shifted:
-        raise ConfigError(
-            "max_pieces exceeds the positions of the encoder",
-            found=f"{config.max_pieces} of {positions - 2 * shifted}",
-            todo="lower train.max_pieces",
-        )
+    if positions is not None:
+        usable = positions - (2 if model.config.model_type in SHIFTED_TYPES else 0)
+        if config.max_pieces > usable:
+            what, found = "max_pieces exceeds the positions of the encoder", f"{config.max_pieces} of {usable}"
+            raise ConfigError(what, found=found, todo="lower train.max_pieces")
+    pieces = Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling)
+    return WordEncoder(model, pieces, files.origin)

@@ -116,7 +116,7 @@ def test_a_run_on_the_grid_predicts_raw_posts(trained, tmp_path):
     list(trained.train("own", "fmit-no-obj", 0, pack=pack.folder, out=tmp_path / "run", device="cpu"))
     model = fmit.load(tmp_path / "run", device="cpu")
     posts = [post for post in tables.read_posts(trained.out("own", "posts.parquet")).posts if post.split == "dev"]
-    before = model.run.predict_pack(posts, pack.grid)
+    before = model.run.predict(posts, pack.grid)
     for new, old in zip(model.predict(posts, trained.images("own")), before, strict=True):
         assert (new.tags, new.objects) == (old.tags, old.objects)
         assert [one.confidence for one in new.entities] == pytest.approx(

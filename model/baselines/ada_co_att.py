@@ -1,7 +1,4 @@
-"""Ada-Co-ATT: Zhang et al., Adaptive Co-attention Network for Named Entity Recognition in Tweets (AAAI 2018).
-
-The equations are the paper's as public notes report them; what is known from the authors' public code (Keras) only, and
-where the code differs, is stated below.
+"""Ada-Co-ATT (Zhang et al. 2018): adaptive co-attention for tweets; differences: docs/baselines.md.
 
 B posts, N words, M cells of the 7x7 grid, D the pack's width, d = 2H the width of a word in context; U distinct
 spellings of a batch, C characters of one.
@@ -9,15 +6,12 @@ spellings of a batch, C characters of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.baselines.layers import AdditiveAttention, Standardize
-from model.baselines.recurrent import CNN_HIDDEN, CnnBiLSTMCRF, Spelling, draw_glorot, draw_uniform
+from model.baselines.recurrent import CNN_HIDDEN, CnnBiLSTMCRF, Spelling, char_filters, draw_glorot
 from model.data import Batch
 from model.tagger import ModelSpec
 
@@ -26,49 +20,28 @@ UNITS, CHAR_DIM, WINDOWS, N_FILTERS = 200, 30, (2, 3, 4), 32
 
 
 class CharWindows(Spelling):
-    """Filters of several windows: w'_j = max over i of tanh(C_j c[i..i+l_j-1] + b_j), all w'_j concatenated.
+    """w'_j = max over i of tanh(C_j c[i..i+l_j-1] + b_j) for windows of several lengths l_j, concatenated.
 
-    A window starts at each character; zeros follow the last one. The public code stacks its three convolutions, with
-    ReLU and pooling between and two layers after; in the paper they are parallel. Dropout on the characters' vectors is
-    that of Ma and Hovy.
+    A window starts at each character; zeros follow the last one.
     """
 
     def __init__(self, n_characters: int, dropout: float) -> None:
-        super().__init__()
-        self.dim = N_FILTERS * len(WINDOWS)
-        self.characters = nn.Embedding(n_characters, CHAR_DIM)
-        draw_uniform(self.characters)
-        layers = [nn.Conv1d(CHAR_DIM, N_FILTERS, window) for window in WINDOWS]
-        for layer in layers:
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        self.filters = nn.ModuleList(layers)
-        self.dropout = nn.Dropout(dropout)
+        super().__init__(N_FILTERS * len(WINDOWS), n_characters, CHAR_DIM, dropout)
+        self.filters = nn.ModuleList([char_filters(CHAR_DIM, N_FILTERS, window) for window in WINDOWS])
 
     def forward(self, spellings: Tensor, n_chars: Tensor) -> Tensor:
-        real = torch.arange(spellings.shape[1], device=spellings.device) < n_chars[:, None]  # [U, C]
-        vectors = (self.dropout(self.characters(spellings)) * real[..., None]).transpose(1, 2)
+        vectors, real = self.read(spellings, n_chars)
         values = [layer(F.pad(vectors, (0, window - 1))) for layer, window in zip(self.filters, WINDOWS, strict=True)]
-        return torch.cat(values, dim=1).masked_fill(~real[:, None], -torch.inf).amax(dim=2).tanh()
+        return torch.cat(values, dim=1).masked_fill(~real, -torch.inf).amax(dim=2).tanh()
 
 
 class CoAttention(nn.Module):
     """The network between BiLSTM and CRF, for each word h_t; cells v_i are tanh(W_I v + b) of the pack's, of width d.
 
-    Ours: the pack's features are standardised and have dropout. After a ReLU they share a large mean, so differences
-    between cells hardly pass so many layers, and the model memorises images.
-
     Word-guided visual attention: alpha_t = softmax(w . tanh(W_v v_i (+) (W_h h_t + b))), v_t = sum_i alpha_ti v_i.
     Image-guided textual attention: beta_t = softmax(w . tanh(W_x h_j (+) (W_v v_t + b))), x_t = sum_j beta_tj h_j.
     Fusion gate: g_t = sigmoid(W [tanh(W v_t + b); tanh(W x_t + b)]), m_t = g_t tanh(..v_t) + (1 - g_t) tanh(..x_t).
-    Filtration gate: s_t = sigmoid(W_h h_t (+) (W_m m_t + b)), u_t = s_t tanh(W m_t + b), and W [h_t; u_t] goes on.
-    Ours: v_t is zero for a post without an image.
-
-    The paper reads (+) as a concatenation. In the attentions alpha_t would then not depend on h_t (see
-    AdditiveAttention); ours is the sum, as in the attention that it follows (Yang et al. 2016). The paper does not say
-    how the filtration gate becomes s_t; ours is sigmoid(W [h_t; m_t] + b). Both gates are one number per word, as in
-    the public code. That code differs from the paper in more: g_t reads the sum of its two parts, m_t is a linear map
-    of both gated parts concatenated, s_t reads m_t only and gates it directly, and x_t sums W_x h_j.
+    Filtration gate: s_t = sigmoid(W [h_t; m_t] + b), u_t = s_t tanh(W m_t + b), and W [h_t; u_t] goes on.
     """
 
     def __init__(self, width: int, object_dim: int, dropout: float) -> None:
@@ -99,17 +72,11 @@ class CoAttention(nn.Module):
 
 
 class AdaCoAtt(CnnBiLSTMCRF):
-    """CNN-BiLSTM-CRF with the co-attention between its two halves, and characters read by several windows.
-
-    The public code has a second BiLSTM below this one, for words without images; ours does not.
-    """
+    """CNN-BiLSTM-CRF with the co-attention between its two halves, and characters read by several windows."""
 
     def __init__(self, spec: ModelSpec, hidden: int = CNN_HIDDEN) -> None:
         super().__init__(spec, CharWindows, hidden)
         self.co_attention = CoAttention(self.context.dim, spec.object_dim, spec.config.dropout)
-
-    def prepare(self, features: Iterable[np.ndarray]) -> None:
-        self.co_attention.standard.learn(features)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
         """Words [B, N, 2H] fused with the image; padding holds anything."""

@@ -17,13 +17,12 @@ class BertCRF(EncoderTagger):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         n_tags = len(spec.labels.tags)
-        self.dropout = nn.Dropout(spec.config.dropout)
         self.tag = nn.Linear(self.words.dim, n_tags)
         self.crf = CRF(n_tags)
 
     def emissions(self, batch: Batch) -> Tensor:
         """Tag scores [B, N, K]; objects are not read."""
-        return self.tag(self.dropout(self.words(batch.inputs, len(batch))[:, 1:-1]))
+        return self.tag(self.read(batch)[:, 1:-1])
 
 
 class Bert(BertCRF):
@@ -35,10 +34,7 @@ class Bert(BertCRF):
 
 
 class Softmax(CRF):
-    """Independent words: a CRF whose transitions are all zero, so its marginals are softmaxes.
-
-    It has no parameter and decodes word by word: an `I-` may follow anything, as in the paper.
-    """
+    """Independent words: a CRF without parameters whose transitions are all zero, so its marginals are softmaxes."""
 
     def __init__(self, num_tags: int) -> None:
         nn.Module.__init__(self)  # that of the CRF would create parameters
@@ -46,17 +42,8 @@ class Softmax(CRF):
         for name, shape in (("start", (num_tags,)), ("end", (num_tags,)), ("", (num_tags, num_tags))):
             self.register_buffer(f"{name}_transitions".lstrip("_"), torch.zeros(shape), persistent=False)
 
-    def nll(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """Cross-entropy summed over a post's words: [B], float32 or float64; arguments as for the CRF."""
-        self._check(emissions, mask)
-        full = emissions if emissions.dtype == torch.float64 else emissions.float()
-        log_probs = full.log_softmax(-1).gather(2, tags.masked_fill(~mask, 0)[..., None])[..., 0]
-        return -log_probs.masked_fill(~mask, 0.0).sum(1)
-
-    @torch.no_grad()
     def decode(
         self, emissions: Tensor, mask: Tensor | None = None, allowed: Transitions | None = None
     ) -> list[list[int]]:
-        """The best tag of each word; `allowed` has no effect."""
-        lengths = [emissions.shape[1]] * len(emissions) if mask is None else mask.sum(1).tolist()
-        return [tags[:n] for tags, n in zip(emissions.argmax(-1).tolist(), lengths, strict=True)]
+        """The best tag of each word; `allowed` has no effect: an `I-` may follow anything, as in the paper."""
+        return super().decode(emissions, mask)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels import linear
+from kernels import Linear, linear
 from schema.errors import DataError
 
 
@@ -30,8 +30,7 @@ class BiLSTM(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.dim = 2 * hidden
-        self.forward_lstm = _lstm(dim, hidden)
-        self.backward_lstm = _lstm(dim, hidden)
+        self.forward_lstm, self.backward_lstm = _lstm(dim, hidden), _lstm(dim, hidden)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """States [B, N, 2H] of inputs [B, N, D] with int64 lengths [B] of at least 1; padding holds anything."""
@@ -90,11 +89,6 @@ class AdditiveAttention(nn.Module):
         return scores.softmax(dim=2) * mask[:, None]
 
 
-def apply(module: nn.Linear, cells: Tensor, relu: bool = False) -> Tensor:
-    """A linear layer over the last axis by `kernels.linear`, then ReLU if asked."""
-    return linear(cells, module.weight, module.bias, relu)
-
-
 class MultiHead(nn.Module):
     """softmax((W_q Q)^T (W_k K) / sqrt(C)) (W_v K)^T for each head, joined by W_o; no bias (Vaswani et al. 2017)."""
 
@@ -103,23 +97,20 @@ class MultiHead(nn.Module):
         if dim % heads:
             raise DataError("dim must be a multiple of heads", found=f"dim {dim}, heads {heads}")
         self.heads = heads
-        self.query = nn.Linear(dim, dim, bias=False)
-        self.key_value = nn.Linear(dim, 2 * dim, bias=False)  # W_k above W_v: one product
-        self.output = nn.Linear(dim, dim, bias=False)
+        self.query = Linear(dim, dim, bias=False)
+        self.key_value = Linear(dim, 2 * dim, bias=False)  # W_k above W_v: one product
+        self.output = Linear(dim, dim, bias=False)
 
     def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
         """queries [B, Q, D], keys [B, K, D] (K may be 0), key_mask [B, K] -> [B, Q, D]; zeros without a real key."""
         if not keys.shape[1]:
             return torch.zeros_like(queries)
-        query = self._split(apply(self.query, queries))
-        key, value = (self._split(part) for part in apply(self.key_value, keys).chunk(2, dim=-1))
+        parts = (self.query(queries), *self.key_value(keys).chunk(2, dim=-1))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)  # [B, H, cells, C]
         bias = torch.zeros(key_mask.shape, dtype=query.dtype, device=query.device)
         bias = bias.masked_fill_(~key_mask, torch.finfo(query.dtype).min / 2)[:, None, None]
         mixed = F.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2).flatten(2)
-        return apply(self.output, mixed * key_mask.any(1)[:, None, None])
-
-    def _split(self, cells: Tensor) -> Tensor:
-        return cells.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, H, cells, C]
+        return self.output(mixed * key_mask.any(1)[:, None, None])
 
 
 class FeedForward(nn.Module):
@@ -127,11 +118,11 @@ class FeedForward(nn.Module):
 
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(in_dim, hidden_dim), nn.Linear(hidden_dim, out_dim)
+        self.first, self.last = Linear(in_dim, hidden_dim), Linear(hidden_dim, out_dim)
 
     def forward(self, cells: Tensor) -> Tensor:
         """[..., in_dim] -> [..., out_dim]."""
-        return apply(self.last, apply(self.first, cells, relu=True))
+        return self.last(linear(cells, self.first.weight, self.first.bias, relu=True))
 
 
 class TransformerLayer(nn.Module):
@@ -168,15 +159,13 @@ class Standardize(nn.Module):
 
     def learn(self, posts: Iterable[np.ndarray]) -> None:
         """Replace the sums by those of the posts' features [M, D]; the same in every process that trains."""
-        count, total, squares = 0, np.zeros(len(self.total)), np.zeros(len(self.total))
+        for sums in (self.count, self.total, self.squares):
+            sums.zero_()
         for features in posts:
-            full = features.astype(np.float64)
-            count += len(full)
-            total += full.sum(0)
-            squares += np.square(full).sum(0)
-        self.count.fill_(count)
-        self.total.copy_(torch.from_numpy(total))
-        self.squares.copy_(torch.from_numpy(squares))
+            full = torch.from_numpy(features.astype(np.float64)).to(self.total.device)
+            self.count += len(full)
+            self.total += full.sum(0)
+            self.squares += full.square().sum(0)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, M, D], standardised; padding holds anything."""

@@ -1,19 +1,7 @@
-"""UMGF (Zhang, Wei, Li, Wu, Zhu and Zhou 2021): multi-modal graph fusion with targeted visual guidance.
+"""UMGF (Zhang et al. 2021): multi-modal graph fusion with targeted visual guidance; differences: docs/baselines.md.
 
 Nodes are words and grounded objects (of noun phrases and general words, no whole image). Within a modality all nodes
-are neighbours; across modalities a word and the objects that stand at it.
-
-Where the public code differs, the paper is followed: a phrase's object touches its own words only (the code has no noun
-phrases; every object touches every word, [CLS], [SEP] and all pieces), two layers (code: six), a feed-forward network
-after self-attention too (Figure 2), no norm directly after the gates, positions added and an MLP with ReLU on both
-sides (code: one linear layer for words, no positions), the same attention for objects as for words (code: without W_v
-and W_o), gates without biases, and the CRF reads the nodes only (code: concatenated with BERT's vectors). Ours, where
-the paper is silent: MLPs of two linear layers; 8 heads and feed-forward networks D / 2 wide, as in the code, unless
-configured otherwise; residual and norm around Eq. 7-8, which the text omits "for simplicity"; the configured dropout
-(code: 0.4). The paper's "trade-off parameter" has no second loss to weigh. Statements about the code come from reading
-it; the paper's text was not checked a second time, so the number of an equation or figure may be wrong.
-
-Letters: B posts, N words, M objects, D width.
+are neighbours; across modalities a word and the objects whose phrase contains it. B posts, N words, M objects, D width.
 """
 
 from __future__ import annotations
@@ -23,7 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.baselines.layers import FeedForward, TransformerLayer, apply
+from kernels import Linear
+from model.baselines.layers import FeedForward, TransformerLayer
 from model.crf import CRF
 from model.data import Batch
 from model.interaction import sinusoid
@@ -42,15 +31,15 @@ class Gate(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.own = nn.Linear(dim, dim, bias=False)  # W_1, W_3
-        self.other = nn.Linear(dim, dim, bias=False)  # W_2, W_4
+        self.own = Linear(dim, dim, bias=False)  # W_1, W_3
+        self.other = Linear(dim, dim, bias=False)  # W_2, W_4
 
     def forward(self, own: Tensor, others: Tensor, edges: Tensor) -> Tensor:
         """own [B, I, D], others [B, J, D], edges bool [B, I, J] -> own_i + sum over its j of alpha_ij * others_j.
 
         alpha_ij = sigmoid(W own_i + W' others_j): two maps of nodes and a sum, not a map of every pair. [B, I, D].
         """
-        alpha = torch.sigmoid(apply(self.own, own)[:, :, None] + apply(self.other, others)[:, None])  # [B, I, J, D]
+        alpha = torch.sigmoid(self.own(own)[:, :, None] + self.other(others)[:, None])  # [B, I, J, D]
         shares = alpha * others[:, None]
         # sums over j as products with rows of 0 and 1: a quarter of the time of einsum
         return own + torch.matmul(edges.to(shares.dtype)[:, :, None], shares)[:, :, 0]
@@ -94,13 +83,12 @@ class Interaction(nn.Module):
         place = sinusoid(torch.arange(1, words.shape[1] + 1, device=words.device), words.shape[2])
         text, visual = self.text(words + place.to(words.dtype)), self.objects(objects)
         edges = edges_of(spans, word_mask, object_mask)
-        last = len(self.word_nodes) - 1
-        layers = zip(cast(list[Nodes], list(self.word_nodes)), cast(list[Nodes], list(self.object_nodes)), strict=True)
-        for number, (mine, theirs) in enumerate(layers):
-            context, objects_in_context = mine.intra(text, text, word_mask), theirs.intra(visual, visual, object_mask)
-            text = mine.inter(context, objects_in_context, edges)
-            if number < last:
-                visual = theirs.inter(objects_in_context, context, edges.transpose(1, 2))
+        layers = [cast(list[Nodes], list(nodes)) for nodes in (self.word_nodes, self.object_nodes)]
+        for number, (of_words, of_objects) in enumerate(zip(*layers, strict=True), start=1):
+            words, objects = of_words.intra(text, text, word_mask), of_objects.intra(visual, visual, object_mask)
+            text = of_words.inter(words, objects, edges)
+            if number < len(self.word_nodes):
+                visual = of_objects.inter(objects, words, edges.transpose(1, 2))
         return text
 
 
@@ -112,12 +100,11 @@ class UMGF(EncoderTagger):
         config, n_tags = spec.config, len(spec.labels.tags)
         shape = (config.width, config.heads, config.layers, config.ffn_dim or config.width // 2, config.dropout)
         self.interaction = Interaction(*shape, self.words.dim, spec.object_dim)
-        self.dropout = nn.Dropout(config.dropout)
         self.tag = nn.Linear(config.width, n_tags)
         self.crf = CRF(n_tags)
 
     def emissions(self, batch: Batch) -> Tensor:
-        text = self.dropout(self.words(batch.inputs, len(batch))[:, 1:-1])
+        text = self.read(batch)[:, 1:-1]
         objects = self.dropout(batch.objects.to(text.dtype))
         nodes = self.interaction(text, batch.word_mask, objects, batch.spans, batch.object_mask)
         return self.tag(self.dropout(nodes))

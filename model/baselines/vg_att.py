@@ -1,13 +1,10 @@
-"""VG-ATT: Lu et al., Visual Attention Model for Name Tagging in Multimodal Social Media (ACL 2018).
+"""VG-ATT (Lu et al. 2018): visual attention for name tagging; our reading of the paper: docs/baselines.md.
 
 B posts, N words, M cells of the 7x7 grid, D the pack's width, H hidden units per direction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,27 +17,19 @@ from model.tagger import ModelSpec
 class VgAtt(HBiLSTMCRF):
     """HBiLSTM-CRF with attention from the sentence to the image grid.
 
-    There is no public code, and the equations were not checked against the paper's text a second time: take their form,
-    above all that of the attention, as our reading of it.
-
     Attention: A = tanh(W_v V (+) (W_t Q + b)), E = softmax(W_a A), v_c = sum_i E_i v_i over the grid's cells v_i, with
-    Q the sentence: both ends of a second BiLSTM over the same word vectors (this choice and its size are ours).
-    Modulation gate, for each word h_i: b_v = sigmoid(W h_i + U v_c + b), b_w and m = tanh(...) likewise with their own
-    weights, and w_i = b_w * h_i + b_v * m goes to the CRF. Ours: without an image v_c is zero; the pack's features are
-    standardised and v_c has dropout, since the model memorises images otherwise.
+    Q the sentence. Modulation gate, for each word h_i: b_v = sigmoid(W h_i + U v_c + b), b_w and m = tanh(...) likewise
+    with their own weights, and w_i = b_w * h_i + b_v * m goes to the CRF.
     """
 
     def __init__(self, spec: ModelSpec, hidden: int = HBILSTM_HIDDEN) -> None:
         super().__init__(spec, hidden)
         width = self.context.dim
         self.standard = Standardize(spec.object_dim)
-        self.sentence = BiLSTM(self.vocabulary.word_dim + self.spelling.dim, hidden)
+        self.sentence = BiLSTM(self.words.vocabulary.word_dim + self.spelling.dim, hidden)
         self.attention = AdditiveAttention(self.sentence.dim, spec.object_dim, width)
         self.gates = nn.Linear(width, 3 * width)  # W and b of b_v, b_w and m
         self.seen = nn.Linear(spec.object_dim, 3 * width, bias=False)  # U of the same
-
-    def prepare(self, features: Iterable[np.ndarray]) -> None:
-        self.standard.learn(features)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
         """Words modulated by the image [B, N, 2H]; padding holds anything."""

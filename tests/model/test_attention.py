@@ -1,4 +1,4 @@
-"""Attention over rows against softmax(Q K^T + position) V written out, and what it hands on."""
+"""Attention over rows against softmax(Q K^T + position) V, and the R that it returns."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from torch import Tensor
 
 from model import interaction
 from model.interaction import AttentionInputs, Shape, attend
-from tests.model.test_position import DIM, place_of, written_out
+from tests.model.test_position import DIM, expected_scores, random_inputs
 
 SHAPE = Shape(posts=3, text=4, objects=2, heads=2)
 
 
 def inputs_of(shape: Shape, text_only: bool, position: bool) -> AttentionInputs:
-    place = place_of(shape, text_only) if position else None
-    n_rows = shape.posts * shape.cells
-    rows = [torch.randn(n, DIM).double() for n in (shape.text_rows if text_only else n_rows, n_rows, n_rows)]
     bias = torch.zeros(shape.posts, 1, 1, shape.cells).double()
     bias[0, ..., 2] = -1e300
-    return AttentionInputs(rows[0], rows[1], rows[2], bias, place)
+    x = random_inputs(shape, text_only, bias)
+    return x if position else AttentionInputs(*x[:4])
 
 
 def cells(shape: Shape, rows: Tensor) -> Tensor:
@@ -30,11 +28,11 @@ def cells(shape: Shape, rows: Tensor) -> Tensor:
     return torch.cat(parts, dim=1).transpose(1, 2)
 
 
-def slowly(shape: Shape, x: AttentionInputs) -> Tensor:
+def expected_values(shape: Shape, x: AttentionInputs) -> Tensor:
     query, keys, values = (cells(shape, rows) for rows in x[:3])
     scores = query @ keys.transpose(2, 3) + (0 if x.bias is None else x.bias)
-    if x.position is not None:
-        scores = scores + written_out(shape, x.position.query, x.position.weight, x.position.relative)
+    if x.position_query is not None:
+        scores = scores + expected_scores(shape, x)
     mixed = (scores.softmax(-1) @ values).transpose(1, 2).flatten(2)
     return torch.cat([part.reshape(-1, DIM) for part in mixed.split([shape.text, mixed.shape[1] - shape.text], dim=1)])
 
@@ -47,32 +45,31 @@ def test_values_and_gradients(
 ) -> None:
     monkeypatch.setattr(interaction, "ATTENTION_ROWS", chunk_rows)
     x = inputs_of(SHAPE, text_only, position)
-    leaves = list(x[:3]) + ([x.position.query] if x.position is not None else [])
+    leaves = list(x[:3]) + ([x.position_query] if x.position_query is not None else [])
     for leaf in leaves:
         leaf.requires_grad_()
-    found, relative = attend(SHAPE, x)
-    wanted = slowly(SHAPE, x)
-    torch.testing.assert_close(found, wanted)
-    owed = torch.randn_like(wanted)
-    ours, theirs = (torch.autograd.grad((out * owed).sum(), leaves) for out in (found, wanted))
+    mixed, relative = attend(SHAPE, x)
+    expected = expected_values(SHAPE, x)
+    torch.testing.assert_close(mixed, expected)
+    upstream = torch.randn_like(expected)
+    ours, theirs = (torch.autograd.grad((out * upstream).sum(), leaves) for out in (mixed, expected))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other)
-    assert (relative is None) == (not position)
+    assert [part is None for part in relative] == [not position] * 3
     with torch.no_grad():
-        torch.testing.assert_close(attend(SHAPE, x)[0], wanted)
+        torch.testing.assert_close(attend(SHAPE, x)[0], expected)
 
 
-def test_r_gathers_the_gradients_of_all_layers_in_one_buffer() -> None:
+def test_the_gradient_of_r_is_the_sum_over_all_layers() -> None:
     x = inputs_of(SHAPE, False, True)
-    assert x.position is not None
-    across = [part.requires_grad_() for part in x.position.relative[1:] if part is not None]
-    wanted = slowly(SHAPE, x)
-    owed = torch.randn_like(wanted)
-    once = torch.autograd.grad((wanted * owed).sum(), across)
-    mixed, relative = attend(SHAPE, x)
-    assert relative is not None
-    again, _ = attend(SHAPE, x._replace(position=x.position._replace(relative=relative)))
-    for one, other in zip(torch.autograd.grad(((mixed + again) * owed).sum(), across), once, strict=True):
+    parts = [part.requires_grad_() for part in x.relative if part is not None]
+    expected = expected_values(SHAPE, x)
+    upstream = torch.randn_like(expected)
+    of_one_layer = torch.autograd.grad((expected * upstream).sum(), parts)
+    first, relative = attend(SHAPE, x)
+    second, _ = attend(SHAPE, AttentionInputs(*x[:7], *relative))
+    of_two_layers = torch.autograd.grad(((first + second) * upstream).sum(), parts)
+    for one, other in zip(of_two_layers, of_one_layer, strict=True):
         torch.testing.assert_close(one, 2 * other)
 
 

@@ -1,4 +1,4 @@
-"""A batch refuses what its code behind relies on, and moves without a second look."""
+"""A batch is checked once, and moves to a device without another check."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make(**changes: Any) -> Batch:
         "tags": torch.zeros(2, 2, dtype=torch.int64),
         "boundaries": None,
     }
-    return Batch(**{**values, **changes})
+    return Batch(**{**values, **changes}).checked()
 
 
 def test_words_are_cells_one_to_n() -> None:

@@ -139,14 +139,14 @@ def test_a_run_loads_predicts_and_scores(encoder: Path, data: Data, tmp_path: Pa
     go(settings(encoder, {}), data, tmp_path / "run")
     run = Run.load(tmp_path / "run", "cpu")
     dev = [post for post in read_posts(posts).posts if post.split == "dev"]
-    packed = run.predict_pack(dev, Pack(pack), images=folder)
+    packed = run.predict(dev, Pack(pack), images=folder)
     given = run.predict(dev, [Pack(pack).read(post.id) for post in dev], images=folder)
     assert [one.tags for one in packed] == [one.tags for one in given]
     scores = evaluate.run(tmp_path / "run", posts, pack, ["dev"], images=folder, device="cpu")["dev"]
     best = max(row["dev_f1"] for row in curves(tmp_path / "run"))
     assert scores["strict"]["micro"]["f1"] == pytest.approx(best, abs=1e-9)
     with pytest.raises(ConfigError, match=r"this run reads the posts' images \(found no folder\)"):
-        run.predict_pack(dev, Pack(pack))
+        run.predict(dev, Pack(pack))
 
 
 def test_what_it_reads_is_what_ingest_saw(encoder: Path, data: Data, tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ from cache import hub
 from cache.keys import digest_file, key
 from cache.models import MINILM
 from model.config import TrainConfig
-from model.encoders import as_pretrained, find_encoder, load_encoder
-from model.words import WordEncoder, build_words
+from model.words import WordEncoder, as_pretrained, build_words, find_encoder, load_encoder
 from schema.errors import ConfigError, WeightsError
 from tests.model import encoder_formats as formats
 
@@ -302,6 +301,6 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 
 
 def test_embedded_is_the_pinned_minilm() -> None:
-    assert find_encoder(config("embedded")).to_json() == {"encoder": MINILM.digest}
+    assert find_encoder(config("embedded")).origin == {"encoder": MINILM.digest}
     with pytest.raises(WeightsError, match="'embedded' is not the one that"):
         find_encoder(config("embedded", encoder_digest="0" * 64))

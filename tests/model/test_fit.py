@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from model import crf, interaction, trainer, words
+from model import interaction, trainer, words
 from model.approaches import approach
 from model.data import PostDataset, collate
+from model.distributed import ProcessGroup
 from model.objects import FromMemory
 from model.predict import Decoded
 from model.tagger import ModelSpec
-from model.trainer import EpochResult, Position, Trainer, build_optimizer, grouped
+from model.trainer import EpochResult, Position, Trainer, build_optimizer
 from schema.errors import RunError
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
@@ -32,7 +33,7 @@ def make(encoder: Path, seed: int = 0, name: str = "bert-crf", **changes: Any) -
     for which, n_posts in (("train", 20), ("dev", 6)):
         posts, objects = linked(n_posts, 3 if which == "train" else 4)
         splits.append(PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config, seed))
-    return Trainer(tagger, *splits, config, seed, CPU)
+    return Trainer(tagger, *splits, config, seed, ProcessGroup(CPU))
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
@@ -65,10 +66,6 @@ def test_accumulated_batches_are_one_batch(encoder: Path) -> None:
         group = [collate([one.train[row] for row in rows], one.tagger.featurizer) for rows in pieces]
         one._step(group, 20, 0.5)
     torch.testing.assert_close(weights(whole), weights(parts), atol=2e-5, rtol=0)
-
-
-def test_grouped() -> None:
-    assert [len(group) for group in grouped(iter(range(7)), 3)] == [3, 3, 1]  # type: ignore[arg-type]
 
 
 def test_same_seed_same_numbers(encoder: Path) -> None:
@@ -140,7 +137,7 @@ def test_while_all_epochs_score_alike_the_last_one_is_kept(encoder: Path, monkey
     assert (trainer.position.best_epoch, trainer.selection) == (3, "")
 
 
-def test_a_loss_that_is_no_number_stops(encoder: Path) -> None:
+def test_stops_at_a_loss_that_is_not_finite(encoder: Path) -> None:
     trainer = make(encoder)
     with torch.no_grad():
         next(trainer.tagger.parameters()).fill_(torch.nan)
@@ -168,7 +165,7 @@ def test_position_as_json_and_back() -> None:
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
 def test_a_step_never_waits_for_the_gpu(encoder: Path, amp: str) -> None:
     trainer = make(encoder, name="fmit", amp=amp)
-    trainer = Trainer(trainer.tagger, trainer.train, trainer.dev, trainer.config, 0, torch.device("cuda"))
+    trainer = Trainer(trainer.tagger, trainer.train, trainer.dev, trainer.config, 0, ProcessGroup(torch.device("cuda")))
     batch = collate([trainer.train[row] for row in range(8)], trainer.tagger.featurizer).pin_memory()
     trainer.tagger.train()
     for _ in range(2):
@@ -201,8 +198,7 @@ def test_a_step_never_looks_at_values(encoder: Path, monkeypatch: pytest.MonkeyP
     """On the CPU, with the looks that only a CPU takes turned off; the optimiser's fused step is checked on a GPU."""
     trainer = make(encoder, name=name)
     batch = collate([trainer.train[row] for row in range(8)], trainer.tagger.featurizer)
-    monkeypatch.setattr(interaction, "_may_read_values", lambda x: False)
-    monkeypatch.setattr(crf, "_may_read_values", lambda x: False)
+    monkeypatch.setattr(interaction, "may_read_values", lambda x: False)
     monkeypatch.setattr(words, "attention_mask", partial(words.attention_mask, full=True))
     trainer.tagger.train()
     with NoWaiting():

@@ -63,6 +63,6 @@ def test_sinusoids_are_those_of_eq_7_and_8() -> None:
 
 
 def test_the_table_goes_from_the_most_negative_distance_up() -> None:
-    table = interaction.position_table(4, 8)
+    table = interaction.Sinusoids(8)(4, torch.float64, torch.device("cpu"))
     assert table.shape == (7, 8)
     assert torch.equal(table, interaction.sinusoid(torch.tensor([-3, -2, -1, 0, 1, 2, 3]), 8))

@@ -14,8 +14,9 @@ from nervaluate import Evaluator
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from model.metrics import Counts, confusion, score
+from model.evaluate import confusion, score
 from schema.errors import DataError
+from schema.scores import Counts
 
 TYPES = ("PER", "LOC", "ORG")
 TAGS = ["O"] + [f"{prefix}-{name}" for name in TYPES for prefix in "BI"]
@@ -97,7 +98,7 @@ def test_confusion_counts_every_word_once(tags: list[str], rng: random.Random) -
 
 
 def test_lengths_must_agree() -> None:
-    with pytest.raises(DataError, match="differ in number"):
+    with pytest.raises(ValueError, match="argument 2"):
         score([["O"]], [], TYPES)
     with pytest.raises(DataError, match="post 0: gold and predicted tags differ"):
         score([["O"]], [["O", "O"]], TYPES)

@@ -52,7 +52,7 @@ def moved(trainer: Trainer, change: Callable[[Tensor], Tensor], device: torch.de
 def test_losses_and_scores_on_a_gpu_ask_for_nothing(encoder: Path, name: str) -> None:
     trainer = make(encoder, name=name)
     mode = FakeTensorMode()
-    batch = first_batch(trainer)._mapped(mode.from_tensor)
+    batch = first_batch(trainer).mapped(mode.from_tensor)
     with mode:
         moved(trainer, lambda value: mode.from_tensor(value).to(CUDA), CUDA)
         tagger = trainer.tagger.train()

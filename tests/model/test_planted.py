@@ -9,7 +9,8 @@ import torch
 
 from model.approaches import approach
 from model.data import PostDataset
-from model.metrics import score
+from model.distributed import ProcessGroup
+from model.evaluate import score
 from model.objects import FromMemory
 from model.predict import decode
 from model.tagger import ModelSpec
@@ -26,7 +27,7 @@ def f1_of(encoder: Path, name: str, strength: float) -> float:
     tagger = approach(name).build(ModelSpec(config, LABELS, DIM))
     made = [linked(n, seed, "train", strength, always_two=True) for n, seed in ((128, 21), (40, 22), (200, 23))]
     splits = [PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config) for posts, objects in made]
-    list(Trainer(tagger, splits[0], splits[1], config, 0, CPU).epochs())
+    list(Trainer(tagger, splits[0], splits[1], config, 0, ProcessGroup(CPU)).epochs())
     found = decode(tagger, splits[2], config, CPU)
     return score([post.tags or () for post in made[2][0]], [one.tags for one in found], LABELS.types).micro.f1
 

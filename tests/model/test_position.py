@@ -1,4 +1,4 @@
-"""The position term and its gradients against a product with R of every pair, written out."""
+"""The position term and its gradients against a product with R of every pair."""
 
 from __future__ import annotations
 
@@ -6,80 +6,78 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.interaction import PositionGradient, PositionInputs, PositionTerm, Relative, Shape, shifted
+from model.interaction import AttentionInputs, PositionGradient, PositionTerm, Shape, shifted
 
 DIM = 8
 
 
-def place_of(shape: Shape, text_only: bool) -> PositionInputs:
+def random_inputs(shape: Shape, text_only: bool, bias: Tensor | None = None) -> AttentionInputs:
     torch.manual_seed(0)
-    n_rows = shape.text_rows + (0 if text_only else shape.posts * shape.objects)
-    weight, words = torch.randn(DIM, DIM).double(), torch.randn(2 * shape.text - 1, DIM).double()
-    across: list[Tensor | None] = [None, None, None]
+    n_text, n_objects = shape.text_rows, shape.posts * shape.objects
+    n_queries = n_text + (0 if text_only else n_objects)
+    rows = [torch.randn(n, DIM).double() for n in (n_queries, n_text + n_objects, n_text + n_objects)]
+    position = [torch.randn(n, DIM).double() for n in (n_queries, DIM, 2 * shape.text - 1)]
+    relative: list[Tensor | None] = [None, None, None]
     if shape.objects:
-        sizes = (
-            (shape.text_rows, shape.objects),
-            (shape.posts * shape.objects, shape.text),
-            (shape.posts * shape.objects, shape.objects),
-        )
-        across = [torch.randn(*size, DIM).double() for size in sizes]
-    return PositionInputs(torch.randn(n_rows, DIM).double(), weight, words @ weight.t(), Relative(words, *across))
+        sizes = (n_text, shape.objects), (n_objects, shape.text), (n_objects, shape.objects)
+        relative = [torch.randn(*size, DIM).double() for size in sizes]
+    return AttentionInputs(*rows, bias, *position, *relative)
 
 
-def written_out(shape: Shape, query: Tensor, weight: Tensor, relative: Relative) -> Tensor:
-    """[B, H, I, L] from R of every pair, [B, I, L, D]."""
+def expected_scores(shape: Shape, x: AttentionInputs) -> Tensor:
+    """[B, H, I, L] from a key of every pair, [B, I, L, D]."""
     n, m = shape.text, shape.objects
+    assert x.position_query is not None
+    assert x.position_key is not None
+    assert x.word_keys is not None
     index = torch.tensor([[n - 1 - (i - j) for j in range(n)] for i in range(n)])
-    pairs = relative.words[index].expand(shape.posts, n, n, DIM)
-    queries = query[: shape.text_rows].view(shape.posts, n, DIM)
-    if relative.word_object is not None:
-        pairs = torch.cat([pairs, relative.word_object.view(shape.posts, n, m, DIM)], dim=2)
-    if len(query) > shape.text_rows:
-        assert relative.object_word is not None
-        assert relative.object_object is not None
-        rest = [part.view(shape.posts, m, -1, DIM) for part in (relative.object_word, relative.object_object)]
-        pairs = torch.cat([pairs, torch.cat(rest, dim=2)], dim=1)
-        queries = torch.cat([queries, query[shape.text_rows :].view(shape.posts, m, DIM)], dim=1)
-    keys = (pairs @ weight.t()).unflatten(-1, (shape.heads, -1))
-    return torch.einsum("bihc,bijhc->bhij", queries.unflatten(-1, (shape.heads, -1)), keys)
+    keys = x.word_keys[index].expand(shape.posts, n, n, DIM)
+    queries = x.position_query[: shape.text_rows].view(shape.posts, n, DIM)
+    if x.word_object is not None:
+        keys = torch.cat([keys, x.word_object.view(shape.posts, n, m, DIM) @ x.position_key.t()], dim=2)
+    if len(x.position_query) > shape.text_rows:
+        assert x.object_word is not None
+        assert x.object_object is not None
+        rest = [part.view(shape.posts, m, -1, DIM) for part in (x.object_word, x.object_object)]
+        keys = torch.cat([keys, torch.cat(rest, dim=2) @ x.position_key.t()], dim=1)
+        queries = torch.cat([queries, x.position_query[shape.text_rows :].view(shape.posts, m, DIM)], dim=1)
+    heads = (shape.heads, -1)
+    return torch.einsum("bihc,bijhc->bhij", queries.unflatten(-1, heads), keys.unflatten(-1, heads))
 
 
 @pytest.mark.parametrize(("shape", "text_only"), [
     (Shape(3, 4, 2, 2), False), (Shape(3, 4, 2, 2), True), (Shape(2, 3, 0, 4), False), (Shape(1, 1, 1, 1), False)
 ])  # fmt: skip
-@pytest.mark.parametrize("goes_on", [False, True])
-def test_scores_and_gradients(shape: Shape, text_only: bool, goes_on: bool) -> None:
-    place = place_of(shape, text_only)
-    leaves = [place.query, place.weight, *(part for part in place.relative if part is not None)]
+@pytest.mark.parametrize("layers_above", [False, True])
+def test_scores_and_gradients(shape: Shape, text_only: bool, layers_above: bool) -> None:
+    x = random_inputs(shape, text_only)
+    leaves = [part for part in x[4:] if part is not None]
     for leaf in leaves:
         leaf.requires_grad_()
-    wanted = written_out(shape, place.query, place.weight, place.relative)
-    owed = torch.randn_like(wanted)
-    wanted_grads = list(torch.autograd.grad((wanted * owed).sum(), leaves, allow_unused=True))
-    later = [torch.ones_like(part) if part is not None and goes_on else None for part in place.relative[1:]]
+    expected = expected_scores(shape, x)
+    upstream = torch.randn_like(expected)
+    expected_gradients = torch.autograd.grad((expected * upstream).sum(), leaves, allow_unused=True)
+    later = [torch.ones_like(part) if part is not None and layers_above else None for part in x.relative]
     with torch.no_grad():
-        term, gradient = PositionTerm(shape, place), PositionGradient(shape, place, later)
-        found = []
+        term, gradient = PositionTerm(shape, x), PositionGradient(shape, x, later)
+        scores = []
         for post in range(shape.posts):
-            found.append(term.scores(range(post, post + 1)))
-            gradient.add(range(post, post + 1), owed[post : post + 1])
-        d_query, d_weight, d_word_keys, nothing, *d_relative = gradient.gradients()
-    torch.testing.assert_close(torch.cat(found), wanted.detach())
-    assert nothing is None
-    assert d_weight is not None
-    assert d_word_keys is not None
-    with torch.no_grad():  # word_keys = words @ weight.T carries the rest of these two gradients
-        torch.testing.assert_close(d_query, wanted_grads[0])
-        torch.testing.assert_close(d_weight + d_word_keys.t() @ place.relative.words, wanted_grads[1])
-        torch.testing.assert_close(d_word_keys @ place.weight, wanted_grads[2])
-    for one, other in zip([part for part in d_relative if part is not None], wanted_grads[3:], strict=False):
-        torch.testing.assert_close(one, (torch.zeros_like(one) if other is None else other) + (1 if goes_on else 0))
+            scores.append(term.scores(range(post, post + 1)))
+            gradient.add(range(post, post + 1), upstream[post : post + 1])
+        gradients = gradient.gradients()
+    torch.testing.assert_close(torch.cat(scores), expected.detach())
+    for number, (ours, exact) in enumerate(zip(gradients, expected_gradients, strict=False)):
+        if ours is not None:
+            from_above = 1 if layers_above and number > 2 else 0
+            torch.testing.assert_close(ours, (torch.zeros_like(ours) if exact is None else exact) + from_above)
+        else:
+            assert exact is None
 
 
-def test_text_queries_leave_the_objects_share_alone() -> None:
+def test_text_queries_compute_no_gradient_of_the_objects_parts() -> None:
     shape = Shape(2, 3, 2, 2)
-    place = place_of(shape, text_only=True)
-    assert [part is None for part in PositionGradient(shape, place, [None] * 3).gradients()[4:]] == [False, True, True]
+    gradients = PositionGradient(shape, random_inputs(shape, text_only=True), [None] * 3).gradients()
+    assert [part is None for part in gradients[3:]] == [False, True, True]
 
 
 def test_shifted_is_a_view_by_distance() -> None:

@@ -32,7 +32,7 @@ def run(run_folder: Path) -> Run:
 
 def test_pack_and_memory_give_the_same(run: Run, dataset: tuple[Path, Path]) -> None:
     posts, pack = read_posts(dataset[0]).posts[:10], Pack(dataset[1])
-    from_pack = run.predict_pack(posts, pack)
+    from_pack = run.predict(posts, pack)
     in_memory = run.predict(posts, [pack.read(post.id) for post in posts])
     assert from_pack == in_memory
     assert [one.post for one in from_pack] == posts
@@ -44,7 +44,7 @@ def test_pack_and_memory_give_the_same(run: Run, dataset: tuple[Path, Path]) -> 
 def test_grounded_boxes_are_those_of_overlapping_phrases(run: Run, dataset: tuple[Path, Path]) -> None:
     posts, pack = read_posts(dataset[0]).posts, Pack(dataset[1])
     checked = 0
-    for one in run.predict_pack(posts, pack):
+    for one in run.predict(posts, pack):
         for entity in one.entities:
             span = entity.span
             wanted = [r for r in one.objects if r.span and r.span.start < span.end and span.start < r.span.end]
@@ -56,7 +56,7 @@ def test_grounded_boxes_are_those_of_overlapping_phrases(run: Run, dataset: tupl
 def test_gold_labels_change_nothing_and_may_be_of_another_set(run: Run, dataset: tuple[Path, Path]) -> None:
     posts, pack = read_posts(dataset[0]).posts[:4], Pack(dataset[1])
     foreign = [replace(post, tags=("B-ANIMAL",) + ("O",) * (post.n_words - 1)) for post in posts]
-    assert [one.tags for one in run.predict_pack(foreign, pack)] == [one.tags for one in run.predict_pack(posts, pack)]
+    assert [one.tags for one in run.predict(foreign, pack)] == [one.tags for one in run.predict(posts, pack)]
     assert run.predict([], []) == []
 
 
@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_refused(run: Run, tmp_path: Path) -> None:
     other = {"regions": {"identity": {"name": "another"}}}
     write_pack(tmp_path / "pack", PackMeta(6, "float32", 1, (), False, other), [])
     with pytest.raises(PackError, match="trained on region features with name synthetic-numbers"):
-        run.predict_pack([POST], Pack(tmp_path / "pack"))
+        run.predict([POST], Pack(tmp_path / "pack"))
     with pytest.raises(RunError, match="no such run"):
         Run.load(tmp_path / "nothing")
 

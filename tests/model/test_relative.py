@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from model import interaction
-from model.interaction import Sinusoids, look_up, position_table, relative_rows, tables_of
+from model.interaction import Sinusoids, look_up, relative_rows, sinusoid, tables_of
 from tests.model import oracle
 
 DIM, N_TEXT = 6, 5
+
+
+def position_table(n_text: int) -> Tensor:
+    return sinusoid(torch.arange(1 - n_text, n_text), DIM)
+
+
 SPANS = torch.tensor([[[1, 3], [2, 2], [0, 4]], [[1, 1], [3, 1], [0, 0]]])
 
 
@@ -22,8 +29,8 @@ def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_every_pair_equals_eq_9() -> None:
     torch.manual_seed(0)
     weight = torch.randn(DIM, 4 * DIM, dtype=torch.float64)
-    tables = tables_of(weight, position_table(N_TEXT, DIM), with_objects=True)
-    found = relative_rows(tables, SPANS, of_objects=True, dtype=torch.float64)
+    words, blocks = tables_of(weight, position_table(N_TEXT), with_objects=True)
+    found = relative_rows(blocks, SPANS, of_objects=True, dtype=torch.float64)
     assert found.word_object is not None
     assert found.object_word is not None
     assert found.object_object is not None
@@ -31,21 +38,21 @@ def test_every_pair_equals_eq_9() -> None:
         cells = [(t, t) for t in range(N_TEXT)] + [(head, tail) for head, tail in spans]
         wanted = torch.stack([torch.stack(row) for row in oracle.relative({"position.weight": weight}, cells)])
         for i in range(N_TEXT):
-            torch.testing.assert_close(found.words[[N_TEXT - 1 - i + j for j in range(N_TEXT)]], wanted[i, :N_TEXT])
+            torch.testing.assert_close(words[[N_TEXT - 1 - i + j for j in range(N_TEXT)]], wanted[i, :N_TEXT])
         text, objects = slice(post * N_TEXT, (post + 1) * N_TEXT), slice(post * 3, (post + 1) * 3)
         torch.testing.assert_close(found.word_object[text], wanted[:N_TEXT, N_TEXT:])
         torch.testing.assert_close(found.object_word[objects], wanted[N_TEXT:, :N_TEXT])
         torch.testing.assert_close(found.object_object[objects], wanted[N_TEXT:, N_TEXT:])
 
 
-def test_only_what_is_needed_is_made() -> None:
-    weight, sinusoids = torch.randn(DIM, 4 * DIM, dtype=torch.float64), position_table(N_TEXT, DIM)
-    with_objects = tables_of(weight, sinusoids, with_objects=True)
-    alone = tables_of(weight, sinusoids, with_objects=False)
-    torch.testing.assert_close(alone.words, with_objects.words)
-    assert relative_rows(alone, SPANS[:, :0], True, torch.float64)[1:] == (None, None, None)
-    assert relative_rows(with_objects, SPANS, False, torch.float64)[2:] == (None, None)
-    low = relative_rows(with_objects, SPANS, False, torch.bfloat16).word_object
+def test_computes_only_what_is_needed() -> None:
+    weight, sinusoids = torch.randn(DIM, 4 * DIM, dtype=torch.float64), position_table(N_TEXT)
+    words, blocks = tables_of(weight, sinusoids, with_objects=True)
+    text_words, no_blocks = tables_of(weight, sinusoids, with_objects=False)
+    torch.testing.assert_close(text_words, words)
+    assert relative_rows(no_blocks, SPANS[:, :0], True, torch.float64) == (None, None, None)
+    assert relative_rows(blocks, SPANS, False, torch.float64)[1:] == (None, None)
+    low = relative_rows(blocks, SPANS, False, torch.bfloat16).word_object
     assert low is not None
     assert low.dtype == torch.bfloat16
 
@@ -67,11 +74,11 @@ def test_look_up_and_its_gradient() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_sinusoids_are_kept_and_grow() -> None:
+def test_sinusoids_are_cached_and_grow() -> None:
     sinusoids = Sinusoids(DIM)
     long = sinusoids(9, torch.float64, torch.device("cpu"))
     short = sinusoids(4, torch.float64, torch.device("cpu"))
-    assert short.data_ptr() == long[5:].data_ptr()  # the middle of the kept table
-    assert torch.equal(short, position_table(4, DIM))
-    assert torch.equal(sinusoids(12, torch.float64, torch.device("cpu")), position_table(12, DIM))
-    assert torch.equal(sinusoids(3, torch.float32, torch.device("cpu")), position_table(3, DIM).float())
+    assert short.data_ptr() == long[5:].data_ptr()  # the middle of the cached table
+    assert torch.equal(short, position_table(4))
+    assert torch.equal(sinusoids(12, torch.float64, torch.device("cpu")), position_table(12))
+    assert torch.equal(sinusoids(3, torch.float32, torch.device("cpu")), position_table(3).float())

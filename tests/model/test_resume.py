@@ -8,8 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from model.resume import FileCheckpointer, put_tensors, tensors_of
-from model.trainer import Trainer
+from model.trainer import Checkpointer, Trainer, put_tensors, tensors_of
 from schema.errors import RunError
 from tests.model.test_fit import make, results, weights
 
@@ -18,7 +17,7 @@ class Killed(Exception):
     """Stands for a kill: nothing after it runs."""
 
 
-class Killer(FileCheckpointer):
+class Killer(Checkpointer):
     """Saves after each step and dies at the n-th offer, before or after saving."""
 
     def __init__(self, folder: Path, dies_at: int, saves: bool) -> None:
@@ -51,7 +50,7 @@ def test_killed_anywhere(
         list(make(encoder, name="fmit", **CHANGES).epochs(Killer(tmp_path, dies_at, saves)))
     (tmp_path / ".step-9.tmp-rest").mkdir()  # what a kill in the middle of a save leaves
     again = make(encoder, seed=0, name="fmit", **CHANGES)
-    checkpointer = FileCheckpointer(tmp_path, every_s=1e9)
+    checkpointer = Checkpointer(tmp_path, every_s=1e9)
     curves = [result.curve() for result in again.epochs(checkpointer)]
     assert curves == unbroken[0]
     assert torch.equal(weights(again), unbroken[1])
@@ -68,7 +67,7 @@ def test_killed_again_and_again(encoder: Path, tmp_path: Path, unbroken: tuple[l
 
 
 def results_with(trainer: Trainer, folder: Path) -> list[dict[str, float | int]]:
-    return [result.curve() for result in trainer.epochs(FileCheckpointer(folder, every_s=0))]
+    return [result.curve() for result in trainer.epochs(Checkpointer(folder, every_s=0))]
 
 
 def test_only_the_newest_state_is_kept(encoder: Path, tmp_path: Path) -> None:
@@ -91,13 +90,13 @@ def test_tensors_go_and_come_back(encoder: Path) -> None:
 def test_without_a_state_nothing_changes(encoder: Path, tmp_path: Path) -> None:
     trainer = make(encoder)
     before = weights(trainer).clone()
-    FileCheckpointer(tmp_path / "none").restore(trainer)
+    Checkpointer(tmp_path / "none").restore(trainer)
     assert torch.equal(weights(trainer), before)
 
 
 def test_saves_no_more_often_than_asked(encoder: Path, tmp_path: Path) -> None:
     trainer = make(encoder)
-    checkpointer = FileCheckpointer(tmp_path, every_s=3600)
+    checkpointer = Checkpointer(tmp_path, every_s=3600)
     checkpointer.offer(trainer)
     assert not list(tmp_path.iterdir())
 
@@ -127,7 +126,7 @@ def test_a_state_that_cannot_be_read_is_told_with_what_to_do(
     what = "the resume state is damaged, or was written by another version"
     told = rf"^{tmp_path}: {what} \(found .+\); remove this folder: training starts"
     with pytest.raises(RunError, match=told):
-        next(make(encoder, name="fmit", **CHANGES).epochs(FileCheckpointer(tmp_path)))
+        next(make(encoder, name="fmit", **CHANGES).epochs(Checkpointer(tmp_path)))
 
 
 def test_a_device_without_memory_is_no_damaged_state(
@@ -138,6 +137,6 @@ def test_a_device_without_memory_is_no_damaged_state(
 
     with pytest.raises(Killed):
         list(make(encoder, name="fmit", **CHANGES).epochs(Killer(tmp_path, 1, True)))
-    monkeypatch.setattr("model.resume.put_tensors", full)
+    monkeypatch.setattr("model.trainer.put_tensors", full)
     with pytest.raises(torch.OutOfMemoryError):
-        next(make(encoder, name="fmit", **CHANGES).epochs(FileCheckpointer(tmp_path)))
+        next(make(encoder, name="fmit", **CHANGES).epochs(Checkpointer(tmp_path)))

@@ -1,4 +1,4 @@
-"""Files of word vectors as people have them: what is taken, in which order, and what is refused where."""
+"""Files of word vectors as people have them: which vectors are read, in which order, and what is refused."""
 
 from __future__ import annotations
 
@@ -35,21 +35,25 @@ def test_keys(word: str, key: str) -> None:
     assert key_of(word) == key
 
 
-def test_wanted_words_and_the_first_of_the_others(tmp_path: Path) -> None:
+def test_needed_words_and_the_first_of_the_others(tmp_path: Path) -> None:
     found = read_vectors(write(tmp_path, GLOVE), ["paris", "nowhere"], n_more=2)
-    assert found.keys == ("the", "<user>", "paris")
-    assert found.values.tolist() == [[1, 2], [3, 4], [-1, 0.5]]
-    assert (found.dim, found.values.dtype) == (2, np.float32)
+    assert {key: vector.tolist() for key, vector in found.items()} == {
+        "the": [1, 2],
+        "<user>": [3, 4],
+        "paris": [-1, 0.5],
+    }
+    assert list(found) == ["the", "<user>", "paris"]
+    assert found["the"].dtype == np.float32
 
 
 def test_every_word_of_a_small_file(tmp_path: Path) -> None:
     found = read_vectors(write(tmp_path, GLOVE), [])
-    assert found.keys == ("the", "<user>", ". . .", "rome\x85", "paris", "last"), "the first of two spellings counts"
-    assert found.values[2].tolist() == [7, 8]
+    assert list(found) == ["the", "<user>", ". . .", "rome\x85", "paris", "last"], "the first of two spellings counts"
+    assert found[". . ."].tolist() == [7, 8]
 
 
-def test_the_header_of_word2vec_is_no_word(tmp_path: Path) -> None:
-    assert read_vectors(write(tmp_path, "2 3\na 1 2 3\nb 4 5 6\n"), []).keys == ("a", "b")
+def test_skips_the_header_of_word2vec(tmp_path: Path) -> None:
+    assert read_vectors(write(tmp_path, "2 3\na 1 2 3\nb 4 5 6\n"), []).keys() == {"a", "b"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_refuses(tmp_path: Path, text: str, error: str) -> None:
         read_vectors(write(tmp_path, text), [])
 
 
-def test_refuses_what_is_no_text_and_what_is_not_there(tmp_path: Path) -> None:
+def test_refuses_files_that_are_not_text_or_missing(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
     path.write_bytes(b"a 1\n\xff\xfe 2\n")
     with pytest.raises(DataError, match="word vectors must be UTF-8 text"):

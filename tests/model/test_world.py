@@ -93,7 +93,7 @@ def test_gradients_are_summed_in_buckets(monkeypatch: pytest.MonkeyPatch) -> Non
         tensor *= 2
 
     monkeypatch.setattr(ProcessGroup, "sum", double)
-    monkeypatch.setattr(distributed, "BUCKET", 5)
+    monkeypatch.setattr(distributed, "BUCKET", 5 * 4)  # bytes of five float32
     parameters = [
         torch.nn.Parameter(torch.zeros(n, dtype=kind)) for n, kind in ((2, torch.float32), (3, torch.float32))
     ]

@@ -13,9 +13,8 @@ from model.approaches import approach
 from model.data import PostDataset
 from model.distributed import join
 from model.objects import FromMemory
-from model.resume import FileCheckpointer
 from model.tagger import ModelSpec
-from model.trainer import Trainer
+from model.trainer import Checkpointer, Trainer
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
 
@@ -27,8 +26,8 @@ def main(encoder: Path, out: Path) -> None:
     tagger = approach("fmit").build(ModelSpec(config, LABELS, DIM)).double()
     made = [linked(n, seed) for n, seed in ((17, 3), (6, 4))]
     splits = [PostDataset(posts, FromMemory(objects), LABELS, tagger.featurizer, config) for posts, objects in made]
-    trainer = Trainer(tagger, splits[0], splits[1], config, 0, processes.device, processes=processes)
-    rows = [one.curve() for one in trainer.epochs(FileCheckpointer(out / "resume", every_s=0))]
+    trainer = Trainer(tagger, splits[0], splits[1], config, 0, processes)
+    rows = [one.curve() for one in trainer.epochs(Checkpointer(out / "resume", every_s=0))]
     name = f"{processes.rank}-of-{processes.size}"
     save_file(tagger.state_dict(), out / f"{name}.safetensors")
     (out / f"{name}.json").write_text(json.dumps(rows))

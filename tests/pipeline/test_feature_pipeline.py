@@ -87,12 +87,12 @@ def with_grid(trained, folder):
 def test_the_rebuilt_network_makes_the_packs_grid(trained, tmp_path):
     from dataclasses import replace
 
-    from model.objects import FromGrid
+    from model.objects import FromPack
 
     grid = with_grid(trained, tmp_path).grid
     table = tables.read_posts(trained.out("own", "posts.parquet"))
     pipeline = FeaturePipeline.of_pack(grid.meta.provenance, "grid", batch=3)
-    stored = FromGrid(grid)
+    stored = FromPack(grid, grid=True)
     found = pipeline.objects(table.posts, table.labels, trained.images("own"))
     for post, objects in zip(table.posts, found, strict=True):
         assert len(objects.regions) == 49 * sum(image.ok for image in post.images)

@@ -16,8 +16,8 @@ from model.config import TrainConfig
 from model.data import Batch, PostDataset, collate
 from model.objects import FromMemory
 from model.predict import Prediction, Run
-from model.resume import FileCheckpointer
 from model.tagger import ModelSpec, Tagger
+from model.trainer import Checkpointer
 from schema.records import Box, Post, Region, Span
 from tests.model.test_fit import make, results, weights
 from tests.model.test_resume import Killed, Killer
@@ -103,7 +103,7 @@ class Keeps:
         with pytest.raises(Killed):
             list(make(encoder, name=self.name, epochs=2).epochs(Killer(tmp_path, 2, True)))
         again = make(encoder, name=self.name, epochs=2)
-        assert [result.curve() for result in again.epochs(FileCheckpointer(tmp_path, every_s=1e9))] == curves
+        assert [result.curve() for result in again.epochs(Checkpointer(tmp_path, every_s=1e9))] == curves
         assert torch.equal(weights(again), weights(unbroken))
 
 

@@ -42,7 +42,7 @@ def test_scores_of_a_post_by_its_parts(encoder: Path) -> None:
     assert isinstance(tagger, CnnBiLSTMCRF)
     emissions = tagger.emissions(batch_of(tagger, given.config, posts, objects))
     for row, post in enumerate(posts):
-        code = tagger.vocabulary.encode(post.words)
+        code = tagger.words.vocabulary.encode(post.words)
         words = [
             torch.cat([tagger.words.learned.weight[at], spelled(tagger.spelling, list(ids))])
             for at, ids in zip(code.rows, code.characters, strict=True)

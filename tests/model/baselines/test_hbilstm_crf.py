@@ -44,7 +44,7 @@ def in_context(tagger: HBiLSTMCRF, words: list[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def vectors_of(tagger: HBiLSTMCRF, words: tuple[str, ...]) -> list[Tensor]:
-    code = tagger.vocabulary.encode(words)
+    code = tagger.words.vocabulary.encode(words)
     return [
         torch.cat([tagger.words.learned.weight[row], spelled(tagger.spelling, ids)])
         for row, ids in zip(code.rows, code.characters, strict=True)

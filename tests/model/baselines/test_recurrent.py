@@ -9,9 +9,9 @@ import torch
 
 from cache.keys import digest_file
 from model.approaches import approach
-from model.baselines.recurrent import RecurrentTagger, WordTable, build_table
+from model.baselines.recurrent import RecurrentTagger
 from model.tagger import ModelSpec
-from model.vocabulary import Vocabulary
+from model.vocabulary import Vocabulary, WordTable, build_table
 from schema.errors import DataError
 from tests.model.tiny import LABELS, tiny_config
 
@@ -23,6 +23,10 @@ def given(encoder: Path, **changes: object) -> ModelSpec:
     return ModelSpec(tiny_config(encoder, objects="none", **changes), LABELS, 1, None, WORDS)
 
 
+def table_of(spec: ModelSpec) -> WordTable:
+    return build_table(spec.config.words, spec.assets, spec.train_words)
+
+
 def vectors(folder: Path) -> Path:
     path = folder / "vectors.txt"
     path.write_text(FILE)
@@ -31,7 +35,8 @@ def vectors(folder: Path) -> Path:
 
 def test_random_vectors_are_uniform(encoder: Path) -> None:
     torch.manual_seed(0)
-    vocabulary, table = build_table(given(encoder))
+    table = table_of(given(encoder))
+    vocabulary = table.vocabulary
     assert (vocabulary.words, vocabulary.n_repeated, vocabulary.word_dim) == (("a", "rex", "the", "boat"), 3, 100)
     assert table.learned.weight.shape == (5, 100)
     bound = (3 / 100) ** 0.5
@@ -41,7 +46,8 @@ def test_random_vectors_are_uniform(encoder: Path) -> None:
 
 def test_a_file_fills_learned_rows_and_brings_its_other_words(encoder: Path, tmp_path: Path) -> None:
     path = vectors(tmp_path)
-    vocabulary, table = build_table(given(encoder, words=str(path)))
+    table = table_of(given(encoder, words=str(path)))
+    vocabulary = table.vocabulary
     found = table.eval()(torch.tensor([vocabulary.encode(("The", "boat", "Rome", "rex", "oslo")).rows]))[0]
     assert found[:3].tolist() == [[1, 2, 3], [7, 8, 9], [4, 5, 6]]
     assert torch.equal(found[3:], table.learned.weight[[2, 0]])
@@ -72,17 +78,17 @@ def test_a_run_needs_the_file_no_more(encoder: Path, tmp_path: Path, name: str) 
     setting = given(encoder, words=str(path))
     tagger = approach(name).build(setting)
     assert isinstance(tagger, RecurrentTagger)
-    assert tagger.origin() == {"words": digest_file(path)}
+    assert tagger.words.origin == {"words": digest_file(path)}
     (tmp_path / "encoder").mkdir()
-    tagger.save_assets(tmp_path / "encoder")
+    tagger.words.save(tmp_path / "encoder")
     path.unlink()
     again = approach(name).build(ModelSpec(setting.config, LABELS, 1, tmp_path / "encoder"))
     again.load_state_dict(tagger.state_dict())
     assert isinstance(again, RecurrentTagger)
-    assert (again.vocabulary, again.origin()) == (tagger.vocabulary, {})
+    assert (again.words.vocabulary, again.words.origin) == (tagger.words.vocabulary, {})
     assert again.words.given.tolist() == [[4, 5, 6]]
 
 
 def test_training_needs_posts(encoder: Path) -> None:
     with pytest.raises(DataError, match="a vocabulary needs training posts"):
-        build_table(ModelSpec(tiny_config(encoder), LABELS, 1))
+        table_of(ModelSpec(tiny_config(encoder), LABELS, 1))
