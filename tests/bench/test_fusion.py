@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:TF32")
 
 
 @torch.no_grad()
-def test_a_gate_of_pairs_is_the_gate() -> None:
+def test_a_gate_of_pairs_equals_the_gate() -> None:
     torch.manual_seed(0)
     gate, pairs = Gate(4), PairGate(4)
     pairs.load_state_dict(gate.state_dict())

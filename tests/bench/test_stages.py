@@ -59,14 +59,14 @@ def check(found: dict) -> None:
     assert found["machine"]["torch"] == torch.__version__
 
 
-def test_the_best_of_all_looks_is_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_the_highest_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([2.0, 8.0, 4.0])
     monkeypatch.setattr(timing, "peak_flops", lambda *_: next(looks))
     runs = {name: (lambda: None, 1) for name in ("bare: a", "stage", "plain loop")}
     assert timing.compare(runs, 3, 1.0, "cpu", "float32")["peak_flops_per_s"] == 8.0
 
 
-def test_the_whole_way(tmp_path: Path) -> None:
+def test_all_stages(tmp_path: Path) -> None:
     found = measured(tmp_path, "all", "--items", 64)
     for name in ("computed", "from store"):
         assert set(found[name]["share"]) == {"ingest", "phrases", "ground", "regions"}
@@ -83,7 +83,7 @@ def test_flops_are_counted_by_hand() -> None:
     assert found == 2 * 2 * (3 * 8 * 9 * 16 + 8 * 16 * 5)
 
 
-def test_the_best_form_is_the_quickest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_form_is_the_fastest(capsys: pytest.CaptureFixture[str]) -> None:
     import time
 
     forms = {name: lambda s=seconds: time.sleep(s) for name, seconds in (("a", 0.03), ("b", 0.0), ("c", 0.015))}

@@ -39,6 +39,6 @@ def test_pack_map_and_h5py_read_the_same_numbers(tmp_path: Path) -> None:
         assert all((found == wanted).all() for found in read.values()), order
 
 
-def test_the_changed_post_alone_differs() -> None:
+def test_only_the_changed_post_differs() -> None:
     pairs = zip(posts(3), posts(3, changed=1), strict=True)
     assert [(before.features != after.features).all() for (_, before), (_, after) in pairs] == [False, True, False]

@@ -4,8 +4,8 @@ import pytest
 
 from report.breakdown import breakdown, calibration, classes, f1_by_class
 from report.results import published
-from tests.report.made import Maker, prediction
-from tests.report.made_runs import make_runs
+from tests.report.example_runs import make_runs
+from tests.report.examples import Maker, prediction
 
 
 def line(words, gold, predicted, state="ok"):
@@ -60,7 +60,7 @@ def test_the_table_has_counts_first_and_no_figure_for_an_empty_class(tmp_path):
             assert (mine.value, none.value) == (100, 0)
 
 
-def test_calibration_joins_seeds_and_an_approach_without_predictions_has_none(tmp_path):
+def test_calibration_is_over_all_seeds_and_empty_without_predictions(tmp_path):
     runs = make_runs(tmp_path, {"fmit": set(), "umt": {0, 1, 2, 3, 4, 5}}, seeds=(0, 1))
     table, plots = calibration(runs, published(), "made")
     told = [one.confidence for line in runs.predictions("made", "fmit", 0) for one in line.entities]

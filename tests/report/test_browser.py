@@ -1,4 +1,4 @@
-"""The pages in a real browser: quiet, quick, asking nobody, drawing what the table says, doing what a reader asks."""
+"""The pages in a real browser: no requests, no messages, fast, boxes at their pixels, filters and links that work."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from report.posts import write_sheet
 from report.runs import read_run
 from tests.browser import CHROMIUM, Browser
 from tests.report import test_sheet, test_show
-from tests.report.made import FILLS, LABELS, Maker, write_run
+from tests.report.examples import FILLS, LABELS, Maker, write_run
 from tests.report.test_html import hostile_line
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
@@ -42,10 +42,10 @@ def run(tmp_path_factory):
 def page(browser, run):
     browser.open(run / "report.html")
     yield browser
-    assert_quiet(browser, run / "report.html")
+    assert_no_requests_and_messages(browser, run / "report.html")
 
 
-def assert_quiet(browser, path):
+def assert_no_requests_and_messages(browser, path):
     asked = {url for url in browser.requests if not url.startswith(("data:image/jpeg;base64,", "data:,"))}
     assert asked <= {path.resolve().as_uri()}
     assert browser.console == []
@@ -65,7 +65,7 @@ def choose(page, name, value):
     )
 
 
-def test_three_thousand_posts_are_there_within_two_seconds(browser, tmp_path):
+def test_three_thousand_posts_load_within_two_seconds(browser, tmp_path):
     maker = Maker(2)
     maker.sizes, maker.box = ((96, 72),), lambda size: (5, 5, 45, 40)
     lines = {"test": [maker.post(at, error_rate=0.5) for at in range(3000)]}
@@ -82,10 +82,10 @@ def test_three_thousand_posts_are_there_within_two_seconds(browser, tmp_path):
     press(browser, "#kinds button")
     assert n_shown(browser) < 3000
     assert browser.cpu_s() - before < 1
-    assert_quiet(browser, tmp_path / "report.html")
+    assert_no_requests_and_messages(browser, tmp_path / "report.html")
 
 
-def test_the_page_is_quiet_and_says_so_when_it_is_not(page, tmp_path):
+def test_the_page_makes_no_request_and_logs_nothing(page, tmp_path):
     assert page.run("document.querySelectorAll('.card').length") == 20
     loud = tmp_path / "loud.html"
     script = "console.log('hello'); alert('dialog'); setTimeout(() => { throw Error('thrown') })"
@@ -144,7 +144,7 @@ def test_search_order_pages_splits_and_links(page, run):
     assert page.run("[...document.querySelectorAll('.card h3')].map(n=>n.textContent)") == ["test-00007test"]
 
 
-def test_a_number_of_the_table_leads_to_its_posts(page, run):
+def test_selecting_a_number_of_the_table_shows_its_posts(page, run):
     lines = read_run(run / "smoke-fmit-0").predictions["test"]
     table = page.run("[...document.querySelectorAll('.split:not([hidden]) button.cell')].map(n => ({...n.dataset}))")
     assert len(table) > 6
@@ -162,7 +162,7 @@ def counted(line, kind, name):
     )
 
 
-def test_boxes_stand_on_the_pixels_that_the_table_names(page, run, tmp_path):
+def test_boxes_are_drawn_at_the_pixels_in_the_data(page, run, tmp_path):
     """The drawn images have a filled rectangle at each box: the box's place on the screen must show that colour."""
     value = [json.loads(text) for text in (run / "smoke-fmit-0/scores/predictions-test.jsonl").open()]
     page.run("document.querySelector('.card .frame').scrollIntoView({block: 'center'})")
@@ -213,7 +213,7 @@ def near_edge(one, point, reach):
     return (at_x and inside_y) or (at_y and inside_x)
 
 
-def test_phrase_words_and_box_light_up_together(page, run):
+def test_phrase_words_and_box_are_highlighted_together(page, run):
     value = [json.loads(text) for text in (run / "smoke-fmit-0/scores/predictions-test.jsonl").open()]
     at = next(n for n, one in enumerate(value) if one["images"][0]["state"] == "ok")
     phrase = next(one for one in value[at]["objects"] if one["source"] == "phrase")
@@ -272,7 +272,7 @@ def test_hostile_posts_are_inert_and_break_no_layout(browser, tmp_path):
             browser.run("new Promise(done => setTimeout(done, 10))")
             assert n_shown(browser) == 1
             press(browser, "#reset")
-        assert_quiet(browser, tmp_path / "report.html")
+        assert_no_requests_and_messages(browser, tmp_path / "report.html")
     browser.size(1280, 900)
     rows = list(csv.reader(io.StringIO(browser.run("csv(selected())"))))
     assert len(rows) > 13
@@ -283,7 +283,7 @@ def test_hostile_posts_are_inert_and_break_no_layout(browser, tmp_path):
     )
 
 
-def test_the_download_holds_what_is_shown(page, run):
+def test_the_download_contains_the_shown_posts(page, run):
     press(page, "#kinds button[data-at='4']")
     rows = list(csv.DictReader(io.StringIO(page.run("csv(selected())"))))
     lines = read_run(run / "smoke-fmit-0").predictions["test"]
@@ -329,7 +329,7 @@ def test_text_is_readable_in_light_and_dark(page, theme):
     assert page.run(CONTRAST) == []  # WCAG AA: 4.5 to 1
 
 
-def test_everything_to_press_has_a_name_and_every_image_a_text(page):
+def test_every_control_has_a_name_and_every_image_a_text(page):
     unnamed = """[...document.querySelectorAll('button, input, select, a')].filter((node) => !(
         node.textContent.trim() || node.getAttribute('aria-label') ||
         (node.labels && [...node.labels].some((one) => one.textContent.trim())))).length"""
@@ -349,7 +349,7 @@ def test_the_theme_can_be_chosen(page):
     assert page.run("document.getElementById('theme').textContent") == "Theme: dark"
 
 
-def test_other_pages_are_quiet_too(browser, tmp_path):
+def test_other_pages_make_no_request_either(browser, tmp_path):
     show.write_html(
         test_show.shown(test_show.HOSTILE, None, synthetic=True), tmp_path / "post.html", load_image=test_show.load
     )
@@ -362,4 +362,4 @@ def test_other_pages_are_quiet_too(browser, tmp_path):
         assert browser.run("document.querySelectorAll('.card').length") == n_cards
         assert browser.run("document.querySelectorAll('script').length") == 2
         assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
-        assert_quiet(browser, tmp_path / name)
+        assert_no_requests_and_messages(browser, tmp_path / name)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from report.breakdown import expected_error, judged, reliability
-from tests.report.made import Maker, prediction
+from tests.report.examples import Maker, prediction
 
 JUDGED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 
@@ -24,7 +24,7 @@ def test_against_a_plain_loop_over_bins(judged):
 
 
 @given(JUDGED)
-def test_bins_hold_everything_once_and_their_mean_lies_inside(judged):
+def test_each_prediction_is_in_one_bin_that_contains_its_mean(judged):
     bins = reliability(judged)
     assert sum(found.n for found in bins) == len(judged)
     for found in bins:
@@ -32,7 +32,7 @@ def test_bins_hold_everything_once_and_their_mean_lies_inside(judged):
             assert found.low - 1e-9 <= found.confidence <= found.high + 1e-9
 
 
-def test_drawn_by_hand():
+def test_bins_by_hand():
     judged = [(0.95, True)] * 3 + [(0.95, False)] + [(0.55, True), (0.55, False)]
     bins = reliability(judged)
     assert (bins[9].n, bins[9].accuracy, bins[5].n) == (4, 0.75, 2)
@@ -41,7 +41,7 @@ def test_drawn_by_hand():
     assert expected_error(reliability([])) is None
 
 
-def test_judged_are_the_predictions_that_carry_a_confidence():
+def test_predictions_without_confidence_are_not_judged():
     line = Maker(1).post(0)
     line["gold"] = [{"start": 0, "end": 1, "type": "PER"}]
     given = [(0, 1, "PER", 0.75), (2, 3, "LOC", 0.25), (3, 4, "LOC", None)]

@@ -6,7 +6,7 @@ from report.cases import choose, figure3
 from report.results import published
 from schema.prediction import Prediction
 from schema.records import joined
-from tests.report.made_runs import make_runs
+from tests.report.example_runs import make_runs
 
 
 def ids(cases):
@@ -23,7 +23,7 @@ def test_both_sides_are_shown_and_posts_on_which_all_agree_are_not(tmp_path):
     assert choose(runs, "made", 0) == []
 
 
-def test_one_half_takes_what_the_other_lacks(tmp_path):
+def test_one_half_fills_up_the_other(tmp_path):
     runs = make_runs(tmp_path, {"fmit": {0, 1, 2}, "bert-crf": set()})
     assert ids(choose(runs, "made", 3)) == {"test-00000", "test-00001", "test-00002"}
 
@@ -32,7 +32,7 @@ def test_a_single_approach_has_no_cases(tmp_path):
     assert choose(make_runs(tmp_path, {"fmit": {0}}), "made", 4) == []
 
 
-def test_what_each_says_with_confidence_and_a_mark_where_it_is_wrong(tmp_path):
+def test_predictions_have_confidences_and_wrong_ones_a_cross(tmp_path):
     runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
     (case,) = choose(runs, "made", 3)
     (table,) = figure3([case], published(), "made")
@@ -57,7 +57,7 @@ def test_a_wrong_prediction_has_a_cross_and_no_confidence_if_there_is_none(tmp_p
 
 
 @pytest.mark.parametrize("redact", [True, False])
-def test_names_are_hidden_when_asked(tmp_path, redact):
+def test_redaction_hides_names(tmp_path, redact):
     runs = make_runs(tmp_path, {"fmit": set(), "bert-crf": {2}})
     lines = runs.predictions("made", "fmit", 0)
     words = ("@ann", *lines[2].post.words[1:])

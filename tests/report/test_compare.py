@@ -10,7 +10,7 @@ import pytest
 from report import compare
 from report.compare import bootstrap, compare_runs, counts_of
 from schema.errors import RunError
-from tests.report.made import Maker, prediction, write_run
+from tests.report.examples import Maker, prediction, write_run
 
 
 def by_hand(first, second, n_resamples, seed):
@@ -56,7 +56,7 @@ def test_it_agrees_with_a_bootstrap_written_by_hand(seed, n_posts, monkeypatch):
         assert value == pytest.approx(below + (at - int(at)) * (above - below), abs=1e-12)
 
 
-def test_runs_that_are_the_same_do_not_differ():
+def test_equal_runs_do_not_differ():
     counts = np.array(made_counts(3, 30, 0.7))
     found = bootstrap(counts, counts, n_resamples=100)
     assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
@@ -103,7 +103,7 @@ def test_the_posts_that_differ_are_listed(runs):
     assert json.loads(json.dumps(value)) == value
 
 
-def test_other_posts_words_or_labels_are_refused(tmp_path, runs):
+def test_different_posts_words_or_labels_are_refused(tmp_path, runs):
     posts = [Maker(1).post(at, error_rate=0.0) for at in range(12)]
     fewer = write_run(tmp_path / "fewer", {"test": posts[:11]})
     with pytest.raises(RunError, match=r"not scored on the same posts .found 1 posts in only one of them, test-00011"):
@@ -121,7 +121,7 @@ def test_other_posts_words_or_labels_are_refused(tmp_path, runs):
         compare_runs(runs[0], other)
 
 
-def test_splits_must_be_there(tmp_path, runs):
+def test_both_runs_need_the_split(tmp_path, runs):
     with pytest.raises(RunError, match=re.escape("a: not scored on dev (found test)")):
         compare_runs(*runs, "dev")
     dev = write_run(tmp_path / "dev", {"dev": [Maker(1).post(0, "dev")]})

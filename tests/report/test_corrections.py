@@ -6,7 +6,7 @@ import pytest
 from report.cases import LISTED, figure4, find_changes
 from report.layout import csv_text
 from report.results import published
-from tests.report.made_runs import make_runs
+from tests.report.example_runs import make_runs
 
 
 def changes_of(runs, approach, seed=0):

@@ -46,7 +46,7 @@ def test_one_of_each_kind():
     ]  # fmt: skip
 
 
-def test_the_same_words_go_before_any_overlap():
+def test_the_same_words_are_paired_before_overlapping_ones():
     gold = [entity(0, 4, "PER"), entity(4, 6, "LOC")]
     assert kinds_of(gold, [entity(1, 2, "PER"), entity(2, 4, "PER"), entity(4, 6, "LOC")]) == [
         ("boundary", 0, 0), ("spurious", None, 1), ("correct", 1, 2),
@@ -92,6 +92,6 @@ def test_counts_by_kind_and_by_pair_of_types():
     assert confusion == {("PER", "ORG"): 1, ("LOC", ""): 1, ("", "LOC"): 1, ("PER", "PER"): 1, ("LOC", "LOC"): 1}
 
 
-def test_every_kind_has_its_words():
+def test_every_kind_has_its_texts():
     assert all(text.title and text.meaning for text in KINDS.values())
     assert all(len(text.classes.split()) == len(SCHEMES) for text in KINDS.values())

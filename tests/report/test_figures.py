@@ -17,14 +17,14 @@ def parsed(markup):
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_hold_the_range_with_few_round_steps(low, span):
+def test_ticks_enclose_the_range_with_few_round_steps(low, span):
     found = ticks(low, low + span)
     assert found[0] <= low + 1e-6 * span
     assert found[-1] >= low + span - 1e-6 * span
     assert 2 <= len(found) <= 13
 
 
-def test_ticks_that_one_would_choose():
+def test_ticks_of_common_ranges():
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert ticks(0.52, 0.83) == [0.5, 0.6, 0.7, 0.8, 0.9]
     assert ticks(0.7, 0.7) != []
@@ -41,14 +41,14 @@ def test_a_curve_passes_through_its_points():
     assert titles == ["loss at 1: 8", "loss at 2: 4"]
 
 
-def test_the_kept_epoch_is_marked_at_its_place():
+def test_the_selected_epoch_is_marked():
     drawing = parsed(learning_curve(CURVES, {"dev_f1": "F1"}, "score", best=2))
     mark = next(one for one in drawing.iter("line") if one.get("class") == "best")
     assert float(mark.get("x1")) == pytest.approx(Axes((1, 2), (0, 1)).at(2, 0)[0])
     assert "best" not in str(learning_curve(CURVES, {"dev_f1": "F1"}, "score", best=7))
 
 
-def test_no_numbers_no_figure():
+def test_curves_without_numbers_have_no_figure():
     assert learning_curve([], {"dev_f1": "F1"}, "score") is None
     assert (
         learning_curve([{"epoch": 1, "dev_f1": None}, {"epoch": 2, "dev_f1": float("nan")}], {"dev_f1": "F1"}, "s")
@@ -83,7 +83,7 @@ def test_text_is_escaped_and_made_safe():
 
 
 @pytest.mark.parametrize(("score", "ends"), [(1.0, ("0.9", "1")), (0.0, ("0", "0.1")), (0.5, ("0.4", "0.6"))])
-def test_a_score_that_never_moves_stays_within_0_and_1(score, ends):
+def test_the_axis_of_a_constant_score_stays_within_0_and_1(score, ends):
     curve = learning_curve([{"epoch": 1, "f1": score}, {"epoch": 2, "f1": score}], {"f1": "F1"}, "dev score", 1)
     texts = re.findall(r'class="tick end"[^>]*>([^<]*)<', str(curve))
     assert (texts[0], texts[-1]) == ends

@@ -10,7 +10,7 @@ from schema.errors import RunError
 ROW = {"approach": "umgf", "seconds": 0.4, "speedup": 1.0, "parameters": 9e6, "padded_speedup": None}
 
 
-def test_what_was_measured(tmp_path):
+def test_the_measurements_are_read(tmp_path):
     path = tmp_path / "fusion.json"
     assert read_fusion(path).rows == ()
     values = {"rows": [ROW, ROW | {"padded_speedup": 3, "more": 1}], "notes": ["one thread"], "machine": "x"}
@@ -47,6 +47,6 @@ def test_a_damaged_file_is_refused(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_folder_in_its_place(tmp_path):
+def test_a_folder_instead_of_the_file_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"not readable as JSON .*directory"):
         read_fusion(tmp_path)

@@ -2,7 +2,7 @@ import pytest
 
 from report.grounding import Annotations, match, name_key, read_annotations
 from schema.errors import DataError
-from tests.report.made import prediction
+from tests.report.examples import prediction
 
 
 def xml(*objects, size=(400, 300)):
@@ -54,7 +54,7 @@ def test_names_with_one_box_several_boxes_and_none(tmp_path):
     )
 
 
-def test_a_name_meets_its_entity_without_blanks_and_case():
+def test_names_are_compared_without_spaces_and_case():
     assert name_key(" Kevin\tDURANT ") == name_key("kevin durant") == "kevindurant"
 
 
@@ -105,13 +105,13 @@ def test_boxes_of_an_image_of_another_size_are_scaled(tmp_path):
         (xml(("x", (5, 5, 1, 9))), "a box needs xmin <= xmax"),
     ],
 )
-def test_what_is_no_such_file_is_refused(tmp_path, text, said):
+def test_damaged_files_are_refused(tmp_path, text, said):
     (tmp_path / "a.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=said):
         read_annotations(tmp_path / "a.xml")
 
 
-def test_a_name_never_leaves_the_folder(tmp_path):
+def test_a_name_cannot_leave_the_folder(tmp_path):
     (tmp_path / "inside").mkdir()
     (tmp_path / "secret.xml").write_text(xml(("Rome", (1, 2, 3, 4))))
     with pytest.raises(DataError, match="no gold boxes"):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from report.grounding import best_region, iou, is_correct, score
 from schema.records import Entity, Span
-from tests.report.made import prediction
+from tests.report.examples import prediction
 from vision import boxes
 
 CORNERS = st.tuples(*[st.integers(0, 9)] * 4).map(
@@ -68,7 +68,7 @@ def test_the_phrase_that_fits_best_gives_the_box():
     assert best_region(found, Span(5, 6)) is None
 
 
-def test_right_under_each_score():
+def test_correctness_under_each_score():
     one = line(
         [(0, 1, "PER"), (2, 3, "LOC"), (4, 5, "ORG")], [], [(0, 1, (0, 0, 10, 10), 1), (2, 3, (0, 0, 10, 10), 1)]
     )

@@ -5,7 +5,7 @@ import pytest
 
 from report import html
 from schema.errors import RunError
-from tests.report.made import LABELS, Maker, write_run
+from tests.report.examples import LABELS, Maker, write_run
 
 HOSTILE = (
     "<script>alert(1)</script>", "javascript:alert(2)", "\"onmouseover='alert(3)'",
@@ -41,7 +41,7 @@ def made(tmp_path):
     return make
 
 
-def test_a_page_says_what_the_scores_say(made, tmp_path):
+def test_a_page_shows_the_scores(made, tmp_path):
     page, data = made()
     metrics = json.loads((tmp_path / "smoke-fmit-0/scores/metrics-test.json").read_text())
     micro = metrics["strict"]["micro"]
@@ -64,11 +64,11 @@ def test_numbers_of_the_kinds_add_up_to_the_scores(made, tmp_path):
     assert sum(by_kind[:4]) + by_kind[5] == micro["n_predicted"]
 
 
-def test_toy_parts_are_marked(made):
+def test_synthetic_parts_are_marked(made):
     assert "Synthetic parts." in made(synthetic=True)[0]
 
 
-def test_scores_and_predictions_that_disagree_are_said(made, tmp_path):
+def test_scores_and_predictions_that_disagree_give_a_warning(made, tmp_path):
     made()
     run = tmp_path / "smoke-fmit-0"
     lines = (run / "scores/predictions-test.jsonl").read_text().splitlines(keepends=True)
@@ -87,7 +87,7 @@ def test_the_same_run_gives_the_same_bytes(made, tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_nothing_hostile_is_markup(made):
+def test_hostile_text_is_never_markup(made):
     config = {"dataset": "<script>alert(5)</script>", "note": {HOSTILE[3]: HOSTILE[0]}, "seed": "\u202e=cmd()"}
     page, data = made(lambda maker: {"test": [hostile_line(maker, at) for at in range(13)]}, config=config)
     assert page.count("<script") == 2
@@ -133,7 +133,7 @@ def test_a_cap_bounds_the_errors_and_the_page_says_so(made):
     assert re.search(r"10 of (5\d|60) posts with errors", page)
 
 
-def test_another_set_of_types_needs_nothing(made):
+def test_other_types_need_no_settings(made):
     def lines(maker):
         value = maker.post(0)
         value["gold"] = [{"start": 0, "end": 1, "type": "GENE"}]
@@ -145,7 +145,7 @@ def test_another_set_of_types_needs_nothing(made):
     assert "Calibration" not in page
 
 
-def test_very_many_types_do_not_swell_the_page(made):
+def test_very_many_types_do_not_make_the_page_large(made):
     def lines(maker):
         value = maker.post(0)
         words = [f"w{at}" for at in range(800)]
@@ -159,17 +159,17 @@ def test_very_many_types_do_not_swell_the_page(made):
     assert "Confusion: gold type" not in page
 
 
-def test_a_folder_that_is_no_run_is_an_error(tmp_path):
+def test_a_folder_without_a_run_is_an_error(tmp_path):
     with pytest.raises(RunError, match="a file of the run is missing"):
         html.write(tmp_path, tmp_path / "report.html", load_image=Maker().load)
 
 
-def test_data_that_are_no_known_variant_are_warned_about(made):
+def test_data_of_no_known_variant_give_a_warning(made):
     page, _ = made(config={"data": {"variant": "", "warning": "no known variant of twitter2015 <b>"}})
     assert '<p class="warn" role="note"><b>Data.</b> No known variant of twitter2015 &lt;b&gt;.</p>' in page
 
 
-def test_known_data_are_named(tmp_path):
+def test_the_variant_of_the_data_is_shown(tmp_path):
     run = write_run(tmp_path / "run", {"test": [Maker(5).post(0)]}, data={"variant": "twitter2015-umt", "warning": ""})
     html.write(run, tmp_path / "report.html", load_image=Maker(5).load)
     page = (tmp_path / "report.html").read_text()

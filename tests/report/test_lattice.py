@@ -19,7 +19,7 @@ def test_positions_are_those_of_the_paper():
     assert [(one.head, one.tail) for one in lattice_objects(REGIONS, 4)] == [(1, 4), (1, 4), (1, 2), (4, 4)]
 
 
-def test_bars_lie_over_their_words():
+def test_bars_cover_their_words():
     drawing = Tree.fromstring(str(lattice_figure(WORDS, lattice_objects(REGIONS, 4))))
     edges = sorted(float(one.get("x1")) for one in drawing.iter("line"))  # left edges of [CLS], words, [SEP]
     assert len(edges) == 6

@@ -27,11 +27,11 @@ def test_a_mean_has_the_sample_deviation_where_there_are_two():
     assert str(Number(6176, None, 0)) == "6,176"
 
 
-def test_columns_of_one_group_stand_under_one_head():
+def test_columns_of_a_group_share_a_heading():
     assert TABLE.column_groups() == [("paper", 1), ("ours", 2)]
 
 
-def test_a_table_without_a_figure_of_ours_is_known():
+def test_whether_a_table_has_figures_of_ours():
     columns = (Column("F1", "paper"), Column("F1", "ours"))
     none, partly = Row("a", (Number(1.0), None), remark="not run"), Row("b", (None, Number(2.0)), remark="1 of 3 seeds")
     assert not Table("t", "T", columns, (none,)).has_ours

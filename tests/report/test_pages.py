@@ -9,7 +9,7 @@ from report.pages import environment, policy, script_json, write_page
 from schema.errors import RunError
 
 
-def test_the_policy_names_nothing_but_the_pages_own_digests():
+def test_the_policy_allows_only_the_digests_of_the_page():
     found = dict(part.strip().split(" ", 1) for part in policy("body{}", "go()").split(";"))
     digest = base64.b64encode(hashlib.sha256(b"go()").digest()).decode()
     assert found["default-src"] == "'none'"
@@ -19,7 +19,7 @@ def test_the_policy_names_nothing_but_the_pages_own_digests():
     assert "http" not in policy("body{}", "go()")
 
 
-def test_json_cannot_leave_its_block_and_reads_back():
+def test_json_cannot_end_its_block_and_can_be_parsed():
     value = {"<script>": "</script><!-- ' & \u2028 \" ünïcode"}
     text = str(script_json(value))
     assert not set("<>&'") & set(text)
@@ -53,7 +53,7 @@ def test_a_page_that_is_too_large_is_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_the_page_carries_is_what_the_policy_allows(tmp_path):
+def test_the_policy_allows_the_style_and_script_of_the_page(tmp_path):
     out = tmp_path / "page.html"
     write_page(
         out,

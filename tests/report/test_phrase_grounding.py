@@ -47,7 +47,7 @@ def test_jsonl(tmp_path):
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"image": "a.jpg"}', '{"image": "a.jpg", "phrases": [{"text": "x", "box": [9, 9, 1, 1]}]}']
 )
-def test_what_is_not_gold(tmp_path, line):
+def test_lines_that_are_not_gold_boxes_are_refused(tmp_path, line):
     (tmp_path / "g.jsonl").write_text(line)
     with pytest.raises(DataError, match=r"g\.jsonl:1: not gold boxes"):
         read_gold(tmp_path / "g.jsonl", SIZES)

@@ -4,7 +4,7 @@ import pytest
 
 from report.posts import page_data, without_predictions
 from schema.records import Box, Image, Post, Region, Span, joined
-from tests.report.made import LABELS, Maker, digest, prediction
+from tests.report.examples import LABELS, Maker, digest, prediction
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def gathered(maker, lines, **options):
     return page_data(lines, LABELS, maker.load, **options)
 
 
-def test_boxes_of_the_page_are_those_of_the_table(maker):
+def test_boxes_of_the_page_are_those_of_the_objects(maker):
     values = [maker.post(at) for at in range(20)]
     posts = gathered(maker, [prediction(value) for value in values])
     for value, post in zip(values, posts[0]["posts"], strict=True):
@@ -32,7 +32,7 @@ def test_boxes_of_the_page_are_those_of_the_table(maker):
         assert post["images"][0]["state"] == value["images"][0]["state"]
 
 
-def test_entities_and_outcomes_point_at_each_other(maker):
+def test_outcomes_have_the_indices_of_their_entities(maker):
     values = [maker.post(at) for at in range(30)]
     data = gathered(maker, [prediction(value) for value in values])[0]
     for value, post in zip(values, data["posts"], strict=True):
@@ -42,7 +42,7 @@ def test_entities_and_outcomes_point_at_each_other(maker):
             assert (data["kinds"][kind]["name"] == "correct") == same
 
 
-def test_a_redacted_post_holds_no_name_link_or_image(maker):
+def test_a_redacted_post_has_no_name_link_or_image(maker):
     value = maker.post(0)
     while value["images"][0]["state"] != "ok":
         value = maker.post(1)
@@ -61,7 +61,7 @@ def test_a_redacted_post_holds_no_name_link_or_image(maker):
     assert posts[0]["redacted"] is True
 
 
-def test_a_post_too_large_for_the_page_is_counted_and_leaves_room(maker):
+def test_a_post_too_large_for_the_page_is_counted_and_smaller_ones_are_shown(maker):
     small, large = maker.post(0), maker.post(1)
     large["words"] = large["words"] + ["word"] * 3000
     posts = gathered(maker, [prediction(large), prediction(small)], budget=5000)
@@ -69,14 +69,14 @@ def test_a_post_too_large_for_the_page_is_counted_and_leaves_room(maker):
     assert posts[1] == 1
 
 
-def test_room_is_measured_as_the_page_writes_it(maker):
+def test_the_budget_counts_escaped_bytes(maker):
     value = maker.post(0)
     value |= {"words": ["<&>"] * 1000, "gold": [], "entities": [], "objects": []}
     posts = gathered(maker, [prediction(value)], budget=15_000)  # 6,000 bytes as text, 21,000 with its escapes
     assert posts[1] == 1
 
 
-def test_long_and_invisible_words_are_shown_short(maker):
+def test_long_words_are_cut_and_invisible_ones_marked(maker):
     value = maker.post(0)
     value |= {"words": ["w" * 5000, "\u202e", "\ud800"], "gold": [], "entities": [], "objects": []}
     shown = gathered(maker, [prediction(value)])[0]["posts"][0]["words"]

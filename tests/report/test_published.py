@@ -37,7 +37,7 @@ def test_types_add_up_to_all_entities():
 
 
 @pytest.mark.parametrize(("place", "figure"), rows())
-def test_the_figures_stand_in_the_paper_in_this_order(place, figure):
+def test_the_paper_has_the_figures_in_this_order(place, figure):
     if not PAPER.is_file():
         pytest.skip("the paper's text is not beside the repository")
     numbers = re.findall(r"\d+\.\d+", PAPER.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def test_every_row_is_an_approach_with_a_name():
     assert set(published().table3) <= set(published().names)
 
 
-def test_controls_stand_in_each_table_of_scores():
+def test_each_table_of_scores_has_the_controls():
     for table in ("table2", "table4", "table5"):
         controls = published().rows[table]["Controls"]
         assert {"fmit-shuffled", "fmit-empty", "fmit-random-boxes"} <= set(controls)

@@ -9,7 +9,7 @@ import pytest
 
 from report.layout import Number
 from report.results import Fusion, count_splits, data_tables, published, score_tables, speed_table
-from tests.report.made_runs import make_runs
+from tests.report.example_runs import make_runs
 
 PAPER = published()
 
@@ -27,7 +27,7 @@ def runs(tmp_path):
     return make_runs(tmp_path, {"fmit": {1}, "bert-crf": {0, 2, 3}}, seeds=(0, 1))
 
 
-def test_data_statistics_count_what_is_there(runs):
+def test_data_statistics_count_entities_and_posts(runs):
     made, twitter2015, twitter2017 = data_tables(runs, PAPER)
     counts = count_splits(runs, "made")
     gold = Counter(
@@ -61,7 +61,7 @@ def test_rows_without_runs_say_so(runs):
     assert {one.group for one in table.rows} == {"The paper's", "Further", "Controls"}
 
 
-def test_the_papers_figures_stand_beside_ours_for_its_datasets(runs):
+def test_the_papers_figures_are_shown_beside_ours_for_its_datasets(runs):
     _, twitter2015, _ = score_tables(runs, PAPER, "table2")
     found = cells(twitter2015, "UMT")
     assert [found[f"paper {name}"].value for name in ("PER", "MISC", "P", "F1")] == [85.24, 39.45, 71.67, 73.41]
@@ -70,7 +70,7 @@ def test_the_papers_figures_stand_beside_ours_for_its_datasets(runs):
     assert row(twitter2015, "control: random boxes").cells[0] is None
 
 
-def test_other_types_have_no_column_of_the_papers(runs):
+def test_only_the_papers_types_have_columns_of_the_paper(runs):
     ours = replace(runs, posts={"twitter2015": runs.posts["made"]}, runs={})
     assert "paper PER" in [column.title for column in score_tables(ours, PAPER, "table2")[0].columns]
 

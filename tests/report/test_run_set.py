@@ -9,10 +9,10 @@ from cache.keys import digest_bytes, digest_file
 from report.breakdown import known_entities
 from report.runs import RunSet, find_scores
 from schema.errors import RunError
-from tests.report.made_runs import make_runs
+from tests.report.example_runs import make_runs
 
 
-def test_runs_metrics_and_lines_by_name(tmp_path):
+def test_runs_metrics_and_predictions_by_name(tmp_path):
     runs = make_runs(tmp_path, {"fmit": {1}, "bert-crf": {0, 2}}, seeds=(0, 3))
     assert tuple(runs.posts) == ("made",)
     assert runs.split("made") == "test"

@@ -5,7 +5,7 @@ import pytest
 from report.runs import label_words, read_predictions, read_run
 from schema.errors import RunError
 from schema.records import Entity, Span
-from tests.report.made import LABELS, Maker, complete, write_json, write_run
+from tests.report.examples import LABELS, Maker, complete, write_json, write_run
 
 PHRASE = {
     "source": "phrase", "text": "a", "start": 0, "end": 1, "image_index": 0, "x0": 5, "y0": 0, "x1": 8, "y1": 9,
@@ -43,7 +43,7 @@ def test_labels_keep_their_order():
     assert label_words({}) == label_words({"labels": None}) == {}
 
 
-def test_toy_is_said_by_the_scores_or_by_the_pack(tmp_path):
+def test_a_run_is_synthetic_by_its_scores_or_its_pack(tmp_path):
     lines = [Maker().post(0)]
     assert not read_run(write_run(tmp_path / "a", {"test": lines}, train={"allow_synthetic": True})).synthetic
     assert read_run(write_run(tmp_path / "b", {"test": lines}, synthetic=True)).synthetic
@@ -64,7 +64,7 @@ def test_toy_is_said_by_the_scores_or_by_the_pack(tmp_path):
          r"a box in image 4, but the post has 1 image\(s\)"),
     ],
 )  # fmt: skip
-def test_a_bad_line_is_named(tmp_path, change, message):
+def test_the_error_names_the_bad_line(tmp_path, change, message):
     path = tmp_path / "predictions-test.jsonl"
     good = complete(Maker(1).post(0))
     path.write_text(json.dumps(good) + "\n" + json.dumps({**good, **change}) + "\n")
@@ -73,7 +73,7 @@ def test_a_bad_line_is_named(tmp_path, change, message):
     assert str(caught.value).startswith(f"{path}:2: not a readable prediction")
 
 
-def test_what_is_missing_is_said(folder, tmp_path):
+def test_missing_files_are_named(folder, tmp_path):
     with pytest.raises(RunError, match=r"config\.json: a file of the run is missing; train and evaluate"):
         read_run(tmp_path)
     (folder / "model/config.json").write_text("{")
@@ -107,7 +107,7 @@ def test_what_is_missing_is_said(folder, tmp_path):
         ("scores/metrics-test.json", '{"strict": 3}', "not a file of scores .*TypeError"),
     ],
 )
-def test_files_cut_short_or_of_another_kind_are_said(folder, name, text, message):
+def test_truncated_files_and_those_of_another_kind_are_refused(folder, name, text, message):
     (folder / name).write_text(text)
     with pytest.raises(RunError, match=message):
         read_run(folder)

@@ -20,12 +20,12 @@ def test_nothing_that_controls_a_terminal_or_a_direction_is_left(text):
 
 
 @pytest.mark.parametrize("char", [*DANGEROUS, *map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)])])
-def test_each_of_them_alone(char):
+def test_each_dangerous_character_is_removed(char):
     assert safe_text(f"a{char}b") in ("ab", "a b")
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", categories=("L", "N", "P", "S")), max_size=40))
-def test_ordinary_text_of_any_language_stays(text):
+def test_ordinary_text_of_any_language_is_unchanged(text):
     assert safe_text(text) == text
 
 

@@ -1,5 +1,5 @@
 from report.posts import is_wrong, sample, select
-from tests.report.made import Maker, prediction
+from tests.report.examples import Maker, prediction
 
 
 def lines(n, split="test", error_rate=0.3):
@@ -23,7 +23,7 @@ def test_all_errors_come_before_any_other_post():
     assert [line for line in chosen.predictions if is_wrong(line)] == [line for line in found["test"] if is_wrong(line)]
 
 
-def test_the_cap_holds_and_the_same_posts_are_drawn_each_time():
+def test_the_cap_is_kept_and_the_same_posts_are_selected_each_time():
     found = {"test": lines(200, error_rate=1.0)}
     chosen = select(found, cap=50, n_sample=10)
     assert chosen.n_wrong_shown == 50
@@ -36,7 +36,7 @@ def test_posts_without_labels_are_no_errors():
     assert not is_wrong(line)
 
 
-def test_drawn_places_are_ascending_and_spread():
+def test_sampled_indices_are_ascending_and_spread():
     ids = [f"post-{at}" for at in range(1000)]
     found = sample(ids, range(1000), 100)
     assert found == sorted(found)

@@ -6,7 +6,7 @@ import pytest
 from report.posts import write_sheet
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Image, Post, Region, Span, joined
-from tests.report.made import pil_image
+from tests.report.examples import pil_image
 
 BOX = (20, 10, 100, 70)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from report import show
 from schema.labels import DEFAULT_LABELS
 from schema.records import Box, Image, Phrase, Post, PostPhrases, Region, Span, joined
-from tests.report.made import pil_image
+from tests.report.examples import pil_image
 
 HOSTILE = (
     "\x1b[31mred\x1b[0m",
@@ -55,7 +55,7 @@ def printed(value, width=100, **options):
     return file.getvalue()
 
 
-def test_a_terminal_shows_words_view_phrases_and_objects():
+def test_a_terminal_shows_words_normalized_words_phrases_and_objects():
     text = printed(shown(synthetic=True))
     assert "tiny Ada Lovelace[PER] smiles" in text
     assert "dropped: tiny" in text
@@ -72,7 +72,7 @@ def test_a_terminal_shows_words_view_phrases_and_objects():
 
 
 @pytest.mark.parametrize("colours", [None, "truecolor"])
-def test_a_hostile_post_cannot_touch_the_terminal(colours):
+def test_a_hostile_post_cannot_control_the_terminal(colours):
     value = shown(HOSTILE, None)
     text = printed(value, force_terminal=colours is not None, color_system=colours, no_color=colours is None)
     bare = re.sub(r"\x1b\[[0-9;]*m", "", text)  # what rich itself writes
@@ -86,7 +86,7 @@ def test_a_hostile_post_cannot_touch_the_terminal(colours):
     assert max(map(len, bare.splitlines())) <= 100
 
 
-def test_an_image_on_a_terminal_has_the_box_where_it_is():
+def test_an_image_on_a_terminal_has_the_box_at_its_position():
     value = shown()
     image = show.with_boxes(load("", ""), [(BOX, (255, 0, 0))], 64)
     text = show.half_blocks(image)
@@ -99,7 +99,7 @@ def test_an_image_on_a_terminal_has_the_box_where_it_is():
     assert "▀" in printed(value, force_terminal=True, color_system="truecolor")
 
 
-def test_no_color_means_no_colour_and_no_image(monkeypatch):
+def test_no_color_means_no_color_and_no_image(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     text = printed(shown(), force_terminal=True, color_system="truecolor")
     assert "▀" not in text
@@ -142,7 +142,7 @@ def test_a_hostile_post_is_text_on_its_page(tmp_path):
     assert "\u202e" not in page
 
 
-def test_a_redacted_page_keeps_names_and_images_to_itself(tmp_path):
+def test_a_redacted_page_has_no_names_and_images(tmp_path):
     value = shown(("with", "@", "zebulon", "http://t.co/x"), None)
     show.write_html(value, tmp_path / "post.html", load_image=load, redact=True)
     page = (tmp_path / "post.html").read_text(encoding="utf-8")

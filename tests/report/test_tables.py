@@ -10,7 +10,7 @@ from report.errors import COLUMNS, entity_rows, export
 from report.html import score_rows
 from report.layout import csv_text
 from schema.text import guarded
-from tests.report.made import Maker, prediction, scores, write_run
+from tests.report.examples import Maker, prediction, scores, write_run
 
 FORMULAS = ("=cmd()", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "  =1", "\r\n=1", "|calc", "%x", "＝cmd()", "\u202e=cmd()")
 
@@ -21,12 +21,12 @@ def test_no_cell_is_a_formula(text):
 
 
 @given(st.text(max_size=30))
-def test_whatever_a_cell_begins_with_is_no_formula(text):
+def test_no_text_becomes_a_formula(text):
     shown = str(guarded(text))
     assert not shown.lstrip().startswith(("=", "+", "-", "@", "|", "%"))
 
 
-def test_numbers_and_ordinary_text_stay():
+def test_numbers_and_ordinary_text_are_unchanged():
     assert [guarded(value) for value in (-1.5, 3, None, "PER", "a=b", "'")] == [-1.5, 3, None, "PER", "a=b", "'"]
 
 
@@ -35,7 +35,7 @@ def test_a_csv_reads_back_with_quotes_and_separators_inside():
     assert list(csv.reader(io.StringIO(text))) == [["a", "b"], ['say "hi", you', "-0.5"], ["line end", ""]]
 
 
-def test_score_rows_stand_in_the_files_order_with_both_readings():
+def test_score_rows_have_the_order_of_the_file_and_both_kinds_of_scores():
     metrics = scores([Maker(2).post(at) for at in range(9)], "test", synthetic=False)
     rows = score_rows(metrics)
     assert [row.type for row in rows] == ["", "PER", "LOC", "ORG", "MISC"]
@@ -46,7 +46,7 @@ def test_score_rows_stand_in_the_files_order_with_both_readings():
     assert score_rows(metrics)[0].lenient is None
 
 
-def test_rows_name_words_and_hide_names_when_asked():
+def test_rows_have_words_and_redaction_hides_names():
     line = Maker(2).post(0)
     line |= {"words": ["@someone", "=cmd()", "x"], "objects": [], "entities": [], "split": "dev"}
     line["gold"] = [{"start": 0, "end": 2, "type": "PER"}]

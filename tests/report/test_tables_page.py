@@ -9,8 +9,8 @@ from report.pages import policy
 from report.results import Fusion, published
 from report.tables_page import build, publish
 from schema.errors import RunError
-from tests.report.made import Maker
-from tests.report.made_runs import make_runs
+from tests.report.example_runs import make_runs
+from tests.report.examples import Maker
 
 NO_SPEEDS = Fusion(rows=())
 WRONG = {"fmit": {1}, "bert-crf": {0, 2}, "umt": {3}}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from report.pages import data_uri, shrunk, thumbnails
 from report.show import scaled, with_boxes
 from schema.records import Image
-from tests.report.made import FILLS, pil_image
+from tests.report.examples import FILLS, pil_image
 
 
 def opened(uri):
@@ -34,7 +34,7 @@ def test_a_thumbnail_keeps_the_shape_and_the_budget():
     assert data_uri(image, 500) is None
 
 
-def test_a_thumbnail_tells_nothing_of_where_the_image_was_taken():
+def test_a_thumbnail_has_no_metadata():
     file = io.BytesIO()
     exif = PIL.Image.Exif()
     exif[0x010E] = "taken at home"
@@ -46,7 +46,7 @@ def test_a_thumbnail_tells_nothing_of_where_the_image_was_taken():
         assert secret not in found
 
 
-def test_boxes_stand_where_the_table_says_on_copies_of_any_size():
+def test_scaled_boxes_fit_copies_of_any_size():
     boxes = [(40, 30, 120, 90), (200, 100, 320, 240)]
     for size in ((320, 240), (640, 480)):
         factor = size[0] // 320
@@ -59,7 +59,7 @@ def test_boxes_stand_where_the_table_says_on_copies_of_any_size():
             assert np.abs(np.array(seen) - scaled(box, size, (160, 120))).max() <= 1
 
 
-def test_drawn_edges_are_exactly_the_scaled_box():
+def test_drawn_edges_are_those_of_the_scaled_box():
     image = PIL.Image.new("RGB", (200, 100), (255, 255, 255))
     copy = with_boxes(image, [((20, 10, 100, 60), (255, 0, 0))], 100)
     ys, xs = np.nonzero((np.asarray(copy) == (255, 0, 0)).all(axis=2))
@@ -68,7 +68,7 @@ def test_drawn_edges_are_exactly_the_scaled_box():
 
 
 @given(st.integers(1, 500), st.integers(1, 500), st.data())
-def test_a_scaled_box_is_never_empty_nor_outside(width, height, data):
+def test_a_scaled_box_is_never_empty_or_outside(width, height, data):
     x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
     x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
     drawn = data.draw(st.integers(1, 200)), data.draw(st.integers(1, 200))
@@ -100,7 +100,7 @@ def test_images_that_cannot_be_loaded_or_exceed_the_budget_are_missing():
     assert thumbnails([Image("there", "a"), Image("there", "b")], load, budget=1000) == {}
 
 
-def test_other_errors_of_a_loader_pass():
+def test_other_errors_of_a_loader_are_raised():
     def load(name, digest):
         raise PermissionError(name)
 

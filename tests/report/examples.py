@@ -1,4 +1,4 @@
-"""Runs that the tests make: posts, images whose boxes are really there, scores, a folder as a trainer leaves it."""
+"""Examples for tests: posts, images with a rectangle at each box, scores, and the folder of a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def digest(name: str) -> str:
 
 
 class Maker:
-    """Draws posts with a seeded hand; `images` maps digests to what `load` gives."""
+    """Makes random posts from a seed; `pil_images` maps digests to the images that `load` returns."""
 
     def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)

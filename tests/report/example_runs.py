@@ -1,4 +1,4 @@
-"""Made-up runs on a made-up dataset: posts, and predictions that are wrong where a test says so."""
+"""Example runs on an example dataset: posts, and predictions that are wrong in the posts that a test names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cache.tables import write_posts
 from report.runs import RunSet
 from schema.labels import LabelSet, to_tags
 from schema.records import Entity, Image, Post, Span, joined
-from tests.report.made import LABELS, Maker, write_run
+from tests.report.examples import LABELS, Maker, write_run
 
 Wrong = Mapping[str, set[int]]  # approach -> numbers of the test posts in which it finds nothing
 
