@@ -263,25 +263,28 @@ class Project:
     ) -> dict[str, Any]:
         """Score a run on splits of its own dataset or another; returns their metrics.
 
-        Without `splits`, on those of `evaluate.splits` that the dataset has. Scores on other posts than the run's own
-        go to `on/DATASET` in its folder. `more`: `device` and `progress` of `model.evaluate.run`.
+        Without `splits`, on those of `evaluate.splits` that the dataset has. Scores on another dataset than the run's
+        own go to `on/DATASET` in its folder. `more`: `device` and `progress` of `model.evaluate.run`.
         """
-        from cache import keys
         from model import evaluate
 
         name = dataset or self.dataset_of(run)
         posts, pack = self.out(name, "posts.parquet"), pack or self.pack(name)
         required = [known_split(split) for split in splits]
         usual = () if required else self.params.evaluate.splits
-        own = not posts.is_file() or keys.digest_file(posts) == run_config(run)["inputs"].get("posts")
+        own = not posts.is_file() or name in self._datasets_of(run)
         out = run if own else run / "on" / name
         return evaluate.run(run, posts, pack, usual, out, asked=required, images=self.images(name), **more)
 
     def dataset_of(self, run: Path) -> str:
-        """The dataset that a run was trained on: its posts, and its pack, have the digests that the run was given.
+        """The dataset that a run was trained on; raises RunError if no dataset has its posts."""
+        if names := self._datasets_of(run):
+            return names[0]
+        todo = "name a dataset with --dataset, or bring its posts.parquet back (dvc checkout, dvc repro)"
+        raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
 
-        Of datasets with the same posts, the pack decides, or the first is taken for a run that read no pack.
-        """
+    def _datasets_of(self, run: Path) -> list[str]:
+        """The datasets with a run's posts; where several have them, those with its pack, if any has it."""
         from cache import keys
         from cache.packs import Pack
 
@@ -289,14 +292,9 @@ class Project:
         tables = {name: self.out(name, "posts.parquet") for name in self.params.data}
         digests = {name: keys.digest_file(path) for name, path in tables.items() if path.is_file()}
         same = [name for name, digest in digests.items() if digest == inputs.get("posts")]
-        if not same:
-            todo = "name a dataset with --dataset, or bring its posts.parquet back (dvc checkout, dvc repro)"
-            raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
-        for name in same if "pack" in inputs and len(same) > 1 else ():
-            opened = Pack(self.pack(name)) if self.pack(name).is_dir() else None
-            if opened and inputs["pack"] in [one.digest() for one in (opened, opened.grid) if one]:
-                return name
-        return same[0]
+        packs = {name: Pack(self.pack(name)) for name in same if len(same) > 1 and self.pack(name).is_dir()}
+        own = {name: [features.digest() for features in (pack, pack.grid) if features] for name, pack in packs.items()}
+        return [name for name, known in own.items() if inputs.get("pack") in known] or same
 
     def runs(self) -> list[tuple[Path, str]]:
         """The runs that params name, each with its dataset."""

@@ -155,6 +155,17 @@ def test_a_run_on_random_boxes_is_no_other_row(copy):
     assert "fmit" not in pages.run_set(Project.open(copy / "params.yaml")).scored("own")
 
 
+def test_scores_on_random_boxes_do_not_replace_those_of_the_run(copy):
+    """The two datasets share their posts."""
+    project = Project.open(copy / "params.yaml")
+    before = (copy / "runs/own-fmit-0/scores/metrics-test.json").read_bytes()
+    project.evaluate(copy / "runs/own-fmit-0", dataset="own-random", device="cpu")
+    assert (copy / "runs/own-fmit-0/scores/metrics-test.json").read_bytes() == before
+    assert (copy / "runs/own-fmit-0/on/own-random/scores/metrics-test.json").is_file()
+    runs = pages.run_set(project)
+    assert runs.runs["own", "fmit", 0]["own"] == copy / "runs/own-fmit-0/scores"
+
+
 def test_random_boxes_are_a_dataset_where_no_other_has_its_posts(copy):
     values = yaml.safe_load((copy / "params.yaml").read_text()) | {"datasets": ["own-random"], "train_on": []}
     (copy / "params.yaml").write_text(yaml.safe_dump(values))
