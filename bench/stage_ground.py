@@ -67,7 +67,7 @@ def run_stage(grounder: Owlv2Grounder, folder: Path, photos: Sequence[Image], wo
     """The stage without its tables: rows into an empty store, texts read again."""
     grounder._vectors.clear()
     wanted = {f"{k:064x}": query for k, query in enumerate(Query(image, text) for image in photos for text in TEXTS)}
-    plan = Plan("ground", wanted, {}, {})
+    plan: Plan[Query, None] = Plan("ground", wanted, {}, {})
     work = partial(compute, folder=folder, n_workers=workers)
     with tempfile.TemporaryDirectory() as place, Store(place, schema=STORE_SCHEMA) as store:
         engine.run(plan, grounder, work, store)

@@ -106,7 +106,7 @@ def without_passes(net: FeatureNet) -> FeatureNet:
 
 def run_stage(work: Work, net: FeatureNet) -> None:
     """The stage without its tables: rows into an empty store."""
-    plan = Plan("regions", work.wanted, {}, {})
+    plan: Plan[Crop, None] = Plan("regions", work.wanted, {}, {})
     with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
         engine.run(plan, net, partial(compute, config=work.config, folder=work.folder), store)
 
