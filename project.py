@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pipeline.corpus.stage import IngestReport
     from pipeline.engine import Progress, Tally
     from pipeline.grounding.config import GroundConfig
+    from pipeline.maintenance import PreparedDataset
     from pipeline.phrases.config import PhrasesConfig
     from pipeline.regions.config import RegionsConfig
-    from pipeline.store_rows import PreparedDataset
     from synthetic.draw import DrawReport
 
 
@@ -222,7 +222,7 @@ class Project:
         """
         from cache import tables
         from pipeline.feature_pipeline import FeaturePipeline
-        from pipeline.store_rows import PreparedDataset
+        from pipeline.maintenance import PreparedDataset
 
         pipeline = FeaturePipeline(
             self.phrases_config(dataset),

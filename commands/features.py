@@ -257,7 +257,7 @@ def print_transferred(
 def _forgotten_lines(post_id: str, datasets: tuple[str, ...], report: Forgotten) -> list[str]:
     """What was removed, what stays and why, and what is left for the user to do."""
     lines = [f"forget {post_id}: {report.n_rows} rows removed, {report.n_shards} shards rewritten"]
-    lines += [f"forget {post_id} at {url}: {n_rows} rows removed" for url, n_rows in report.recalled.items()]
+    lines += [f"forget {post_id} at {url}: {n_rows} rows removed" for url, n_rows in report.purged.items()]
     lines.append("a final check of every key in every shard found none of them")
     if report.n_kept:
         lines.append(f"kept {report.n_kept} rows: {first_of(report.kept_for)} shares an image or sentence with it")
@@ -267,7 +267,7 @@ def _forgotten_lines(post_id: str, datasets: tuple[str, ...], report: Forgotten)
     folders = " and ".join(f"data/{name}" for name in datasets)
     lines.append(f"now remove the post from {folders} and run `dvc repro`: the stages' outputs still hold it")
     lines.append("then `dvc gc --workspace --cloud` removes old outputs here and on DVC's remote")
-    if not report.recalled:
+    if not report.purged:
         lines.append("rows that `fmit cache push` sent are still on its remotes: --remote URL removes them there too")
     return [*lines, "other people's stores keep their copies until they run the same command"]
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -25,47 +26,13 @@ Engine = Literal["local", "ray"]  # where a stage's missing rows are computed: i
 FLUSH_S = 5.0  # seconds of work that a killed run may lose; each flush writes one shard
 N_PUT = 64  # rows put at once: a put asks the store which of them it has
 N_PREFETCH = 2  # results per worker thread that may wait for their consumer
-
-
-class Progress(Protocol):
-    """Called with the number of finished rows, those already in the store included, and the number of all rows."""
-
-    def __call__(self, done: int, total: int, /) -> None: ...
+SMALL_BATCHES = (1, 4, 8)  # shapes for short batches of rows that are not stored: one post has about eight crops
+_pads_fully = ContextVar("pads_fully", default=True)
+Progress = Callable[[int, int], None]  # called with the numbers of finished rows (stored ones included) and of all
 
 
 def silent(done: int, total: int, /) -> None:
     """Progress that is not shown."""
-
-
-class Rows(Protocol):
-    """What a stage needs of a store; `cache.store.Store` and `Memory` implement it."""
-
-    def missing(self, keys: Sequence[str], /) -> list[str]: ...
-    def put(self, rows: dict[str, Any], /) -> None: ...
-    def flush(self) -> None: ...
-    def get(self, keys: Sequence[str], /) -> list[Any]: ...
-
-
-class Memory:
-    """Rows of a run without a store: they live as long as this object."""
-
-    def __init__(self) -> None:
-        self._rows: dict[str, Any] = {}
-
-    def missing(self, keys: Sequence[str], /) -> list[str]:
-        return [key for key in dict.fromkeys(keys) if key not in self._rows]
-
-    def put(self, rows: dict[str, Any], /) -> None:
-        for key, value in rows.items():
-            self._rows.setdefault(key, value)
-
-    def flush(self) -> None:
-        """Nothing to make durable."""
-
-    def get(self, keys: Sequence[str], /) -> list[Any]:
-        if lost := self.missing(keys):
-            raise MissingKeys(lost, where="memory")
-        return [self._rows[key] for key in keys]
 
 
 class Readable(Protocol):
@@ -74,18 +41,41 @@ class Readable(Protocol):
     def get(self, keys: Sequence[str], /) -> list[Any]: ...
 
 
+class Rows(Readable, Protocol):
+    """What a stage needs of a store; `cache.store.Store` and `Memory` implement it."""
+
+    def missing(self, keys: Sequence[str], /) -> list[str]: ...
+    def put(self, rows: dict[str, Any], /) -> None: ...
+    def flush(self) -> None: ...
+
+
+class Memory:
+    def __init__(self) -> None:
+        self._rows: dict[str, Any] = {}
+
+    def missing(self, keys: Sequence[str], /) -> list[str]:
+        return [key for key in dict.fromkeys(keys) if key not in self._rows]
+
+    def put(self, rows: dict[str, Any], /) -> None:
+        self._rows |= {key: row for key, row in rows.items() if key not in self._rows}
+
+    def flush(self) -> None:
+        """Nothing to make durable."""
+
+    def get(self, keys: Sequence[str], /) -> list[Any]:
+        if missing := self.missing(keys):
+            raise MissingKeys(missing, where="memory")
+        return [self._rows[key] for key in keys]
+
+
 @dataclass(frozen=True, slots=True)
 class Plan(Generic[Item, Detail]):
-    """Which rows the posts of a stage need, and what each row is computed from.
-
-    items: by key, each distinct row once. keys: by post id, in the order in which `assemble` reads them. details: by
-    post id, what `assemble` needs besides the rows.
-    """
+    """Which rows the posts of a stage need, and what each row is computed from."""
 
     stage: str
-    items: dict[str, Item]
-    keys: dict[str, list[str]]
-    details: dict[str, Detail]
+    items: dict[str, Item]  # by key, each distinct row once
+    keys: dict[str, list[str]]  # by post id, in the order in which `assemble` reads them
+    details: dict[str, Detail]  # by post id, what `assemble` needs besides the rows
 
     @classmethod
     def of(cls, stage: str, posts: Iterable[tuple[str, Sequence[tuple[str, Item]], Detail]]) -> Plan[Item, Detail]:
@@ -99,8 +89,8 @@ class Plan(Generic[Item, Detail]):
 
     def complete(self, rows: Rows) -> set[str]:
         """The ids of the posts whose rows are all there."""
-        absent = set(rows.missing(list(self.items)))
-        return {post_id for post_id, keys in self.keys.items() if absent.isdisjoint(keys)}
+        missing = set(rows.missing(list(self.items)))
+        return {post_id for post_id, keys in self.keys.items() if missing.isdisjoint(keys)}
 
     def only(self, post_ids: Iterable[str]) -> Plan[Item, Detail]:
         """The part of the plan that some posts need."""
@@ -136,14 +126,11 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many distinct rows a stage needed, how many of them it computed, how many phrases a cap left out, and how
-    many texts are longer than the grounder reads."""
-
     stage: str
-    n_rows: int
+    n_rows: int  # distinct
     n_computed: int
-    n_cut: int = 0
-    n_too_long: int = 0
+    n_cut: int = 0  # phrases beyond a cap
+    n_too_long: int = 0  # boxes of texts that are longer than the grounder reads
 
     def line(self, dataset: str) -> str:
         counts = f"{self.n_rows} rows, {self.n_computed} computed, {self.n_rows - self.n_computed} from store"
@@ -156,23 +143,21 @@ class Tally:
         return Tally(self.stage, *(first + second for first, second in counts))
 
 
+@dataclass(frozen=True)
 class StoredRows:
-    """The rows of a plan that has run.
+    """The rows of a plan that has run. A row that was lost since (its shard is damaged or deleted) is recomputed."""
 
-    A row that was there a moment ago and is lost (its shard is damaged, or somebody deleted it) is computed again.
-    """
-
-    def __init__(self, rows: Rows, again: Callable[[], Tally]) -> None:
-        self._rows, self._again = rows, again
+    rows: Rows
+    recompute: Callable[[], Tally]
 
     def get(self, keys: Sequence[str], /) -> list[Any]:
-        """The rows of keys, in order. Raises MissingKeys where computing them again does not help."""
+        """The rows of keys, in order. Raises MissingKeys if recomputing does not help."""
         try:
-            return self._rows.get(keys)
+            return self.rows.get(keys)
         except MissingKeys as lost:
-            tally = self._again()
+            tally = self.recompute()
             log.warning("%s: %s; %d row(s) computed again", tally.stage, lost, tally.n_computed)
-            return self._rows.get(keys)
+            return self.rows.get(keys)
 
 
 def run(
@@ -184,11 +169,10 @@ def run(
     cluster: Cluster | None = None,
     progress: Progress = silent,
 ) -> tuple[StoredRows, Tally]:
-    """Compute the rows that the store lacks and put each at once; returns the rows, to be read when they are needed.
+    """Compute the rows that the store lacks, and store them as they are computed; returns the rows, read on request.
 
-    `compute` is not called where no row is missing, so parts that load lazily are not loaded. `cluster` computes
-    instead of this process. What was computed before an error or an interrupt is kept. Raises DataError where
-    `compute` leaves a key out.
+    `compute` is not called if no row is missing, so that lazy parts are not loaded. `cluster` computes instead of this
+    process. Raises DataError if `compute` leaves a key out.
     """
     rows = store if store is not None else Memory()
 
@@ -210,7 +194,19 @@ def run(
             raise DataError(f"{plan.stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
         return Tally(plan.stage, total, len(absent))
 
-    return StoredRows(rows, fill), fill(progress)
+    token = _pads_fully.set(store is not None)
+    try:
+        return StoredRows(rows, fill), fill(progress)
+    finally:
+        _pads_fully.reset(token)
+
+
+def batch_shape(n_rows: int, full: int) -> int:
+    """The number of rows to which a batch is padded: `full`, or in a run without a store the smallest shape that fits.
+
+    The last bits of a row depend on the shape of its batch, so rows that are stored always have the full shape.
+    """
+    return full if _pads_fully.get() else min(shape for shape in (*SMALL_BATCHES, full) if shape >= n_rows)
 
 
 def put_rows(store: Rows, rows: Iterable[tuple[str, Any]]) -> Generator[list[str], None, None]:
@@ -220,12 +216,12 @@ def put_rows(store: Rows, rows: Iterable[tuple[str, Any]]) -> Generator[list[str
     try:
         for key, row in rows:
             waiting[key] = row
-            late = time.monotonic() - flushed > FLUSH_S
-            if late or len(waiting) >= N_PUT:
+            is_late = time.monotonic() - flushed > FLUSH_S
+            if is_late or len(waiting) >= N_PUT:
                 put, waiting = waiting, {}
                 store.put(put)
                 yield list(put)
-            if late:
+            if is_late:
                 store.flush()
                 flushed = time.monotonic()
     finally:
@@ -245,7 +241,7 @@ def in_batches(
 
 
 def prefetch(work: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
-    """`work` of every item, in order, computed by threads before the consumer asks; 0 workers: when it asks.
+    """`work` of every item, in order, computed ahead by threads; with 0 workers, computed on request.
 
     At most N_PREFETCH results per worker wait, so memory stays bounded. The first error ends it.
     """

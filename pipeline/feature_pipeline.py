@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from cache.packs import Objects, cells_of
+from pipeline.engine import Part
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Grounder
 from pipeline.grounding.registry import open_grounder
@@ -24,7 +25,7 @@ from schema.records import Post
 from vision.backbones import FeatureNet
 
 # What the objects are. features: images, general words and phrases with their features. boxes: the same without
-# features, for runs that compute those of crops with a network of their own. grid: the cells of the images.
+# features, for runs whose own network reads the crops. grid: the cells of the images.
 Kind = Literal["features", "boxes", "grid"]
 STAGES: dict[Kind, tuple[str, ...]] = {
     "features": ("phrases", "ground", "regions"),
@@ -35,7 +36,7 @@ STAGES: dict[Kind, tuple[str, ...]] = {
 
 @dataclass
 class FeaturePipeline:
-    """The settings of the stages; a part is opened when it is first needed, and loaded for the first row."""
+    """The settings of the stages. A part is opened when it is first needed, and loaded for the first row."""
 
     phrases: PhrasesConfig
     ground: GroundConfig
@@ -65,13 +66,11 @@ class FeaturePipeline:
     ) -> Self:
         """The pipeline that made a pack (`grid`: the pack's grid), by the pack's provenance.
 
-        `batch`: crops of a forward pass. Raises PackError where the provenance names no stages (features made
-        elsewhere), WeightsError where a part is missing or is not the one that made the pack. For `boxes` the
-        network's weights need not be here.
+        `batch`: crops of a forward pass. Raises PackError if the provenance names no stages (features made elsewhere),
+        WeightsError if a part is missing or is not the one that made the pack. `boxes` does not need the network.
         """
-        if lost := [name for name in STAGES[kind] if name not in provenance]:
-            todo = "give predict a pack with the posts' features instead of images"
-            found = f"no {', '.join(lost)}"
+        if missing := [name for name in STAGES[kind] if name not in provenance]:
+            todo, found = "give predict a pack with the posts' features instead of images", f"no {', '.join(missing)}"
             raise PackError("the run's features were not made by these stages", found=found, todo=todo)
         settings = {name: provenance[name]["config"] for name in STAGES[kind]}
         allow = {"allow_synthetic": allow_synthetic}
@@ -81,16 +80,16 @@ class FeaturePipeline:
             RegionsConfig.checked({**settings["regions"], **allow, "batch": batch}, "regions"),
             kind,
         )
-        for name, identity in pipeline._identities().items():
-            _check(name, identity, provenance[name]["identity"])
+        parts: dict[str, Part] = {"phrases": pipeline.parser, "ground": pipeline.grounder} if kind != "grid" else {}
+        if kind != "boxes":
+            parts["regions"] = pipeline.net if kind == "features" else pipeline.net.for_grid()
+        for stage, part in parts.items():
+            own, expected = part.identity, provenance[stage]["identity"]
+            if names := [name for name in {**expected, **own} if own.get(name) != expected.get(name)]:
+                what = f"the {stage} part is not the one that the run was trained with"
+                found = ", ".join(f"{name} {own.get(name)} instead of {expected.get(name)}" for name in names)
+                raise WeightsError(what, found=found, todo="use the same weights and version, or train on a new pack")
         return pipeline
-
-    def _identities(self) -> dict[str, Mapping[str, str]]:
-        """Of the parts that this kind of objects needs, by stage."""
-        if self.kind == "grid":
-            return {"regions": self.net.for_grid().identity}
-        named = {"phrases": self.parser.identity, "ground": self.grounder.identity}
-        return named | ({"regions": self.net.identity} if self.kind == "features" else {})
 
     def objects(self, posts: Sequence[Post], labels: LabelSet, images: Path) -> list[Objects]:
         """The objects of each post, in order. `images` is the folder of the images."""
@@ -101,16 +100,6 @@ class FeaturePipeline:
         boxes, _ = ground_posts(posts, parsed, labels, self.ground, self.grounder, images)
         if self.kind == "boxes":
             return bare_objects(posts, boxes, labels, self.regions, phrases=parsed)
-        found, _ = extract_objects(posts, boxes, labels, self.regions, self.net, images, phrases=parsed)
-        by_post = dict(found)
+        objects, _ = extract_objects(posts, boxes, labels, self.regions, self.net, images, phrases=parsed)
+        by_post = dict(objects)
         return [by_post[post.id] for post in posts]
-
-
-def _check(stage: str, found: Mapping[str, str], expected: Mapping[str, str]) -> None:
-    names = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
-    if names:
-        raise WeightsError(
-            f"the {stage} part is not the one that the run was trained with",
-            found=", ".join(f"{name} {found.get(name)} instead of {expected.get(name)}" for name in names),
-            todo="use the same weights and version, or train again on a new pack",
-        )

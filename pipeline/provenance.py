@@ -1,4 +1,4 @@
-"""What an output says of how it was made: parameters and identities, nothing of the machine and no path.
+"""How an output was made: parameters and identities, without anything of the machine.
 
 Parts trained on drawings refuse images that the project did not draw.
 """
@@ -14,40 +14,36 @@ from schema.config import Config
 from schema.errors import SyntheticError
 from schema.records import Post
 
-# Parameters that change no number: where and how fast it runs, what is checked or allowed, how outputs are cut in files
-SILENT = frozenset(
-    "actors allow_synthetic batch device digest engine grid n_buckets timeout_s url workers".split()  # noqa: SIM905
-)
+# Parameters that change no number: where and how fast a stage runs, what is checked or allowed, the number of files
+_PLACE = {"actors", "batch", "device", "engine", "timeout_s", "url", "workers"}
+SILENT = frozenset(_PLACE | {"allow_synthetic", "digest", "grid", "n_buckets"})
 LIBRARIES = ("torch", "torchvision", "transformers", "pillow")  # whose releases change a row's last bits, or more
 MODELS = ("model", "weights")  # parameters that may hold a path
 
 
 def note(config: Config, identity: Mapping[str, str], *, synthetic: bool) -> dict[str, Any]:
-    """A part's entry: its Config class accepts `config` again; `identity` shows whether a part is the same."""
+    """A part's entry: its Config class accepts `config` again; equal parts have an equal `identity`."""
     values = config.model_dump(mode="json", exclude=set(SILENT))
-    named = {name: portable(value) if name in MODELS else value for name, value in values.items()}
-    return {"config": named, "identity": dict(identity), "synthetic": synthetic}
+    values |= {name: portable(values[name]) for name in MODELS if name in values}
+    return {"config": values, "identity": dict(identity), "synthetic": synthetic}
 
 
 def portable(name: str) -> str:
-    """A model's name without the folders of this machine; names that are no path here stay as they are."""
+    """A model's name; of a path, only the last part."""
     path = Path(name).expanduser()
     return path.name if path.is_absolute() or path.exists() else name
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that computed a shard's rows: for the store, which differs between machines, not for outputs."""
+    """Versions of the libraries that computed a shard's rows. For the store only: they differ between machines."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def refuse_real_images(posts: Iterable[Post], part: str) -> None:
-    """Raise SyntheticError at the first post with an image that the project did not draw; the empty image is fine."""
+    """Raise SyntheticError at the first post with an image that the project did not draw."""
+    advice = "use a real model, or try it with --allow-synthetic (allow_synthetic: true in params): results are marked"
     for post in posts:
         for image in post.images:
             if image.ok and not image.synthetic:
-                raise SyntheticError(
-                    f"{part} was trained on drawings, and the project did not draw {image.name}",
-                    where=f"post {post.id}",
-                    todo="use a real model, or try it with --allow-synthetic (allow_synthetic: true in params): "
-                    "results are marked",
-                )
+                what = f"{part} was trained on drawings, and the project did not draw {image.name}"
+                raise SyntheticError(what, where=f"post {post.id}", todo=advice)

@@ -1,8 +1,8 @@
 """`engine: ray`: the actors of a Ray cluster compute a stage's missing rows and put them into the shared store.
 
-Each actor opens its own part and opens the store by its path, which every machine must see. A task is a list of
-missing items. Its rows are put under their keys, so a task that runs twice, after its machine was lost, changes
-nothing. The caller writes tables and packs from the store, as with `engine: local`.
+Each actor opens its own part, and opens the store by its path, which every machine must see. A task is a list of
+missing items; one that runs twice, because its machine was lost, puts the same rows under the same keys. The caller
+writes tables and packs from the store, as with `engine: local`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import math
 import os
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from cache.store import Store
-from pipeline.engine import Compute, Engine, Part, put_rows
+from pipeline.engine import Compute, Part, put_rows
 from schema.errors import ConfigError, FmitError
 
 Job = tuple[str, Any]  # key and item
@@ -30,31 +30,28 @@ class WorkerError(FmitError):
     """A worker of the cluster could not compute its rows; those that others computed are in the store."""
 
 
-class Placement(Protocol):
-    """The part of a stage's configuration that says where rows are computed."""
-
-    @property
-    def engine(self) -> Engine: ...
-    @property
-    def actors(self) -> int: ...
-
-
 def cluster_of(
-    config: Placement, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int
+    config: Any, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int
 ) -> RayCluster | None:
-    """The cluster of `engine: ray`, None for `engine: local`. Raises ConfigError where Ray is not installed."""
+    """The cluster of a stage with `engine: ray`, else None. Raises ConfigError if Ray is not installed.
+
+    `open_part` runs in each actor. Items with equal `group` go into one task, of at least `n_items`.
+    """
     return RayCluster(open_part, group, n_items, config.actors) if config.engine == "ray" else None
 
 
 class RayCluster:
-    """A Ray cluster at `$RAY_ADDRESS`, else one on this machine.
-
-    `open_part` runs in each actor. Items with equal `group` go into one task, of `n_items` or a few more. `actors`: 0
-    for as many as fit.
-    """
+    """A Ray cluster at `$RAY_ADDRESS`, else one on this machine."""
 
     def __init__(self, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int, actors: int) -> None:
-        self._ray = _import_ray()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage by default
+        try:
+            import ray
+            import ray.data
+        except ImportError as error:
+            todo = "pip install 'fmit[ray]', or set engine: local"
+            raise ConfigError("engine: ray needs Ray", found=str(error), todo=todo) from None
+        self._ray: Any = ray
         self._open_part, self._group, self._n_items, self._actors = open_part, group, n_items, actors
 
     def compute(
@@ -63,34 +60,30 @@ class RayCluster:
         """Yield the keys of each task once its rows are in the store. Raises WorkerError."""
         tasks = [pa.table({"jobs": [pickle.dumps(task)]}) for task in cut(missing.items(), self._group, self._n_items)]
         with _connected(self._ray):
+            data = self._ray.data
+            context = data.DataContext.get_current()
+            context.enable_progress_bars, context.print_on_execution_start = False, False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
             try:
-                dataset = self._dataset(tasks, (self._open_part, dict(identity), compute, store))
-                for row in dataset.iter_rows():
+                resources = self._ray.cluster_resources()
+                n_actors = min(self._actors or max_actors(resources), len(tasks))
+                answers = data.from_arrow(tasks).map_batches(  # in any order; Ray restarts a lost actor and its task
+                    Worker,
+                    fn_constructor_args=(self._open_part, dict(identity), compute, store),
+                    batch_size=None,
+                    batch_format="pyarrow",
+                    compute=data.ActorPoolStrategy(size=n_actors),
+                    **actor_resources(resources, n_actors),
+                )
+                for row in answers.iter_rows():
                     yield stored_keys(stage, row, store)
             except self._ray.exceptions.RayError as error:
-                raise failed(stage, _reason(error)) from None
-
-    def _dataset(self, tasks: Sequence[pa.Table], arguments: tuple[Any, ...]) -> Any:
-        """One block per task, in any order; Ray restarts a lost actor and its task."""
-        import ray.data
-
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars, context.print_on_execution_start = False, False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        resources = self._ray.cluster_resources()
-        n_actors = min(self._actors or max_actors(resources), len(tasks))
-        return ray.data.from_arrow(list(tasks)).map_batches(
-            Worker,
-            fn_constructor_args=arguments,
-            batch_size=None,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=n_actors),
-            **actor_resources(resources, n_actors),
-        )
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                raise failed(stage, lines[-1][:300] if lines else type(error).__name__) from None
 
 
 class Worker:
-    """What an actor runs: it opens its part once, then computes task after task into its own store."""
+    """Runs in an actor: opens its part once, then computes task after task and stores the rows."""
 
     def __init__(
         self, open_part: Callable[[], Part], identity: Mapping[str, str], compute: Compute, store: Store
@@ -123,15 +116,13 @@ class Worker:
 
 
 def stored_keys(stage: str, row: Mapping[str, Any], store: Store) -> list[str]:
-    """The keys of a worker's answer; WorkerError where it failed or put its rows into another store."""
+    """The keys of a worker's answer; WorkerError if it failed, or if its rows are not in the store."""
     if row["error"]:
         raise failed(stage, row["error"])
     keys: list[str] = pickle.loads(row["keys"])
     if lost := store.missing(keys):
-        raise WorkerError(
-            f"{stage}: {len(lost)} row(s) that a worker put are not in the store",
-            todo="set FMIT_STORE to a folder that all machines of the cluster see",
-        )
+        what = f"{stage}: {len(lost)} row(s) that a worker put are not in the store"
+        raise WorkerError(what, todo="set FMIT_STORE to a folder that all machines of the cluster see")
     return keys
 
 
@@ -163,51 +154,29 @@ def max_actors(resources: Mapping[str, float]) -> int:
 
 
 def actor_resources(resources: Mapping[str, float], n_actors: int) -> dict[str, Any]:
-    """What one actor reserves. One CPU stays free: Ray's own tasks need it, and a dataset without it hangs silently."""
+    """What one actor reserves. One CPU stays free for Ray's own tasks, without which a dataset hangs silently."""
     cpus = max(0.0, resources.get("CPU", 1.0) - 1) / n_actors
     cpus = float(min(math.floor(cpus), MAX_ACTOR_CPUS)) if cpus >= 1 else math.floor(cpus * 100) / 100
     gpus = min(1.0, resources.get("GPU", 0.0) / n_actors)
     return {"num_cpus": cpus, **({"num_gpus": gpus} if gpus else {})}
 
 
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage by default
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ConfigError(
-            "engine: ray needs Ray", found=str(error), todo="pip install 'fmit[ray]', or set engine: local"
-        ) from None
-    return ray
-
-
 @contextlib.contextmanager
 def _connected(ray: Any) -> Iterator[None]:
-    """Within: connected to `$RAY_ADDRESS`, to a cluster started for this call, or to the caller's."""
+    """Connects to the caller's cluster, to `$RAY_ADDRESS`, or to a cluster started for this call."""
     if ray.is_initialized():
         yield
         return
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _no_cluster(error) from error
     except Exception as error:
-        if type(error) is not Exception:  # Ray raises the bare class only where a node starts too slowly
+        # Ray raises the bare class only if a node starts too slowly
+        if type(error) is not Exception and not isinstance(error, OSError | RuntimeError | ValueError):
             raise
-        raise _no_cluster(error) from error
+        found = (str(error).strip() or type(error).__name__).splitlines()[0]
+        todo = "check RAY_ADDRESS (ray status), or unset it to use this machine only; try again on a less busy machine"
+        raise WorkerError("no Ray cluster", found=found, todo=todo) from error
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _no_cluster(error: Exception) -> WorkerError:
-    todo = "check RAY_ADDRESS (ray status), or unset it to use this machine only; try again on a less busy machine"
-    found = str(error).strip() or type(error).__name__
-    return WorkerError("no Ray cluster", found=found.splitlines()[0], todo=todo)
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Facts about a dataset that make training or its scores meaningless; ingest, doctor and training report them."""
+"""Facts about a dataset that make training or its scores meaningless."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from schema.labels import entities
 from schema.records import Post
 
-UNUSABLE_SHARE = 0.5  # of a split's images; ours: from here on the model learns from the empty image
+UNUSABLE_SHARE = 0.5  # of a split's images; our choice: beyond it the model mostly reads the empty image
 
 
 def splits_without_entities(posts: Iterable[Post]) -> list[str]:
-    """Splits that have labelled posts but no entity, in order of appearance: all their tags are `O` or orphan `I-`."""
+    """Splits that have labelled posts but no entity, in order of appearance."""
     n_entities: Counter[str] = Counter()
     for post in posts:
         if post.tags is not None:
@@ -36,13 +36,13 @@ def unusable_images(posts: Iterable[Post]) -> dict[str, str]:
 
 
 def training_warnings(posts: Sequence[Post], *, reads_images: bool) -> list[str]:
-    """What a training on the splits train and dev must say before it starts, one sentence each."""
+    """Warnings to give before training on the splits train and dev, one sentence each."""
     used = [post for post in posts if post.split in ("train", "dev")]
     warnings = []
     for split in splits_without_entities(used):
         effect = "no epoch can be better than another" if split == "dev" else "the model can learn no entity"
         warnings.append(f"{split} has labelled posts but no entity, so {effect}: check its labels")
     if reads_images:
-        for split, message in unusable_images(used).items():
-            warnings.append(f"{split}: {message}, so their posts have the empty image: run fmit doctor")
+        effect = "so their posts have the empty image: run fmit doctor"
+        warnings += [f"{split}: {message}, {effect}" for split, message in unusable_images(used).items()]
     return warnings

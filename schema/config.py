@@ -17,31 +17,26 @@ NEAR = 0.6  # difflib ratio from which a known key is suggested for a misspelt o
 
 
 class Config(BaseModel):
-    """Base class of every stage's configuration. A section may name a preset and override its fields."""
-
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any], where: str, presets: Mapping[str, Self]) -> Self:
-        """The configuration of a params section such as `{preset: smoke, layers: 1}`.
+        """The configuration of a params section such as `{preset: smoke, layers: 1}`; `where` names it in errors.
 
-        `model_fields_set` holds the keys that the section itself names. `where` names the section in errors, such as
-        `data.smoke.train`. Raises ConfigError for an unknown preset or key, or a value of the wrong type.
+        `model_fields_set` holds the keys that the section itself names. Raises ConfigError.
         """
         values = dict(section)
-        name = values.pop("preset", None)
-        if name is not None and (not isinstance(name, str) or name not in presets):
-            raise ConfigError(f"unknown preset {name!r}", where=where, todo=f"use one of {', '.join(sorted(presets))}")
-        base = presets[name].model_dump() if name is not None else {}
-        return cls.model_construct(set(values), **dict(cls._validated({**base, **values}, where, "preset")))
+        name, base = values.pop("preset", None), {}
+        if name is not None:
+            if not isinstance(name, str) or name not in presets:
+                todo = f"use one of {', '.join(sorted(presets))}"
+                raise ConfigError(f"unknown preset {name!r}", where=where, todo=todo)
+            base = presets[name].model_dump()
+        return cls.model_construct(set(values), **dict(cls.checked({**base, **values}, where, "preset")))
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any], where: str, *, file: str = FILE) -> Self:
-        """Validate the raw values of a section of `file`. Raises ConfigError with a line for each problem."""
-        return cls._validated(values, where, file=file)
-
-    @classmethod
-    def _validated(cls, values: Mapping[str, Any], where: str, *more: str, file: str = FILE) -> Self:
+    def checked(cls, values: Mapping[str, Any], where: str, *more: str, file: str = FILE) -> Self:
+        """Validate raw values; raises ConfigError with a line per problem. `more`: other keys to suggest in errors."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -50,7 +45,6 @@ class Config(BaseModel):
 
 
 def _explain(error: ValidationError, where: str, config: type[BaseModel], *more: str) -> list[str]:
-    """One line per problem. `more`: keys that a section may have in addition to the fields of `config`."""
     lines = []
     for problem in error.errors():
         path = ".".join(filter(None, [where, *(str(part) for part in problem["loc"] if part != "[key]")]))
@@ -67,7 +61,6 @@ def _explain(error: ValidationError, where: str, config: type[BaseModel], *more:
 
 
 def _quote_hint(value: object) -> str:
-    """What to do about a text that YAML reads as another kind of value because it is not in quotes."""
     if isinstance(value, bool):
         return "; YAML reads yes, no, on and off as true or false: write the word in quotes, such as 'NO'"
     if isinstance(value, int | float | datetime.date):
@@ -76,17 +69,12 @@ def _quote_hint(value: object) -> str:
     return ""
 
 
-def _instead(place: tuple[int | str, ...], config: type[BaseModel], more: tuple[str, ...]) -> str:
+def _instead(location: tuple[int | str, ...], config: type[BaseModel], more: tuple[str, ...]) -> str:
     """The known key nearest to an unknown one, or all known keys if none is near."""
-    for part in place[:-1]:
-        config = _inner(config, part) or config
-    known = [*config.model_fields, *(more if len(place) == 1 else ())]
-    near = difflib.get_close_matches(str(place[-1]), known, n=1, cutoff=NEAR)
+    for part in location[:-1]:  # into the Config class of a field or of its values, if it has one
+        field = config.model_fields.get(str(part))
+        types = (field.annotation, *get_args(field.annotation)) if field else ()
+        config = next((one for one in types if isinstance(one, type) and issubclass(one, BaseModel)), config)
+    known = [*config.model_fields, *(more if len(location) == 1 else ())]
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=NEAR)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-
-
-def _inner(config: type[BaseModel], part: int | str) -> type[BaseModel] | None:
-    """The Config class of a field or of its values; None if there is none."""
-    field = config.model_fields.get(str(part))
-    held = (field.annotation, *get_args(field.annotation)) if field else ()
-    return next((one for one in held if isinstance(one, type) and issubclass(one, BaseModel)), None)

@@ -4,11 +4,8 @@ LINE_CHARS = 500  # longest line of a message; messages quote words, and a word 
 
 
 def _short(text: str) -> str:
-    lines = [
-        line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}… ({len(line)} characters)"
-        for line in text.split("\n")
-    ]
-    return "\n".join(lines)
+    lines = text.split("\n")
+    return "\n".join(f"{x[:LINE_CHARS]}… ({len(x)} characters)" if len(x) > LINE_CHARS else x for x in lines)
 
 
 class FmitError(Exception):
@@ -16,11 +13,8 @@ class FmitError(Exception):
 
     def __init__(self, what: str, *, where: str = "", found: str = "", todo: str = "") -> None:
         self.what, self.where, self.found, self.todo = what, where, found, todo
-        message = _short(f"{where}: {what}" if where else what)
-        if found:
-            message += f" (found {_short(found)})"
-        self.fact = message  # without `todo`
-        super().__init__(f"{message}; {todo}" if todo else message)
+        self.fact = _short(f"{where}: {what}" if where else what) + (f" (found {_short(found)})" if found else "")
+        super().__init__(f"{self.fact}; {todo}" if todo else self.fact)
 
     def __str__(self) -> str:  # KeyError, a base class of MissingKeys, would return a repr
         return str(self.args[0])

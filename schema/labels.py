@@ -1,4 +1,4 @@
-"""Label sets belong to datasets: entity types with their general words, aliases, tags, and entity boundary labels."""
+"""Label sets of datasets: entity types with their general words, aliases, tags, and entity boundary labels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from schema.errors import DataError
 from schema.records import Entity, Span
@@ -59,60 +59,49 @@ class LabelSet:
         """Each general word once, in the order of the types: two types may share one."""
         return tuple(dict.fromkeys(self.words.values()))
 
+    def knows(self, name: str) -> bool:
+        """Whether it is a type or an alias of one."""
+        return name in self.words or name in self.aliases
+
     def fits(self, tag: str, scheme: Scheme = "iob2") -> bool:
-        """Whether the tag is `O` or a prefix of the scheme and a known type."""
-        prefix, _, name = tag.partition("-")
+        """Whether the tag is `O`, or a prefix of the scheme with a known type."""
         if scheme == "io":
             return tag == "O" or self.knows(tag)
+        prefix, _, name = tag.partition("-")
         return tag == "O" or (len(prefix) == 1 and prefix in PREFIXES[scheme] and self.knows(name))
 
     def canonical(self, tag: str, scheme: Scheme = "iob2") -> str:
         """The tag with aliases resolved, in IOB1 for IO; raises DataError with the likely cause if it does not fit."""
-        prefix, _, name = tag.partition("-")
-        if not self.fits(tag, scheme):
-            raise self._misfit(tag, scheme)
-        if scheme == "io" and tag != "O":
-            return f"I-{self._type(tag)}"
-        return tag if tag == "O" else f"{prefix}-{self._type(name)}"
-
-    def knows(self, name: str) -> bool:
-        """Whether it is a type or an alias of one."""
-        return self._type(name) in self.words
-
-    def canonical_type(self, name: str) -> str:
-        """The type with aliases resolved; raises DataError for an unknown one."""
-        if not self.knows(name):
-            raise self._unknown(name, name)
-        return self._type(name)
-
-    def _type(self, name: str) -> str:
-        return self.aliases.get(name, name)
-
-    def _misfit(self, tag: str, scheme: Scheme) -> DataError:
-        prefix, _, name = tag.partition("-")
+        prefix, dash, name = tag.partition("-")
+        if self.fits(tag, scheme):
+            if scheme == "io" and tag != "O":
+                return f"I-{self.aliases.get(tag, tag)}"
+            return f"{prefix}{dash}{self.aliases.get(name, name)}"
         alike = next((known for known in (*self.words, *self.aliases) if known.lower() == name.lower()), "")
         if alike and self.fits(other := f"{prefix.upper()}-{alike}", scheme):
-            return DataError(f"unknown label {tag!r}", todo=f"write {other!r}: labels are case-sensitive")
+            raise DataError(f"unknown label {tag!r}", todo=f"write {other!r}: labels are case-sensitive")
         if self.knows(tag):
             todo = "write B- before an entity's first word and I- before its others, or set source.scheme: io"
-            return DataError(f"label {tag!r} has no prefix", todo=todo)
-        if not self.knows(name):
-            return self._unknown(tag, name)
+            raise DataError(f"label {tag!r} has no prefix", todo=todo)
+        self.canonical_type(name, tag)  # raises DataError for an unknown type
         fitting = [known for known in PREFIXES if self.fits(tag, known)]
         todo = f"set source.scheme: {' or '.join(fitting)}" if fitting else "correct the label"
-        return DataError(f"label {tag!r} has the prefix {prefix!r}, which {scheme} does not have", todo=todo)
+        raise DataError(f"label {tag!r} has the prefix {prefix!r}, which {scheme} does not have", todo=todo)
 
-    def _unknown(self, tag: str, name: str) -> DataError:
-        near = difflib.get_close_matches(name, [*self.words, *self.aliases], n=1)
-        hint = f"did you mean {near[0]}? Otherwise " if near else ""
-        todo = f"{hint}add the type to source.labels or source.aliases"
-        return DataError(f"unknown label {tag!r}, the types are {', '.join(self.types)}", todo=todo)
+    def canonical_type(self, name: str, label: str | None = None) -> str:
+        """The type with aliases resolved; raises DataError for an unknown one. `label`: what errors quote."""
+        if not self.knows(name):
+            near = difflib.get_close_matches(name, [*self.words, *self.aliases], n=1)
+            hint = f"did you mean {near[0]}? Otherwise " if near else ""
+            what = f"unknown label {name if label is None else label!r}, the types are {', '.join(self.types)}"
+            raise DataError(what, todo=f"{hint}add the type to source.labels or source.aliases")
+        return self.aliases.get(name, name)
 
     def to_json(self) -> dict[str, dict[str, str]]:
         return {"labels": dict(self.words), "aliases": dict(self.aliases)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Mapping[str, str]]) -> LabelSet:
+    def from_json(cls, value: Mapping[str, Mapping[str, str]]) -> Self:
         return cls(value["labels"], value["aliases"])
 
 
@@ -134,61 +123,54 @@ def to_iob2(tags: Sequence[str], scheme: Scheme) -> Converted:
     if scheme == "iob2":
         return Converted(list(tags))
     if scheme in ("iob1", "io"):
-        return Converted(
-            [
-                "B" + tag[1:] if tag.startswith("I-") and before[2:] != tag[2:] else tag
-                for before, tag in zip(["O", *tags], tags, strict=False)
-            ]
-        )
-    return _from_bounded(tags)
-
-
-def _from_bounded(tags: Sequence[str]) -> Converted:
-    """BIOES, BILOU and BMES: every entity has a first tag (B), a last one (E or L), or is one word (S or U)."""
-    found, current, n_orphans, n_unclosed = [], "", 0, 0  # `current`: the type of the entity that is not closed yet
+        return Converted(["B" + tag[1:] if orphan else tag for tag, orphan in zip(tags, _orphans(tags), strict=True)])
+    # BIOES, BILOU and BMES: an entity has a first (B) and a last tag (E or L), or is one word (S or U)
+    result, current, n_orphans, n_unclosed = [], "", 0, 0  # `current`: the type of the entity that is not closed yet
     for tag in tags:
         prefix, _, name = tag.partition("-")
         continues = prefix not in "BSUO" and name == current
         n_unclosed += bool(current) and not continues
-        if continues:
-            found.append(f"I-{name}")
-        else:
-            found.append(f"B-{name}" if prefix in "BSU" else "O")
-            n_orphans += prefix not in "BSUO"
+        n_orphans += prefix not in "BSUO" and not continues
+        result.append(f"I-{name}" if continues else f"B-{name}" if prefix in "BSU" else "O")
         current = name if prefix == "B" or (continues and prefix in "IM") else ""
-    return Converted(found, n_orphans, n_unclosed + bool(current))
+    return Converted(result, n_orphans, n_unclosed + bool(current))
 
 
 def entities(tags: Sequence[str], *, lenient: bool = False) -> list[Entity]:
     """Entities of IOB2 tags. Strict: only `B-` opens one; lenient: an orphan `I-` does too (seqeval's default)."""
-    found: list[Entity] = []
+    result: list[Entity] = []
     start, name = -1, ""
     for index, tag in enumerate([*tags, "O"]):
-        inside = tag.startswith("I-") and start >= 0 and tag[2:] == name
-        if inside:
+        if tag.startswith("I-") and start >= 0 and tag[2:] == name:
             continue
         if start >= 0:
-            found.append(Entity(Span(start, index), name))
+            result.append(Entity(Span(start, index), name))
         opens = tag.startswith("B-") or (lenient and tag.startswith("I-"))
         start, name = (index, tag[2:]) if opens else (-1, "")
-    return found
+    return result
 
 
 def n_orphans(tags: Sequence[str]) -> int:
     """How many `I-` tags continue no entity of their type."""
-    return sum(tag.startswith("I-") and before[2:] != tag[2:] for before, tag in zip(["O", *tags], tags, strict=False))
+    return sum(_orphans(tags))
 
 
-def to_tags(n_words: int, found: Sequence[Entity]) -> list[str]:
-    """IOB2 tags of non-overlapping entities."""
+def _orphans(tags: Sequence[str]) -> list[bool]:
+    return [tag.startswith("I-") and before[2:] != tag[2:] for before, tag in zip(["O", *tags], tags, strict=False)]
+
+
+def to_tags(n_words: int, annotated: Sequence[Entity]) -> list[str]:
+    """IOB2 tags of entities; raises DataError if they overlap or lie beyond the words."""
     tags = ["O"] * n_words
-    for entity in found:
-        for index in range(entity.span.start, entity.span.end):
-            if tags[index] != "O":
-                other = next(one for one in found if one is not entity and one.span.overlaps(entity.span))
-                shown = " and ".join(f"{one.type} [{one.span.start}, {one.span.end})" for one in (other, entity))
-                raise DataError("entities overlap", found=f"{shown}, in words", todo="keep one of the two")
-            tags[index] = ("B-" if index == entity.span.start else "I-") + entity.type
+    for entity in annotated:
+        span = entity.span
+        if span.end > n_words:
+            raise DataError(f"a span beyond the {n_words} words", found=f"[{span.start}, {span.end})")
+        if tags[span.start : span.end] != ["O"] * (span.end - span.start):
+            other = next(one for one in annotated if one is not entity and one.span.overlaps(span))
+            shown = " and ".join(f"{one.type} [{one.span.start}, {one.span.end})" for one in (other, entity))
+            raise DataError("entities overlap", found=f"{shown}, in words", todo="keep one of the two")
+        tags[span.start : span.end] = [f"B-{entity.type}"] + [f"I-{entity.type}"] * (span.end - span.start - 1)
     return tags
 
 
@@ -196,7 +178,6 @@ def ebd_tags(tags: Sequence[str]) -> list[str]:
     """Boundary labels Z of Section 3.3: B at an entity's first word, E at its last if it has two or more, else O."""
     marks = ["O"] * len(tags)
     for entity in entities(tags):
-        if entity.span.end - entity.span.start > 1:
-            marks[entity.span.end - 1] = "E"
+        marks[entity.span.end - 1] = "E"
         marks[entity.span.start] = "B"
     return marks

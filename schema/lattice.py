@@ -1,9 +1,9 @@
-"""The objects of a post's lattice: their positions, the cap on their number, and what the cap cuts. No torch here."""
+"""The objects of a post's lattice: their positions, the cap on their number, and what the cap cuts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from schema.errors import DataError
 from schema.records import Post, Source, Span
@@ -12,12 +12,12 @@ PRIORITY: dict[Source, int] = {"image": 0, "phrase": 1, "general": 2}  # the las
 
 
 def object_span(span: Span | None, n_words: int) -> tuple[int, int]:
-    """(head, tail) of an object: its phrase's first and last word; all words for images and general words (None)."""
+    """(head, tail) of an object: positions of its phrase's first and last word; None: of all words."""
     if span is None:
         return 1, n_words
     if span.end > n_words:
         raise DataError("an object's phrase has words that the post does not have", found=f"{span} of {n_words} words")
-    return span.head, span.tail
+    return span.start + 1, span.end  # position 0 is [CLS]
 
 
 def within_cap(sources: Sequence[Source], max_objects: int) -> list[int]:
@@ -28,20 +28,18 @@ def within_cap(sources: Sequence[Source], max_objects: int) -> list[int]:
 
 @dataclass(frozen=True)
 class CutObjects:
-    """How many objects are left out of the lattice: of how many posts, and how many of them belong to phrases."""
+    """How many objects are left out of the lattice, from how many posts; `n_phrases` of them are phrases."""
 
     n_posts: int = 0
     n_objects: int = 0
     n_phrases: int = 0
 
     def __add__(self, other: CutObjects) -> CutObjects:
-        return CutObjects(
-            self.n_posts + other.n_posts, self.n_objects + other.n_objects, self.n_phrases + other.n_phrases
-        )
+        return CutObjects(*(own + more for own, more in zip(astuple(self), astuple(other), strict=True)))
 
     @classmethod
     def of_post(cls, sources: Sequence[Source]) -> CutObjects:
-        """The count for one post, given the sources of the objects that it loses."""
+        """The count for one post from the sources of its cut objects."""
         return cls(int(bool(sources)), len(sources), sources.count("phrase"))
 
     def message(self) -> str:
@@ -51,14 +49,11 @@ class CutObjects:
 
 @dataclass
 class CapCounter:
-    """Counts what `train.max_objects` cuts, post by post; needs no features, so ingest and doctor can ask.
-
-    `n_phrases` is the number of phrases of each post id; None before the phrases stage has run.
-    """
+    """Counts what `train.max_objects` cuts, post by post, without features."""
 
     max_objects: int
     n_general_words: int
-    n_phrases: Mapping[str, int] | None
+    n_phrases: Mapping[str, int] | None  # by post id; None before the phrases stage has run
     cut: CutObjects = CutObjects()
 
     def add(self, post: Post) -> None:

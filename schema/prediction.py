@@ -1,15 +1,16 @@
-"""What a run predicts for a post. This module is the only writer and reader of predictions: one JSON object a post."""
+"""What a run predicts for a post, and its JSON form: one object per post."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
 from schema.errors import DataError
-from schema.labels import entities, to_tags
+from schema.labels import entities as entities_of
+from schema.labels import to_tags
 from schema.records import Entity, Image, Post, Region, Span
 
 SCHEMA_VERSION = 2  # 1 had neither this number, nor the words' character offsets, nor the caller's id
@@ -17,19 +18,14 @@ SCHEMA_VERSION = 2  # 1 had neither this number, nor the words' character offset
 
 @dataclass(frozen=True, slots=True)
 class PredictedEntity:
-    """A predicted entity of a post.
-
-    `characters` is its range `[start, end)` in the post's text; `confidence` is P(exactly these words are an entity of
-    this type | post), None if unknown. `grounded_boxes` are those of noun phrases that overlap it: the grounder's
-    choice for each phrase, no evidence that the model used it.
-    """
+    """A predicted entity of a post."""
 
     span: Span
     type: str
     text: str
-    characters: tuple[int, int]
-    confidence: float | None
-    grounded_boxes: tuple[Region, ...] = ()
+    characters: tuple[int, int]  # [start, end) in the post's text
+    confidence: float | None  # P(exactly these words are an entity of this type | post); None if unknown
+    grounded_boxes: tuple[Region, ...] = ()  # of noun phrases that overlap it: no evidence that the model used them
 
     @property
     def entity(self) -> Entity:
@@ -48,7 +44,7 @@ class PredictedEntity:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The entities of a post, and the objects it was predicted with; `synthetic`: parts trained on drawings made these.
+    """The entities of a post, and the objects of its lattice; `synthetic`: made by parts that were trained on drawings.
 
     Raises DataError if an object lies outside the post's words or images.
     """
@@ -63,21 +59,25 @@ class Prediction:
         for region in self.objects:
             if region.span:
                 self.post.characters(region.span)  # raises DataError beyond the words
-            if region.box and region.box.image_index >= n_images:
-                raise DataError(f"a box in image {region.box.image_index}, but the post has {n_images} image(s)")
+            if region.box and region.image_index >= n_images:
+                raise DataError(f"a box in image {region.image_index}, but the post has {n_images} image(s)")
 
     @classmethod
     def make(
         cls,
         post: Post,
-        found: Iterable[tuple[Entity, float | None]],
+        entities: Iterable[tuple[Entity, float | None]],
         objects: Iterable[Region] = (),
         synthetic: bool = False,
     ) -> Self:
         """A prediction from entities with their confidences; an entity gets the boxes of phrases that overlap it."""
-        regions = tuple(objects)
-        phrases = [region for region in regions if region.source == "phrase" and region.box and region.span]
-        return cls(post, tuple(_predicted(post, phrases, *one) for one in found), regions, synthetic)
+        regions, predicted = tuple(objects), []
+        phrases = [one for one in regions if one.source == "phrase" and one.box]
+        for entity, confidence in entities:
+            span, (start, end) = entity.span, post.characters(entity.span)
+            boxes = tuple(one for one in phrases if one.span and one.span.overlaps(span))
+            predicted.append(PredictedEntity(span, entity.type, post.text[start:end], (start, end), confidence, boxes))
+        return cls(post, tuple(predicted), regions, synthetic)
 
     @property
     def id(self) -> str:
@@ -86,17 +86,17 @@ class Prediction:
 
     @cached_property
     def gold(self) -> tuple[Entity, ...] | None:
-        """Entities of the post's own labels; None if it has none."""
-        return None if self.post.tags is None else tuple(entities(self.post.tags))
+        """Entities of the post's own tags; None if it has no tags."""
+        return None if self.post.tags is None else tuple(entities_of(self.post.tags))
 
     @cached_property
     def predicted(self) -> tuple[Entity, ...]:
-        """The predicted entities without confidence and boxes, to compare with `gold`."""
+        """The predicted entities without confidences and boxes."""
         return tuple(one.entity for one in self.entities)
 
     @property
     def tags(self) -> list[str]:
-        """The prediction as IOB2 tags, one a word."""
+        """The prediction as IOB2 tags, one per word."""
         return to_tags(self.post.n_words, self.predicted)
 
     def to_json(self) -> dict[str, Any]:
@@ -124,35 +124,25 @@ class Prediction:
             version = value.get("schema_version", 1)
             if version != SCHEMA_VERSION:
                 raise DataError(f"a prediction needs schema version {SCHEMA_VERSION}", found=f"version {version}")
-            found = [(_entity(one), _finite(one["confidence"])) for one in value["entities"]]
-            return cls.make(_post(value), found, map(Region.from_json, value["objects"]), bool(value["synthetic"]))
+            entities = [(_entity(one), _finite(one["confidence"])) for one in value["entities"]]
+            return cls.make(_post(value), entities, map(Region.from_json, value["objects"]), bool(value["synthetic"]))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError("not a prediction", found=f"{type(error).__name__} {error}") from error
 
 
 def _post(value: Mapping[str, Any]) -> Post:
-    post = Post(
-        str(value["post_id"]),
-        value["split"],
-        tuple(map(str, value["words"])),
-        str(value["text"]),
-        tuple((int(start), int(end)) for start, end in value["offsets"]),
-        images=tuple(_image(one) for one in value["images"]),
-        source_id=None if value["id"] == value["post_id"] else str(value["id"]),
-    )
-    if value["gold"] is None:
-        return post
-    gold = [_entity(one) for one in value["gold"]]
-    for entity in gold:
-        post.characters(entity.span)  # raises DataError beyond the words
-    return replace(post, tags=tuple(to_tags(post.n_words, gold)))
+    words = tuple(map(str, value["words"]))
+    tags = None if value["gold"] is None else tuple(to_tags(len(words), [_entity(one) for one in value["gold"]]))
+    offsets = tuple((int(start), int(end)) for start, end in value["offsets"])
+    images = tuple(_image(one) for one in value["images"])
+    source_id = None if value["id"] == value["post_id"] else str(value["id"])
+    return Post(str(value["post_id"]), value["split"], words, str(value["text"]), offsets, tags, images, source_id)
 
 
-def _predicted(post: Post, phrases: list[Region], entity: Entity, confidence: float | None) -> PredictedEntity:
-    span = entity.span
-    start, end = post.characters(span)
-    boxes = tuple(region for region in phrases if region.span and region.span.overlaps(span))
-    return PredictedEntity(span, entity.type, post.text[start:end], (start, end), confidence, boxes)
+def _image(value: Mapping[str, Any]) -> Image:
+    size = int(value["width"]), int(value["height"])
+    name, digest, reason = (str(value[key]) for key in ("name", "digest", "reason"))
+    return Image(name, digest, *size, value["state"], reason, bool(value["synthetic"]))
 
 
 def _entity_json(entity: Entity) -> dict[str, Any]:
@@ -161,12 +151,6 @@ def _entity_json(entity: Entity) -> dict[str, Any]:
 
 def _entity(value: Mapping[str, Any]) -> Entity:
     return Entity(Span(int(value["start"]), int(value["end"])), str(value["type"]))
-
-
-def _image(value: Mapping[str, Any]) -> Image:
-    size = int(value["width"]), int(value["height"])
-    name, digest, reason = (str(value[key]) for key in ("name", "digest", "reason"))
-    return Image(name, digest, *size, value["state"], reason, bool(value["synthetic"]))
 
 
 def _finite(value: float | None) -> float | None:

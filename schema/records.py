@@ -1,4 +1,4 @@
-"""The records of the pipeline: frozen values that check themselves once, so code behind them need not."""
+"""The records of the pipeline: frozen values that check themselves once, so that their users need not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Split = Literal["train", "dev", "test", "predict"]
 Source = Literal["image", "general", "phrase"]
 ImageState = Literal["ok", "missing", "broken", "refused"]
 
-SPLITS: tuple[Split, ...] = ("train", "dev", "test", "predict")  # predict: posts given without a split
+SPLITS: tuple[Split, ...] = ("train", "dev", "test", "predict")  # predict: posts without a split
 SOURCES: tuple[Source, ...] = ("image", "general", "phrase")  # the order of a post's objects
 CORNERS = ("x0", "y0", "x1", "y1")
 POST_ID = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")  # no separators: an id never becomes a path by accident
@@ -33,16 +33,6 @@ class Span:
 
     def overlaps(self, other: Span) -> bool:
         return self.start < other.end and other.start < self.end
-
-    @property
-    def head(self) -> int:
-        """Position of the first word in the lattice, where 0 is [CLS]."""
-        return self.start + 1
-
-    @property
-    def tail(self) -> int:
-        """Position of the last word in the lattice."""
-        return self.end
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -74,20 +64,15 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of a post as ingest found it.
+    """An image of a post as ingest found it."""
 
-    `name` is relative to the dataset's image folder; `digest` is the sha256 of the file's bytes ("" where there is
-    no file); `width` and `height` are pixels after EXIF rotation, 0 unless `state` is "ok"; `synthetic` says that the
-    project's own scenes made it.
-    """
-
-    name: str
-    digest: str = ""
-    width: int = 0
+    name: str  # relative to the dataset's image folder
+    digest: str = ""  # sha256 of the file's bytes; "" without a file
+    width: int = 0  # pixels after EXIF rotation; 0 unless `state` is "ok"
     height: int = 0
     state: ImageState = "ok"
-    reason: str = ""
-    synthetic: bool = False
+    reason: str = ""  # of a state other than "ok"
+    synthetic: bool = False  # drawn by this project
 
     @property
     def ok(self) -> bool:
@@ -96,36 +81,37 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A post: at least one word, optional tags (IOB2, one a word), text with character offsets, images.
-
-    `source_id` is the id as the data's owner wrote it, None if `id` is the same.
-    """
+    """A post: at least one word, optional tags (IOB2, one per word), text with character offsets, images."""
 
     id: str
     split: Split
     words: tuple[str, ...]
     text: str
-    offsets: tuple[tuple[int, int], ...]  # [start, end) characters of `text`, one a word
+    offsets: tuple[tuple[int, int], ...]  # [start, end) characters of `text`, one per word
     tags: tuple[str, ...] | None = None
     images: tuple[Image, ...] = ()
-    source_id: str | None = None
+    source_id: str | None = None  # the id in the data; None if it is `id`
 
     def __post_init__(self) -> None:
+        what, found, todo = "", "", ""
         if not POST_ID.fullmatch(self.id) or self.id in (".", ".."):
-            raise DataError(
-                "a post id holds 1 to 200 characters, none of them a slash or a control", found=repr(self.id)
-            )
+            what, found = "a post id holds 1 to 200 characters, none of them a slash or a control", repr(self.id)
+            raise DataError(what, found=found)
         if self.split not in SPLITS:
-            raise DataError(f"post {self.id}: unknown split", found=self.split, todo=f"use one of {', '.join(SPLITS)}")
-        if not self.words or "" in self.words:
-            raise DataError(f"post {self.id}: a post needs at least one word, and no empty one")
-        if len(self.offsets) != len(self.words):
-            raise DataError(f"post {self.id}: {len(self.words)} words but {len(self.offsets)} offsets")
-        if self.tags is not None and len(self.tags) != len(self.words):
-            raise DataError(f"post {self.id}: {len(self.words)} words but {len(self.tags)} tags")
-        for word, (start, end) in zip(self.words, self.offsets, strict=True):
-            if self.text[start:end] != word:
-                raise DataError(f"post {self.id}: offsets [{start}, {end}) do not hold {word!r}")
+            what, found, todo = "unknown split", self.split, f"use one of {', '.join(SPLITS)}"
+        elif not self.words or "" in self.words:
+            what = "a post needs at least one word, and no empty one"
+        elif len(self.offsets) != len(self.words):
+            what = f"{len(self.words)} words but {len(self.offsets)} offsets"
+        elif self.tags is not None and len(self.tags) != len(self.words):
+            what = f"{len(self.words)} words but {len(self.tags)} tags"
+        else:
+            for word, (start, end) in zip(self.words, self.offsets, strict=True):
+                if self.text[start:end] != word:
+                    what = f"offsets [{start}, {end}) do not hold {word!r}"
+                    break
+        if what:
+            raise DataError(f"post {self.id}: {what}", found=found, todo=todo)
 
     @property
     def n_words(self) -> int:
@@ -134,18 +120,17 @@ class Post:
     def characters(self, span: Span) -> tuple[int, int]:
         """Character range `[start, end)` of a span in `text`; raises DataError for a span beyond the words."""
         if span.end > self.n_words:
-            raise DataError(
-                f"post {self.id}: a span beyond the {self.n_words} words", found=f"[{span.start}, {span.end})"
-            )
+            what = f"post {self.id}: a span beyond the {self.n_words} words"
+            raise DataError(what, found=f"[{span.start}, {span.end})")
         return self.offsets[span.start][0], self.offsets[span.end - 1][1]
 
 
 def joined(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Text and offsets of words joined by single spaces, for posts that come without raw text."""
-    offsets, at = [], 0
+    """Text and offsets of words joined by single spaces, for posts without raw text."""
+    offsets, start = [], 0
     for word in words:
-        offsets.append((at, at + len(word)))
-        at += len(word) + 1
+        offsets.append((start, start + len(word)))
+        start += len(word) + 1
     return " ".join(words), tuple(offsets)
 
 
@@ -175,20 +160,15 @@ class PostPhrases:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """An object of the lattice: the part of an image that is cropped, and the words it belongs to (None: all words).
-
-    `box` None: the uniform empty image, which stands for a post without an image. `clamped` (the grounder's box
-    extended beyond the image) and `grounder` (name@weights, or name@version) are in boxes.parquet only, so they do not
-    count when regions are compared.
-    """
+    """An object of the lattice: the part of an image that is cropped, and the words it belongs to."""
 
     source: Source
     text: str
-    span: Span | None
-    box: Box | None
+    span: Span | None  # None: all words
+    box: Box | None  # None: the uniform empty image, which stands for a post without an image
     score: float
-    clamped: bool = field(default=False, compare=False)
-    grounder: str = field(default="", compare=False)
+    clamped: bool = field(default=False, compare=False)  # the grounder's box extended beyond the image
+    grounder: str = field(default="", compare=False)  # name@weights, or name@version; as `clamped` not in packs
 
     @property
     def image_index(self) -> int:
@@ -197,25 +177,20 @@ class Region:
 
     def to_json(self) -> dict[str, Any]:
         """The form in predictions and in boxes.parquet: named values, None where there is no span or box."""
-        span, box = self.span, self.box
-        return {
-            "source": self.source,
-            "text": self.text,
-            "start": span.start if span else None,
-            "end": span.end if span else None,
-            "image_index": box.image_index if box else None,
-            **dict(zip(CORNERS, box.xyxy if box else (None,) * 4, strict=True)),
-            "score": self.score,
-        }
+        start, end = (self.span.start, self.span.end) if self.span else (None, None)
+        corners = dict(zip(CORNERS, self.box.xyxy if self.box else (None,) * 4, strict=True))
+        index = self.box.image_index if self.box else None
+        head = {"source": self.source, "text": self.text, "start": start, "end": end, "image_index": index}
+        return {**head, **corners, "score": self.score}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`. Raises DataError for an unknown source or a score that is not finite."""
-        score = float(value["score"])
+        score, span, box = float(value["score"]), None, None
         if value["source"] not in SOURCES or not math.isfinite(score):
             raise DataError("an object needs a known source and a finite score", found=f"{value['source']}, {score}")
-        span = None if value["start"] is None else Span(int(value["start"]), int(value["end"]))
-        box = None
+        if value["start"] is not None:
+            span = Span(int(value["start"]), int(value["end"]))
         if value["x0"] is not None:
             x0, y0, x1, y1 = (int(value[name]) for name in CORNERS)
             box = Box(x0, y0, x1, y1, int(value["image_index"]))

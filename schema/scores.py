@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,7 @@ class Counts:
     n_correct: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.n_gold + other.n_gold, self.n_predicted + other.n_predicted, self.n_correct + other.n_correct
-        )
+        return Counts(*(own + more for own, more in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def precision(self) -> float:
@@ -32,11 +30,4 @@ class Counts:
         return 2 * self.n_correct / total if total else 0.0
 
     def to_json(self) -> dict[str, float | int]:
-        return {
-            "precision": self.precision,
-            "recall": self.recall,
-            "f1": self.f1,
-            "n_gold": self.n_gold,
-            "n_predicted": self.n_predicted,
-            "n_correct": self.n_correct,
-        }
+        return {"precision": self.precision, "recall": self.recall, "f1": self.f1, **asdict(self)}

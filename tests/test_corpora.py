@@ -188,5 +188,5 @@ def test_whole_corpora_need_nothing_but_settings(tmp_path, name, n_posts):
     made = project(tmp_path, name)
     report = made.ingest(name, silent)
     assert tuple(split.n_posts for split in report.counts.splits.values()) == n_posts
-    left_out = ["3 row(s) with the label O and no word were left out", "1 post(s) of such rows alone were left out"]
+    left_out = ["3 row(s) with the label O and no word were left out", "1 post(s) with only such rows were left out"]
     assert report.remarks() == (left_out if name == "btc" else [])

@@ -1,4 +1,4 @@
-"""The section `source` of a dataset: the names of its files, how they are written, and which labels they have."""
+"""The section `source` of a dataset: the names of its files, their format, and their labels."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ READING = ("scheme", "columns", "fields", "ignore", "export", "label_names", "of
 
 
 class Columns(Config):
-    """Columns of a CoNLL file, counted from 0, or from the last one as -1; `label: null` for a file without labels."""
+    """Columns of a CoNLL file, counted from 0, or from the end as -1; `label: null`: the file has no labels."""
 
     word: int = 0
     label: int | None = -1
 
 
 class SplitConfig(Config):
-    """A dev split cut from train by a hash of the post ids: posts added later do not move the others."""
+    """A dev split cut from train by a hash of the post ids, so that added posts do not move others."""
 
     dev: float = Field(gt=0, lt=1)  # share of train
     seed: int = Field(default=0, ge=0)
 
 
 class SourceConfig(Config):
-    """A dataset folder: one file per split, and a folder of images (absent: every image is missing)."""
+    """A dataset folder: one file per split, and a folder of images."""
 
     format: Format = "conll"
     files: dict[str, str] = Field(default=_CONLL_FILES)
@@ -92,32 +92,26 @@ class SourceConfig(Config):
         return LabelSet(self.labels, {a: t for a, t in defaults if t in self.labels and a not in self.labels})
 
     def reading(self) -> dict[str, Any]:
-        """The keys beyond the labels that say how posts are written: a run remembers them for its own input."""
+        """The keys, besides labels, that say how posts are written: a run stores them for its own input."""
         return self.model_dump(mode="json", include=set(READING), exclude_defaults=True)
 
     def paths(self, folder: Path) -> dict[Split, Path]:
-        """The file of each named split, in the order train, dev, test; raises ConfigError for one that is absent."""
-        paths: dict[Split, Path] = {}
-        for split in SPLITS:
-            if split in self.files:
-                paths[split] = folder / self.files[split]
-                if not paths[split].is_file():
-                    raise ConfigError(
-                        f"no {split} file",
-                        where=str(paths[split]),
-                        todo=f"put it there, or leave {split} out of source.files",
-                    )
+        """The file of each named split, in the order train, dev, test; raises ConfigError for a missing file."""
+        paths: dict[Split, Path] = {split: folder / self.files[split] for split in SPLITS if split in self.files}
+        for split, path in paths.items():
+            if not path.is_file():
+                todo = f"put it there, or leave {split} out of source.files"
+                raise ConfigError(f"no {split} file", where=str(path), todo=todo)
         return paths
 
 
 _JSONL = SourceConfig(format="jsonl", files=_JSONL_FILES)
+_JSON_FILES = {split: f"{split}.json" for split in _JSONL_FILES}
 PRESETS: dict[str, SourceConfig] = {
     "conll": SourceConfig(),
     "jsonl": _JSONL,
-    "smoke": SourceConfig(format="jsonl", files=_JSONL_FILES, image_suffix=".png"),
-    "doccano": SourceConfig(format="jsonl", files=_JSONL_FILES, export="doccano"),
-    "prodigy": SourceConfig(format="jsonl", files=_JSONL_FILES, export="prodigy"),
-    "labelstudio": SourceConfig(
-        format="jsonl", files={split: f"{split}.json" for split in _JSONL_FILES}, export="labelstudio"
-    ),
+    "smoke": _JSONL.model_copy(update={"image_suffix": ".png"}),
+    "doccano": _JSONL.model_copy(update={"export": "doccano"}),
+    "prodigy": _JSONL.model_copy(update={"export": "prodigy"}),
+    "labelstudio": SourceConfig(format="jsonl", files=_JSON_FILES, export="labelstudio"),
 }

@@ -1,9 +1,8 @@
 """Inputs of a dataset that DVC does not see in `data/<name>`, and a DVC stage that watches them.
 
-DVC hashes the dataset's folder (a link to a folder too) and follows links to files in it. It does not follow links to
-folders inside it, and `source.images` or `source.files` may lead outside it. For such paths `watch` writes
-`inputs/<name>/dvc.yaml`: a stage that depends on them by content and writes their digests into the dataset's folder, on
-which the stage ingest depends.
+DVC hashes the dataset's folder, and follows links to files in it, but not links to folders; and `source.images` or
+`source.files` may be elsewhere. For such paths `watch` writes `inputs/<name>/dvc.yaml`: a stage that depends on them by
+content and writes their digests into the dataset's folder, on which the stage ingest depends.
 """
 
 from __future__ import annotations
@@ -22,77 +21,70 @@ from schema.errors import ConfigError
 
 def hidden(folder: Path, source: SourceConfig) -> list[Path]:
     """Absolute paths that ingest reads and that DVC does not see in the dataset's folder."""
-    files = [folder / name for name in source.files.values()]
-    found = [path for path in files if not _visible(folder, path.parent)]
-    images = folder / source.images
-    if images.is_dir() and not _visible(folder, images):
-        found.append(images)
-    return [_absolute(path) for path in (*found, *_folder_links(images, {os.path.realpath(images)}))]
+    files, images = [folder / name for name in source.files.values()], folder / source.images
+    paths = [path for path in files if not _is_visible(folder, path.parent)]
+    if images.is_dir() and not _is_visible(folder, images):
+        paths.append(images)
+    absolute = []
+    for path in (*paths, *_folder_links(images, {os.path.realpath(images)})):
+        if ".." in path.parts:  # resolve it; the last part may stay a link, which DVC follows
+            path = Path(os.path.realpath(path)) if path.name == ".." else Path(os.path.realpath(path.parent), path.name)
+        absolute.append(path)
+    return absolute
 
 
 def watch(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Path]:
-    """Have DVC watch the hidden inputs of a dataset in the project `root`; returns them.
-
-    Raises ConfigError where DVC cannot watch them, so that a change would stay unnoticed.
-    """
+    """Have DVC watch the hidden inputs of a dataset in the project `root`; returns them. Raises ConfigError."""
     if not (root / ".dvc").is_dir():
         return []
     images = folder / source.images
-    if not images.is_dir() and not _visible(folder, images.parent):
+    if not images.is_dir() and not _is_visible(folder, images.parent):
         raise ConfigError("no such folder of images", where=str(images), todo="create it, or correct source.images")
     paths, stage, manifest = hidden(folder, source), root / "inputs" / name / "dvc.yaml", _manifest(name, folder)
     if not paths:
         for path in (stage, stage.with_name("dvc.lock"), manifest):
             path.unlink(missing_ok=True)
         return []
-    shown = ", ".join(map(str, paths[:3]))
+    what = todo = ""
     if (root / "data" / f"{name}.dvc").exists():
+        what = f"`dvc add data/{name}` left out what lies behind links"
         todo = "put the files themselves or links to files there, or link the whole dataset folder instead of adding it"
-        raise ConfigError(
-            f"`dvc add data/{name}` left out what lies behind links", where=str(folder), found=shown, todo=todo
-        )
-    if any(Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path)) for path in paths):
-        raise ConfigError("an input contains the dataset's own folder", where=str(folder), found=shown, todo="move it")
-    if not os.access(folder, os.W_OK):
+    elif any(Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path)) for path in paths):
+        what, todo = "an input contains the dataset's own folder", "move it"
+    elif not os.access(folder, os.W_OK):
+        what = "DVC does not see these inputs, and the folder is read-only"
         todo = "make the folder writable, or link the dataset folder as a whole, or each file"
-        raise ConfigError(
-            "DVC does not see these inputs, and the folder is read-only", where=str(folder), found=shown, todo=todo
-        )
+    if what:
+        raise ConfigError(what, where=str(folder), found=", ".join(map(str, paths[:3])), todo=todo)
     atomic.write_text(stage, _stage(root, name, paths))
     write_manifest(name, folder, source)
     return paths
 
 
 def write_manifest(name: str, folder: Path, source: SourceConfig) -> None:
-    """Write the digests of the hidden inputs into the dataset's folder: what the generated stage runs."""
+    """Write the digests of the hidden inputs into the dataset's folder; the generated stage calls this."""
     digests = {os.path.relpath(path, folder): _digest(path) for path in hidden(folder, source)}
     atomic.write_json(_manifest(name, folder), digests)
 
 
 def unwatched(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Path]:
-    """Hidden inputs of which DVC does not know yet: linked after the last ingest."""
-    if not (root / ".dvc").is_dir():
-        return []
-    stage = root / "inputs" / name / "dvc.yaml"
-    paths = hidden(folder, source)
-    known = stage.read_text(encoding="utf-8") if stage.is_file() else ""
-    return [] if known == _stage(root, name, paths) else paths
+    """Hidden inputs that DVC does not watch yet: they were linked after the last ingest."""
+    stage, paths = root / "inputs" / name / "dvc.yaml", hidden(folder, source)
+    written = stage.read_text(encoding="utf-8") if stage.is_file() else ""
+    return paths if (root / ".dvc").is_dir() and written != _stage(root, name, paths) else []
 
 
-def _visible(folder: Path, path: Path) -> bool:
-    """Whether DVC reaches `path` from the dataset's folder: it lies below it, and no folder on the way is a link."""
+def _is_visible(folder: Path, path: Path) -> bool:
+    """Whether DVC reaches `path` from the dataset's folder: it is below it, and no folder in between is a link."""
     inner = Path(os.path.normpath(path))
-    if not inner.is_relative_to(folder) or ".." in path.parts:
-        return False
-    return not any(
-        part.is_symlink() for part in (inner, *inner.parents) if part != folder and part.is_relative_to(folder)
-    )
+    between = [part for part in (inner, *inner.parents) if part != folder and part.is_relative_to(folder)]
+    return inner.is_relative_to(folder) and ".." not in path.parts and not any(map(Path.is_symlink, between))
 
 
 def _folder_links(folder: Path, entered: set[str]) -> Iterator[Path]:
-    """Links to folders below `folder`, at any depth; `entered` holds real paths, so that no loop is followed."""
-    for place, folders, _ in os.walk(folder):
-        for link in (Path(place, name) for name in sorted(folders)):
+    """Links to folders below `folder`, at any depth; `entered`: real paths, so that no loop is followed."""
+    for parent, folders, _ in os.walk(folder):
+        for link in (Path(parent, name) for name in sorted(folders)):
             real = os.path.realpath(link)
             if link.is_symlink() and real not in entered:
                 entered.add(real)
@@ -100,22 +92,14 @@ def _folder_links(folder: Path, entered: set[str]) -> Iterator[Path]:
                 yield from _folder_links(link, entered)
 
 
-def _absolute(path: Path) -> Path:
-    """Without `..`, which the system resolves after links; the last part stays a link, for DVC to follow."""
-    if ".." not in path.parts:
-        return path
-    return Path(os.path.realpath(path)) if path.name == ".." else Path(os.path.realpath(path.parent), path.name)
-
-
 def _stage(root: Path, name: str, paths: list[Path]) -> str:
-    """The generated dvc.yaml: paths in the project are relative to it."""
+    """The generated dvc.yaml; paths inside the project are relative to it."""
     deps = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix() for path in paths]
     out = _manifest(name, Path("data", name)).as_posix()
     stage = {"wdir": "../..", "cmd": f"sh bin/fmit inputs {name}", "deps": deps, "outs": [{out: {"cache": False}}]}
-    note = (
-        f"# Written by `fmit ingest {name}`: inputs behind links to folders or outside data/{name}. Commit this file.\n"
-    )
-    return note + yaml.safe_dump({"stages": {"inputs": stage}}, sort_keys=False, allow_unicode=True)
+    what = f"inputs behind links to folders or outside data/{name}"
+    note = f"# Written by `fmit ingest {name}`: {what}. Commit this file.\n"
+    return f"{note}{yaml.safe_dump({'stages': {'inputs': stage}}, sort_keys=False, allow_unicode=True)}"
 
 
 def _manifest(name: str, folder: Path) -> Path:
@@ -127,9 +111,9 @@ def _digest(path: Path) -> str:
     if not path.is_dir():
         return keys.digest_file(path) if path.is_file() else "missing"
     digest = hashlib.sha256()
-    for place, folders, files in os.walk(path):
+    for parent, folders, files in os.walk(path):
         folders.sort()
-        for file in (Path(place, name) for name in sorted(files)):
+        for file in (Path(parent, name) for name in sorted(files)):
             content = keys.digest_file(file) if file.is_file() else "missing"
             digest.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

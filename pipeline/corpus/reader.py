@@ -1,13 +1,13 @@
-"""Files of any format as posts: ids made unique, images opened, and a dev split cut where the settings ask for one."""
+"""Files of any format as posts: ids made unique, images opened, and a dev split cut if the settings say so."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 
 from pipeline.corpus import conll, jsonl
@@ -30,47 +30,43 @@ FORMATS: Mapping[str, Callable[[Path, SourceConfig, ReadLog], Iterator[Callable[
 class ImageFolder:
     """Images of a folder, each distinct file decoded once; without a folder every image is missing.
 
-    A name from the data means the file of exactly that name; without one, a file that differs in the case of its
-    suffix, in `.jpeg` for `.jpg`, or in Unicode normalization, or that adds a suffix.
+    A name from the data means the file with exactly that name, else a file whose name differs in Unicode
+    normalization, in the case of its suffix, in `.jpeg` for `.jpg`, or by a suffix that the data leaves out.
     """
 
     def __init__(self, folder: Path | None, suffix: str = ".jpg") -> None:
         self.folder = folder if folder is not None and folder.is_dir() else None
-        self._place = folder  # a name may be refused even where there is no folder
+        self._path = folder  # a name may be refused even if there is no folder
         self._suffixes = tuple(dict.fromkeys((suffix, *SUFFIXES)))
         self._images: dict[str, Image] = {}
-        self._names: dict[str, str | None] = {}
-        self._listings: dict[str, tuple[set[str], dict[str, str]]] = {}
+        self._names: dict[str, str] = {}  # a name in the data: the name of its file
+        self._listings: dict[str, tuple[set[str], dict[str, str]]] = {}  # see _listing
 
-    def names(self, raw: RawPost) -> tuple[str, ...]:
-        """File names of a post's images."""
-        if not raw.image_stem:
-            return tuple(self._found(name) or name for name in raw.images)
-        suffix = "" if raw.image_stem.lower().endswith(SUFFIXES) else self._suffixes[0]
-        return (self._found(raw.image_stem) or raw.image_stem + suffix,)
-
-    def open(self, names: Iterable[str]) -> None:
-        """Decode the images that have not been decoded yet."""
-        new = [name for name in dict.fromkeys(names) if name not in self._images]
+    def open(self, raws: Sequence[RawPost]) -> list[tuple[Image, ...]]:
+        """The images of each post, decoded in parallel."""
+        names = [self._file_names(raw) for raw in raws]
+        new = [name for name in dict.fromkeys(chain.from_iterable(names)) if name not in self._images]
+        path = self._path
         if self.folder is None:  # a name that leaves the folder is refused all the same
-            plain = [name for name in new if self._place is None or "/" not in name]
+            plain = [name for name in new if path is None or "/" not in name]
             self._images |= {name: Image(name, state="missing", reason="no folder of images") for name in plain}
             new = [name for name in new if name not in self._images]
-        folder = self._place
-        if new and folder is not None:
+        if new and path is not None:
             with ThreadPoolExecutor(N_THREADS) as pool:
-                self._images |= zip(new, pool.map(lambda name: images.probe(folder, name), new), strict=True)
+                self._images |= zip(new, pool.map(lambda name: images.probe(path, name), new), strict=True)
+        return [tuple(self._images[name] for name in some) for some in names]
 
-    def __getitem__(self, name: str) -> Image:
-        return self._images[name]
-
-    def _found(self, name: str) -> str | None:
-        if name not in self._names:
-            self._names[name] = self._search(name)
-        return self._names[name]
+    def _file_names(self, raw: RawPost) -> list[str]:
+        written, suffix = raw.images, ""
+        if raw.image_stem:
+            written, suffix = (raw.image_stem,), "" if raw.image_stem.lower().endswith(SUFFIXES) else self._suffixes[0]
+        for name in written:
+            if name not in self._names:
+                self._names[name] = self._search(name) or name + suffix
+        return [self._names[name] for name in written]
 
     def _search(self, name: str) -> str | None:
-        """The name of the file that is meant, None where there is none."""
+        """The name of the file that a name from the data means; None if there is no such file."""
         path = PurePosixPath(name)
         if self.folder is None or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             return None
@@ -78,26 +74,22 @@ class ImageFolder:
         if path.name in exact:
             return name
         for suffix in ("",) if name.lower().endswith(SUFFIXES) else ("", *self._suffixes):
-            if found := folded.get(_folded(path.name + suffix)):
-                return (path.parent / found).as_posix()
+            if file := folded.get(_folded(path.name + suffix)):
+                return (path.parent / file).as_posix()
         return None
 
     def _listing(self, inner: str) -> tuple[set[str], dict[str, str]]:
-        """Names of the files of a folder in the image folder, and those names by their folded form."""
+        """Names of the files in a subfolder of the image folder, and the same names by their folded form."""
         if inner not in self._listings:
-            try:
-                with os.scandir(Path(self.folder or "", inner)) as entries:
-                    names = sorted((entry.name for entry in entries if not _is_folder(entry)), reverse=True)
-            except OSError:
-                names = []
-            self._listings[inner] = set(names), {_folded(name): name for name in names}  # the first of equal ones
+            _, _, names = next(os.walk(Path(self.folder or "", inner)), ("", [], []))
+            self._listings[inner] = set(names), {_folded(name): name for name in sorted(names, reverse=True)}
         return self._listings[inner]
 
 
 def read_dataset(
     source: SourceConfig, paths: Mapping[Split, Path], folder: ImageFolder, log: ReadLog | None = None
 ) -> Iterator[Post]:
-    """Posts of a dataset's files, split by split, read as they are asked for. Raises DataError with file:line."""
+    """Posts of a dataset's files, split by split, read lazily. Raises DataError with file:line."""
     log = log or ReadLog()
     for split, path in paths.items():
         cut = source.split if split == "train" else None
@@ -112,7 +104,7 @@ def read_file(
     log: ReadLog | None = None,
     cut: SplitConfig | None = None,
 ) -> Iterator[Post]:
-    """Posts of one file in its order. `folder` holds the images (None: all are missing), `cut` makes some posts dev."""
+    """Posts of one file, in order. `folder`: the images (None: all are missing); `cut`: makes some posts dev."""
     log = log or ReadLog()
     reads = islice(FORMATS[source.format](path, source, log), source.first)
     return with_images(reads, split, folder or ImageFolder(None, source.image_suffix), log, cut)
@@ -127,54 +119,37 @@ def with_images(
 ) -> Iterator[Post]:
     """Posts with unique ids and opened images, in order."""
     while chunk := list(islice(reads, CHUNK_POSTS)):
-        raws = [raw for read in chunk if (raw := _read(read, log))]
-        names = [folder.names(raw) for raw in raws]
-        folder.open(name for some in names for name in some)
-        for raw, some in zip(raws, names, strict=True):
+        raws: list[RawPost] = []
+        for read in chunk:
             try:
-                yield _post(raw, _split(raw.id, split, cut), [folder[name] for name in some], log)
+                raws += filter(None, [read()])
+            except DataError as error:
+                log.leave_out(error)
+        for raw, opened in zip(raws, folder.open(raws), strict=True):
+            part: Split = "dev" if cut and _is_cut(raw.id, cut) else split
+            post_id = log.claim(raw.id)
+            log.orphans[part] += raw.n_orphans
+            source_id = raw.id if raw.id != post_id else None
+            try:
+                yield Post(post_id, part, raw.words, raw.text, raw.offsets, raw.tags, opened, source_id)
             except DataError as error:
                 log.leave_out(moved(error, raw.where))
 
 
 def count_posts(path: Path, source: SourceConfig) -> int:
-    """How many posts of a well-formed file are read, without reading them: for progress."""
+    """How many posts of a well-formed file are read, without parsing them: for progress."""
     count = conll.count(path) if source.format == "conll" else jsonl.count(path)
     return min(count, source.first or count)
 
 
-def _read(read: Callable[[], RawPost | None], log: ReadLog) -> RawPost | None:
-    try:
-        return read()
-    except DataError as error:
-        log.leave_out(error)
-        return None
-
-
-def _post(raw: RawPost, split: Split, found: list[Image], log: ReadLog) -> Post:
-    post_id = log.claim(raw.id)
-    log.orphans[split] += raw.n_orphans
-    source_id = raw.id if raw.id != post_id else None
-    return Post(post_id, split, raw.words, raw.text, raw.offsets, raw.tags, tuple(found), source_id)
-
-
-def _split(given_id: str, split: Split, cut: SplitConfig | None) -> Split:
-    """dev for the share of ids that `cut` asks for; equal ids stay together."""
-    if cut is None:
-        return split
+def _is_cut(given_id: str, cut: SplitConfig) -> bool:
+    """Whether a post of train goes to dev; posts with equal ids stay together."""
     digest = hashlib.sha256(f"{cut.seed}\0{given_id}".encode("utf-8", "surrogatepass")).digest()
-    return "dev" if int.from_bytes(digest[:8], "big") < cut.dev * 2**64 else split
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a loop of links
-        return False
+    return int.from_bytes(digest[:8], "big") < cut.dev * 2**64
 
 
 def _folded(name: str) -> str:
-    """A name without what file systems and people write differently: normalization, and the case of the suffix."""
+    """A name without the differences that an image's name may have: see ImageFolder."""
     stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
     suffix = suffix.lower()
     return f"{stem}{dot}{'jpg' if suffix == 'jpeg' else suffix}"

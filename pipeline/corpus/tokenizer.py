@@ -1,4 +1,4 @@
-"""Words of raw text, by spaCy's rules for a language or by characters; an emoji sequence or a flag is one word."""
+"""Tokenizes raw text by spaCy's rules for a language, or into characters; an emoji sequence or flag is one word."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tokenize(text: str, tokenizer: str = "en") -> Offsets:
 
 
 def _joined(words: list[tuple[int, int]], emoji: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The words, but each range of `emoji` is a word of its own, cut from what stands beside it."""
+    """The words, in which each range of `emoji` becomes a word, cut from its neighbours."""
     at = 0
     for start, end in emoji:
         while at < len(words) and words[at][1] <= start:
@@ -60,6 +60,5 @@ def _spacy(code: str) -> Callable[[str], Any]:
         return get_lang_class(code)().tokenizer
     except ImportError as error:  # no such language, or one whose tokenizer is a package of its own
         todo = f"use the code of one of spaCy's languages (en, de, fr, xx for any) or {CHARACTERS}"
-        raise ConfigError(
-            f"no tokenizer {code!r}", where="source.tokenizer", found=str(error).strip(), todo=todo
-        ) from None
+        what, found = f"no tokenizer {code!r}", str(error).strip()
+        raise ConfigError(what, where="source.tokenizer", found=found, todo=todo) from None

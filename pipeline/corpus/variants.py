@@ -1,6 +1,6 @@
-"""The corpora that everybody uses: which variant of them a file is, and the paper's figures for them.
+"""The corpora of the paper: which variant of them a file is, and the paper's figures for them.
 
-Twitter-2015 circulates in at least two label versions that score differently, so a variant has a name and a digest.
+Twitter-2015 circulates in at least two label versions that score differently, so a variant has a name and digests.
 """
 
 from __future__ import annotations
@@ -42,15 +42,13 @@ PAPER_TYPES = ("PER", "LOC", "ORG", "MISC")
 
 def variant(digests: Mapping[Split, str]) -> str:
     """The known variant of which each of these files (split -> sha256) is that split, or ""."""
-    names = {_name(split, digest) for split, digest in digests.items()}
+    matches = [VARIANTS.get(digest, ("", split)) for split, digest in digests.items()]
+    names = {name if known == split else "" for split, (name, known) in zip(digests, matches, strict=True)}
     return names.pop() if len(names) == 1 else ""
 
 
 def warning(digests: Mapping[Split, str], corpus_name: str) -> str:
-    """What must be said of files (split -> sha256) that look like a known corpus; "" where all of them are known.
-
-    Label versions of one corpus differ by points of F1, so scores on other files may not be comparable.
-    """
+    """A warning about files (split -> sha256) that resemble a known corpus; "" if they are all of one variant."""
     known = {split: VARIANTS[digest] for split, digest in digests.items() if digest in VARIANTS}
     if not corpus_name and not known:
         return ""
@@ -74,8 +72,3 @@ def corpus(variant_name: str, folder_name: str) -> str:
     """The paper's name of a corpus, by its variant or else by the name of its folder; "" for any other."""
     hint = (variant_name or folder_name).lower().replace("-", "").replace("_", "").replace("twitter20", "twitter")
     return next((name for name in PAPER if name.replace("twitter20", "twitter") in hint), "")
-
-
-def _name(split: Split, digest: str) -> str:
-    name, known_split = VARIANTS.get(digest, ("", split))
-    return name if known_split == split else ""

@@ -214,7 +214,7 @@ def _read(jobs: Sequence[tuple[str, Crop]], net: FeatureNet, folder: Path) -> li
 
 
 def _batches(pixels: Iterable[tuple[str, Tensor]], n_batch: int, net: FeatureNet) -> Iterator[tuple[list[str], Tensor]]:
-    """Keys and uint8 [n_batch, 3, C, C]; the last batch ends with unused crops.
+    """Keys and uint8 [n_batch, 3, C, C]; the last batch ends with unused crops, see `engine.batch_shape`.
 
     A batch is valid until the second after it is asked for.
     """
@@ -233,7 +233,7 @@ def _batches(pixels: Iterable[tuple[str, Tensor]], n_batch: int, net: FeatureNet
             names = []
             buffers.reverse()
     if names:
-        yield names, buffers[0]
+        yield names, buffers[0][: engine.batch_shape(len(names), n_batch)]
 
 
 def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -10,11 +10,11 @@ from cache.tables import Posts
 from pipeline.feature_pipeline import FeaturePipeline
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.stage import ground_posts
+from pipeline.maintenance import PreparedDataset, open_stores, steps
 from pipeline.phrases.config import PhrasesConfig
 from pipeline.phrases.parser import Parsed
 from pipeline.phrases.stage import find_phrases
 from pipeline.regions.config import RegionsConfig
-from pipeline.store_rows import PreparedDataset, open_stores, steps
 from schema.records import Post
 from tests.cache.rows import stored_keys
 from tests.pipeline.drawn import LABELS, FakeGrounder, FakeNet, make_image, post

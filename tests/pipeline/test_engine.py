@@ -149,6 +149,23 @@ class Pairs:
             yield keys[start : start + 2]
 
 
+def test_only_rows_that_are_stored_are_padded_to_the_full_batch():
+    shapes = []
+
+    def compute(items):
+        shapes.append([engine.batch_shape(n_rows, 16) for n_rows in (1, 3, 5, 8, 9, 16)])
+        return [(key, 0) for key in items]
+
+    for store in (None, Memory(), None):
+        run(store, {"a": 1}, compute)
+    small, full = [1, 4, 8, 8, 16, 16], [16] * 6
+    assert shapes == [small, full, small]
+    assert engine.batch_shape(1, 16) == 16, "outside a run"
+    with pytest.raises(KeyboardInterrupt):
+        fill(None, [("a", 1)], Squares(fail_at=1), batch=1)
+    assert engine.batch_shape(1, 16) == 16
+
+
 def test_a_cluster_computes_instead():
     calls, wanted, store = [], [("a", 1), ("b", 2), ("c", 3), ("a", 1)], Recorder()
     store.put({"b": 4})

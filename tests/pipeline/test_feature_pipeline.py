@@ -27,6 +27,24 @@ def test_the_rebuilt_pipeline_makes_the_packs_objects(trained, pack):
         np.testing.assert_allclose(objects.features, stored.features, atol=1e-4)
 
 
+def test_a_single_post_is_predicted_without_padding_images(trained, pack, monkeypatch):
+    from pipeline.grounding.onestage.network import OneStage
+
+    n_images, see = [], OneStage.see
+    monkeypatch.setattr(OneStage, "see", lambda network, x: n_images.append(len(x)) or see(network, x))
+    table = tables.read_posts(trained.out("own", "posts.parquet"))
+    post = next(one for one in table.posts if one.images and one.images[0].ok)
+    pipeline = FeaturePipeline.of_pack(pack.meta.provenance)
+    (objects,) = pipeline.objects([post], table.labels, trained.images("own"))
+    assert n_images == [1]
+    stored = pack.read(post.id)
+    assert [(one.text, one.span, one.box) for one in objects.regions] == [
+        (one.text, one.span, one.box) for one in stored.regions
+    ]
+    np.testing.assert_allclose([one.score for one in objects.regions], [one.score for one in stored.regions], atol=1e-5)
+    np.testing.assert_allclose(objects.features, stored.features, atol=1e-4)
+
+
 def test_boxes_alone_are_the_packs_objects_and_need_no_network(trained, pack, monkeypatch):
     from dataclasses import replace
 

@@ -8,9 +8,9 @@ import pytest
 from cache import keys, maintenance
 from cache.store import Store
 from pipeline.grounding.config import GroundConfig
+from pipeline.maintenance import keys_of_post, open_stores, other_producers, sharing, steps
 from pipeline.phrases.config import PhrasesConfig
 from pipeline.phrases.stage import STORE_SCHEMA
-from pipeline.store_rows import keys_of_post, open_stores, other_producers, sharing, steps
 from tests.pipeline.drawn import FakeNet
 from tests.pipeline.stored import NET, Parts, all_keys, four_posts, prepared, run_stages
 

@@ -6,7 +6,7 @@ import pytest
 
 from cache import maintenance
 from pipeline.grounding.grounder import Found
-from pipeline.store_rows import BOX_PX, FEATURES, open_stores, recompute, steps
+from pipeline.maintenance import BOX_PX, FEATURES, open_stores, recompute_rows, steps
 from schema.errors import ImageError
 from tests.pipeline.drawn import FakeGrounder, FakeNet, make_image
 from tests.pipeline.stored import FakeParser, Parts, all_keys, four_posts, prepared, run_stages
@@ -22,7 +22,7 @@ def one(tmp_path):
 def again(one, root, parts, n_rows=1000, seed=0):
     """Recompute with other parts that say they are the same."""
     with open_stores(root) as stores:
-        return recompute(replace(one, pipeline=parts.pipeline()), stores, n_rows, random.Random(seed))
+        return recompute_rows(replace(one, pipeline=parts.pipeline()), stores, n_rows, random.Random(seed))
 
 
 def moved(found):

@@ -5,9 +5,9 @@ import pytest
 from cache import maintenance
 from cache.tables import Posts
 from pipeline.grounding.stage import ground_posts
+from pipeline.maintenance import open_stores, steps
 from pipeline.phrases.stage import find_phrases
 from pipeline.regions.stage import extract_objects
-from pipeline.store_rows import open_stores, steps
 from schema.labels import LabelSet
 from tests.pipeline.drawn import LABELS
 from tests.pipeline.stored import NET, Parts, all_keys, four_posts, prepared, run_stages

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from schema.labels import LabelSet
-from schema.lattice import CapCounter, CutObjects, within_cap
-from schema.records import Image, Post, Source, joined
+from schema.lattice import CapCounter, CutObjects, object_span, within_cap
+from schema.records import Image, Post, Source, Span, joined
 
 TWO_IMAGES: list[Source] = [*(["image", *["general"] * 51] * 2), *["phrase"] * 5]  # 51 types: 109 objects
 
@@ -50,6 +50,12 @@ def test_phrases_are_not_counted_before_their_stage() -> None:
         "train.max_objects 1 cuts 1 object(s) of 1 post(s), 0 of them phrases "
         "(phrases are counted after their stage has run)"
     )
+
+
+def test_positions_of_an_object() -> None:
+    assert object_span(Span(0, 1), 5) == (1, 1)
+    assert object_span(Span(2, 5), 5) == (3, 5)
+    assert object_span(None, 5) == (1, 5)
 
 
 def test_types_that_share_a_general_word_have_one_object() -> None:

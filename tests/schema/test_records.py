@@ -20,11 +20,6 @@ def test_characters_of_a_span():
     assert post.text[start:end] == "\u00a0 Rome"
 
 
-def test_lattice_positions_of_a_span():
-    assert (Span(0, 1).head, Span(0, 1).tail) == (1, 1)
-    assert (Span(2, 5).head, Span(2, 5).tail) == (3, 5)
-
-
 @pytest.mark.parametrize(("start", "end"), [(1, 1), (2, 1), (-1, 2)])
 def test_bad_spans(start, end):
     with pytest.raises(DataError, match="0 <= start < end"):

@@ -27,6 +27,7 @@ from cache import weights
 from cache.keys import digest_file
 from cache.models import ModelRef, digest_of
 from cache.weights import load_safetensors
+from pipeline.engine import batch_shape
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import (
     Boxed,
@@ -127,7 +128,8 @@ class OneStageGrounder:
 
     def _ground(self, boxed: Sequence[Boxed], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
         pixels = torch.from_numpy(np.stack([one.pixels for one in boxed]))
-        seen = self.network.see(filled(pixels, N_IMAGES).to(self.network.grid.device))
+        n_images = batch_shape(len(boxed), N_IMAGES)
+        seen = self.network.see(filled(pixels, n_images).to(self.network.grid.device))
         rows = [(i, text) for i, asked in enumerate(queries) for text in asked]
         found: list[list[Found]] = [[] for _ in boxed]
         for start in range(0, len(rows), N_QUERIES):

@@ -129,6 +129,14 @@ def test_every_image_is_decoded_once_and_batches_have_one_shape(data, workers, m
     assert net.shapes == [(3, 3, 6, 6)] * 3, "8 crops: two full batches and a padded one"
 
 
+def test_only_stored_rows_are_padded_to_the_full_batch(data):
+    config = RegionsConfig(batch=64, workers=0)
+    for store, n_crops in ((Memory(), 64), (None, 8)):
+        net = FakeNet()
+        run(data, net, store, config)
+        assert net.shapes == [(n_crops, 3, 6, 6)]
+
+
 def test_a_batch_is_not_overwritten_while_a_gpu_may_still_read_it(data):
     """As if the pass over a batch were done only when its rows are asked for."""
     net = FakeNet()
