@@ -110,17 +110,15 @@ class LogZ(torch.autograd.Function):
         return tags, None, tags[:, 0].sum(0), pairs, last[:, 0].sum(0)
 
 
-class Transitions(NamedTuple):
-    """Which tags may start a sequence, and which tag may follow which; for decoding only."""
+Transitions = tuple[
+    Tensor, Tensor
+]  # bool: tags that may start a sequence [K]; that may follow another, [K, K] from row
 
-    start: Tensor  # bool [K]
-    step: Tensor  # bool [K, K]: from row to column
 
-    @classmethod
-    def iob2(cls, tags: Sequence[str]) -> Transitions:
-        """IOB2: `I-t` follows `B-t` or `I-t` only, and starts no sequence."""
-        fits = [[not b.startswith("I-") or (a[:2] in ("B-", "I-") and a[2:] == b[2:]) for b in tags] for a in tags]
-        return cls(torch.tensor([not tag.startswith("I-") for tag in tags]), torch.tensor(fits))
+def iob2_transitions(tags: Sequence[str]) -> Transitions:
+    """What IOB2 allows: `I-t` follows `B-t` or `I-t` only, and starts no sequence."""
+    fits = [[not b.startswith("I-") or (a[:2] in ("B-", "I-") and a[2:] == b[2:]) for b in tags] for a in tags]
+    return torch.tensor([not tag.startswith("I-") for tag in tags]), torch.tensor(fits)
 
 
 class CRF(torchcrf.CRF):
@@ -174,8 +172,8 @@ class CRF(torchcrf.CRF):
         emissions = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
         start, step = self.start_transitions, self.transitions
         if allowed is not None:
-            start = start.masked_fill(~allowed.start.to(start.device), -torch.inf)
-            step = step.masked_fill(~allowed.step.to(step.device), -torch.inf)
+            may_start, may_follow = (part.to(start.device) for part in allowed)
+            start, step = start.masked_fill(~may_start, -torch.inf), step.masked_fill(~may_follow, -torch.inf)
         score, pointers = start + emissions[:, 0], []
         same = torch.arange(self.num_tags, device=emissions.device)
         for t in range(1, emissions.shape[1]):

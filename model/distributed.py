@@ -70,10 +70,6 @@ class ProcessGroup:
 
         return broadcast_object_list([compute() if self.first else None])[0]  # type: ignore[return-value]
 
-    def wait(self) -> None:
-        """Wait until every process has arrived here."""
-        self.from_first(lambda: None)
-
 
 def join(device: torch.device) -> ProcessGroup:
     """The process group that a launcher started for this command; each process has its own GPU if `device` is one."""

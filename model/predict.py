@@ -16,7 +16,7 @@ from torch import Tensor
 from cache.packs import Objects, Pack
 from model.checkpoint import RunInfo, load_run
 from model.config import TrainConfig
-from model.crf import Transitions
+from model.crf import iob2_transitions
 from model.crops import crop_reader
 from model.data import Batch, LengthBatches, PostDataset, loader
 from model.objects import FromMemory, ObjectSource, no_objects, source_of
@@ -57,7 +57,7 @@ def decode(
     was_training, names = tagger.training, dataset.labels.tags
     tagger.eval()
     batches = LengthBatches(dataset.n_cells(), config.batch, config.max_cells)
-    allowed = Transitions.iob2(names)
+    allowed = iob2_transitions(names)
     with torch.no_grad(), autocast(device, config.amp):
         for cpu_batch in loader(dataset, batches, tagger.featurizer, device, workers=0):
             batch = tagger.with_features(cpu_batch.to(device))

@@ -106,7 +106,7 @@ def run(
             atomic.write_json(out / "curves.json", [result.curve() for result in trainer.position.history])
             save_run(out / "model", info, trainer.tagger)
             shutil.rmtree(resume, ignore_errors=True)
-    processes.wait()
+    processes.from_first(lambda: None)  # waits until every process has arrived here
 
 
 def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
@@ -204,4 +204,4 @@ def _digest(path: Path, stamps: Stamps) -> str:
 
 @lru_cache
 def _encoder_digest(name: str, revision: str, stamps: Stamps) -> str:
-    return find_encoder(TrainConfig(encoder=name, encoder_revision=revision)).origin["encoder"]
+    return find_encoder(TrainConfig(encoder=name, encoder_revision=revision))[1]["encoder"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,9 +63,16 @@ def read_vectors(path: Path, needed: Collection[str], n_more: int = N_MORE) -> d
                     continue
                 word, *numbers = line.rsplit(" ", dim)  # a few words contain spaces
                 key = key_of(word)
-                if key not in vectors:
-                    vectors[key] = _vector(numbers, dim, f"{path}:{number}")
-                    n_more -= key not in needed
+                if key in vectors:
+                    continue
+                try:
+                    vectors[key] = np.array(numbers, dtype=np.float32)
+                except ValueError:
+                    vectors[key] = np.empty(0, np.float32)
+                if dim < 1 or vectors[key].shape != (dim,) or not np.isfinite(vectors[key]).all():
+                    what = f"a line of word vectors needs a word and {max(dim, 1)} numbers"
+                    raise DataError(what, where=f"{path}:{number}", found=" ".join(numbers))
+                n_more -= key not in needed
     except OSError as error:
         todo = "give train.words the path of a GloVe text file, or random"
         raise WeightsError("no such word vectors", where=str(path), found=type(error).__name__, todo=todo) from None
@@ -74,17 +81,6 @@ def read_vectors(path: Path, needed: Collection[str], n_more: int = N_MORE) -> d
     if not vectors:
         raise DataError("no word vectors in this file", where=str(path), todo="give a GloVe text file")
     return vectors
-
-
-def _vector(numbers: list[str], dim: int, where: str) -> np.ndarray:
-    try:
-        vector = np.array(numbers, dtype=np.float32)
-    except ValueError:
-        vector = np.empty(0, np.float32)
-    if dim < 1 or vector.shape != (dim,) or not np.isfinite(vector).all():
-        found = " ".join(numbers)
-        raise DataError(f"a line of word vectors needs a word and {max(dim, 1)} numbers", where=where, found=found)
-    return vector
 
 
 def padded(rows: Iterable[Sequence[int]]) -> Tensor:
@@ -219,15 +215,6 @@ class WordTable(nn.Module):
         self.register_buffer("given", torch.zeros(len(vocabulary.given), vocabulary.word_dim))
         self.origin: dict[str, str] = {}  # digest of the file of vectors
 
-    @torch.no_grad()
-    def fill(self, vectors: Mapping[str, np.ndarray]) -> None:
-        """Copy the vectors of the words that have one."""
-        for row, key in enumerate(self.vocabulary.words, start=1):
-            if key in vectors:
-                self.learned.weight[row] = torch.from_numpy(vectors[key])
-        if self.vocabulary.given:
-            self.given.copy_(torch.from_numpy(np.stack([vectors[key] for key in self.vocabulary.given])))
-
     def save(self, folder: Path) -> None:
         """Write the vocabulary into a run's folder; the weights are saved apart."""
         self.vocabulary.save(folder)
@@ -253,6 +240,11 @@ def build_table(words: str, assets: Path | None, train_words: Iterable[Sequence[
         return WordTable(vocabulary)
     vectors = read_vectors(Path(words), vocabulary.words)
     table = WordTable(vocabulary.extended(vectors, len(next(iter(vectors.values())))))
-    table.fill(vectors)
+    with torch.no_grad():
+        for row, key in enumerate(vocabulary.words, start=1):
+            if key in vectors:
+                table.learned.weight[row] = torch.from_numpy(vectors[key])
+        for row, key in enumerate(table.vocabulary.given):
+            table.given[row] = torch.from_numpy(vectors[key])
     table.origin = {"words": digest_file(words)}
     return table

@@ -30,17 +30,10 @@ from vision.torch_files import DAMAGED, reason
 UNUSED = "pooler."  # a layer over [CLS] that is never used; many checkpoints lack it
 
 
-class EncoderFiles(NamedTuple):
-    """A folder with config, tokenizer and weights; `origin`: the weights' digest and a hub model's commit, if known."""
+def find_encoder(config: TrainConfig) -> tuple[Path, dict[str, str]]:
+    """The folder of the encoder that `config` names, with the digest of its weights and a hub model's commit.
 
-    folder: Path
-    origin: dict[str, str]
-
-
-def find_encoder(config: TrainConfig) -> EncoderFiles:
-    """The encoder that `config` names; needs no network.
-
-    Raises WeightsError, with the command that fetches it, if it is not on this machine or is not the pinned one.
+    Needs no network. Raises WeightsError, with the command that fetches it, if it is not here or is not the pinned one.
     """
     if config.encoder == "embedded":
         folder, digest = minilm_folder(), MINILM_SHA256
@@ -55,7 +48,7 @@ def find_encoder(config: TrainConfig) -> EncoderFiles:
         todo = f"fmit models fetch {config.encoder}, or name the digest of the one you mean"
         raise WeightsError(what, where=str(folder), found=digest, todo=todo)
     revision = {"encoder_revision": folder.name} if folder.parent.name == "snapshots" else {}
-    return EncoderFiles(folder, {"encoder": digest, **revision})
+    return folder, {"encoder": digest, **revision}
 
 
 def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenizer, PreTrainedModel]:
@@ -271,8 +264,8 @@ def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
 
     Needs no network. Raises WeightsError if the model is not on this machine or is not the pinned one.
     """
-    files = EncoderFiles(folder, {}) if folder else find_encoder(config)
-    tokenizer, model = load_encoder(files.folder, config.encoder, pretrained=folder is None)
+    source, origin = (folder, dict[str, str]()) if folder else find_encoder(config)
+    tokenizer, model = load_encoder(source, config.encoder, pretrained=folder is None)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None:
         usable = positions - (2 if model.config.model_type in SHIFTED_TYPES else 0)
@@ -280,4 +273,4 @@ def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
             what, found = "max_pieces exceeds the positions of the encoder", f"{config.max_pieces} of {usable}"
             raise ConfigError(what, found=found, todo="lower train.max_pieces")
     pieces = Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling)
-    return WordEncoder(model, pieces, files.origin)
+    return WordEncoder(model, pieces, origin)

@@ -9,7 +9,7 @@ import torch
 import torchcrf
 from torch import Tensor
 
-from model.crf import CRF, Transitions
+from model.crf import CRF, iob2_transitions
 from schema.errors import DataError
 from schema.labels import EBD_TAGS, LabelSet, entities
 
@@ -120,7 +120,7 @@ def test_decode_is_the_best_of_all_paths(constrained: bool) -> None:
     crf = crf_of(5, seed=3)
     lengths = [5, 1, 3, 4, 2, 5]
     emissions, _, mask = batch_of(lengths, 5, seed=4)
-    found = crf.decode(emissions, mask, Transitions.iob2(TAGS) if constrained else None)
+    found = crf.decode(emissions, mask, iob2_transitions(TAGS) if constrained else None)
     n_changed = 0
     for row, n in enumerate(lengths):
         paths = all_paths(crf, emissions[row, :n])
@@ -149,9 +149,9 @@ def test_decode_is_that_of_pytorch_crf() -> None:
 
 
 def test_transitions_are_iob2() -> None:
-    allowed = Transitions.iob2(TAGS)
-    assert allowed.start.tolist() == [True, True, False, True, False]
-    forbidden = {(TAGS[a], TAGS[b]) for a, b in (~allowed.step).nonzero().tolist()}
+    start, step = iob2_transitions(TAGS)
+    assert start.tolist() == [True, True, False, True, False]
+    forbidden = {(TAGS[a], TAGS[b]) for a, b in (~step).nonzero().tolist()}
     assert forbidden == {
         ("O", "I-PER"), ("O", "I-LOC"), ("B-PER", "I-LOC"), ("I-PER", "I-LOC"), ("B-LOC", "I-PER"), ("I-LOC", "I-PER")
     }  # fmt: skip

@@ -301,6 +301,6 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 
 
 def test_embedded_is_the_pinned_minilm() -> None:
-    assert find_encoder(config("embedded")).origin == {"encoder": MINILM.digest}
+    assert find_encoder(config("embedded"))[1] == {"encoder": MINILM.digest}
     with pytest.raises(WeightsError, match="'embedded' is not the one that"):
         find_encoder(config("embedded", encoder_digest="0" * 64))

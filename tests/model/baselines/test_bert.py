@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from model.baselines.bert import Softmax
-from model.crf import CRF, Transitions
+from model.crf import CRF, iob2_transitions
 from model.data import PostDataset
 from model.objects import FromMemory
 from model.predict import decode
@@ -45,7 +45,7 @@ def test_decodes_each_word_alone() -> None:
     emissions = torch.zeros(2, 3, 5)
     emissions[0, 0, 2] = emissions[0, 1, 0] = emissions[0, 2, 4] = emissions[1, 0, 3] = 9.0  # I-PER O I-LOC; B-LOC
     mask = torch.tensor([[True] * 3, [True, False, False]])
-    for allowed in (None, Transitions.iob2(LABELS.tags)):
+    for allowed in (None, iob2_transitions(LABELS.tags)):
         assert Softmax(5).decode(emissions, mask, allowed) == [[2, 0, 4], [3]]
     assert Softmax(5).decode(emissions[:1]) == [[2, 0, 4]]
 
