@@ -3,8 +3,6 @@
 To add a baseline, write its module in `model/baselines` and add a line to APPROACHES.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

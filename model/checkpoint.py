@@ -3,8 +3,6 @@
 model/{weights.safetensors, config.json, card.md, encoder/}
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jinja2
 import torch
@@ -78,7 +76,7 @@ class RunInfo:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], where: str) -> RunInfo:
+    def from_json(cls, values: Mapping[str, Any], where: str) -> Self:
         """The inverse of `to_json`; raises RunError for another schema version or JSON that is not of a run."""
         version = values.get("schema_version") if isinstance(values, Mapping) else None
         if version != SCHEMA_VERSION:

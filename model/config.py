@@ -1,7 +1,5 @@
 """The configuration of training and its presets; `paper` is appendix A."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator

@@ -12,8 +12,6 @@ run that converges are of order 1.
 Letters: B posts, T words (padding behind the real ones), K tags: "O" first, then `B-t, I-t` per type; N spans.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ A post's boxes come from the pack, its images from the images folder, checked by
 and pack identify what training reads, as with cached features. N crops, C side of a crop in pixels.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,12 +3,10 @@
 Letters: B posts, T text cells ([CLS], words, [SEP]), N = T - 2 words, M objects, D the pack's feature width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -49,7 +47,7 @@ class Batch:
     crops: Tensor | None = None  # [C, 3, S, S] uint8, distinct; `objects` is then [B, M, 0]
     crop_index: Tensor | None = None  # [B, M] int64: the crop of each object, -1: zeros
 
-    def checked(self) -> Batch:
+    def checked(self) -> Self:
         """The batch; raises DataError unless it is as described. Reads values, so only for batches on the CPU."""
         (n_posts, n_cells), n_objects = self.text_mask.shape, self.object_mask.shape[1]
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("tags", "boundaries"), (n_posts, n_cells - 2))
@@ -85,14 +83,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self, device: torch.device | str) -> Self:
         return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> Self:
         """Called by DataLoader, so that copies to a GPU overlap with computation."""
         return self.mapped(Tensor.pin_memory)
 
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The batch with every tensor changed."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors: dict[str, Any] = {n: change(value) for n, value in values.items() if isinstance(value, Tensor)}

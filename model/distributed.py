@@ -5,8 +5,6 @@ gradients are summed before they are clipped, so a step equals that of one proce
 like are drawn per process. Without a launcher nothing here calls accelerate, and nothing is summed.
 """
 
-from __future__ import annotations
-
 import atexit
 import datetime
 import os

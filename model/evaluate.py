@@ -1,7 +1,5 @@
 """Score a run on splits of a dataset: predictions, metrics and confusion, as files that the report and DVC read."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -16,8 +16,6 @@ of a group; I queries of a post: L, or T for text only; J keys. "Rows" are the c
 cells, then all objects, so that a linear map is one product.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast

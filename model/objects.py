@@ -1,7 +1,5 @@
 """Which objects of a post the lattice gets: the object sets of Table 5, the controls, and the cap."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle

@@ -3,8 +3,6 @@
 Tags come from constrained Viterbi decoding in batches, confidences from the CRF's marginals.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -3,8 +3,6 @@
 Letters: B posts, T text cells, N = T - 2 words, M objects, D lattice width, K tags.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

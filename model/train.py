@@ -1,7 +1,5 @@
 """Train an approach on a dataset: posts.parquet and pack in, a run's folder out; an interrupted training resumes."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

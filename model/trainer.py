@@ -8,8 +8,6 @@ batch and sum gradients and losses; only the first one saves and scores.
 interaction has its own backward pass and the CRF a loop, which a compiler would unroll.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -20,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -144,7 +142,7 @@ class Position:
     history: tuple[EpochResult, ...] = ()
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Position:
+    def from_json(cls, values: dict[str, Any]) -> Self:
         """The inverse of `asdict`."""
         return cls(**{**values, "history": tuple(EpochResult(**row) for row in values["history"])})
 
@@ -168,7 +166,7 @@ class Trainer:
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
 
     def epochs(
-        self, checkpointer: Checkpointer | None = None, progress: Progress | None = None
+        self, checkpointer: "Checkpointer | None" = None, progress: Progress | None = None
     ) -> Iterator[EpochResult]:
         """Train to the last epoch, or until `patience` epochs gave no better dev F1; yields restored epochs again."""
         if checkpointer:
@@ -216,7 +214,7 @@ class Trainer:
         return ""
 
     def _epoch(
-        self, batches: LengthBatches, own: Iterator[Batch], saver: Checkpointer | None, progress: Progress | None
+        self, batches: LengthBatches, own: Iterator[Batch], saver: "Checkpointer | None", progress: Progress | None
     ) -> EpochResult:
         """`batches` are all rows of the epoch, `own` the non-empty shares of this process."""
         self.tagger.train()

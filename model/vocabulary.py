@@ -7,8 +7,6 @@ spaces.
 Letters: B posts, N words, U distinct words of a batch, C characters of a word.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter
@@ -16,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -117,7 +115,7 @@ class Vocabulary:
     given: tuple[str, ...] = ()  # further keys, of a file of vectors
 
     @classmethod
-    def of_posts(cls, posts: Iterable[Sequence[str]], word_dim: int) -> Vocabulary:
+    def of_posts(cls, posts: Iterable[Sequence[str]], word_dim: int) -> Self:
         """The vocabulary of the training posts; raises DataError if there is no word."""
         words = Counter(word for post in posts for word in post)
         if not words:
@@ -131,7 +129,7 @@ class Vocabulary:
         frequent = sorted(character for character, count in characters.items() if count > 1)
         return cls(tuple(ordered), sum(count > 1 for count in keys.values()), tuple(frequent), word_dim)
 
-    def extended(self, keys: Iterable[str], word_dim: int) -> Vocabulary:
+    def extended(self, keys: Iterable[str], word_dim: int) -> Self:
         """With the keys that are not among its words as `given`."""
         words = set(self.words)
         return replace(self, given=tuple(key for key in keys if key not in words), word_dim=word_dim)
@@ -177,7 +175,7 @@ class Vocabulary:
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Vocabulary:
+    def load(cls, folder: Path) -> Self:
         """The inverse of `save`; raises RunError for a file that is missing, damaged or of another version."""
         path = folder / FILE
         try:

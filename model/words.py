@@ -6,8 +6,6 @@ encoder takes becomes overlapping windows; each word's vector comes from one of 
 Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a window, E the encoder's width.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path

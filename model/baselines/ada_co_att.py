@@ -4,8 +4,6 @@ B posts, N words, M cells of the 7x7 grid, D the pack's width, d = 2H the width 
 spellings of a batch, C characters of one.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

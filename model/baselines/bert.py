@@ -1,8 +1,6 @@
 """BERT (Devlin et al. 2019, Section 5.3) and BERT-CRF: the encoder's word vectors, a linear layer, and a softmax per
 word or a CRF. Text only."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -7,8 +7,6 @@ Letters: B posts or sequences, N steps, Q query cells, K key cells, M objects, D
 heads, C = D / H. Masks are bool, True = real; padding is behind the real steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

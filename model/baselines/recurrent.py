@@ -7,8 +7,6 @@ Letters: B posts, N words, U distinct spellings of a batch, C characters of one,
 units per direction, K tags.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np

@@ -4,8 +4,6 @@ Nodes are words and grounded objects (of noun phrases and general words, no whol
 are neighbours; across modalities a word and the objects whose phrase contains it. B posts, N words, M objects, D width.
 """
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

@@ -3,8 +3,6 @@
 B posts, T text cells, N = T - 2 words, M regions (49 of the 7x7 grid), D the encoder's width, K tags, Z span tags.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

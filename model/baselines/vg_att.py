@@ -3,8 +3,6 @@
 B posts, N words, M cells of the 7x7 grid, D the pack's width, H hidden units per direction.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
