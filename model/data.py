@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from model.config import TrainConfig
 from model.crops import Crop, CropReader, crop_of
 from model.distributed import ProcessGroup
-from model.objects import ObjectPlan, ObjectSource, plan_objects
+from model.objects import ObjectSource, plan_objects
 from model.vocabulary import Vocabulary, padded
 from model.words import Pieces
 from schema.errors import DataError
@@ -134,8 +134,12 @@ class PostDataset(Dataset[Example]):
         features, crops = np.zeros((len(plan.spans), 0), np.float32), tuple[Crop | None, ...]()
         if self.crops is None:
             features = self._features(row)
+        elif plan.owner is None:
+            crops = (None,) * len(plan.spans)
         else:
-            crops = self._crops(plan)
+            owner = self.posts[plan.owner]
+            regions = self.objects(owner).regions
+            crops = tuple(crop_of(owner, regions[index]) for index in plan.indices)
         if post.tags is None:
             return Example(row, encoded, features, plan.spans, crops)
         tags = tuple(self.labels.tag_ids[tag] for tag in post.tags[: encoded.n_words])
@@ -148,13 +152,6 @@ class PostDataset(Dataset[Example]):
         if plan.owner is None:
             return np.zeros((len(plan.spans), source.shape[1]), source.dtype)
         return source[list(plan.indices)]
-
-    def _crops(self, plan: ObjectPlan) -> tuple[Crop | None, ...]:
-        if plan.owner is None:
-            return (None,) * len(plan.spans)
-        owner = self.posts[plan.owner]
-        regions = self.objects(owner).regions
-        return tuple(crop_of(owner, regions[index]) for index in plan.indices)
 
     def features(self) -> Iterator[np.ndarray]:
         """The features [M, D] of each post's objects, post by post."""

@@ -17,8 +17,8 @@ def library(request: pytest.FixtureRequest) -> object:
         yield request.param
 
 
-def near(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=1e-5)
+def near(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -30,13 +30,13 @@ def test_linear_and_its_gradients(library: str, n: int, bias: bool, relu: bool) 
     leaves += [torch.randn(3, requires_grad=True)] if bias else []
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
     found = kernels.linear_2d(leaves[0], leaves[1], leaves[2] if bias else None, relu)
-    wanted = exact[0] @ exact[1].t() + (exact[2] if bias else 0)
-    wanted = wanted.relu() if relu else wanted
-    near(found, wanted)
+    expected = exact[0] @ exact[1].t() + (exact[2] if bias else 0)
+    expected = expected.relu() if relu else expected
+    near(found, expected)
     weights = torch.randn(n, 3)
     for one, other in zip(
         torch.autograd.grad((found * weights).sum(), leaves),
-        torch.autograd.grad((wanted * weights).sum(), exact),
+        torch.autograd.grad((expected * weights).sum(), exact),
         strict=True,
     ):
         near(one, other)
@@ -66,9 +66,9 @@ def test_only_wanted_gradients_are_made(library: str, needs: tuple[bool, bool]) 
 def test_per_head(library: str) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(5, 4 * 3), torch.randn(4, 6, 3)
-    wanted = torch.einsum("nhi,hoi->nho", x.view(5, 4, 3).double(), weight.double())
-    near(kernels.per_head(x, weight), wanted)
-    near(kernels.per_head(x, weight.transpose(1, 2).contiguous().transpose(1, 2)), wanted)
+    expected = torch.einsum("nhi,hoi->nho", x.view(5, 4, 3).double(), weight.double())
+    near(kernels.per_head(x, weight), expected)
+    near(kernels.per_head(x, weight.transpose(1, 2).contiguous().transpose(1, 2)), expected)
     assert kernels.per_head(x[:0], weight).shape == (0, 4, 6)
 
 

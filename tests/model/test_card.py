@@ -61,7 +61,7 @@ def test_a_card_names_the_known_variant_or_warns(run_folder: Path) -> None:
     )
 
 
-def test_labels_of_strangers_are_text_alone(run_folder: Path) -> None:
+def test_labels_cannot_inject_markup(run_folder: Path) -> None:
     info, _ = load_run(run_folder / "model")
     labels = LabelSet({"<script>alert(1)</script>": "[x](javascript:alert(2))", "A|B": "\x1b[31mred\u202e"}, {})
     text = card(replace(info, labels=labels, inputs={"<img src=x>": "a`b"}))

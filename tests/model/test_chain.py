@@ -38,10 +38,10 @@ def test_sums_are_those_of_all_paths() -> None:
     for post, length in enumerate([4, 1, 3]):
         for t, tag in itertools.product(range(length), range(3)):
             if t < length - 1:
-                wanted = brute(chain, post, 0, t, tag, t)
-                assert found.forward[post, t, tag].item() == pytest.approx(wanted, abs=1e-11)
-            wanted = brute(chain, post, t, length - 1, tag, t) - (chain.start[tag].item() if t == 0 else 0)
-            assert found.backward[post, t, tag].item() == pytest.approx(wanted, abs=1e-11)
+                expected = brute(chain, post, 0, t, tag, t)
+                assert found.forward[post, t, tag].item() == pytest.approx(expected, abs=1e-11)
+            expected = brute(chain, post, t, length - 1, tag, t) - (chain.start[tag].item() if t == 0 else 0)
+            assert found.backward[post, t, tag].item() == pytest.approx(expected, abs=1e-11)
     torch.testing.assert_close(found.log_z, torch.logsumexp(chain.start + found.backward[:, 0], dim=1))
     assert sums(chain, both=False).backward is None
 
@@ -63,13 +63,13 @@ def slow_log_z(chain: Chain) -> torch.Tensor:
 
 def exact(chain: Chain) -> None:
     """Value and gradients of LogZ are those of the slow loop."""
-    found, wanted = ([part.clone().requires_grad_(part.is_floating_point()) for part in chain] for _ in range(2))
-    ours, theirs = LogZ.apply(*found), slow_log_z(Chain(*wanted))
+    found, expected = ([part.clone().requires_grad_(part.is_floating_point()) for part in chain] for _ in range(2))
+    ours, theirs = LogZ.apply(*found), slow_log_z(Chain(*expected))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-9)
     weights = torch.arange(1, len(ours) + 1)
     for total in ((ours * weights).sum(), (theirs * weights).sum()):
         total.backward()
-    for one, other in zip(found, wanted, strict=True):
+    for one, other in zip(found, expected, strict=True):
         if one.grad is not None:
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)
 

@@ -30,12 +30,12 @@ def probe(trainer: Trainer) -> bool:
 
 @pytest.mark.long
 def test_it_computes_what_eager_does(encoder: Path) -> None:
-    wanted = passes(make(encoder, name="fmit"))
+    expected = passes(make(encoder, name="fmit"))
     trainer = make(encoder, name="fmit")
     if not probe(trainer):
         pytest.skip("nothing compiles here: no C++ compiler")
     assert all(parameter.grad is None for parameter in trainer.tagger.parameters()), "the trial leaves nothing"
-    for one, other in zip(passes(trainer), wanted, strict=True):
+    for one, other in zip(passes(trainer), expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
@@ -51,11 +51,11 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_it_falls_back_and_says_so(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = results(make(encoder, epochs=1))
+    expected = results(make(encoder, epochs=1))
     no_compiler(monkeypatch)
     trainer = make(encoder, epochs=1, compile=True)
     with pytest.warns(
         UserWarning, match=r"the encoder runs eagerly, it could not be compiled: .*BackendCompilerFailed"
     ):
-        assert results(trainer) == wanted
+        assert results(trainer) == expected
     assert "forward" not in vars(trainer.tagger.words.model)  # type: ignore[union-attr]

@@ -176,11 +176,11 @@ def test_span_probability_is_the_sum_of_its_paths() -> None:
         log_z = log_sum(list(paths.values()))
         for at, (post, start, end, kind) in enumerate(asked):
             if post == row:
-                wanted = [1 + 2 * kind] + [2 + 2 * kind] * (end - start - 1)
+                expected = [1 + 2 * kind] + [2 + 2 * kind] * (end - start - 1)
                 hits = [
                     score
                     for path, score in paths.items()
-                    if list(path[start:end]) == wanted and (end == n or path[end] != 2 + 2 * kind)
+                    if list(path[start:end]) == expected and (end == n or path[end] != 2 + 2 * kind)
                 ]
                 assert found[at].item() == pytest.approx(
                     sum(torch.tensor(hits, dtype=torch.float64).sub(log_z).exp().tolist()), abs=1e-10

@@ -98,7 +98,7 @@ def test_a_frozen_network_gives_what_the_cached_features_give(encoder: Path, dat
         assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_it_learns_down_to_the_first_convolution(encoder: Path, data: Data, tmp_path: Path) -> None:
+def test_trains_down_to_the_first_convolution(encoder: Path, data: Data, tmp_path: Path) -> None:
     start = first_convolution(go(settings(encoder, {"lr": 0.0}, epochs=1), data, tmp_path / "frozen"))
     found = go(settings(encoder, {}, epochs=1), data, tmp_path / "moving")
     moved = first_convolution(found) - start
@@ -113,7 +113,7 @@ def test_checkpointing_and_slices_change_nothing(encoder: Path, data: Data, tmp_
         torch.testing.assert_close(other[name], value, atol=2e-3, rtol=1e-3)
 
 
-def test_an_interrupted_call_goes_on_to_the_last_bit(encoder: Path, data: Data, tmp_path: Path) -> None:
+def test_a_resumed_run_is_identical_bit_for_bit(encoder: Path, data: Data, tmp_path: Path) -> None:
     config = settings(encoder, {})
     whole = go(config, data, tmp_path / "whole")
     posts, pack, folder = data
@@ -129,7 +129,7 @@ def test_an_interrupted_call_goes_on_to_the_last_bit(encoder: Path, data: Data, 
 
 
 @pytest.mark.parametrize("approach", ["fmit-shuffled", "fmit-empty", "bert-crf"])
-def test_controls_and_text_alone(encoder: Path, data: Data, tmp_path: Path, approach: str) -> None:
+def test_controls_and_text_only(encoder: Path, data: Data, tmp_path: Path, approach: str) -> None:
     found = go(settings(encoder, {}, epochs=1), data, tmp_path / "run", approach)
     assert any(name.startswith("crop_net.") for name in found) == (approach == "fmit-shuffled")
 
@@ -149,7 +149,7 @@ def test_a_run_loads_predicts_and_scores(encoder: Path, data: Data, tmp_path: Pa
         run.predict(dev, Pack(pack))
 
 
-def test_what_it_reads_is_what_ingest_saw(encoder: Path, data: Data, tmp_path: Path) -> None:
+def test_refuses_images_that_changed_since_ingest(encoder: Path, data: Data, tmp_path: Path) -> None:
     other = write_with_images(tmp_path / "other")
     name = read_posts(other[0]).posts[0].images[0].name
     (other[2] / name).write_bytes((other[2] / read_posts(other[0]).posts[1].images[0].name).read_bytes())
@@ -193,7 +193,7 @@ def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkey
     assert crop_network(tiny_config(encoder), meta, trained=False) is None
 
 
-def test_the_pass_over_crops_looks_at_no_value(encoder: Path, data: Data) -> None:
+def test_the_pass_over_crops_reads_no_value(encoder: Path, data: Data) -> None:
     """Else a GPU's queue would run dry between network and lattice."""
     tagger, meta = Tagger(), Pack(data[1]).meta
     tagger.crop_net = crop_network(settings(encoder, {}), meta, trained=False)

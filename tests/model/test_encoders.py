@@ -80,10 +80,10 @@ def by_hand(folder: Path, post: Sequence[str], pooling: str) -> tuple[list[int],
 def test_word_vectors_are_those_of_transformers(released: Path, pooling: str) -> None:
     for post in (POST, ODD):
         words = build_words(config(released, pooling=pooling))
-        ids, wanted = by_hand(released, post, pooling)
+        ids, expected = by_hand(released, post, pooling)
         assert words.featurizer.encode(post).windows == (tuple(ids),)
-        assert wanted.std(0).mean() > 0.1, "words differ, or the test shows nothing"
-        torch.testing.assert_close(ours(words, post), wanted, atol=1e-4, rtol=0)
+        assert expected.std(0).mean() > 0.1, "words differ, or the test shows nothing"
+        torch.testing.assert_close(ours(words, post), expected, atol=1e-4, rtol=0)
 
 
 def test_pieces_are_those_of_a_whole_post(released: Path) -> None:
@@ -187,8 +187,8 @@ def test_the_weights_are_named_and_pinned(released: Path) -> None:
 
 
 def test_a_run_names_its_encoder(encoder: Path, run_folder: Path) -> None:
-    told = json.loads((run_folder / "model" / "config.json").read_text())
-    assert told["inputs"]["encoder"] == digest_file(encoder / "model.safetensors")
+    values = json.loads((run_folder / "model" / "config.json").read_text())
+    assert values["inputs"]["encoder"] == digest_file(encoder / "model.safetensors")
 
 
 def test_a_hub_model_is_found_by_name_and_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,9 +235,9 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, monkeypatch: pytest.
 
 def test_code_of_the_model_s_own_is_not_run(tmp_path: Path) -> None:
     folder = formats.bert(tmp_path / "bert", uncased=False)
-    told = json.loads((folder / "config.json").read_text())
-    told |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
-    (folder / "config.json").write_text(json.dumps(told))
+    values = json.loads((folder / "config.json").read_text())
+    values |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(values))
     (folder / "own.py").write_text("raise SystemExit('ran')\n")
     with pytest.raises(WeightsError, match="cannot load the encoder"):
         build_words(config(folder))

@@ -51,7 +51,7 @@ def test_scores_equal_a_count_over_the_lines(scored: Path, split: str) -> None:
     assert summary[split] == {name: micro[name] for name in ("f1", "precision", "recall")}
 
 
-def test_dev_equals_what_training_saw(scored: Path) -> None:
+def test_dev_scores_equal_those_of_training(scored: Path) -> None:
     summary = json.loads((scored / "metrics.json").read_text())
     info = json.loads((scored / "model" / "config.json").read_text())
     assert summary["dev"]["f1"] == pytest.approx(info["dev"]["dev_f1"], abs=1e-12)
@@ -80,7 +80,7 @@ def test_no_labelled_posts(run_folder: Path, dataset: tuple[Path, Path], tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_split_that_was_asked_for_is_never_left_out_in_silence(
+def test_a_requested_split_without_labels_is_an_error(
     run_folder: Path, dataset: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"no labelled posts in predict; see"):

@@ -81,7 +81,7 @@ def test_bf16_trains_alike(encoder: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
-def test_fp16_trains_once_its_scale_fits(encoder: Path) -> None:
+def test_fp16_trains_once_its_scale_is_small_enough(encoder: Path) -> None:
     trainer = make(encoder, amp="fp16", epochs=6)
     losses = [row["train_loss"] for row in results(trainer)]
     assert losses[-1] < 0.5 * losses[0]
@@ -109,7 +109,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, correct: list[int]) -> None:
     monkeypatch.setattr(trainer, "decode", fake)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_it(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selects_the_best_epoch_and_stops_by_patience(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [1, 3, 3, 2, 6])
     trainer = make(encoder, epochs=9, patience=2)
     found, after = [], []
@@ -122,7 +122,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(encoder: Path, monkeypatch:
     assert found[1].dev_recall > found[0].dev_recall
 
 
-def test_while_all_epochs_score_alike_the_last_one_is_kept(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selects_the_last_epoch_while_all_score_the_same(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [2, 2, 2, 2])
     trainer = make(encoder, epochs=4, patience=2)
     after = []
@@ -194,7 +194,7 @@ class NoWaiting(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ["fmit", "fmit-no-rel", "bert-crf"])
-def test_a_step_never_looks_at_values(encoder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_step_reads_no_values(encoder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """On the CPU, with the looks that only a CPU takes turned off; the optimiser's fused step is checked on a GPU."""
     trainer = make(encoder, name=name)
     batch = collate([trainer.train[row] for row in range(8)], trainer.tagger.featurizer)

@@ -73,8 +73,8 @@ def outputs_and_gradients(run: Any, model: FlatInteraction, batch: list[Tensor],
     ]
 
 
-def assert_close(found: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
-    for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+def assert_close(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    for number, (one, other) in enumerate(zip(found, expected, strict=True)):
         error = (one.detach().double() - other.detach()).abs().max().item() if one.numel() else 0.0
         assert error <= tolerance, f"tensor {number}: {error}"
 
@@ -136,8 +136,8 @@ def test_golden_outputs_and_gradients(
     for module, keys in ((model, names), (projection, PROJECTION_KEYS)):
         for key, parameter in module.named_parameters():
             assert parameter.grad is not None
-            wanted = z[f"grad.{keys[key]}"]
-            torch.testing.assert_close(parameter.grad.double(), wanted, atol=tolerance, rtol=0)
+            expected = z[f"grad.{keys[key]}"]
+            torch.testing.assert_close(parameter.grad.double(), expected, atol=tolerance, rtol=0)
 
 
 def test_golden_outputs_of_every_layer(golden: dict[str, Any]) -> None:
@@ -149,8 +149,8 @@ def test_golden_outputs_of_every_layer(golden: dict[str, Any]) -> None:
         shallow = copy.deepcopy(model)
         shallow.layers = shallow.layers[: number + 1]
         found = torch.cat(shallow(text, z["mask"][:, :n_text], objects, spans, z["mask"][:, n_text:]), dim=1)
-        wanted = z[f"out_layer{number}"]
-        torch.testing.assert_close(found[z["mask"]], wanted[z["mask"]], atol=1e-9, rtol=0)
+        expected = z[f"out_layer{number}"]
+        torch.testing.assert_close(found[z["mask"]], expected[z["mask"]], atol=1e-9, rtol=0)
 
 
 HAND_MADE: dict[str, tuple[list[int], list[list[tuple[int, int]]]]] = {
@@ -203,8 +203,8 @@ def test_float32_of_either_library_is_near_the_oracle(library: str, text_only: b
     low = [part.float() if part.is_floating_point() else part for part in batch]
     with torch.backends.mkldnn.flags(enabled=library == "oneDNN"):
         found = outputs_and_gradients(fast(model, text_only), model, low, text_only)
-    wanted = outputs_and_gradients(fast(exact, text_only), exact, batch, text_only)
-    for one, other in zip(found, wanted, strict=True):
+    expected = outputs_and_gradients(fast(exact, text_only), exact, batch, text_only)
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, atol=1e-4 * max(1.0, other.detach().abs().max().item()), rtol=0)
 
 
@@ -258,34 +258,34 @@ def test_without_position_terms_it_is_vanilla_self_attention() -> None:
 def test_state_dict_has_the_agreed_keys() -> None:
     model = FlatInteraction(dim=8, heads=2, layers=2, ffn_dim=32, dropout=0.1)
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    wanted: dict[str, tuple[int, ...]] = {"position.weight": (8, 32)}
+    expected: dict[str, tuple[int, ...]] = {"position.weight": (8, 32)}
     for number in range(2):
         own = f"layers.{number}"
-        wanted |= {
+        expected |= {
             f"{own}.attention.{name}.weight": (8, 8)
             for name in ("query", "key_content", "key_position", "value", "output")
         }
-        wanted |= {f"{own}.attention.{name}": (2, 4) for name in ("content_bias", "position_bias")}
-        wanted |= {f"{own}.norm{n}.{name}": (8,) for n in (1, 2) for name in ("weight", "bias")}
-        wanted |= {f"{own}.ffn.0.weight": (32, 8), f"{own}.ffn.0.bias": (32,)}
-        wanted |= {f"{own}.ffn.2.weight": (8, 32), f"{own}.ffn.2.bias": (8,)}
-    assert shapes == wanted
+        expected |= {f"{own}.attention.{name}": (2, 4) for name in ("content_bias", "position_bias")}
+        expected |= {f"{own}.norm{n}.{name}": (8,) for n in (1, 2) for name in ("weight", "bias")}
+        expected |= {f"{own}.ffn.0.weight": (32, 8), f"{own}.ffn.0.bias": (32,)}
+        expected |= {f"{own}.ffn.2.weight": (8, 32), f"{own}.ffn.2.bias": (8,)}
+    assert shapes == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_errs_no_more_than_ordinary_code_does(dtype: torch.dtype) -> None:
+def test_autocast_is_as_accurate_as_ordinary_code(dtype: torch.dtype) -> None:
     totals = torch.zeros(2)
     for seed in range(8):
         exact = model_of(32, 4, 1, seed=seed)
         batch = batch_of([9, 3, 6], [[(1, 9), (2, 3)], [(1, 1)], [(4, 6)]], 32, seed)
-        wanted = outputs_and_gradients(exact, exact, batch, False)
+        expected = outputs_and_gradients(exact, exact, batch, False)
         low = [part.float() if part.is_floating_point() else part for part in batch]
         ordinary = Ordinary(32, 4, 1, 64).double()
         ordinary.load_state_dict(exact.state_dict())
         for number, model in enumerate((exact.float(), ordinary.float())):
             with torch.autocast("cpu", dtype=dtype):
                 found = outputs_and_gradients(model, model, low, False)
-            gaps = [(one - other).norm() / other.norm() for one, other in zip(found, wanted, strict=True)]
+            gaps = [(one - other).norm() / other.norm() for one, other in zip(found, expected, strict=True)]
             totals[number] += torch.stack(gaps).mean().item() / 8
     assert 0 < totals[0] < 1.4 * totals[1] < 0.1
 

@@ -131,7 +131,7 @@ def test_the_pack_must_hold_the_posts(tmp_path: Path) -> None:
         source_of(config, pack, [POST, post(7, "dev", ["x"], None)])
 
 
-def test_text_alone_needs_no_pack(tmp_path: Path) -> None:
+def test_text_only_needs_no_pack(tmp_path: Path) -> None:
     with pytest.raises(PackError, match=r"this approach reads objects \(found no pack\)"):
         open_pack(tiny_config(Path("none")), None)
     config = tiny_config(Path("none"), objects="none")

@@ -65,7 +65,7 @@ def test_without_decay_it_is_adam() -> None:
     torch.testing.assert_close(ours.weight, theirs)
 
 
-def test_determinism_lasts_as_long_as_asked() -> None:
+def test_determinism_ends_with_its_context() -> None:
     with deterministic_algorithms(True):
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()

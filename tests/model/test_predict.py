@@ -47,8 +47,8 @@ def test_grounded_boxes_are_those_of_overlapping_phrases(run: Run, dataset: tupl
     for one in run.predict(posts, pack):
         for entity in one.entities:
             span = entity.span
-            wanted = [r for r in one.objects if r.span and r.span.start < span.end and span.start < r.span.end]
-            assert list(entity.grounded_boxes) == wanted
+            expected = [r for r in one.objects if r.span and r.span.start < span.end and span.start < r.span.end]
+            assert list(entity.grounded_boxes) == expected
             checked += 1
     assert checked > 10
 

@@ -58,13 +58,13 @@ def test_it_trains(drawn: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> N
     rows = json.loads((run / "curves.json").read_text())
     assert rows[0]["step"] == 1
     config = json.loads((run / "model" / "config.json").read_text())
-    wanted = {**APPROACHES[name].defaults, **TRAIN, **APPROACHES[name].changes}
-    assert {key: config["config"][key] for key in wanted} == wanted
+    expected = {**APPROACHES[name].defaults, **TRAIN, **APPROACHES[name].changes}
+    assert {key: config["config"][key] for key in expected} == expected
     if name == "fmit-no-obj":
         assert config["pack"]["provenance"].keys() == {"regions"}, "it read the grid"
 
 
-def test_the_network_is_trained_by_parameters_alone(
+def test_parameters_decide_whether_the_network_is_trained(
     drawn: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`vision.finetune` through train, evaluate, and prediction on images."""
@@ -103,9 +103,11 @@ def launched(root: Path, launcher: str, name: str) -> subprocess.CompletedProces
     train = ("train", "--dataset", "own", "--approach", name, "--device", "cpu")
     command = [sys.executable, "-m", *LAUNCHERS[launcher], *module, *train]
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent), "OMP_NUM_THREADS": "1"}
-    told = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=500, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
-    return told
+    result = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result
 
 
 @pytest.mark.long
@@ -122,8 +124,8 @@ def test_a_launcher_trains_one_model(
     (tmp_path / "still" / "config.json").write_text(json.dumps(config))
     write_params(root, tmp_path / "still", batch=4, dropout=0.0, epochs=2)
     assert call(root, monkeypatch, "train", "--dataset", "own", "--out", "runs/alone").exit_code == 0
-    told = launched(root, launcher, "fmit")
-    assert (told.stdout.count("done, see"), told.stderr.count("epoch 2:")) == (1, 1), "one process speaks"
+    result = launched(root, launcher, "fmit")
+    assert (result.stdout.count("done, see"), result.stderr.count("epoch 2:")) == (1, 1), "only one process prints"
     alone, together = (
         json.loads((root / "runs" / name / "curves.json").read_text()) for name in ("alone", "own-fmit-0")
     )
@@ -162,7 +164,7 @@ def test_pack_commands_know_the_grid(drawn: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(drawn)
     found = CliRunner().invoke(cli.main, ["pack", "verify", "out/own/pack"]).output
     assert found.endswith("clean, 16 posts, grid of 16 images\n")
-    told = CliRunner().invoke(
+    result = CliRunner().invoke(
         cli.main, ["pack", "export", "out/own/pack", "--dataset", "own", "--out", "table.parquet"]
     )
-    assert "the pack's grid is not in the table" in told.output
+    assert "the pack's grid is not in the table" in result.output

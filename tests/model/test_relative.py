@@ -36,13 +36,13 @@ def test_every_pair_equals_eq_9() -> None:
     assert found.object_object is not None
     for post, spans in enumerate(SPANS.tolist()):
         cells = [(t, t) for t in range(N_TEXT)] + [(head, tail) for head, tail in spans]
-        wanted = torch.stack([torch.stack(row) for row in oracle.relative({"position.weight": weight}, cells)])
+        expected = torch.stack([torch.stack(row) for row in oracle.relative({"position.weight": weight}, cells)])
         for i in range(N_TEXT):
-            torch.testing.assert_close(words[[N_TEXT - 1 - i + j for j in range(N_TEXT)]], wanted[i, :N_TEXT])
+            torch.testing.assert_close(words[[N_TEXT - 1 - i + j for j in range(N_TEXT)]], expected[i, :N_TEXT])
         text, objects = slice(post * N_TEXT, (post + 1) * N_TEXT), slice(post * 3, (post + 1) * 3)
-        torch.testing.assert_close(found.word_object[text], wanted[:N_TEXT, N_TEXT:])
-        torch.testing.assert_close(found.object_word[objects], wanted[N_TEXT:, :N_TEXT])
-        torch.testing.assert_close(found.object_object[objects], wanted[N_TEXT:, N_TEXT:])
+        torch.testing.assert_close(found.word_object[text], expected[:N_TEXT, N_TEXT:])
+        torch.testing.assert_close(found.object_word[objects], expected[N_TEXT:, :N_TEXT])
+        torch.testing.assert_close(found.object_object[objects], expected[N_TEXT:, N_TEXT:])
 
 
 def test_computes_only_what_is_needed() -> None:
@@ -63,12 +63,12 @@ def test_look_up_and_its_gradient() -> None:
     tables = [torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
     indices = [torch.randint(4, (2, 5)) for _ in range(3)]
     found = look_up(tables, indices, torch.float64)
-    wanted = torch.relu(sum(table[index] for table, index in zip(tables, indices, strict=True))).flatten(0, 1)  # type: ignore[arg-type]
-    torch.testing.assert_close(found, wanted)
-    weights = torch.randn_like(wanted)
+    expected = torch.relu(sum(table[index] for table, index in zip(tables, indices, strict=True))).flatten(0, 1)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
     for one, other in zip(
         torch.autograd.grad((found * weights).sum(), tables),
-        torch.autograd.grad((wanted * weights).sum(), tables),
+        torch.autograd.grad((expected * weights).sum(), tables),
         strict=True,
     ):
         torch.testing.assert_close(one, other)

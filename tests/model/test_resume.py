@@ -70,7 +70,7 @@ def results_with(trainer: Trainer, folder: Path) -> list[dict[str, float | int]]
     return [result.curve() for result in trainer.epochs(Checkpointer(folder, every_s=0))]
 
 
-def test_only_the_newest_state_is_kept(encoder: Path, tmp_path: Path) -> None:
+def test_only_the_newest_state_remains(encoder: Path, tmp_path: Path) -> None:
     trainer = make(encoder, **CHANGES)
     results_with(trainer, tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -94,7 +94,7 @@ def test_without_a_state_nothing_changes(encoder: Path, tmp_path: Path) -> None:
     assert torch.equal(weights(trainer), before)
 
 
-def test_saves_no_more_often_than_asked(encoder: Path, tmp_path: Path) -> None:
+def test_saves_no_more_often_than_configured(encoder: Path, tmp_path: Path) -> None:
     trainer = make(encoder)
     checkpointer = Checkpointer(tmp_path, every_s=3600)
     checkpointer.offer(trainer)
@@ -114,9 +114,7 @@ def test_saves_no_more_often_than_asked(encoder: Path, tmp_path: Path) -> None:
         ("tensors.safetensors", save({"loss_sum": torch.zeros(())})),
     ],
 )
-def test_a_state_that_cannot_be_read_is_told_with_what_to_do(
-    encoder: Path, tmp_path: Path, name: str, data: bytes | None
-) -> None:
+def test_a_damaged_state_is_a_clear_error(encoder: Path, tmp_path: Path, name: str, data: bytes | None) -> None:
     with pytest.raises(Killed):
         list(make(encoder, name="fmit", **CHANGES).epochs(Killer(tmp_path, 1, True)))
     (path,) = tmp_path.glob(f"step-*/{name}")
@@ -124,12 +122,12 @@ def test_a_state_that_cannot_be_read_is_told_with_what_to_do(
     if data is not None:
         path.write_bytes(data)
     what = "the resume state is damaged, or was written by another version"
-    told = rf"^{tmp_path}: {what} \(found .+\); remove this folder: training starts"
-    with pytest.raises(RunError, match=told):
+    message = rf"^{tmp_path}: {what} \(found .+\); remove this folder: training starts"
+    with pytest.raises(RunError, match=message):
         next(make(encoder, name="fmit", **CHANGES).epochs(Checkpointer(tmp_path)))
 
 
-def test_a_device_without_memory_is_no_damaged_state(
+def test_an_out_of_memory_error_is_not_a_damaged_state(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -61,7 +61,7 @@ def test_only_the_main_stream_sees_objects(encoder: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("relative", [True, False])
-def test_a_post_is_tagged_alike_alone_and_in_company(encoder: Path, relative: bool) -> None:
+def test_a_post_has_the_same_tags_in_any_batch(encoder: Path, relative: bool) -> None:
     tagger, batch = make(encoder, relative=relative)
     posts, objects = linked(4, 5)
     config = tiny_config(encoder, relative=relative)

@@ -125,8 +125,8 @@ def test_the_same_training_twice_at_once_is_refused_and_the_first_one_unharmed(
     out, resume = tmp_path / "run", tmp_path / "resume"
     first = train.run(tiny_config(encoder, epochs=6), "fmit", 0, *dataset, out, resume, device="cpu", save_every_s=0)
     next(first)
-    told = rf"^{resume}/[\w-]+: another process trains this very run \(found process {os.getpid()} on "
-    with pytest.raises(RunError, match=told):
+    message = rf"^{resume}/[\w-]+: another process trains this very run \(found process {os.getpid()} on "
+    with pytest.raises(RunError, match=message):
         go(encoder, dataset, tmp_path / "beside")
     assert len(list(first)) == 5
     assert contents(out) == contents(run_folder)
@@ -156,7 +156,7 @@ def test_killed_by_the_system(encoder: Path, dataset: tuple[Path, Path], run_fol
     assert contents(out) == contents(run_folder)
 
 
-def test_text_alone_needs_no_pack(encoder: Path, dataset: tuple[Path, Path], tmp_path: Path) -> None:
+def test_text_only_needs_no_pack(encoder: Path, dataset: tuple[Path, Path], tmp_path: Path) -> None:
     config, posts = tiny_config(encoder, epochs=1), dataset[0]
     list(train.run(config, "bert-crf", 0, posts, None, tmp_path / "run", tmp_path / "resume", device="cpu"))
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["pack"] is None

@@ -41,7 +41,7 @@ def test_it_is_a_crf_without_transitions() -> None:
     assert list(softmax.parameters()) == []
 
 
-def test_decodes_each_word_alone() -> None:
+def test_decodes_each_word_independently() -> None:
     emissions = torch.zeros(2, 3, 5)
     emissions[0, 0, 2] = emissions[0, 1, 0] = emissions[0, 2, 4] = emissions[1, 0, 3] = 9.0  # I-PER O I-LOC; B-LOC
     mask = torch.tensor([[True] * 3, [True, False, False]])

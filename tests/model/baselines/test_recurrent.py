@@ -73,7 +73,7 @@ def test_half_of_the_words_that_occur_once_are_unknown_in_training() -> None:
 
 
 @pytest.mark.parametrize("name", ["hbilstm-crf", "vg-att"])
-def test_a_run_needs_the_file_no_more(encoder: Path, tmp_path: Path, name: str) -> None:
+def test_a_run_does_not_need_the_file(encoder: Path, tmp_path: Path, name: str) -> None:
     path = vectors(tmp_path)
     setting = given(encoder, words=str(path))
     tagger = approach(name).build(setting)

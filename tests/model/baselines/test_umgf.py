@@ -41,7 +41,7 @@ def test_edges_by_hand() -> None:
     assert edges_of(spans, words, objects).int().tolist() == expected
 
 
-def test_nodes_are_grounded_objects_alone(batch: Batch) -> None:
+def test_nodes_are_grounded_objects_only(batch: Batch) -> None:
     # two general words and two phrases, none, two and one, none: whole images are no nodes
     assert batch.object_mask.sum(1).tolist() == [4, 0, 3, 0]
     assert batch.spans[0].tolist() == [[1, 4], [1, 4], [1, 2], [2, 3]]

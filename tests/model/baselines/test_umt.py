@@ -104,7 +104,7 @@ def test_emissions_and_loss_add_the_span_scores(tagger: UMT, batch: Batch) -> No
 
 
 @torch.no_grad()
-def test_spans_are_read_from_text_alone(tagger: UMT, batch: Batch) -> None:
+def test_spans_are_read_from_text_only(tagger: UMT, batch: Batch) -> None:
     emissions, marks = tagger.scores(batch)
     object.__setattr__(batch, "objects", batch.objects + 1)
     changed, same = tagger.scores(batch)

@@ -54,11 +54,11 @@ def test_two_processes_make_the_steps_of_one(still_encoder: Path, tmp_path: Path
     two_processes("tests.model.together", str(still_encoder), str(tmp_path))
     (tmp_path / "alone").mkdir()
     together.main(still_encoder, tmp_path / "alone")
-    wanted = load_file(tmp_path / "alone" / "0-of-1.safetensors")
+    expected = load_file(tmp_path / "alone" / "0-of-1.safetensors")
     curves = json.loads((tmp_path / "alone" / "0-of-1.json").read_text())
     for rank in (0, 1):
         found = load_file(tmp_path / f"{rank}-of-2.safetensors")
-        for name, value in wanted.items():
+        for name, value in expected.items():
             torch.testing.assert_close(found[name], value, atol=1e-6, rtol=0)
         for one, other in zip(json.loads((tmp_path / f"{rank}-of-2.json").read_text()), curves, strict=True):
             assert one == pytest.approx(other, abs=1e-9)
@@ -74,7 +74,7 @@ def test_shares_are_all_rows_once() -> None:
     assert [ProcessGroup(CPU, rank, 3).share([5]) for rank in range(3)] == [[5], [], []]
 
 
-def test_alone_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setitem(sys.modules, "accelerate", None)  # an import of it would raise
     alone = join(CPU)
