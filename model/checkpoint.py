@@ -60,11 +60,6 @@ class RunInfo:
         """Whether it reads objects from parts that were trained on drawings."""
         return self.pack is not None and self.pack.synthetic and self.config.objects != "none"
 
-    @property
-    def object_dim(self) -> int:
-        """Floats of an object's features; 1 if the run has no pack."""
-        return self.pack.dim if self.pack else 1
-
     def to_json(self) -> dict[str, Any]:
         """JSON values; types and aliases are lists of pairs, because their order gives the tags their ids."""
         return {field.name: getattr(self, field.name) for field in fields(self)} | {
@@ -154,7 +149,8 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
     info = RunInfo.from_json(values, str(folder))
     rng = torch.get_rng_state()  # building draws weights, which are then replaced
     try:
-        tagger = approach(info.approach).build(ModelSpec(info.config, info.labels, info.object_dim, folder / "encoder"))
+        dim = info.pack.dim if info.pack else 1
+        tagger = approach(info.approach).build(ModelSpec(info.config, info.labels, dim, folder / "encoder"))
     except WeightsError as error:
         what, todo = "the run lacks its encoder's files", "pull the run again (dvc pull), or train again"
         raise RunError(what, where=str(folder / "encoder"), found=error.found, todo=todo) from None

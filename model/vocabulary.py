@@ -142,11 +142,6 @@ class Vocabulary:
     def _character_ids(self) -> dict[str, int]:
         return {character: number for number, character in enumerate(self.characters, start=N_SPECIAL_CHARS)}
 
-    @property
-    def n_characters(self) -> int:
-        """Number of character ids."""
-        return N_SPECIAL_CHARS + len(self.characters)
-
     def encode(self, words: Sequence[str]) -> Spelled:
         """A post of at least one word, whatever the words contain; all of them get a vector."""
         ids = self._character_ids

@@ -17,7 +17,7 @@ from model.baselines.layers import BiLSTM, Standardize
 from model.crf import CRF
 from model.data import Batch
 from model.tagger import ModelSpec, Tagger
-from model.vocabulary import WordTable, build_table, draw_uniform
+from model.vocabulary import N_SPECIAL_CHARS, WordTable, build_table, draw_uniform
 
 BILSTM_CHAR_DIM, CHAR_HIDDEN, HBILSTM_HIDDEN = 25, 25, 100  # Lample et al., Sections 4.1 and 5.1
 CNN_CHAR_DIM, N_FILTERS, WINDOW, CNN_HIDDEN = 30, 30, 3, 200  # Ma and Hovy, Table 1: one LSTM's state is 200
@@ -92,7 +92,7 @@ class RecurrentTagger(Tagger):
         super().__init__()
         self.words = build_table(spec.config.words, spec.assets, spec.train_words)
         self.featurizer = vocabulary = self.words.vocabulary
-        self.spelling = spelling(vocabulary.n_characters, spec.config.dropout)
+        self.spelling = spelling(N_SPECIAL_CHARS + len(vocabulary.characters), spec.config.dropout)
         self.context = BiLSTM(vocabulary.word_dim + self.spelling.dim, hidden)
         self.dropout = nn.Dropout(spec.config.dropout)
         self.crf = CRF(len(spec.labels.tags))

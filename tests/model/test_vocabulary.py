@@ -22,7 +22,6 @@ def test_words_and_characters_by_hand(vocabulary: Vocabulary) -> None:
     assert vocabulary.words == ("<user>", "ann", "saw", "it", "\ud83d")
     assert vocabulary.n_repeated == 3
     assert vocabulary.characters == ("@", "a", "b", "e", "n", "s", "w"), "those that occur again"
-    assert vocabulary.n_characters == 9
 
 
 def test_encoding_by_hand(vocabulary: Vocabulary) -> None:
