@@ -14,17 +14,14 @@ from commands.console import quiet_option
 from schema.errors import FmitError
 from schema.text import safe_text
 
-COLUMN = 10  # characters of the longest command's name
-
 
 class Main(click.Group):
     """Lists commands in sections; prints FMIT's own errors as one message, exit code 1."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in SECTIONS.items():
-            rows = [
-                (f"{one.name:<{COLUMN}}", one.get_short_help_str(formatter.width)) for one in commands if not one.hidden
-            ]
+            shown = [command for command in commands if not command.hidden]  # 10: characters of the longest name
+            rows = [(f"{command.name:<10}", command.get_short_help_str(formatter.width)) for command in shown]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

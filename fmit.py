@@ -15,17 +15,19 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.corpus import jsonl
+from pipeline.corpus.config import SourceConfig
+from pipeline.corpus.reader import ImageFolder, count_posts, read_file, with_images
+from pipeline.corpus.records import ReadLog
+from pipeline.engine import Progress
 from project import Project
+from schema.errors import DataError
+from schema.prediction import Prediction
+from schema.records import Post
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these import torch
     from model.predict import Run
-    from pipeline.corpus.config import SourceConfig
-    from pipeline.corpus.records import ReadLog
-    from pipeline.engine import Progress
     from pipeline.feature_pipeline import FeaturePipeline
-    from schema.prediction import Prediction
-    from schema.records import Post
-
 
 __all__ = ["Model", "Project", "load"]
 
@@ -42,10 +44,7 @@ class Model:
 
     @cached_property
     def pipeline(self) -> FeaturePipeline | None:
-        """The parts that made the run's pack, or its grid; None for text only.
-
-        A run that reads crops has a network of its own: parser and grounder are enough.
-        """
+        """The parts that made the run's pack, its grid, or the boxes of its crops; None for text only."""
         from pipeline.feature_pipeline import FeaturePipeline, Kind
 
         info = self.run.info
@@ -68,21 +67,16 @@ class Model:
         decoded is no error: `prediction.post.images[0].state` says so. `log` counts labels that do not fit and can
         leave out bad posts; by default a bad post raises DataError. Also raises SyntheticError and WeightsError.
         """
-        from pipeline.corpus import jsonl
-        from pipeline.corpus.reader import ImageFolder, with_images
-        from pipeline.corpus.records import ReadLog
-        from schema.records import Post
-
         source, log = self._source("jsonl"), log or ReadLog(foreign_labels=True)
         place = _folder(images)
         folder = ImageFolder(place, source.image_suffix)
 
         def read() -> Iterator[Post]:
-            for number, one in enumerate(posts, start=1):
-                if isinstance(one, Post):
-                    yield one
+            for number, post in enumerate(posts, start=1):
+                if isinstance(post, Post):
+                    yield post
                 else:
-                    yield from with_images(jsonl.posts_in_memory([one], source, log, number), "predict", folder, log)
+                    yield from with_images(jsonl.posts_in_memory([post], source, log, number), "predict", folder, log)
 
         yield from self._predict(read(), place)
 
@@ -99,9 +93,6 @@ class Model:
 
         `format`: conll, jsonl or text (a post per line); None: by suffix.
         """
-        from pipeline.corpus.reader import ImageFolder, count_posts, read_file
-        from pipeline.corpus.records import ReadLog
-
         source = self._source(format or ("jsonl" if path.suffix in (".jsonl", ".json") else "conll"))
         images, log = _folder(images), log or ReadLog(foreign_labels=True)
         total = count_posts(path, source) if path.is_file() else 0  # a pipe can be read only once
@@ -113,8 +104,6 @@ class Model:
 
     def _source(self, format: str) -> SourceConfig:
         """How the run's own posts were written: tag scheme, columns, fields, tokenizer."""
-        from pipeline.corpus.config import SourceConfig
-
         labels, reading = self.run.info.labels, self.run.info.data.get("source", {})
         section = {**reading, "format": format, "labels": dict(labels.words), "aliases": dict(labels.aliases)}
         return SourceConfig.checked(section, "source")
@@ -130,8 +119,6 @@ class Model:
 
 def _folder(images: Path | str | None) -> Path | None:
     """The folder of images, or None; raises DataError for a wrong path: every post would lack its image."""
-    from schema.errors import DataError
-
     if images is not None and not Path(images).is_dir():
         raise DataError("no folder of images", where=str(images), todo="name another, or none to read only the text")
     return None if images is None else Path(images)

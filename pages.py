@@ -6,66 +6,68 @@ import difflib
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cache.run_files import read_object, run_config
+from cache import tables as parquet
+from cache.keys import digest_file
+from cache.packs import Pack
+from cache.run_files import read_object, refuse_strange, refuse_unwritable, run_config
+from pipeline.phrases import normalize
 from project import Project
-from schema.errors import RunError
+from report import html
+from report.grounding import Corners, GoldBoxes, GoldPhrase, ceiling, centre_box, evaluate, match, read_gold, score
+from report.pages import Loader
+from report.posts import write_sheet
+from report.results import published, read_fusion
+from report.runs import RANDOM_BOXES, Key, RunSet, find_scores, read_run
+from report.show import PostDetails
+from report.tables_page import WRITTEN, Section, build, publish
+from schema import records
+from schema.errors import DataError, ImageError, RunError
+from schema.prediction import Prediction
+from synthetic import gold as synthetic_gold
+from vision import images
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipeline.grounding.grounder import Grounder
-    from report.grounding import Corners, GoldBoxes, GoldPhrase
-    from report.pages import Loader
-    from report.runs import Key, RunSet
-    from report.show import PostDetails
-    from report.tables_page import Section
-    from schema.prediction import Prediction
 
 RANDOM = "random"  # the grounder of the control
 
 
 def report(
-    project: Project, run: Path, out: Path | None = None, *, dataset: str | None = None, redact: bool = False
+    project: Project, run: Path, out: Path | None = None, dataset: str | None = None, redact: bool = False
 ) -> Path:
     """Write the page of a run; returns its path."""
-    from report import html
-
     run_config(run)  # raises RunError if the folder is not a run
-    page = out or run / "report.html"
-    load_image = loader(project.images(dataset or project.dataset_of(run)))
-    html.write(run, page, load_image=load_image, redact=redact or project.params.report.redact)
+    page, redact = out or run / "report.html", redact or project.params.report.redact
+    html.write(run, page, load_image=loader(project.images(dataset or project.dataset_of(run))), redact=redact)
     return page
 
 
 def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
     """A post with what the stages made of it so far; raises DataError if the dataset has no such post."""
-    from cache import tables
-    from cache.packs import Pack
-    from pipeline.phrases import normalize
-    from report.show import PostDetails
-    from schema.errors import DataError
-
     table = project.posts(dataset)
-    post = next((one for one in table.posts if one.id == post_id), None)
+    post = next((post for post in table.posts if post.id == post_id), None)
     if post is None:
-        ids = [one.id for one in table.posts]
+        ids = [post.id for post in table.posts]
         similar = difflib.get_close_matches(post_id, ids, n=3) or ids[:3]
         todo = f"use an id such as {', '.join(similar)}"
         raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo=todo)
     phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
     pack = Pack(project.pack(dataset)) if project.pack(dataset).is_dir() else None
-    parsed = tables.read_phrases(phrases)[0] if phrases.is_file() else []
-    grounded = tables.read_boxes(boxes)[0] if boxes.is_file() else {}
+    parsed = parquet.read_phrases(phrases)[0] if phrases.is_file() else []
+    grounded = parquet.read_boxes(boxes)[0] if boxes.is_file() else {}
     return PostDetails(
         post,
         table.labels,
-        tuple(tuple(zip(one.words, one.index, strict=True)) for one in normalize.sentences(post.words)),
-        next((one for one in parsed if one.post_id == post_id), None),
+        tuple(tuple(zip(sentence.words, sentence.index, strict=True)) for sentence in normalize.sentences(post.words)),
+        next((parse for parse in parsed if parse.post_id == post_id), None),
         tuple(grounded.get(post_id, ())),
         pack.read(post_id).regions if pack and post_id in pack else (),
         bool(pack and pack.meta.synthetic),
@@ -73,37 +75,22 @@ def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
     )
 
 
-def sheet(project: Project, dataset: str, out: Path, *, n_posts: int, redact: bool = False) -> None:
-    """Write a contact sheet of a dataset's boxes."""
-    from cache import tables
-    from report.posts import write_sheet
-
+def sheet(project: Project, dataset: str, out: Path, *, n: int, redact: bool = False) -> None:
+    """Write a contact sheet of the boxes of a dataset's first `n` posts."""
     table = project.posts(dataset)
-    boxes, meta = tables.read_boxes(project.out(dataset, "boxes.parquet"))
+    boxes, meta = parquet.read_boxes(project.out(dataset, "boxes.parquet"))
+    load, synthetic = loader(project.images(dataset)), bool(meta.get("ground", {}).get("synthetic"))
     write_sheet(
-        table.posts,
-        boxes,
-        table.labels,
-        out,
-        title=dataset,
-        load_image=loader(project.images(dataset)),
-        synthetic=bool(meta.get("ground", {}).get("synthetic")),
-        redact=redact,
-        n=n_posts,
+        table.posts, boxes, table.labels, out, title=dataset, load_image=load, synthetic=synthetic, redact=redact, n=n
     )
 
 
 def loader(folder: Path) -> Loader:
     """Decoded images for pages; None for one that is missing or has changed since ingest."""
-    from schema.errors import ImageError
-    from schema.records import Image
-    from vision import images
 
     def load(name: str, digest: str) -> Any:
-        try:
-            return images.load(folder, Image(name, digest))
-        except ImageError:
-            return None  # the page counts images that it does not show
+        with suppress(ImageError):  # the page counts images that it does not show
+            return images.load(folder, records.Image(name, digest))
 
     return load
 
@@ -116,24 +103,16 @@ def tables(
     Nothing is trained. `out` defaults to `tables` in the project, `fusion` (figures of bench.fusion) to `fusion.json`.
     Raises RunError, before anything is read, if `out` cannot be replaced.
     """
-    from cache.run_files import refuse_strange, refuse_unwritable
-    from report.results import published, read_fusion
-    from report.tables_page import WRITTEN, build, publish
-    from synthetic.gold import FILE
-
     folder = out or project.root / "tables"
     refuse_unwritable(folder)
     refuse_strange(folder, WRITTEN)
     runs = run_set(project)
-    synthetic = {name: project.data(name) for name in runs.posts if (project.data(name) / FILE).is_file()}
-    sections = build(
-        runs,
-        published(),
-        {name: loader(project.images(name)) for name in runs.posts},
-        {name: functools.partial(synthetic_boxes, folder=folder) for name, folder in synthetic.items()},
-        read_fusion(fusion or project.root / "fusion.json"),
-        redact=redact or project.params.report.redact,
-    )
+    data = {name: project.data(name) for name in runs.posts}
+    synthetic = {name: path for name, path in data.items() if (path / synthetic_gold.FILE).is_file()}
+    loaders = {name: loader(project.images(name)) for name in runs.posts}
+    boxes = {name: functools.partial(synthetic_boxes, folder=path) for name, path in synthetic.items()}
+    speeds, redact = read_fusion(fusion or project.root / "fusion.json"), redact or project.params.report.redact
+    sections = build(runs, published(), loaders, boxes, speeds, redact=redact)
     return sections, publish(sections, published(), folder)
 
 
@@ -144,10 +123,6 @@ def run_set(project: Project) -> RunSet:
     a run of `fmit` with three layers is also the row `fmit-l3`. A run of `fmit` on a dataset with the grounder
     `random` is the control of the dataset that has the same posts and another grounder.
     """
-    from cache.keys import digest_file
-    from report.results import published
-    from report.runs import RANDOM_BOXES, RunSet, find_scores
-
     rows = published().approaches("table2", "table4", "table5")
     posts = {name: project.out(name, "posts.parquet") for name in (*project.params.train_on, *project.params.datasets)}
     digests = {name: digest_file(path) for name, path in posts.items() if path.is_file()}
@@ -161,14 +136,14 @@ def run_set(project: Project) -> RunSet:
     missing: dict[tuple[str, str], str] = {}
     for dataset, digest in shown.items():
         control = next((name for name in digests if name in random - {dataset} and digests[name] == digest), None)
-        same_posts = {folder: one for folder, one in configs.items() if one["inputs"].get("posts") == digest}
+        same_posts = {folder: config for folder, config in configs.items() if config["inputs"].get("posts") == digest}
         for row in rows:
             trained_on, approach = (control, "fmit") if row == RANDOM_BOXES else (dataset, row)
             if trained_on is None:
                 missing[dataset, row] = "no dataset with the same posts and `ground: {grounder: random}`"
                 continue
             is_random = trained_on in random
-            candidates = {folder: one for folder, one in same_posts.items() if _boxes_are(is_random, one)}
+            candidates = {folder: config for folder, config in same_posts.items() if _boxes_are(is_random, config)}
             matches, reason = _matches(project, approach, trained_on, candidates)
             runs |= {(dataset, row, seed): scores[folder] for seed, folder in matches.items()}
             missing |= {(dataset, row): reason} if reason else {}
@@ -192,7 +167,7 @@ def _matches(
     settings = json.loads(project.config(dataset, approach).model_dump_json())
     matches: dict[int, Path] = {}
     outdated = ""
-    for folder, config in sorted(configs.items(), key=lambda one: (one[1].get("approach") != approach, one[0])):
+    for folder, config in sorted(configs.items(), key=lambda item: (item[1].get("approach") != approach, item[0])):
         trained = APPROACHES.get(config.get("approach", ""))
         if trained is None or trained.build is not APPROACHES[approach].build:
             continue
@@ -227,20 +202,13 @@ def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
 
     Raises DataError if the gold in `folder` has none of the lines' posts.
     """
-    from schema.errors import DataError
-    from synthetic.gold import FILE, read_gold
-
-    posts = read_gold(folder)
+    posts = synthetic_gold.read_gold(folder)
     if not any(line.post.id in posts for line in lines):
         what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
-        raise DataError(what, where=str(folder / FILE), found=f"{len(posts)} other posts", todo=todo)
-    readable = {name: post.names for name, post in posts.items() if post.image == "ok"}
+        raise DataError(what, where=str(folder / synthetic_gold.FILE), found=f"{len(posts)} other posts", todo=todo)
+    names = {post_id: post.names for post_id, post in posts.items() if post.image == "ok"}
     return {
-        (line.post.id, entity): tuple(
-            (float(one.box.x0), float(one.box.y0), float(one.box.x1), float(one.box.y1))
-            for one in readable.get(line.post.id, ())
-            if one.span == entity.span
-        )
+        (line.post.id, entity): tuple(name.box.xyxy for name in names.get(line.post.id, ()) if name.span == entity.span)
         for line in lines
         for entity in line.gold or ()
     }
@@ -284,28 +252,21 @@ def run_grounding(run: Path, gold: Path, split: str | None = None, min_score: fl
     `split`: by default the first that was scored; boxes with a lower grounder score than `min_score` are ignored. In
     the result, `remark` describes the files of gold boxes.
     """
-    from report.grounding import match, score
-    from report.runs import read_run
-    from synthetic.gold import FILE
-
     results = read_run(run)
     name = split or next(iter(results.predictions), "")
     if name not in results.predictions:
         splits = ", ".join(results.predictions)
         raise RunError(f"not scored on {name}", where=str(run), found=splits, todo="fmit evaluate")
-    labelled = [one for one in results.predictions[name] if one.gold is not None]
+    labelled = [prediction for prediction in results.predictions[name] if prediction.gold is not None]
     remark = ""
-    if (gold / FILE).is_file():
+    if (gold / synthetic_gold.FILE).is_file():
         boxes = synthetic_boxes(labelled, gold)
     else:
         matched = match(labelled, gold)
-        boxes, remark = matched.boxes, f" in {matched.n_files} files"
-        for n, what in (
-            (matched.n_unmatched, "names match no entity"),
-            (matched.n_nameless, "objects without a name"),
-            (matched.n_scaled, "files of another size, scaled"),
-        ):
-            remark += f"; {n} {what}" if n else ""
+        notes = {"names match no entity": matched.n_unmatched, "objects without a name": matched.n_nameless}
+        notes["files of another size, scaled"] = matched.n_scaled
+        boxes = matched.boxes
+        remark = f" in {matched.n_files} files" + "".join(f"; {n} {what}" for what, n in notes.items() if n)
     return {
         "split": name,
         "synthetic": results.synthetic,
@@ -326,21 +287,18 @@ def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> di
     from pipeline.grounding.controls import RandomBox, WholeImage
     from pipeline.grounding.detector import DetectorGrounder
     from pipeline.grounding.registry import build_grounder
-    from report.grounding import ceiling, centre_box, evaluate, read_gold
-    from schema.errors import DataError
-    from vision import images
 
     if not folder.is_dir():
         raise DataError("no folder of images", where=str(folder), todo="give the folder of the images with --images")
     records = {path.name: images.probe(folder, path.name) for path in sorted(folder.iterdir()) if path.is_file()}
-    phrases = read_gold(gold, {name: (one.width, one.height) for name, one in records.items() if one.ok})
-    names = dict.fromkeys(one.image for one in phrases)
+    phrases = read_gold(gold, {name: (record.width, record.height) for name, record in records.items() if record.ok})
+    names = dict.fromkeys(phrase.image for phrase in phrases)
     decoded = {name: images.load(folder, records[name]) for name in names}
     grounder = build_grounder(GroundConfig.from_section(section, "ground", {}))
     boxes = {
         section["grounder"]: _ground(grounder, phrases, decoded),
         "whole image": _ground(WholeImage(), phrases, decoded),
-        "centre box": [(centre_box(*decoded[one.image].size), 0.0) for one in phrases],
+        "centre box": [(centre_box(*decoded[phrase.image].size), 0.0) for phrase in phrases],
         "random boxes": _ground(RandomBox(), phrases, decoded),
     }
     best = None
@@ -348,7 +306,7 @@ def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> di
         best = ceiling(phrases, {name: grounder.candidates(image) for name, image in decoded.items()})
     return {
         "n_phrases": len(phrases),
-        "n_visible": sum(bool(one.boxes) for one in phrases),
+        "n_visible": sum(bool(phrase.boxes) for phrase in phrases),
         "n_images": len(decoded),
         "scores": {name: asdict(evaluate(phrases, grounded)) for name, grounded in boxes.items()},
         "ceiling": best,
@@ -361,6 +319,6 @@ def _ground(
     """A box and a score for each phrase, in order."""
     from pipeline.grounding.grounder import ground_images
 
-    texts = {name: [one.text for one in phrases if one.image == name] for name in images}
+    texts = {name: [phrase.text for phrase in phrases if phrase.image == name] for name in images}
     grounded = {name: iter(ground_images(grounder, [image], [texts[name]])[0]) for name, image in images.items()}
-    return [(one.xyxy, one.score) for one in (next(grounded[phrase.image]) for phrase in phrases)]
+    return [(box.xyxy, box.score) for box in (next(grounded[phrase.image]) for phrase in phrases)]

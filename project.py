@@ -8,26 +8,35 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cache import keys, tables
+from cache.models import MINILM, ModelRef, ModelStatus, from_catalog, inspect
+from cache.packs import Pack
 from cache.run_files import refuse_unwritable, run_config
+from cache.tables import Posts
+from model import config as training
+from pipeline.corpus import config as corpus
+from pipeline.corpus import inputs
+from pipeline.corpus import stage as ingest_stage
+from pipeline.corpus.stage import IngestReport
+from pipeline.engine import Progress, Tally
+from pipeline.grounding import config as grounding
+from pipeline.phrases import config as parsing
+from pipeline.phrases import stage as phrases_stage
+from schema.config import Config
 from schema.errors import ConfigError, DataError, PackError, RunError
 from schema.lattice import CapCounter
 from schema.params import Params, known_split, read_params
+from synthetic import draw
+from synthetic.draw import DrawReport
 
-if TYPE_CHECKING:
-    from cache.models import ModelRef, ModelStatus
-    from cache.tables import Posts
-    from model.config import TrainConfig
+if TYPE_CHECKING:  # these import torch
     from model.trainer import EpochResult
-    from pipeline.corpus.config import SourceConfig
-    from pipeline.corpus.stage import IngestReport
-    from pipeline.engine import Progress, Tally
-    from pipeline.grounding.config import GroundConfig
     from pipeline.maintenance import PreparedDataset
-    from pipeline.phrases.config import PhrasesConfig
     from pipeline.regions.config import RegionsConfig
-    from synthetic.draw import DrawReport
+
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -63,34 +72,32 @@ class Project:
     def run(self, dataset: str, approach: str, seed: int) -> Path:
         return self.root / "runs" / f"{dataset}-{approach}-{seed}"
 
-    def source(self, dataset: str) -> SourceConfig:
+    def _section(
+        self, config: type[ConfigT], presets: Mapping[str, Any], dataset: str, stage: str, allow_synthetic: bool = False
+    ) -> ConfigT:
+        section = dict(getattr(self.params.dataset(dataset), stage))
+        if allow_synthetic:
+            section["allow_synthetic"] = True
+        return config.from_section(section, f"data.{dataset}.{stage}", presets)
+
+    def source(self, dataset: str) -> corpus.SourceConfig:
         """How the dataset's raw files are written."""
-        from pipeline.corpus.config import PRESETS, SourceConfig
+        return self._section(corpus.SourceConfig, corpus.PRESETS, dataset, "source")
 
-        return SourceConfig.from_section(self.params.dataset(dataset).source, f"data.{dataset}.source", PRESETS)
+    def phrases_config(self, dataset: str) -> parsing.PhrasesConfig:
+        return self._section(parsing.PhrasesConfig, parsing.PRESETS, dataset, "phrases")
 
-    def phrases_config(self, dataset: str) -> PhrasesConfig:
-        from pipeline.phrases.config import PRESETS, PhrasesConfig
-
-        return PhrasesConfig.from_section(self.params.dataset(dataset).phrases, f"data.{dataset}.phrases", PRESETS)
-
-    def ground_config(self, dataset: str, *, allow_synthetic: bool = False) -> GroundConfig:
-        from pipeline.grounding.config import PRESETS, GroundConfig
-
-        section = _allowing(self.params.dataset(dataset).ground, allow_synthetic)
-        return GroundConfig.from_section(section, f"data.{dataset}.ground", PRESETS)
+    def ground_config(self, dataset: str, *, allow_synthetic: bool = False) -> grounding.GroundConfig:
+        return self._section(grounding.GroundConfig, grounding.PRESETS, dataset, "ground", allow_synthetic)
 
     def regions_config(self, dataset: str, *, allow_synthetic: bool = False) -> RegionsConfig:
         from pipeline.regions.config import PRESETS, RegionsConfig
 
-        section = _allowing(self.params.dataset(dataset).regions, allow_synthetic)
-        return RegionsConfig.from_section(section, f"data.{dataset}.regions", PRESETS)
+        return self._section(RegionsConfig, PRESETS, dataset, "regions", allow_synthetic)
 
-    def train_config(self, dataset: str) -> TrainConfig:
+    def train_config(self, dataset: str) -> training.TrainConfig:
         """The dataset's settings, before those of an approach; see `config`."""
-        from model.config import PRESETS, TrainConfig
-
-        return TrainConfig.from_section(self.params.dataset(dataset).train, f"data.{dataset}.train", PRESETS)
+        return self._section(training.TrainConfig, training.PRESETS, dataset, "train")
 
     def used_datasets(self) -> list[str]:
         """Datasets that are prepared or trained on; every dataset where params.yaml names none."""
@@ -107,8 +114,6 @@ class Project:
 
     def models_of(self, dataset: str) -> list[ModelRef]:
         """The models of one dataset's sections; raises ConfigError for a section that cannot be read."""
-        from cache.models import MINILM, ModelRef
-
         phrases, ground = self.phrases_config(dataset), self.ground_config(dataset)
         refs = [
             phrases.model_ref(),
@@ -125,55 +130,39 @@ class Project:
         return [ref for ref in refs if ref]
 
     def model_statuses(self, dataset: str | None = None, names: Sequence[str] = ()) -> list[ModelStatus]:
-        """State of the models with these names, in the settings or the catalog; no names: all of the settings, once.
-
-        Raises ConfigError for a name that is in neither.
-        """
-        from cache.models import from_catalog, inspect
-
-        refs: dict[str, ModelRef] = {}
-        for ref in self.models([dataset] if dataset else []):
-            refs.setdefault(ref.name, ref)
-        chosen = []
-        for name in dict.fromkeys(names or refs):
-            chosen_ref = refs.get(name) or from_catalog(name)
-            if chosen_ref is None:
-                found, todo = ", ".join(sorted(refs)), "`fmit models list --catalog` lists all names"
+        """State of models by name, by default all of the settings; raises ConfigError for a name in no catalog."""
+        models, chosen = self.models([dataset] if dataset else []), []
+        by_name = {ref.name: ref for ref in reversed(models)}
+        for name in dict.fromkeys(names or [ref.name for ref in models]):
+            ref = by_name.get(name) or from_catalog(name)
+            if ref is None:
+                found, todo = ", ".join(sorted(by_name)), "`fmit models list --catalog` lists all names"
                 raise ConfigError(f"no model {name!r} in the settings or the catalog", found=found, todo=todo)
-            chosen.append(inspect(chosen_ref))
+            chosen.append(inspect(ref))
         return chosen
 
     def posts(self, dataset: str) -> Posts:
         """The dataset's posts with their labels; raises DataError before it was ingested."""
-        from cache import tables
-
         self.params.dataset(dataset)  # raises ConfigError for an unknown name
         return tables.read_posts(self.out(dataset, "posts.parquet"))
 
     def cap_counter(self, dataset: str) -> CapCounter:
         """Counts what `train.max_objects` leaves out of the lattices; of phrases, those of the last phrases stage."""
-        from cache import tables
-
         path, n_phrases = self.out(dataset, "phrases.parquet"), None
         if path.is_file():
             with suppress(DataError):  # the phrases stage reports and replaces a damaged file
                 parsed = tables.read_phrases(path)[0]
-                n_phrases = {one.post_id: len({phrase.span for phrase in one.phrases}) for one in parsed}
+                n_phrases = {parse.post_id: len({phrase.span for phrase in parse.phrases}) for parse in parsed}
         general_words = self.source(dataset).label_set().general_words
         return CapCounter(self.train_config(dataset).max_objects, len(general_words), n_phrases)
 
     def draw(self, dataset: str, progress: Progress) -> DrawReport:
         """Draw a synthetic dataset."""
-        from synthetic import draw
-
         config = draw.DrawConfig.from_section(self.params.drawing(dataset), f"draw.{dataset}", draw.PRESETS)
         return draw.run(config, self.data(dataset), progress)
 
     def ingest(self, dataset: str, progress: Progress) -> IngestReport:
         """Raw files to posts.parquet; makes DVC watch inputs outside the dataset's folder."""
-        from pipeline.corpus import inputs
-        from pipeline.corpus import stage as ingest_stage
-
         source, out = self.source(dataset), self.out(dataset, "posts.parquet")
         inputs.watch(self.root, dataset, self.data(dataset), source)
         cap = self.cap_counter(dataset) if dataset in self.params.train_on else None
@@ -181,14 +170,10 @@ class Project:
 
     def inputs(self, dataset: str) -> None:
         """Write the digests of the inputs that DVC watches by `inputs/<dataset>/dvc.yaml`."""
-        from pipeline.corpus import inputs
-
         inputs.write_manifest(dataset, self.data(dataset), self.source(dataset))
 
     def phrases(self, dataset: str, progress: Progress) -> Tally:
         """posts.parquet to phrases.parquet."""
-        from pipeline.phrases import stage as phrases_stage
-
         posts, out = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
         return phrases_stage.run(self.phrases_config(dataset), posts, out, self.store, progress)
 
@@ -197,8 +182,7 @@ class Project:
         from pipeline.grounding import stage as grounding_stage
 
         config = self.ground_config(dataset, allow_synthetic=allow_synthetic)
-        posts, phrases = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
-        out = self.out(dataset, "boxes.parquet")
+        posts, phrases, out = (self.out(dataset, f"{name}.parquet") for name in ("posts", "phrases", "boxes"))
         return grounding_stage.run(config, posts, phrases, self.images(dataset), out, self.store, progress)
 
     def regions(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
@@ -206,8 +190,8 @@ class Project:
         from pipeline.regions import stage as regions_stage
 
         config = self.regions_config(dataset, allow_synthetic=allow_synthetic)
-        posts, boxes = self.out(dataset, "posts.parquet"), self.out(dataset, "boxes.parquet")
-        phrases, out = self.out(dataset, "phrases.parquet"), self.out(dataset, "pack")
+        posts, phrases, boxes = (self.out(dataset, f"{name}.parquet") for name in ("posts", "phrases", "boxes"))
+        out = self.out(dataset, "pack")
         return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
 
     def all_prepared(self, datasets: Sequence[str] = ()) -> dict[str, PreparedDataset]:
@@ -216,19 +200,13 @@ class Project:
         return {name: self.prepared(name) for name in datasets or ingested}
 
     def prepared(self, dataset: str) -> PreparedDataset:
-        """A dataset's tables as far as they exist, and its parts; DataError where it has no posts.
-
-        Synthetic parts are allowed: the store's rows are named and compared, no result is made.
-        """
-        from cache import tables
+        """A dataset's tables as far as they exist, and its parts, synthetic ones too; DataError without posts."""
         from pipeline.feature_pipeline import FeaturePipeline
         from pipeline.maintenance import PreparedDataset
 
-        pipeline = FeaturePipeline(
-            self.phrases_config(dataset),
-            self.ground_config(dataset, allow_synthetic=True),
-            self.regions_config(dataset, allow_synthetic=True),
-        )
+        grounder = self.ground_config(dataset, allow_synthetic=True)
+        net = self.regions_config(dataset, allow_synthetic=True)
+        pipeline = FeaturePipeline(self.phrases_config(dataset), grounder, net)
         phrases, boxes = (self.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
         return PreparedDataset(
             tables.read_posts(self.out(dataset, "posts.parquet")),
@@ -250,12 +228,8 @@ class Project:
         out = out or self.run(dataset, approach, seed)
         for folder in (out, out / "model"):
             refuse_unwritable(folder)
-        config, posts, resume = (
-            self.train_config(dataset),
-            self.out(dataset, "posts.parquet"),
-            self.root / ".fmit/resume",
-        )
-        pack, images = pack or self.pack(dataset), self.images(dataset)
+        config, posts, pack = self.train_config(dataset), self.out(dataset, "posts.parquet"), pack or self.pack(dataset)
+        resume, images = self.root / ".fmit" / "resume", self.images(dataset)
         return train.run(config, approach, seed, posts, pack, out, resume, images=images, **more)
 
     def evaluate(
@@ -285,23 +259,20 @@ class Project:
 
     def _datasets_of(self, run: Path) -> list[str]:
         """The datasets with a run's posts; where several have them, those with its pack, if any has it."""
-        from cache import keys
-        from cache.packs import Pack
-
-        inputs = run_config(run)["inputs"]
-        tables = {name: self.out(name, "posts.parquet") for name in self.params.data}
-        digests = {name: keys.digest_file(path) for name, path in tables.items() if path.is_file()}
-        same = [name for name, digest in digests.items() if digest == inputs.get("posts")]
+        given = run_config(run)["inputs"]
+        paths = {name: self.out(name, "posts.parquet") for name in self.params.data}
+        digests = {name: keys.digest_file(path) for name, path in paths.items() if path.is_file()}
+        same = [name for name, digest in digests.items() if digest == given.get("posts")]
         packs = {name: Pack(self.pack(name)) for name in same if len(same) > 1 and self.pack(name).is_dir()}
         own = {name: [features.digest() for features in (pack, pack.grid) if features] for name, pack in packs.items()}
-        return [name for name, known in own.items() if inputs.get("pack") in known] or same
+        return [name for name, known in own.items() if given.get("pack") in known] or same
 
     def runs(self) -> list[tuple[Path, str]]:
         """The runs that params name, each with its dataset."""
         combinations = product(self.params.train_on, self.params.approaches, self.params.seeds)
         return [(self.run(dataset, approach, seed), dataset) for dataset, approach, seed in combinations]
 
-    def config(self, dataset: str, approach: str) -> TrainConfig:
+    def config(self, dataset: str, approach: str) -> training.TrainConfig:
         """The settings of an approach on a dataset; raises ConfigError for an unknown approach."""
         from model.approaches import approach as resolve
 
@@ -326,8 +297,3 @@ class Project:
 def store_root(project: Path) -> Path:
     """The store's folder: `$FMIT_STORE`, else `.fmit/store` in the project's folder."""
     return Path(os.environ.get("FMIT_STORE") or project / ".fmit" / "store")
-
-
-def _allowing(section: Mapping[str, Any], allow_synthetic: bool) -> dict[str, Any]:
-    """A section of params with what the command line allows beyond it."""
-    return {**section, "allow_synthetic": True} if allow_synthetic else dict(section)

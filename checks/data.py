@@ -116,7 +116,7 @@ def _with_numbers(counts: Counter[str]) -> str:
 def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
     """What ingest would report."""
     counts = report.counts
-    sizes = ", ".join(f"{split} {one.n_posts}" for split, one in counts.splits.items())
+    sizes = ", ".join(f"{split} {figures.n_posts}" for split, figures in counts.splits.items())
     yield ok(topic, f"{counts.total('n_posts')} posts ({sizes}), {counts.total('n_words')} words")
     if report.warning and counts.image_warning():
         yield problem(topic, report.warning, "see the reasons below; a dataset without images names none in its posts")
@@ -125,7 +125,7 @@ def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
     for remark in report.remarks():
         if not remark.startswith("warning"):
             yield note(topic, remark)
-    entities = sum((one.entities for one in counts.splits.values()), Counter())
+    entities = sum((figures.entities for figures in counts.splits.values()), Counter())
     unused = [kind for kind in report.labels.types if not entities[kind]]
     if unused and entities:
         yield note(topic, f"no entity of type {', '.join(unused)}", "remove unused types from source.labels")
@@ -135,10 +135,8 @@ def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
 
 
 def _check_training_splits(topic: str, counts: Counts) -> Iterator[Finding]:
-    for split, effect in (
-        ("train", "the model can learn no entity"),
-        ("dev", "no epoch can be better than another"),
-    ):
+    effects = {"train": "the model can learn no entity", "dev": "no epoch can be better than another"}
+    for split, effect in effects.items():
         figures = counts.splits.get(split)
         if figures is None or figures.n_unlabelled == figures.n_posts:
             todo = f"give it labelled {split} posts, or remove it from train_on"
@@ -167,10 +165,8 @@ def _check_synthetic(project: Project, name: str, topic: str, contents: Contents
     if not contents.photograph or name not in (project.params.datasets or project.params.data):
         return  # no stage of this dataset runs, or none reads a photograph
     ground, regions = project.ground_config(name), project.regions_config(name)
-    for part, section, allowed in (
-        (ground.grounder, "ground", ground.allow_synthetic),
-        (regions.net, "regions", regions.allow_synthetic),
-    ):
+    parts = {"ground": (ground.grounder, ground.allow_synthetic), "regions": (regions.net, regions.allow_synthetic)}
+    for section, (part, allowed) in parts.items():
         if part.startswith("toy-") and not allowed:
             what = f"{part} was trained on synthetic images and refuses {contents.photograph}"
             todo = f"name a real model in data.{name}.{section}, or set allow_synthetic: true there to mark the results"

@@ -10,16 +10,15 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from cache import maintenance
+from cache.models import ModelRef, inspect
 from checks import Finding, note, ok, problem
 from project import Project
 from schema.errors import ConfigError, StoreError
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
-    from cache.models import ModelRef
 
 CORRECT_KEY = "correct this key in params.yaml"
 MIN_FREE_BYTES = 2 << 30  # packs, store and a run of the embedded default take less
@@ -47,13 +46,13 @@ def check_hardware(folder: Path) -> Iterator[Finding]:
 
 def check_versions() -> Iterator[Finding]:
     """Installed packages, and whether torch and torchvision fit together."""
-    requirements = [one for one in _requirements("fmit") if 'extra == "dev"' not in str(one.marker)]
-    extras = [one for one in requirements if "extra" in str(one.marker)]
-    versions = {one.name: version for one in requirements if (version := _version(one.name))}
-    optional = {one.name for one in extras}
+    requirements = [package for package in _requirements("fmit") if 'extra == "dev"' not in str(package.marker)]
+    extras = [package for package in requirements if "extra" in str(package.marker)]
+    versions = {package.name: version for package in requirements if (version := _version(package.name))}
+    optional = {package.name for package in extras}
     for title, names in (("", versions.keys() - optional), ("extras: ", versions.keys() & optional)):
         yield ok("versions", title + (", ".join(f"{name} {versions[name]}" for name in sorted(names)) or "none"))
-    if missing := sorted({one.name for one in requirements} - optional - versions.keys()):
+    if missing := sorted({package.name for package in requirements} - optional - versions.keys()):
         yield problem("versions", f"not installed: {', '.join(missing)}", "make install (or pip install -e .)")
     if "torch" in versions and "torchvision" in versions:
         yield check_pair(versions["torch"], versions["torchvision"])
@@ -61,10 +60,8 @@ def check_versions() -> Iterator[Finding]:
 
 def check_pair(torch_version: str, vision_version: str) -> Finding:
     """Whether torch and torchvision are of the same build: by their versions, then by importing them."""
-    from packaging.specifiers import SpecifierSet
-
     versions = f"torch {torch_version}, torchvision {vision_version}"
-    required = next((str(one.specifier) for one in _requirements("torchvision") if one.name == "torch"), "")
+    required = next((str(package.specifier) for package in _requirements("torchvision") if package.name == "torch"), "")
     if not SpecifierSet(required).contains(torch_version, prereleases=True):
         return problem("versions", f"{versions}: this torchvision needs torch {required}", PAIR)
     builds = {version.partition("+")[2] for version in (torch_version, vision_version) if "+" in version}
@@ -103,8 +100,6 @@ def _version(name: str) -> str:
 
 def _requirements(package: str) -> list[Requirement]:
     """What a package requires, extras included; nothing for one that is not installed."""
-    from packaging.requirements import Requirement
-
     lines = importlib.metadata.requires(package) if _version(package) else ()
     return [Requirement(line) for line in lines or ()]
 
@@ -115,9 +110,8 @@ def open_project(params_path: Path) -> tuple[Project | None, Finding]:
         project = Project.open(params_path)
     except ConfigError as error:
         return None, problem("settings", error.fact, error.todo or CORRECT_KEY)
-    params = project.params
-    prepared, trained = ", ".join(params.datasets) or "none", ", ".join(params.train_on) or "none"
-    approaches = ", ".join(params.approaches) or "none"
+    lists = (project.params.datasets, project.params.train_on, project.params.approaches)
+    prepared, trained, approaches = (", ".join(names) or "none" for names in lists)
     return project, ok("settings", f"datasets: {prepared}; trained on: {trained}; approaches: {approaches}")
 
 
@@ -150,8 +144,6 @@ def check_names(project: Project) -> Iterator[Finding]:
 
 def check_models(project: Project) -> Iterator[Finding]:
     """State of every model that the settings name, and sections that cannot be read."""
-    from cache.models import inspect
-
     refs: dict[ModelRef, None] = {}
     for dataset in project.used_datasets():
         try:
@@ -173,8 +165,6 @@ def check_models(project: Project) -> Iterator[Finding]:
 
 def check_store(folder: Path) -> Iterator[Finding]:
     """Whether the store can be read and written, what it holds, and how many of its shards are quarantined."""
-    from cache import maintenance
-
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         yield problem("store", f"{existing} is not a folder", "set FMIT_STORE to a folder")
@@ -193,25 +183,22 @@ def check_store(folder: Path) -> Iterator[Finding]:
     except StoreError as error:
         yield problem("store", error.fact, error.todo or "change the folder's permissions")
         return
-    n_rows, n_shards = sum(sum(one.rows.values()) for one in directories), sum(one.n_shards for one in directories)
-    megabytes = sum(one.n_bytes for one in directories) / 1e6
-    yield ok("store", f"{folder}: {n_rows} rows in {n_shards} shard(s), {megabytes:.1f} MB")
-    for one in directories:
-        if one.n_quarantined:
-            what = f"{one.n_quarantined} damaged shard(s) in {one.directory}/quarantine"
+    n_rows = sum(sum(stats.rows.values()) for stats in directories)
+    n_shards, n_bytes = (sum(getattr(stats, name) for stats in directories) for name in ("n_shards", "n_bytes"))
+    yield ok("store", f"{folder}: {n_rows} rows in {n_shards} shard(s), {n_bytes / 1e6:.1f} MB")
+    for stats in directories:
+        if stats.n_quarantined:
+            what = f"{stats.n_quarantined} damaged shard(s) in {stats.directory}/quarantine"
             yield note("store", what, "their rows are computed again when needed; check the disk if more appear")
 
 
 def check_dvc(root: Path) -> Iterator[Finding]:
     """Whether `dvc repro` can work here. DVC itself is not run, so that nothing is written."""
-    folders = (root, *root.parents)
-    has_git, has_repository = (any((folder / name).exists() for folder in folders) for name in (".git", ".dvc"))
     if not (shutil.which("dvc") or (Path(sys.executable).parent / "dvc").exists()):
         yield note("dvc", "DVC is not installed", "pip install dvc, or run each stage by its fmit command")
-    if not has_git:
-        yield note("dvc", "no git repository: dvc repro does not work here", "git init, then dvc init")
-    if not has_repository:
-        yield note("dvc", "no DVC repository: dvc repro does not work here", "dvc init")
+    for name, what, todo in ((".git", "git", "git init, then dvc init"), (".dvc", "DVC", "dvc init")):
+        if not any((folder / name).exists() for folder in (root, *root.parents)):
+            yield note("dvc", f"no {what} repository: dvc repro does not work here", todo)
     if not (root / "dvc.yaml").is_file():
         yield note("dvc", "no dvc.yaml: there are no stages to run", "copy the one of this repository")
     elif (root / "dvc.lock").is_file():

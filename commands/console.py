@@ -198,5 +198,5 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]
 
 def format_bytes(n_bytes: int) -> str:
     """Bytes with a unit in powers of ten."""
-    unit = max((one for one in UNITS if n_bytes >= UNITS[one]), key=UNITS.__getitem__, default="")
+    unit = max((unit for unit in UNITS if n_bytes >= UNITS[unit]), key=UNITS.__getitem__, default="")
     return f"{n_bytes / UNITS[unit]:.1f} {unit}B" if unit else f"{n_bytes} B"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands import console
-from commands.console import format_bytes, print_result
+from commands.console import finite, format_bytes, print_result
 from schema.errors import StoreError
 from schema.text import first_of
 
@@ -37,13 +37,9 @@ def _store_root(ctx: click.Context, parameter: click.Parameter, folder: Path | N
 
 def on_store(command: Callable[..., None], *, must_exist: bool = True) -> Callable[..., None]:
     """Adds --json and --store, which is the argument `root`; --params stands above it, for commands that have that."""
-    store = click.option(
-        "--store",
-        "root",
-        type=click.Path(path_type=Path, file_okay=False, exists=must_exist),
-        callback=_store_root,
-        help="The store's folder.  [default: $FMIT_STORE, else .fmit/store in the project]",
-    )
+    folder = click.Path(path_type=Path, file_okay=False, exists=must_exist)
+    about = "The store's folder.  [default: $FMIT_STORE, else .fmit/store in the project]"
+    store = click.option("--store", "root", type=folder, callback=_store_root, help=about)
     return store(console.json_option(command))
 
 
@@ -59,11 +55,10 @@ def parse_bytes(ctx: click.Context, parameter: click.Parameter, text: str | None
 
 def parse_conditions(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
     """Conditions on a shard's producer, each written as field=value."""
-    pairs = {text: text.partition("=") for text in texts}
-    for text, (field, _, value) in pairs.items():
-        if not (field and value):
+    for text in texts:
+        if not re.fullmatch(r"[^=]+=.+", text):
             raise click.BadParameter(f"{text!r} is not a condition such as producer=toy-resnet")
-    return {field: value for field, _, value in pairs.values()}
+    return dict(text.split("=", 1) for text in texts)
 
 
 @click.group(cls=console.Group)
@@ -78,11 +73,10 @@ def stats(root: Path, as_json: bool) -> None:
     from cache import maintenance
 
     directories = maintenance.stats(root)
-    rows = [
-        (one.directory, producer, n_rows, one.n_shards, format_bytes(one.n_bytes), one.n_quarantined, one.n_newer)
-        for one in directories
-        for producer, n_rows in (one.rows or {"-": 0}).items()
-    ]
+    rows = []
+    for entry in directories:
+        sizes = (entry.n_shards, format_bytes(entry.n_bytes), entry.n_quarantined, entry.n_newer)
+        rows += [(entry.directory, producer, n_rows, *sizes) for producer, n_rows in (entry.rows or {"-": 0}).items()]
     head = ("directory", "producer", "rows", "shards", "directory's bytes", "quarantined", "later version")
     empty = [] if rows else [f"the store {root} is empty"]
     print_result(as_json, {"store": root, "directories": directories}, *empty, table=(f"store {root}", head, rows))
@@ -120,14 +114,14 @@ def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path
     if not report.clean:
         todo = "rows of damaged shards are computed again when needed; unknown files may be removed"
         raise StoreError(f"{len(report.problems)} damaged or unknown file(s)", where=str(root), todo=todo)
-    if changed := [name for name, one in recomputed.items() if one["moved"]]:
+    if changed := [name for name, result in recomputed.items() if result["moved"]]:
         todo = "restore the code, weights or libraries, or `fmit cache drop --where producer=NAME`"
         raise StoreError("recomputed rows differ from stored ones", where=str(root), found=first_of(changed), todo=todo)
 
 
 @cache.command(example="fmit cache gc --max-age-days 90 --dry-run")
-@click.option("--max-age-days", type=click.FloatRange(0), callback=console.finite, help="Days without use.")
-@click.option("--max-bytes", callback=parse_bytes, help="Then remove the least recently used beyond this size: 20G.")
+@click.option("--max-age-days", type=click.FloatRange(0), callback=finite, help="Remove shards unused for this long.")
+@click.option("--max-bytes", callback=parse_bytes, help="Then remove the least recently used beyond a size, e.g. 20G.")
 @dry_run_option
 @on_store
 def gc(max_age_days: float | None, max_bytes: int | None, dry_run: bool, root: Path, as_json: bool) -> None:
@@ -214,7 +208,7 @@ def pull(url: str, whose: str | None, params_path: Path, root: Path, as_json: bo
 @cache.command(example="fmit cache forget test-00001 --dataset smoke")
 @click.argument("post_id")
 @click.option("--dataset", "datasets", multiple=True, required=True, help="The post's dataset; repeatable.")
-@click.option("--remote", "urls", metavar="URL", multiple=True, help="Remote to clean too; repeatable.")
+@click.option("--remote", "urls", metavar="URL", multiple=True, help="Also remove them from this remote; repeatable.")
 @console.project_option
 @on_store
 def forget(

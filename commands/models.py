@@ -37,15 +37,17 @@ def list_(catalog: bool, dataset: str | None, project: Project, as_json: bool) -
 
     statuses = project.model_statuses(dataset)
     if catalog:
-        statuses += project.model_statuses(dataset, sorted(set(read_catalog()) - {one.model.name for one in statuses}))
+        listed = {status.model.name for status in statuses}
+        statuses += project.model_statuses(dataset, sorted(set(read_catalog()) - listed))
     rows = []
-    for one in statuses:
-        size = console.format_bytes(one.n_bytes) if one.n_bytes else "-"
-        rows.append((one.model.name, one.model.part, one.state, size, one.licence, one.model.source))
+    for status in statuses:
+        size = console.format_bytes(status.n_bytes) if status.n_bytes else "-"
+        rows.append((status.model.name, status.model.part, status.state, size, status.licence, status.model.source))
+    incomplete = [status for status in statuses if status.state != "present"]
     console.print_result(
         as_json,
-        [one.to_json() for one in statuses],
-        *(f"{one.state}: {one.model.name}: {_advice(one)}" for one in statuses if one.state != "present"),
+        [status.to_json() for status in statuses],
+        *(f"{status.state}: {status.model.name}: {status.problem}; {status.model.how_to_get}" for status in incomplete),
         table=("models", ("model", "part", "state", "size", "licence", "source"), rows),
     )
 
@@ -65,7 +67,7 @@ def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, proj
     from schema.errors import WeightsError
 
     statuses = project.model_statuses(dataset, names)
-    incomplete = [one for one in statuses if one.state != "present"]
+    incomplete = [status for status in statuses if status.state != "present"]
     failures = []
     for status in incomplete:
         console.note(f"fetching {status.model.name}")
@@ -92,11 +94,11 @@ def verify(names: tuple[str, ...], dataset: str | None, project: Project, as_jso
     """
     statuses = project.model_statuses(dataset, names)
     lines = []
-    for one in statuses:
-        details = _pins(one) if one.state == "present" else f": {_advice(one)}"
-        lines.append(f"{one.state:<8} {one.model.part}: {one.model.name}{details}")
-    console.print_result(as_json, [one.to_json() for one in statuses], *lines)
-    if any(one.state != "present" for one in statuses):
+    for status in statuses:
+        details = _pins(status) if status.state == "present" else f": {status.problem}; {status.model.how_to_get}"
+        lines.append(f"{status.state:<8} {status.model.part}: {status.model.name}{details}")
+    console.print_result(as_json, [status.to_json() for status in statuses], *lines)
+    if any(status.state != "present" for status in statuses):
         sys.exit(1)
 
 
@@ -149,10 +151,6 @@ def nanodet(package: Path, out: Path | None) -> None:
     click.echo(f"converted {package.name}: {target} (sha256 {convert_package(package, target)})")
 
 
-def _advice(status: ModelStatus) -> str:
-    return f"{status.problem}; {status.model.how_to_get}"
-
-
 def _pins(status: ModelStatus) -> str:
     """What params.yaml may pin so that only this exact model is accepted."""
     pins = [f"sha256 {status.digest}"] if status.digest else []
@@ -168,7 +166,7 @@ def embedded() -> None:
 
 @embedded.command(example="fmit embedded train-parser gum.ptb --out parser.safetensors", after=console.RESUMES)
 @click.argument("treebank", type=EXISTING_FILE)
-@click.option("--out", type=click.Path(path_type=Path), help="[default: the embedded parser's file]")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: the embedded parser's]")
 def train_parser(treebank: Path, out: Path | None) -> None:
     """Train the embedded parser on Penn-style trees."""
     from cache.weights import EMBEDDED

@@ -57,7 +57,7 @@ def sheet(dataset: str, out: Path, posts: int, redact: bool, project: Project) -
     """Write a page of a dataset's images with their boxes."""
     import pages
 
-    pages.sheet(project, dataset, out, n_posts=posts, redact=redact)
+    pages.sheet(project, dataset, out, n=posts, redact=redact)
     click.echo(f"open {out}")
 
 
@@ -100,10 +100,10 @@ def compare(first: Path, second: Path, split: str | None, page: Path | None, red
     if page:
         compare.write_html(comparison, page, redact=redact)
     differences, result = comparison.differences, comparison.bootstrap
-    posts = [one.to_json() for one in differences[:N_SHOWN]]
-    rows = [[one["id"], *("; ".join(one[side]) or "-" for side in ("gold", "first", "second"))] for one in posts]
+    posts = [difference.to_json() for difference in differences[:N_SHOWN]]
+    rows = [[post["id"], *("; ".join(post[side]) or "-" for side in ("gold", "first", "second"))] for post in posts]
     more = len(differences) - N_SHOWN
-    first_better, second_better = (sum(one.better == side for one in differences) for side in (1, 2))
+    first_better, second_better = (sum(post.better == side for post in differences) for side in (1, 2))
     console.print_result(
         as_json,
         comparison.to_json(),
@@ -143,7 +143,8 @@ def grounding(
 
     if run:
         result = pages.run_grounding(run, gold, split, min_score)
-        rows = [[name, one["precision"], one["recall"], one["f1"]] for name, one in result["scores"].items()]
+        columns = ("precision", "recall", "f1")
+        rows = [[name, *(scores[column] for column in columns)] for name, scores in result["scores"].items()]
         table = (f"{run.name}, {result['split']}", ("", "P", "R", "F1"), rows)
         synthetic = ", synthetic parts" if result["synthetic"] else ""
         line = f"{result['n_with_box']} of {result['n_gold']} gold entities have a box{result['remark']}{synthetic}"
@@ -151,8 +152,8 @@ def grounding(
     else:
         result = pages.phrase_grounding(gold, images or gold.parent / "images", section)
         rows = [
-            [name, one["accuracy"], one["n_right"], one["average_precision"] or "-"]
-            for name, one in result["scores"].items()
+            [name, scores["accuracy"], scores["n_right"], scores["average_precision"] or "-"]
+            for name, scores in result["scores"].items()
         ]
         rows += [["any detection", result["ceiling"], "", ""]] if result["ceiling"] is not None else []
         visible = f"{result['n_visible']} visible ({result['n_visible'] / result['n_phrases']:.3f})"

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 approach_help = "FMIT, a baseline, an ablation or a control: see docs/experiments.md."
 tracker_help = "Also log every epoch to this tracker, in the run's folder; repeatable."
 format_help = "text: a post per line.  [default: jsonl or conll, by suffix]"
-SCHEMA_VERSION = 1  # of doctor's --json
-MAX_CHARS = 600  # of a finding on a terminal; the list of installed packages has about 500
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 
@@ -42,14 +40,15 @@ def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
     from checks import check_all
 
     findings = list(check_all(params_path, with_data=not no_data, bar=console.progress))
-    n_problems, n_notes = (sum(one.level == level for one in findings) for level in ("problem", "note"))
+    n_problems, n_notes = (sum(finding.level == level for finding in findings) for level in ("problem", "note"))
     lines: list[str] = []
-    for topic, group in groupby(findings, lambda one: one.topic):
+    for topic, group in groupby(findings, lambda finding: finding.topic):
         lines += ["", topic] if lines else [topic]
-        for one in group:
-            lines.append(f"  {MARKS[one.level]} {safe_text(one.what, MAX_CHARS)}")
-            lines += [f"          -> {safe_text(one.todo)}"] if one.todo else []
-    value = {"schema_version": SCHEMA_VERSION, "ok": n_problems == 0, "findings": findings}
+        for finding in group:
+            what = safe_text(finding.what, 600)  # the installed packages have about 500 characters
+            lines.append(f"  {MARKS[finding.level]} {what}")
+            lines += [f"          -> {safe_text(finding.todo)}"] if finding.todo else []
+    value = {"schema_version": 1, "ok": n_problems == 0, "findings": findings}
     print_result(as_json, value, *lines, f"\n{n_problems} problem(s), {n_notes} note(s)")
     if n_problems:
         sys.exit(1)
@@ -64,9 +63,9 @@ def ingest(dataset: str, project: Project, as_json: bool) -> None:
     with console.progress(f"ingest {dataset}") as bar:
         report = project.ingest(dataset, bar)
     head, *rows = report.rows()
-    value = {"stage": "ingest", "dataset": dataset, "variant": report.variant, "remarks": report.remarks()}
-    splits = report.counts.to_json()
-    print_result(as_json, {**value, "splits": splits}, report.line(dataset), table=(dataset, head, rows))
+    value = {"stage": "ingest", "dataset": dataset, "variant": report.variant, "splits": report.counts.to_json()}
+    value["remarks"] = report.remarks()
+    print_result(as_json, value, report.line(dataset), table=(dataset, head, rows))
     for remark in report.remarks():
         console.note(remark)
 
@@ -227,7 +226,7 @@ def predict(
 @click.command(cls=Examples, example="fmit report --run runs/smoke-fmit-0")
 @console.run_option
 @click.option("--dataset", help="The dataset with the images.  [default: the run's own]")
-@click.option("--out", type=FILE, help="[default: report.html in the run]")
+@click.option("--out", type=FILE, help="The page to write.  [default: report.html in the run]")
 @console.redact_option
 @console.project_option
 def report(run: Path, dataset: str | None, out: Path | None, redact: bool, project: Project) -> None:
@@ -255,10 +254,8 @@ def summary(project: Project, as_json: bool) -> None:
             lines.insert(0, "ceiling: the highest F1 that can be expected from what the approach reads")
     else:
         names = ", ".join(run.name for run, _ in project.runs()) or "none: see train_on, approaches and seeds"
-        lines = [
-            f"no scored run yet; params.yaml names {names}",
-            "`dvc repro` trains and scores them; `fmit train` and `fmit evaluate` do so one by one",
-        ]
+        lines = [f"no scored run yet; params.yaml names {names}"]
+        lines.append("`dvc repro` trains and scores them; `fmit train` and `fmit evaluate` do so one by one")
     columns = ("run", "split", "precision", "recall", "f1", "ceiling")
     rows = [["-" if row[name] is None else row[name] for name in columns] for row in scores]
     print_result(as_json, scores, *lines, table=("strict micro scores", columns, rows))

@@ -46,7 +46,7 @@ def test_stages_speak_to_machines(fmit):
 
 
 def test_remarks_are_on_stderr_and_quiet_hides_them(tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text(own.PARAMS)
+    (tmp_path / "params.yaml").write_text(own.PARAMS.replace("preset: tiny,", "preset: tiny, max_objects: 1,"))
     own.write_posts(tmp_path / "data/own", {"train": 1, "dev": 1, "test": 1})
     (tmp_path / "data/own/images/train-00000.png").unlink()
     monkeypatch.chdir(tmp_path)
@@ -56,6 +56,7 @@ def test_remarks_are_on_stderr_and_quiet_hides_them(tmp_path, monkeypatch):
 
     loud, quiet = (CliRunner().invoke(cli.main, ["ingest", "own", *more]) for more in ([], ["--quiet"]))
     assert "1 image(s) missing: train-00000.png: no such file" in loud.stderr
+    assert "warning: train.max_objects 1 cuts 8 object(s) of 2 post(s), 0 of them phrases (phrases are" in loud.stderr
     assert quiet.stderr == ""
     assert loud.stdout == quiet.stdout
 
