@@ -1,4 +1,4 @@
-"""A project that has gone the whole way, and the store's commands in it."""
+"""A project whose stages and training have run, and the commands of its store."""
 
 import json
 import shutil
@@ -26,16 +26,16 @@ def fmit(*arguments, code=0):
     return result
 
 
-def told(*arguments):
+def json_of(*arguments):
     return json.loads(fmit(*arguments, "--json").stdout)
 
 
-def shards(home, suffix=".h5", store=STORE):
-    return sorted((home / store).rglob(f"shards/*{suffix}"))
+def shards(project, suffix=".h5", store=STORE):
+    return sorted((project / store).rglob(f"shards/*{suffix}"))
 
 
 def n_rows(store=STORE):
-    directories = told("cache", "stats", "--store", store)["directories"]
+    directories = json_of("cache", "stats", "--store", store)["directories"]
     return {one["directory"].split("/")[0]: sum(one["rows"].values()) for one in directories}
 
 

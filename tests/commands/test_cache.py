@@ -1,4 +1,4 @@
-"""The store's commands over a project that has gone the whole way once."""
+"""The commands of the store, in a project whose stages and training have run."""
 
 import os
 import shutil
@@ -14,17 +14,17 @@ from commands.console import format_bytes
 from commands.features import parse_bytes
 from tests import own
 from tests.cache.rows import flip, stored_keys
-from tests.commands.stores import STORE, copy, fmit, lines, n_rows, shards, told
+from tests.commands.stores import STORE, copy, fmit, json_of, lines, n_rows, shards
 
 
 @pytest.fixture
-def home(trained, tmp_path, monkeypatch):
+def project(trained, tmp_path, monkeypatch):
     """A copy of the project: these commands change it."""
     return copy(trained, tmp_path, monkeypatch)
 
 
-def test_stats_count_rows_by_stage_and_producer(home):
-    directories = told("cache", "stats")["directories"]
+def test_stats_count_rows_by_stage_and_producer(project):
+    directories = json_of("cache", "stats")["directories"]
     assert [one["directory"].split("/")[0] for one in directories] == ["boxes", "phrases", "regions"]
     assert n_rows()["phrases"] == 16
     printed = fmit("cache", "stats").stdout
@@ -33,34 +33,34 @@ def test_stats_count_rows_by_stage_and_producer(home):
     assert "Directory 'nowhere' does not exist" in fmit("cache", "stats", "--store", "nowhere", code=2).stderr
 
 
-def test_the_store_is_the_environments_unless_one_is_named(home, monkeypatch):
-    monkeypatch.setenv("FMIT_STORE", str(home / "elsewhere"))
-    assert told("cache", "stats")["directories"] == []
-    assert told("cache", "stats", "--store", home / STORE)["directories"]
+def test_the_environment_names_the_store_unless_an_option_does(project, monkeypatch):
+    monkeypatch.setenv("FMIT_STORE", str(project / "other"))
+    assert json_of("cache", "stats")["directories"] == []
+    assert json_of("cache", "stats", "--store", project / STORE)["directories"]
 
 
-def test_verify_reads_all_and_says_what_is_damaged(home):
+def test_verify_lists_damaged_shards(project):
     assert fmit("cache", "verify").stdout.endswith(", clean\n")
-    (shard, *_) = shards(home)
+    (shard, *_) = shards(project)
     flip(shard, 5000)
     result = fmit("cache", "verify", code=1)
     assert f"{shard}: " in result.stdout
     assert "1 problem(s)" in result.stdout
     assert "error: " in result.stderr
     assert "1 damaged or unknown file(s)" in result.stderr
-    assert told("cache", "verify")["problems"] == []
+    assert json_of("cache", "verify")["problems"] == []
     assert " 0 computed" not in lines("regions")[0]
 
 
-def test_recomputed_rows_agree_until_one_was_made_otherwise(home):
-    found = told("cache", "verify", "--recompute", 6)
+def test_recomputed_rows_agree_until_a_row_was_computed_differently(project):
+    found = json_of("cache", "verify", "--recompute", 6)
     assert found["recomputed"] == {"own": {"n_rows": 6, "moved": []}}
     assert fmit("cache", "verify", "--recompute", 3).stdout.endswith("recompute own: 3 rows, 0 differ\n")
-    with Store(home / STORE / "regions") as store:
-        names = stored_keys(home / STORE / "regions")
+    with Store(project / STORE / "regions") as store:
+        names = stored_keys(project / STORE / "regions")
         values = dict(zip(names, store.get(names), strict=True))
-    maintenance.forget(home / STORE / "regions", names)
-    with Store(home / STORE / "regions", producer={"name": "wrong"}) as store:
+    maintenance.forget(project / STORE / "regions", names)
+    with Store(project / STORE / "regions", producer={"name": "wrong"}) as store:
         store.put({key: value * np.float32(1.01) for key, value in values.items()})
     result = fmit("cache", "verify", "--recompute", 6, "--dataset", "own", code=1)
     assert "recompute own: 6 rows, 2 differ" in result.stdout
@@ -68,17 +68,17 @@ def test_recomputed_rows_agree_until_one_was_made_otherwise(home):
     assert "recomputed rows differ from stored ones (found own)" in result.stderr
 
 
-def test_gc_tells_first_and_spares_the_young(home):
-    (old, *others) = shards(home)
+def test_gc_lists_files_first_and_spares_recent_ones(project):
+    (old, *others) = shards(project)
     os.utime(old, (time.time() - 40 * 86400,) * 2)
     result = fmit("cache", "gc", "--max-age-days", 30, "--dry-run")
     assert result.stdout.startswith(f"{old}\ngc: 1 files (")
     assert "would be removed" in result.stdout
     assert old.exists()
-    found = told("cache", "gc", "--max-bytes", "1K")
+    found = json_of("cache", "gc", "--max-bytes", "1K")
     assert (found["paths"], found["dry_run"]) == ([str(old)], False)
     assert found["n_spared"] > 0
-    assert shards(home) == others
+    assert shards(project) == others
     for days in ("nan", "inf"):
         assert f"{days} is not a finite number" in fmit("cache", "gc", "--max-age-days", days, code=2).stderr
     assert "gc needs a limit" in fmit("cache", "gc", code=1).stderr
@@ -91,66 +91,66 @@ def test_bytes(text, number):
     assert parse_bytes(None, None, text) == number
 
 
-def test_wrong_values_are_wrong_calls(home):
+def test_wrong_values_are_wrong_calls(project):
     assert "not a number of bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
     assert "not a condition such as producer=toy-resnet" in fmit("cache", "drop", "--where", "synthetic", code=2).stderr
 
 
-def test_compact_joins_and_keeps_every_row(home):
-    with Store(home / STORE / "regions", producer={"name": "more"}) as store:
+def test_compact_joins_and_keeps_every_row(project):
+    with Store(project / STORE / "regions", producer={"name": "more"}) as store:
         for index in range(3):
             store.put({keys.key("more", index=index): np.zeros(4, np.float32)})
             store.flush()
-    before, rows = len(shards(home)), n_rows()
-    found = told("cache", "compact")
+    before, rows = len(shards(project)), n_rows()
+    found = json_of("cache", "compact")
     assert found["n_before"] - found["n_after"] >= 2
-    assert len(shards(home)) <= before - 2
+    assert len(shards(project)) <= before - 2
     assert n_rows() == rows
     assert fmit("cache", "compact").stdout.endswith(" 0 repeated rows removed\n")
 
 
-def test_drop_takes_one_producers_rows(home):
+def test_drop_removes_the_rows_of_a_producer(project):
     before = n_rows()
     assert "would be removed" in fmit("cache", "drop", "--where", "producer=toy-resnet", "--dry-run").stdout
     assert n_rows() == before
-    assert told("cache", "drop", "--where", "producer=toy-resnet", "--where", "version=none")["paths"] == []
+    assert json_of("cache", "drop", "--where", "producer=toy-resnet", "--where", "version=none")["paths"] == []
     assert "removed" in fmit("cache", "drop", "--where", "producer=toy-resnet").stdout
     assert n_rows() == {**before, "regions": 0}
-    assert len(told("cache", "drop", "--where", "producer=embedded")["paths"]) > 0
+    assert len(json_of("cache", "drop", "--where", "producer=embedded")["paths"]) > 0
     assert n_rows() == {**before, "regions": 0, "phrases": 0}
 
 
-def test_what_was_pushed_is_pulled_by_a_colleague_who_computes_nothing(home):
-    found = told("cache", "push", "team")
-    assert found["n_shards"] == len(shards(home, "")) > 0
-    assert told("cache", "push", "team")["n_shards"] == 0
-    shutil.rmtree(home / STORE)
+def test_a_colleague_who_pulls_computes_nothing(project):
+    found = json_of("cache", "push", "team")
+    assert found["n_shards"] == len(shards(project, "")) > 0
+    assert json_of("cache", "push", "team")["n_shards"] == 0
+    shutil.rmtree(project / STORE)
     for name in ("phrases.parquet", "boxes.parquet"):  # a colleague with posts.parquet and no other out
-        (home / "out/own" / name).unlink()
+        (project / "out/own" / name).unlink()
     result = fmit("cache", "pull", "team", "--for", "own")
     assert "phrases own: 16 rows needed, 16 here" in result.stdout
     assert lines("phrases", "ground", "regions") == ["0 computed"] * 3
     assert fmit("cache", "pull", "team").stdout.startswith("pull team: 0 shards")
 
 
-def test_some_posts_pull_only_shards_that_they_need(home):
-    shutil.rmtree(home / STORE)
+def test_pulling_for_posts_transfers_only_shards_that_they_need(project):
+    shutil.rmtree(project / STORE)
     for split in ("train", "dev", "test"):  # a store whose shards part the posts by split
         source = f"{{preset: jsonl, files: {{{split}: {split}.jsonl}}}}"
-        (home / "params.yaml").write_text(own.PARAMS.replace("{preset: jsonl}", source))
+        (project / "params.yaml").write_text(own.PARAMS.replace("{preset: jsonl}", source))
         for stage in ("ingest", "phrases", "ground", "regions"):
             fmit(stage, "own")
-    (home / "params.yaml").write_text(own.PARAMS)
+    (project / "params.yaml").write_text(own.PARAMS)
     fmit("ingest", "own")
     fmit("cache", "push", "team")
-    shutil.rmtree(home / STORE)
-    found = told("cache", "pull", "team", "--for", "own:dev:2")
+    shutil.rmtree(project / STORE)
+    found = json_of("cache", "pull", "team", "--for", "own:dev:2")
     assert [one["stage"] for one in found["wanted"]] == ["phrases", "ground", "regions"]
     assert found["wanted"][0] == {"stage": "phrases", "n_rows": 2, "n_here": 2}
     assert all(one["n_here"] == one["n_rows"] for one in found["wanted"])
-    assert found["n_shards"] == 3 < len(shards(home, "", "team"))
+    assert found["n_shards"] == 3 < len(shards(project, "", "team"))
     assert found["n_present"] == 0, "what one step fetched was not there already for the next"
-    found = told("cache", "pull", "team", "--for", "own:1")
+    found = json_of("cache", "pull", "team", "--for", "own:1")
     assert found["wanted"][0]["n_rows"] == 3  # the first of each split
     assert found["n_shards"] == 6
     assert "no such part of a dataset (found 'x')" in fmit("cache", "pull", "team", "--for", "own:x", code=1).stderr
@@ -158,27 +158,27 @@ def test_some_posts_pull_only_shards_that_they_need(home):
     assert "no dataset ''" in fmit("cache", "pull", "team", "--for", "", code=1).stderr, "a variable that is not set"
 
 
-def test_nothing_at_an_address_is_no_success(home):
+def test_an_address_without_a_store_is_an_error(project):
     for whose in ((), ("--for", "own")):
         result = fmit("cache", "pull", "taem", *whose, code=1)
         assert "error: taem: no shard of a store there (found nothing); check the address" in result.stderr
-    assert not (home / "taem").exists()
+    assert not (project / "taem").exists()
     assert "Directory 'stroe' does not exist" in fmit("cache", "push", "team", "--store", "stroe", code=2).stderr
     fmit("cache", "push", "team")
     fmit("cache", "pull", "team", "--store", "new")
     assert n_rows("new") == n_rows()
 
 
-def test_damaged_shards_do_not_travel(home, monkeypatch):
+def test_damaged_shards_are_not_transferred(project, monkeypatch):
     monkeypatch.setattr("cache.remotes.PAUSE_S", 0.0)
     fmit("cache", "push", "team")
-    shutil.rmtree(home / STORE)
-    flip(shards(home, store="team")[0], 700)
+    shutil.rmtree(project / STORE)
+    flip(shards(project, store="team")[0], 700)
     result = fmit("cache", "pull", "team", code=1)
     assert "1 damaged shard(s) refused" in result.stderr
-    assert maintenance.verify(home / STORE).clean
-    flip(shards(home, ".parquet")[0], 40)
-    for path in shards(home, ".parquet", "team"):
+    assert maintenance.verify(project / STORE).clean
+    flip(shards(project, ".parquet")[0], 40)
+    for path in shards(project, ".parquet", "team"):
         path.unlink()
     assert "quarantined, not sent" in fmit("cache", "push", "team", code=1).stderr
 
@@ -190,7 +190,7 @@ def test_sizes_have_a_unit(n_bytes, text):
     assert format_bytes(n_bytes) == text
 
 
-def test_shards_of_a_later_version_are_reported(home, monkeypatch):
+def test_shards_of_a_later_version_are_reported(project, monkeypatch):
     monkeypatch.setattr(maintenance, "verify", lambda root: VerifyReport(3, 10, 1, ()))
     printed = fmit("cache", "verify").stdout
     assert printed.startswith("verify: 3 shards, 10 B, clean\n1 of them were written by a later version of fmit")

@@ -1,4 +1,4 @@
-"""`fmit cache forget`: a post's rows go, here and at remotes; what others need stays; what is left to do is told."""
+"""`fmit cache forget` removes a post's rows, here and at remotes, and keeps those that other posts need."""
 
 import shutil
 
@@ -8,16 +8,16 @@ import pytest
 from cache import keys, maintenance
 from cache.store import Store
 from tests import own
-from tests.commands.stores import STORE, copy, fmit, lines, n_rows, told
+from tests.commands.stores import STORE, copy, fmit, json_of, lines, n_rows
 
 
 @pytest.fixture
-def home(trained, tmp_path, monkeypatch):
+def project(trained, tmp_path, monkeypatch):
     """A copy of the project: these commands change it."""
     return copy(trained, tmp_path, monkeypatch)
 
 
-def test_forget_leaves_nothing_of_a_post_and_says_what_to_do(home):
+def test_forget_leaves_nothing_of_a_post_and_says_what_to_do(project):
     before = n_rows()
     result = fmit("cache", "forget", "test-00001", "--dataset", "own")
     after = n_rows()
@@ -32,14 +32,14 @@ def test_forget_leaves_nothing_of_a_post_and_says_what_to_do(home):
         "rows that `fmit cache push` sent are still on its remotes: --remote URL removes them there too",
     ):
         assert part in result.stdout
-    assert told("cache", "forget", "test-00001", "--dataset", "own")["n_rows"] == 0
-    posts = home / "data/own/test.jsonl"
+    assert json_of("cache", "forget", "test-00001", "--dataset", "own")["n_rows"] == 0
+    posts = project / "data/own/test.jsonl"
     posts.write_text("".join(line for line in posts.open() if '"test-00001"' not in line))
     fmit("ingest", "own")
     assert lines("phrases", "ground", "regions") == ["0 computed"] * 3
 
 
-def test_a_remote_forgets_what_the_store_names(home):
+def test_a_remote_forgets_what_the_store_names(project):
     fmit("cache", "push", "team")
     before, away = n_rows(), n_rows("team")
     found = fmit("cache", "forget", "test-00001", "--dataset", "own", "--remote", "team").stdout
@@ -54,34 +54,34 @@ def test_a_remote_forgets_what_the_store_names(home):
     assert n_rows() == n_rows("team"), "nothing was removed here before it was there"
 
 
-def test_rows_that_another_post_needs_stay_and_are_told(home):
-    (home / "params.yaml").write_text(own.PARAMS + own.PARAMS.partition("data:\n")[2].replace("own", "twin"))
-    shutil.copytree(home / "data/own", home / "data/twin")
+def test_rows_that_another_post_needs_stay_and_are_counted(project):
+    (project / "params.yaml").write_text(own.PARAMS + own.PARAMS.partition("data:\n")[2].replace("own", "twin"))
+    shutil.copytree(project / "data/own", project / "data/twin")
     fmit("ingest", "twin")
     before = n_rows()
-    found = told("cache", "forget", "test-00001", "--dataset", "own")
+    found = json_of("cache", "forget", "test-00001", "--dataset", "own")
     assert (found["n_rows"], found["n_left"], found["kept_for"]) == (0, 0, ["test-00001 (twin)"])
     assert n_rows() == before
     printed = fmit("cache", "forget", "test-00001", "--dataset", "own").stdout
     assert f"kept {found['n_kept']} rows: test-00001 (twin) shares an image or sentence with it" in printed
-    both = told("cache", "forget", "test-00001", "--dataset", "own", "--dataset", "twin")
+    both = json_of("cache", "forget", "test-00001", "--dataset", "own", "--dataset", "twin")
     assert (both["n_rows"], both["n_kept"], both["kept_for"]) == (found["n_kept"], 0, [])
     assert both["n_rows"] == sum(before.values()) - sum(n_rows().values())
 
 
-def test_rows_of_other_parts_are_named_as_such(home):
-    with Store(home / STORE / "regions", producer={"name": "resnet-of-old"}) as store:
+def test_rows_of_other_parts_are_named_as_such(project):
+    with Store(project / STORE / "regions", producer={"name": "resnet-of-old"}) as store:
         store.put({keys.key("old"): np.zeros(4, np.float32)})
     printed = fmit("cache", "forget", "dev-00000", "--dataset", "own").stdout
     assert "rows by resnet-of-old were made with other parameters, so their posts are unknown" in printed
 
 
-def test_a_post_that_is_not_there(home):
+def test_a_post_that_is_not_there(project):
     result = fmit("cache", "forget", "nobody", "--dataset", "own", code=1)
     assert "dataset own: no post 'nobody'" in result.stderr
 
 
-def test_rows_that_are_there_again_are_an_error(home, monkeypatch):
+def test_rows_that_are_there_again_are_an_error(project, monkeypatch):
     monkeypatch.setattr("cache.maintenance.forget", lambda root, unwanted: maintenance.ForgetReport(5, 2, 1))
     result = fmit("cache", "forget", "dev-00000", "--dataset", "own", code=1)
     assert "1 of the post's rows are stored again" in result.stderr

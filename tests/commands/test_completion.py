@@ -27,7 +27,7 @@ def project(tmp_path):
 
 
 def offered(folder: Path, line: str) -> list[str]:
-    """What bash would be told for the last word of a line."""
+    """The completions that bash gets for the last word of a line."""
     words = f"fmit {line}"
     environment = {**os.environ, "_FMIT_COMPLETE": "bash_complete", "COMP_WORDS": words}
     environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)

@@ -17,7 +17,7 @@ def test_the_trees_kept_from_training_are_scored_alone(fmit, tmp_path):
     path.write_text(TREE * 100 + "(ROOT (S (NP (NP (DT The) (NN cat)) (NP (NN sits))) (. .)))\n" * 20 + TREE * 100)
     assert json.loads(fmit("embedded", "score-parser", path, "--json").stdout)["recall"] > 0.8
     found = json.loads(fmit("embedded", "score-parser", path, "--held-out", "--json").stdout)
-    assert found["recall"] < 0.5, "trees 100 to 119 alone"
+    assert found["recall"] < 0.5, "only trees 100 to 119"
     (tmp_path / "b.ptb").write_text(TREE)
     result = fmit("embedded", "score-parser", tmp_path / "b.ptb", "--held-out")
     assert result.exit_code == 1

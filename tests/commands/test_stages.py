@@ -29,14 +29,14 @@ def test_a_stage_with_nothing_to_compute_loads_no_model(fmit, monkeypatch):
         assert ", 0 computed, " in fmit(stage, "own").stdout
 
 
-def test_ingest_prints_the_table_and_what_is_odd(fmit):
+def test_ingest_prints_the_table_of_figures(fmit):
     printed = fmit("ingest", "own").stdout
     assert "PER person" in printed
     assert "orphan I- tags" in printed
     assert printed.splitlines()[-1] == "ingest own: 16 rows; images: 16 ok, 0 missing, 0 broken, 0 refused"
 
 
-def test_stages_speak_to_machines(fmit):
+def test_stages_print_json(fmit):
     found = json.loads(fmit("phrases", "own", "--json").stdout)
     assert found == {"stage": "phrases", "dataset": "own", "n_rows": 16, "n_computed": 0, "n_cut": 0, "n_too_long": 0}
     ingested = fmit("ingest", "own", "--json")
@@ -61,7 +61,7 @@ def test_remarks_are_on_stderr_and_quiet_hides_them(tmp_path, monkeypatch):
     assert loud.stdout == quiet.stdout
 
 
-def test_toys_refuse_images_of_others_unless_allowed(tmp_path, monkeypatch):
+def test_synthetic_parts_refuse_photographs_unless_allowed(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     own.write_posts(tmp_path / "data/own", {"train": 1, "dev": 1, "test": 1})
     PIL.Image.new("RGB", (40, 30), "red").save(tmp_path / "data/own/images/train-00000.png")
