@@ -15,13 +15,12 @@ import torchvision.models.detection as zoo
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from schema.errors import WeightsError
 from vision import nanodet
 from vision.conv_layer import optimize
-from vision.torch_files import load_tensors
+from vision.torch_files import load_state, read_state
 
 NANODET = "nanodet-g"
-DETECTION_VERSION = "1"  # of the computation from image to detections; a test pins some
+DETECTION_VERSION = "2"  # of everything between image and detections; a test pins some
 NO_NORM_EPS = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")  # published with frozen batch norm, epsilon 0
 MAX_SIDE_PX = 4000  # a larger image is made smaller before torchvision resizes it to 800 x 1333 at most
 
@@ -35,9 +34,9 @@ class Detections(NamedTuple):
 
 
 class Detector(NamedTuple):
-    """`prepare` makes a tensor of an RGB image; `detect` finds objects in it, given the image's width and height.
+    """`prepare` makes a tensor of an RGB image; `detect` gives its objects, given the image's width and height.
 
-    An image is a pass of its own, so its detections depend on nothing else. `classes` holds a name for each index.
+    Each image has its own forward pass, so its detections depend on nothing else. `classes`: a name for each index.
     """
 
     name: str
@@ -48,46 +47,34 @@ class Detector(NamedTuple):
 
 def load_detector(name: str, weights: Path, device: str = "cpu") -> Detector:
     """A detector by its name with the weights of a file; WeightsError where the file is not of this network."""
-    return _nanodet(weights, device) if name == NANODET else _torchvision(name, weights, device)
-
-
-def _nanodet(weights: Path, device: str) -> Detector:
+    if name != NANODET:
+        return _torchvision(name, weights, device)
     network = optimize(nanodet.load(weights), torch.device(device), torch.float32)
 
     def detect(pixels: Tensor, size: tuple[int, int]) -> Detections:
         scores, distances = network(nanodet.standardize(pixels[None].to(device)))
-        return Detections(*(x.cpu() for x in nanodet.select(nanodet.decode(distances)[0], scores[0], size)))
+        return Detections(*(x.cpu() for x in nanodet.detect(scores[0], distances[0], size)))
 
     return Detector(NANODET, nanodet.CLASSES, nanodet.pixels, detect)
 
 
 def _torchvision(name: str, weights: Path, device: str) -> Detector:
-    network = load_torchvision(name, weights).to(device)
-    classes = tuple(zoo.FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])  # the same for all of them
-
-    def detect(pixels: Tensor, size: tuple[int, int]) -> Detections:
-        (found,) = network([pixels.to(device).float() / 255])
-        scale = torch.tensor([size[0] / pixels.shape[2], size[1] / pixels.shape[1]] * 2)
-        return Detections(found["boxes"].cpu() * scale, found["scores"].cpu(), found["labels"].cpu())
-
-    return Detector(name, classes, _bounded_pixels, detect)
-
-
-def load_torchvision(name: str, weights: Path) -> nn.Module:
-    """A detector of torchvision in evaluation mode with the weights of a state dict in torchvision's layout."""
     network: nn.Module = getattr(zoo, name)(weights=None, weights_backbone=None, num_classes=91)
-    state = load_tensors(weights)
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
-    try:
-        network.load_state_dict(counters | state)
-    except (RuntimeError, TypeError) as error:
-        found = str(error).splitlines()[-1].strip()
-        raise WeightsError(f"these are not weights of torchvision's {name}", where=str(weights), found=found) from None
+    load_state(network, counters | read_state(weights), f"torchvision's {name}", weights)
     if name in NO_NORM_EPS:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = 0.0
-    return network.eval().requires_grad_(False)
+    network.to(device)
+    classes = tuple(zoo.FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])  # the same for all of them
+
+    def detect(pixels: Tensor, size: tuple[int, int]) -> Detections:
+        (output,) = network([pixels.to(device).float() / 255])
+        scale = torch.tensor([size[0] / pixels.shape[2], size[1] / pixels.shape[1]] * 2)
+        return Detections(output["boxes"].cpu() * scale, output["scores"].cpu(), output["labels"].cpu())
+
+    return Detector(name, classes, _bounded_pixels, detect)
 
 
 def _bounded_pixels(image: PIL.Image.Image) -> Tensor:

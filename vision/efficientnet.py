@@ -7,7 +7,6 @@ R = C / 32 rounded up, the side of the last map.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 
 from cache import weights
 from cache.models import EFFICIENTNET
-from schema.errors import WeightsError
 from vision.conv_layer import ConvLayer
-from vision.torch_files import load_tensors
+from vision.torch_files import load_state, read_state
 
 NAME = "efficientnet-lite2"
 DIM = 1280  # floats a feature
@@ -34,7 +32,7 @@ STAGES = (  # kernel, stride, expansion, channels, blocks: width 1.1 and depth 1
     (5, 2, 6, 208, 5),
     (3, 1, 6, 352, 1),
 )
-_LAYERS = {  # the package's names of a block's convolutions and norms
+_BLOCK_LAYERS = {  # the package's names of a block's convolutions and norms
     "_expand_conv": "expand.conv",
     "_bn0": "expand.norm",
     "_depthwise_conv": "depthwise.conv",
@@ -42,7 +40,7 @@ _LAYERS = {  # the package's names of a block's convolutions and norms
     "_project_conv": "project.conv",
     "_bn2": "project.norm",
 }
-_ENDS = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "head.conv", "_bn1": "head.norm"}
+_OTHER_LAYERS = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "head.conv", "_bn1": "head.norm"}
 
 
 class Block(nn.Module):
@@ -62,7 +60,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite2(nn.Module):
-    """The network up to its last convolution; its classifier is left out."""
+    """The network up to its last convolution, without its classifier."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,30 +86,22 @@ def package_file() -> Path:
 
 
 def load(path: Path) -> EfficientNetLite2:
-    """The network in evaluation mode with the weights of a file in the package's layout; WeightsError otherwise."""
+    """The frozen network with the weights of a file in the package's layout; WeightsError for any other file."""
     with torch.device("meta"):
         network = EfficientNetLite2()
-    state = load_tensors(path)
-    try:
-        network.load_state_dict(_renamed(state), assign=True)
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-        found = str(error).splitlines()[-1].strip()
-        raise WeightsError(f"these are not weights of {NAME}", where=str(path), found=found) from None
-    return network.float().eval().requires_grad_(False)
+    state = {_our_key(key): value for key, value in read_state(path).items() if not key.startswith("_fc.")}
+    load_state(network, state, NAME, path)
+    return network
 
 
 def _layer(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> ConvLayer:
     return ConvLayer(n_in, n_out, kernel, stride, groups, activation="relu6", same_padding=True)
 
 
-def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The package's keys in this module's names, without the classifier's."""
-    return {_key(key): value for key, value in state.items() if not key.startswith("_fc.")}
-
-
-def _key(key: str) -> str:
+def _our_key(key: str) -> str:
+    """The package's key of a tensor in this module's names; of other files' tensors as it is."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key)
     if block:
-        return f"blocks.{block[1]}.{_LAYERS[block[2]]}.{block[3]}"
+        return f"blocks.{block[1]}.{_BLOCK_LAYERS.get(block[2], block[2])}.{block[3]}"
     layer, _, name = key.partition(".")
-    return f"{_ENDS[layer]}.{name}"
+    return f"{_OTHER_LAYERS.get(layer, layer)}.{name}"

@@ -1,7 +1,8 @@
-"""Images from strangers: few formats, capped in bytes and pixels, decoded whole, every outcome named."""
+"""Untrusted images: few formats, capped in bytes and pixels, decoded completely; every failure has a reason."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -13,6 +14,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 import PIL.Image
+import PIL.ImageOps
+from PIL.ExifTags import Base
 
 from schema import records
 from schema.errors import ImageError
@@ -22,59 +25,32 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")  # Pillow sniffs magic bytes: a 
 MAX_BYTES = 32 * 2**20  # of a file
 MAX_PIXELS = 50_000_000
 MAX_SIDE_PX = 16_384
-MAX_SCANS = 100  # of a progressive JPEG: thousands of empty ones keep a decoder busy for hours; real ones have ten
+MAX_SCANS = 100  # of a progressive JPEG: thousands of empty ones occupy a decoder for hours; real files have ten
+ORIENTATION = Base.Orientation  # EXIF tag
 BACKGROUND = (255, 255, 255)  # behind transparent pixels; browsers show posts on white
 DRAWN_KEY = "fmit-drawn"  # text chunk of the PNGs that synthetic.scenes draws
-EMPTY = PIL.Image.new("RGB", (224, 224), (128, 128, 128))  # what stands for an image that is not there
+EMPTY = PIL.Image.new("RGB", (224, 224), (128, 128, 128))  # replaces a missing image
 EMPTY_DIGEST = hashlib.sha256(b"fmit empty image 1: 224 x 224 of (128, 128, 128)").hexdigest()
 
-# What Pillow's decoders of these formats raise on damaged bytes (its own tests and a fuzz test of ours).
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-)
+_DAMAGE = (  # what Pillow's decoders of these formats raise on damaged bytes (its own tests and our fuzz test)
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, OverflowError,
+    NotImplementedError, struct.error, zlib.error,
+)  # fmt: skip
 _BOMBS = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
-# Formats that are known and not wanted, by their first bytes, so that the outcome can name them.
-_FOREIGN = (
-    (b"%!PS", "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", "PostScript"),
-    (b"%PDF", "PDF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"<svg", "SVG"),
-    (b"<?xml", "XML or SVG"),
-    (b"\0\0\x01\0", "ICO"),
-)
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the formats that are read
-_UPRIGHT = {  # EXIF orientation -> what turns the image upright
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-    3: PIL.Image.Transpose.ROTATE_180,
-    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE,
-    6: PIL.Image.Transpose.ROTATE_270,
-    7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90,
-}
-_ORIENTATION = 0x0112  # EXIF tag
+_REFUSED_FORMATS = {  # by their first bytes, so that the reason can name them
+    b"%!ps": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"%pdf": "PDF", b"ii*\0": "TIFF", b"mm\0*": "TIFF",
+    b"<svg": "SVG", b"<?xml": "XML or SVG", b"\0\0\x01\0": "ICO",
+}  # fmt: skip
+_READ_FORMATS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # first bytes of the formats that are read
 
 warnings.filterwarnings("error", category=PIL.Image.DecompressionBombWarning)  # catch_warnings is not thread-safe
 
 
 def probe(folder: Path, name: str) -> records.Image:
-    """What a post's image is: decoded whole before it is called ok.
+    """The record of a post's image, which is decoded completely before its state is ok.
 
-    Bad images do not raise: `state` is missing, broken or refused and `reason` says why. The digest is "" where
-    the file was not read: not there, not a regular file, over MAX_BYTES.
+    Bad images do not raise: `state` is missing, broken or refused and `reason` says why. The digest is "" for a file
+    that was not read: missing, not a regular file, over MAX_BYTES.
     """
     digest = ""
     try:
@@ -88,12 +64,12 @@ def probe(folder: Path, name: str) -> records.Image:
 
 
 def load(folder: Path, image: records.Image) -> PIL.Image.Image:
-    """The image of an ok record, RGB and upright; raises ImageError where the file is no longer what ingest saw."""
+    """The image of an ok record, RGB and upright; raises ImageError where the file has changed since ingest."""
     try:
         data = _read(folder, image.name)
     except ImageError as error:
         todo = "put the image back, or run the ingest stage again"
-        what = f"{error.what}, though ingest saw it"
+        what = f"{error.what}, but ingest read it"
         raise ImageError(what, state=error.state, where=image.name, found=error.found, todo=todo) from None
     if hashlib.sha256(data).hexdigest() != image.digest:
         raise ImageError(
@@ -103,9 +79,9 @@ def load(folder: Path, image: records.Image) -> PIL.Image.Image:
 
 
 def decode(data: bytes, where: str) -> PIL.Image.Image:
-    """Bytes of a JPEG, PNG, GIF, WebP (first frame) or BMP as an RGB image, turned upright by its EXIF orientation.
+    """Bytes of a JPEG, PNG, GIF, WebP (first frame) or BMP as an RGB image, rotated by its EXIF orientation.
 
-    Transparent pixels are laid on BACKGROUND, 16-bit grey keeps its high byte; colour profiles are ignored. Raises
+    Transparent pixels are blended with BACKGROUND, 16-bit grey keeps its high byte; colour profiles are ignored. Raises
     ImageError with state broken (cannot be decoded) or refused (another format, too large, a bomb).
     """
     _refuse_early(data, where)
@@ -113,15 +89,19 @@ def decode(data: bytes, where: str) -> PIL.Image.Image:
         with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse_size(image, data, where)
             image.load()
-            upright = _turn(_to_rgb(image), _orientation(image))
-            upright.info = {key: value for key, value in image.info.items() if key == DRAWN_KEY}
-            return upright
+            rgb = _to_rgb(image)
+            rgb.info = {key: value for key, value in image.info.items() if key == DRAWN_KEY}
+            with contextlib.suppress(*_DAMAGE):  # an image whose EXIF is damaged stays as it is, as in viewers
+                rgb.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+                PIL.ImageOps.exif_transpose(rgb, in_place=True)
+            return rgb
     except _BOMBS as error:
         raise _refused("decompression bomb", where, str(error)) from None
     except PIL.UnidentifiedImageError:
-        if data.startswith(_BEGINNINGS):
-            raise _broken("damaged image: its header is not whole", where) from None
-        raise _broken("not recognised as JPEG, PNG, GIF, WebP or BMP", where, _first_bytes(data)) from None
+        if data.startswith(_READ_FORMATS):
+            raise _broken("damaged image: its header is incomplete", where) from None
+        found = f"it starts with {data[:12]!r}"
+        raise _broken("not recognised as JPEG, PNG, GIF, WebP or BMP", where, found) from None
     except _DAMAGE as error:
         raise _broken("damaged image", where, f"{type(error).__name__}: {error}"[:200]) from None
 
@@ -133,9 +113,9 @@ def _refuse_early(data: bytes, where: str) -> None:
         raise _refused(f"over {MAX_BYTES} bytes", where, str(len(data)))
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html")):
-        raise _broken("an HTML page, no image", where)
-    for magic, name in _FOREIGN:
-        if head.startswith(magic.lower()):
+        raise _broken("an HTML page, not an image", where)
+    for magic, name in _REFUSED_FORMATS.items():
+        if head.startswith(magic):
             raise _refused(f"{name} is not read", where)
     if data[4:8] == b"ftyp":
         raise _refused("HEIF, AVIF or video is not read", where)
@@ -163,38 +143,29 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return canvas
 
 
-def _orientation(image: PIL.Image.Image) -> int:
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except _DAMAGE:  # viewers show such an image as it lies
-        return 1
-
-
-def _turn(image: PIL.Image.Image, orientation: int) -> PIL.Image.Image:
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-
-
 def _read(folder: Path, name: str) -> bytes:
     """At most MAX_BYTES of a regular file of the folder. Raises ImageError; a pipe or device never blocks."""
     path = _inside(folder, name)
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
-            return _read_regular(handle, name)
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise _refused("not a regular file", name)
+            if status.st_size > MAX_BYTES:
+                raise _refused(f"over {MAX_BYTES} bytes", name, str(status.st_size))
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                return file.read(MAX_BYTES + 1)
         finally:
             os.close(handle)
     except OSError as error:
-        raise _unopened(error, name) from None
-
-
-def _read_regular(handle: int, name: str) -> bytes:
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        raise _refused("not a regular file", name)
-    if status.st_size > MAX_BYTES:
-        raise _refused(f"over {MAX_BYTES} bytes", name, str(status.st_size))
-    with os.fdopen(handle, "rb", closefd=False) as file:
-        return file.read(MAX_BYTES + 1)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise ImageError("no such file", state="missing", where=name) from None
+        if error.errno == errno.ELOOP:
+            raise _refused("a loop of links", name) from None
+        if error.errno in (errno.EISDIR, errno.ENXIO):
+            raise _refused("not a regular file", name) from None
+        raise _broken("unreadable file", name, error.strerror or type(error).__name__) from None
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -207,22 +178,8 @@ def _inside(folder: Path, name: str) -> Path:
     if parts.is_absolute() or ".." in parts.parts:
         raise _refused("the name leaves the image folder", name)
     if not name.isascii() and name != name.encode(errors="replace").decode():
-        raise _refused("the name is no Unicode text", repr(name))
+        raise _refused("the name is not valid Unicode", repr(name))
     return folder / name
-
-
-def _unopened(error: OSError, name: str) -> ImageError:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-        return ImageError("no such file", state="missing", where=name)
-    if error.errno == errno.ELOOP:
-        return _refused("a loop of links", name)
-    if error.errno in (errno.EISDIR, errno.ENXIO):
-        return _refused("not a regular file", name)
-    return _broken("unreadable file", name, error.strerror or type(error).__name__)
-
-
-def _first_bytes(data: bytes) -> str:
-    return f"it starts with {data[:12]!r}"
 
 
 def _broken(what: str, where: str, found: str = "") -> ImageError:

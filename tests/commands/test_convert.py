@@ -62,7 +62,7 @@ def test_errors_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "w.txt").write_text("a")
     result = fmit(tmp_path / "x.pth.tar", "--words", tmp_path / "w.txt", "--trained-on", "flickr")
     assert result.exit_code == 1
-    assert "refused: not tensors alone, or damaged" in result.stderr
+    assert "refused: damaged, or not only tensors" in result.stderr
     assert "Traceback" not in result.output
     assert not (tmp_path / ".fmit").exists()
 
@@ -83,6 +83,6 @@ def test_nothing_of_a_file_that_is_no_checkpoint_is_run(tmp_path: Path, data: by
     (tmp_path / "w.txt").write_text("a")
     result = fmit(tmp_path / "flickr.pth.tar", "mine", "--words", tmp_path / "w.txt")
     assert result.exit_code == 1
-    assert "take the publisher's file again" in result.stderr
+    assert "download the publisher's file again" in result.stderr
     assert not (tmp_path / "went-off").exists()
     assert not (tmp_path / "mine").exists()

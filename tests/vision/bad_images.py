@@ -122,7 +122,7 @@ def files() -> dict[str, tuple[bytes, tuple[str, str]]]:
         "truncated.jpg": (jpeg[: len(jpeg) * 2 // 3], ("broken", "damaged image")),
         "truncated.png": (png[: len(png) // 2], ("broken", "damaged image")),
         "truncated.webp": (encoded(sample(), "WEBP")[:-30], ("broken", "damaged image|not recognised")),
-        "header.jpg": (jpeg[:20], ("broken", "damaged image: its header is not whole")),
+        "header.jpg": (jpeg[:20], ("broken", "damaged image: its header is incomplete")),
         "empty.jpg": (b"", ("broken", "empty file")),
         "noise.jpg": (bytes(range(256)) * 9, ("broken", "not recognised as JPEG")),
         "page.jpg": (b"\n<!DOCTYPE html><html>404</html>", ("broken", "an HTML page")),
@@ -179,6 +179,6 @@ def write(folder: Path) -> dict[str, tuple[str, str]]:
         "linked/outside.png": OK,
         "device.png": ("refused", "not a regular file"),
         "": ("refused", "an empty name, or a NUL character in it"),
-        "\ud800.jpg": ("refused", "the name is no Unicode text"),
+        "\ud800.jpg": ("refused", "the name is not valid Unicode"),
         ".": ("refused", "not a regular file"),
     }

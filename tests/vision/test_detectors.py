@@ -46,7 +46,5 @@ def test_detections_equal_torchvisions(published):
 
 def test_other_weights_are_refused(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(
-        WeightsError, match=r"other\.pth: these are not weights of torchvision's retinanet_resnet50_fpn"
-    ):
+    with pytest.raises(WeightsError, match=r"other\.pth: not the weights of torchvision's retinanet_resnet50_fpn"):
         load_detector("retinanet_resnet50_fpn", tmp_path / "other.pth")

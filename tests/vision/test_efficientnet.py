@@ -113,5 +113,5 @@ def test_a_damaged_package_is_refused(tmp_path, monkeypatch):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=r"other\.pth: these are not weights of efficientnet-lite2"):
+    with pytest.raises(WeightsError, match=r"other\.pth: not the weights of efficientnet-lite2"):
         efficientnet.load(tmp_path / "other.pth")

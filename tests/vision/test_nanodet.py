@@ -118,5 +118,5 @@ def test_other_packages_are_refused(tmp_path):
 
 def test_weights_of_another_network_are_refused(tmp_path):
     weights.save_safetensors(tmp_path / "other.safetensors", {"a": np.zeros(3, np.float32)}, {})
-    with pytest.raises(WeightsError, match=r"other\.safetensors: these are not weights of nanodet-g"):
+    with pytest.raises(WeightsError, match=r"other\.safetensors: not the weights of nanodet-g"):
         nanodet.load(tmp_path / "other.safetensors")

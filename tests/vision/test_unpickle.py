@@ -10,7 +10,7 @@ import torch
 from schema.errors import WeightsError
 from vision.torch_files import load_tensors
 
-REFUSED = "refused: not tensors alone, or damaged"
+REFUSED = "refused: damaged, or not only tensors"
 
 
 def saved(value: object, *, zipped: bool) -> bytes:
@@ -36,7 +36,7 @@ def test_nothing_runs_and_torchs_advice_to_let_it_is_not_repeated(tmp_path, monk
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": Evil()}, protocol))
-    with pytest.raises(WeightsError, match=rf"w\.pth: {REFUSED}.*; take the publisher's file") as told:
+    with pytest.raises(WeightsError, match=rf"w\.pth: {REFUSED}.*; download the publisher's file") as told:
         load_tensors(tmp_path / "w.pth")
     assert "weights_only" not in str(told.value)
     assert not (tmp_path / "ran").exists()

@@ -1,13 +1,8 @@
-"""Darknet-53 with YOLOv3's way back up (Redmon and Farhadi, 2018): the eye of Yang et al.'s one-stage grounder.
+"""One-stage visual grounding (Yang et al., ICCV 2019): the network, with its sizes as arguments.
 
-Each of three scales goes through four convolutions whose result is the scale's map; a fifth hands on to the next finer
-scale, where it is laid beside that scale's own map. Layers are numbered in Darknet's way: see `layers`.
-
-One-stage visual grounding (Yang et al., ICCV 2019): the network, with its sizes as arguments.
-
-Darknet-like backbone, its last maps brought to a common width from the top down; at every cell the visual vector, the
-query vector (both L2-normalised) and eight coordinates pass through 1x1, 3x3 and 1x1 convolutions; each cell answers
-for some anchors; the best box is the arg-max over all scales, cells and anchors.
+Darknet-like backbone whose last maps are brought to a common width from the top down. At every cell the visual vector,
+the query vector (both L2-normalised) and eight coordinates pass through 1x1, 3x3 and 1x1 convolutions; each cell
+answers for some anchors; the best box is the arg-max over all scales, cells and anchors.
 
 Shapes: N images, Q queries, W words a query, D width, A anchors a cell, S scales, C cells of all scales, K = C * A.
 """
@@ -22,69 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-BLOCKS = (1, 2, 8, 8, 4)  # residual blocks of each halving: 2 * 23 + 5 + 1 convolutions, and one of its classifier
-N_SCALES = 3
-
-
-class Darknet(nn.Module):
-    """Maps of three scales, each brought to the common width by a 1x1 convolution and a ReLU."""
-
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        channels = [sizes.stem, *(n for n, _ in sizes.stages)]
-        self.stem = conv(3, sizes.stem, 3, sizes.stem_stride)
-        self.stages = nn.ModuleList(
-            nn.Sequential(conv(n_in, n_out, 3, 2), *(Residual(n_out) for _ in range(n_blocks)))
-            for n_in, (n_out, n_blocks) in zip(channels, sizes.stages, strict=False)
-        )
-        scales = channels[: -N_SCALES - 1 : -1]  # channels, coarsest first
-        came = [0, *(n // 4 for n in scales[:-1])]  # laid beside a scale's own, from the coarser one
-        self.necks = nn.ModuleList(
-            nn.Sequential(conv(n + more, n // 2, 1), conv(n // 2, n, 3), conv(n, n // 2, 1), conv(n // 2, n, 3))
-            for n, more in zip(scales, came, strict=True)
-        )
-        self.handed = nn.ModuleList(nn.Sequential(conv(n, n // 2, 1), conv(n // 2, n // 4, 1)) for n in scales[:-1])
-        self.mapped = nn.ModuleList(conv(n, sizes.width, 1, slope=0.0) for n in scales)
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """[N, 3, size, size] -> one [N, D, rows, columns] a scale, finest first."""
-        x, kept = self.stem(images), []
-        for stage in self.stages:
-            x = stage(x)
-            kept.append(x)
-        maps: list[Tensor] = []
-        for i, own in enumerate(kept[: -N_SCALES - 1 : -1]):
-            if i:
-                own = torch.cat([F.interpolate(self.handed[i - 1](x), scale_factor=2.0), own], dim=1)
-            x = self.necks[i](own)
-            maps.append(self.mapped[i](x))
-        return maps[::-1]
-
-
-def layers(blocks: tuple[int, ...] = BLOCKS) -> Iterator[tuple[str, int]]:
-    """Each convolution of `Darknet` but `mapped`, and its number in Darknet's own list of layers.
-
-    That list counts what has no weights too: a sum after each residual block; after a scale's four convolutions and the
-    fifth, two for its boxes, the boxes, a way back; after the handing on an enlargement and a laying beside.
-    """
-    yield "stem", 0
-    at = 1
-    for stage, n_blocks in enumerate(blocks):
-        yield f"stages.{stage}.0", at
-        at += 1
-        for block in range(n_blocks):
-            yield f"stages.{stage}.{1 + block}.body.0", at
-            yield f"stages.{stage}.{1 + block}.body.1", at + 1
-            at += 3
-    for scale in range(N_SCALES):
-        for j in range(4):
-            yield f"necks.{scale}.{j}", at + j
-        if scale < N_SCALES - 1:
-            yield f"handed.{scale}.0", at + 4
-            yield f"handed.{scale}.1", at + 9
-        at += 12
-
-
+BLOCKS = (1, 2, 8, 8, 4)  # of Darknet-53: residual blocks of each halving
+N_SCALES = 3  # of Darknet's maps
 N_COORDINATES = 8  # left, top, right, bottom, centre x, centre y, 1 / columns, 1 / rows of a cell
 N_OUTPUTS = 5  # of an anchor: offsets x and y, log sizes w and h, confidence
 SLOPE = 0.1  # of Darknet's leaky ReLU
@@ -107,9 +41,14 @@ class Sizes:
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Input pixels a cell, one a scale."""
+        """Input pixels a cell, for each scale."""
         n_stages = len(self.stages)
         return tuple(self.stem_stride * 2 ** (n_stages - i) for i in reversed(range(len(self.anchors))))
+
+    @property
+    def channels(self) -> list[int]:
+        """Of the stem's and each stage's output."""
+        return [self.stem, *(n for n, _ in self.stages)]
 
 
 def sizes_of(plain: Mapping[str, Any]) -> Sizes:
@@ -129,7 +68,7 @@ def conv(n_in: int, n_out: int, kernel: int, stride: int = 1, slope: float = SLO
 
 
 class Residual(nn.Module):
-    """Darknet's block: halve the channels, come back by 3x3, add."""
+    """Darknet's block: a 1x1 convolution to half the channels, a 3x3 back to all, and the input added."""
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
@@ -139,30 +78,92 @@ class Residual(nn.Module):
         return x + self.body(x)
 
 
-class Backbone(nn.Module):
-    """Maps of the last stages, brought to one width: a coarse map is added, upsampled, to the finer one."""
+class Stages(nn.Module):
+    """A stem and stages that halve the map, which both backbones start with."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.stem = conv(3, sizes.stem, 3, sizes.stem_stride)
-        channels = [sizes.stem, *(n for n, _ in sizes.stages)]
         self.stages = nn.ModuleList(
             nn.Sequential(conv(n_in, n_out, 3, 2), *(Residual(n_out) for _ in range(n_blocks)))
-            for n_in, (n_out, n_blocks) in zip(channels, sizes.stages, strict=False)
+            for n_in, (n_out, n_blocks) in zip(sizes.channels, sizes.stages, strict=False)
         )
-        self.lateral = nn.ModuleList(conv(n, sizes.width, 1) for n in channels[-len(sizes.anchors) :])
+
+    def run_stages(self, images: Tensor) -> list[Tensor]:
+        """[N, 3, size, size] -> the map after each stage, coarsest first."""
+        maps = [self.stem(images)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[:0:-1]
+
+
+class Backbone(Stages):
+    """Maps of the last stages, brought to one width: a coarse map is added, upsampled, to the finer one."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        self.lateral = nn.ModuleList(conv(n, sizes.width, 1) for n in sizes.channels[-len(sizes.anchors) :])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[N, 3, size, size] -> one [N, D, rows, columns] a scale, finest first."""
-        x, kept = self.stem(images), []
-        for stage in self.stages:
-            x = stage(x)
-            kept.append(x)
+        """[N, 3, size, size] -> for each scale [N, D, rows, columns], finest first."""
         merged: list[Tensor] = []
-        for lateral, kept_map in zip(reversed(list(self.lateral)), reversed(kept), strict=False):
-            side = lateral(kept_map)
-            merged.append(side + F.interpolate(merged[-1], scale_factor=2.0) if merged else side)
+        for lateral, x in zip(reversed(list(self.lateral)), self.run_stages(images), strict=False):
+            own = lateral(x)
+            merged.append(own + F.interpolate(merged[-1], scale_factor=2.0) if merged else own)
         return merged[::-1]
+
+
+class Darknet(Stages):
+    """Darknet-53 with the upsampling of YOLOv3 (Redmon and Farhadi, 2018).
+
+    A scale's map goes through four convolutions; two more lead to the next finer scale, where their result is upsampled
+    and concatenated with that scale's own map.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        scales = sizes.channels[: -N_SCALES - 1 : -1]  # channels, coarsest first
+        from_coarser = [0, *(n // 4 for n in scales[:-1])]  # channels concatenated with a scale's own
+        self.necks = nn.ModuleList(
+            nn.Sequential(conv(n + more, n // 2, 1), conv(n // 2, n, 3), conv(n, n // 2, 1), conv(n // 2, n, 3))
+            for n, more in zip(scales, from_coarser, strict=True)
+        )
+        self.handed = nn.ModuleList(nn.Sequential(conv(n, n // 2, 1), conv(n // 2, n // 4, 1)) for n in scales[:-1])
+        self.mapped = nn.ModuleList(conv(n, sizes.width, 1, slope=0.0) for n in scales)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[N, 3, size, size] -> for each scale [N, D, rows, columns], finest first."""
+        x, maps = images, list[Tensor]()
+        for i, own in enumerate(self.run_stages(images)[:N_SCALES]):
+            if i:
+                own = torch.cat([F.interpolate(self.handed[i - 1](x), scale_factor=2.0), own], dim=1)
+            x = self.necks[i](own)
+            maps.append(self.mapped[i](x))
+        return maps[::-1]
+
+
+def layers(blocks: tuple[int, ...] = BLOCKS) -> Iterator[tuple[str, int]]:
+    """Each convolution of `Darknet` but `mapped`, and its number in Darknet's own list of layers.
+
+    That list counts layers without weights too: a sum after each residual block; after a scale's four convolutions and
+    the fifth, two for its boxes, the boxes, a route; after the sixth an upsampling and a concatenation.
+    """
+    yield "stem", 0
+    number = 1
+    for stage, n_blocks in enumerate(blocks):
+        yield f"stages.{stage}.0", number
+        number += 1
+        for block in range(n_blocks):
+            yield f"stages.{stage}.{1 + block}.body.0", number
+            yield f"stages.{stage}.{1 + block}.body.1", number + 1
+            number += 3
+    for scale in range(N_SCALES):
+        for j in range(4):
+            yield f"necks.{scale}.{j}", number + j
+        if scale < N_SCALES - 1:
+            yield f"handed.{scale}.0", number + 4
+            yield f"handed.{scale}.1", number + 9
+        number += 12
 
 
 class QueryEncoder(nn.Module):
@@ -183,8 +184,8 @@ class QueryEncoder(nn.Module):
 class Head(nn.Module):
     """Fusion and answer at one scale.
 
-    The first 1x1 convolution acts on a concatenation, so it is three smaller ones whose results are added; the
-    visual one then serves all queries of an image.
+    The first 1x1 convolution acts on a concatenation, so it is three smaller ones whose results are added: the visual
+    one is computed once for all queries of an image.
     """
 
     def __init__(self, width: int, n_anchors: int) -> None:
@@ -199,9 +200,9 @@ class Head(nn.Module):
         """[N, D, rows, columns] -> the share of image and coordinates in the fusion, same shape."""
         return self.visual(F.normalize(features, dim=1)) + self.coordinates(coordinate_maps(features))
 
-    def forward(self, seen: Tensor, query: Tensor) -> Tensor:
-        """[Q, D, rows, columns] and [Q, D] -> [Q, rows * columns * A, 5]."""
-        fused = self.mixed(seen + self.query(F.normalize(query, dim=1))[:, :, None, None])
+    def forward(self, maps: Tensor, query: Tensor) -> Tensor:
+        """What `see` gives for each query's image [Q, D, rows, columns], and [Q, D] -> [Q, rows * columns * A, 5]."""
+        fused = self.mixed(maps + self.query(F.normalize(query, dim=1))[:, :, None, None])
         return self.answer(fused).permute(0, 2, 3, 1).reshape(len(query), -1, N_OUTPUTS)
 
 
@@ -213,27 +214,28 @@ class OneStage(nn.Module):
 
     def __init__(self, sizes: Sizes, n_words: int) -> None:
         super().__init__()
-        self.sizes = sizes
-        self.backbone = Backbone(sizes)
-        self.encoder = QueryEncoder(n_words, sizes.width)
-        self.heads = nn.ModuleList(Head(sizes.width, len(pairs)) for pairs in sizes.anchors)
+        self._set_parts(sizes, Backbone(sizes), QueryEncoder(n_words, sizes.width), Head)
+
+    def _set_parts(self, sizes: Sizes, backbone: nn.Module, encoder: nn.Module, head: type[Head]) -> None:
+        self.sizes, self.backbone, self.encoder = sizes, backbone, encoder
+        self.heads = nn.ModuleList(head(sizes.width, len(pairs)) for pairs in sizes.anchors)
         self.register_buffer("grid", anchor_grid(sizes), persistent=False)
 
     def see(self, images: Tensor) -> list[Tensor]:
-        """float32 [N, 3, size, size], standardised -> one [N, D, rows, columns] a scale."""
+        """float32 [N, 3, size, size], standardised -> for each scale [N, D, rows, columns]."""
         return [cast(Head, head).see(x) for head, x in zip(self.heads, self.backbone(images), strict=True)]
 
     def read(self, words: Tensor) -> Tensor:
         """int64 [Q, W], 0 pads -> queries [Q, D]."""
         return self.encoder(words)
 
-    def answer(self, seen: Sequence[Tensor], queries: Tensor) -> Tensor:
-        """Maps of `see` (row q: the image that query q is asked of) and queries [Q, D] -> raw answers [Q, K, 5]."""
-        return torch.cat([head(x, queries) for head, x in zip(self.heads, seen, strict=True)], dim=1)
+    def answer(self, maps: Sequence[Tensor], queries: Tensor) -> Tensor:
+        """Maps of `see` (row q: the image of query q) and queries [Q, D] -> raw answers [Q, K, 5]."""
+        return torch.cat([head(x, queries) for head, x in zip(self.heads, maps, strict=True)], dim=1)
 
-    def forward(self, seen: Sequence[Tensor], words: Tensor) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], words: Tensor) -> Tensor:
         """`answer` to what `read` makes of the words."""
-        return self.answer(seen, self.read(words))
+        return self.answer(maps, self.read(words))
 
     def boxes(self, answers: Tensor) -> Tensor:
         """Raw answers [Q, K, 5] -> x0, y0, x1, y1 in pixels of the input, [Q, K, 4].

@@ -1,16 +1,14 @@
-"""Names and sizes in the one-stage toolkit's released checkpoints, and ours for the same tensors.
-
-From the one-stage toolkit's released checkpoints (`.pth.tar`) to a folder that `onestage_paper` loads.
+"""Conversion of the one-stage toolkit's released checkpoints (`.pth.tar`) to a folder that `grounder` opens.
 
 A checkpoint is a pickle of `epoch`, `best_loss`, `optimizer` and `state_dict`, whose names start with `module.`. It is
-unpickled as tensors only; what else such a file holds (a score, as a number of NumPy's) is dropped unread.
+unpickled as tensors only; other contents, such as a score as a NumPy number, are dropped unread.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -21,17 +19,18 @@ import torch
 from torch import Tensor
 
 from cache import atomic, keys, weights
-from pipeline.grounding.onestage.grounder import FILES, FORMAT, MODEL_TYPE, build
+from pipeline.grounding.onestage.grounder import FILES, FORMAT, MODEL_TYPE, PaperOneStage, build
 from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, Sizes, layers
 from pipeline.grounding.onestage.text import Corpus
 from schema.errors import WeightsError
 from vision.torch_files import load_tensors
 
-ANCHOR_PX = 416  # the input size that the toolkit's anchors were counted at
+SIZE_PX = 256  # of the toolkit's square input
+ANCHOR_PX = 416  # the input size for which the toolkit's anchors were computed
 N_ANCHORS = 3  # a cell
 HEAD_DIM = 64  # of BERT's attention heads
-# Anchors by what the weights were trained on, from small to large. The toolkit has others for ReferItGame too, but its
-# training misspells the name where it asks for them: those weights were trained with COCO's as well.
+# Anchors by the data that the weights were trained on, from small to large. The toolkit has others for ReferItGame, but
+# its training code misspells their name, so those weights were trained with COCO's as well.
 COCO = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
 FLICKR = ((29, 26), (55, 58), (137, 71), (82, 121), (124, 205), (204, 132), (209, 263), (369, 169), (352, 294))
 ANCHORS = MappingProxyType({"flickr": FLICKR, "referit": COCO, "refcoco": COCO})
@@ -40,11 +39,28 @@ VISUAL, TEXT = "visumodel.module_list", "textmodel"
 UNUSED = re.compile(  # YOLO's own answers, BERT's pooler and table of positions, counters of batch norms
     rf"{VISUAL}\.(80|81|92|93|103|104|105)\.|{TEXT}\.(pooler\.|embeddings\.position_ids$)|.*num_batches_tracked$"
 )
-NORM = ("weight", "bias", "running_mean", "running_var")
-# For each of our coordinates (left, top, right, bottom, centre x and y, 1 / columns, 1 / rows) the place among theirs:
-# they take the row for x and the column for y.
+# For each of our coordinates (left, top, right, bottom, centre x and y, 1 / columns, 1 / rows) its index among theirs,
+# where x is the row and y the column.
 COORDINATES = (1, 0, 3, 2, 5, 4, 7, 6)
-LSTM = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+PREFIX = "module."  # of torch's DataParallel
+# The globals that a released file may name beside torch's own: NumPy's numbers in a checkpoint, the toolkit's two
+# classes in a word list. None of them is called; inert classes replace them.
+NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode")
+LISTS = ("utils.word_utils.Corpus", "utils.word_utils.Dictionary")
+
+
+class _Dropped:
+    """Replaces an allowed global and keeps nothing."""
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Words:
+    """The toolkit's `Corpus` or its `Dictionary`, as plain attributes."""
 
 
 def settings_of(state: Mapping[str, Tensor], trained_on: str, size_px: int) -> dict[str, Any]:
@@ -53,9 +69,8 @@ def settings_of(state: Mapping[str, Tensor], trained_on: str, size_px: int) -> d
         todo = "take weights that were trained without --light"
         raise WeightsError("not the full model", found="the light one", todo=todo)
     numbers = dict(layers())
-    channels = [
-        len(state[f"{VISUAL}.{numbers[f'stages.{i}.0']}.conv_{numbers[f'stages.{i}.0']}.weight"]) for i in range(5)
-    ]
+    firsts = [numbers[f"stages.{stage}.0"] for stage in range(len(BLOCKS))]
+    channels = [len(state[f"{VISUAL}.{number}.conv_{number}.weight"]) for number in firsts]
     sizes = Sizes(
         size_px=size_px,
         stem=len(state[f"{VISUAL}.0.conv_0.weight"]),
@@ -64,8 +79,7 @@ def settings_of(state: Mapping[str, Tensor], trained_on: str, size_px: int) -> d
         width=len(state["mapping_visu.0.conv.weight"]),
         anchors=anchors(trained_on, size_px),
     )
-    kind = "lstm" if f"{TEXT}.rnn.weight_ih_l0" in state else "bert"
-    text = (_lstm_sizes if kind == "lstm" else _bert_sizes)(state)
+    kind, text = _text_sizes(state)
     return {"model_type": MODEL_TYPE, "format": FORMAT, "text": kind, "text_sizes": text, "sizes": asdict(sizes)}
 
 
@@ -75,81 +89,80 @@ def anchors(trained_on: str, size_px: int) -> tuple[tuple[tuple[float, float], .
     return tuple(tuple(scaled[at : at + N_ANCHORS][::-1]) for at in range(0, N_SCALES * N_ANCHORS, N_ANCHORS))
 
 
-def renamed(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], set[str]]:
-    """Our tensors, and the names of those that they were made of. Raises KeyError for one that is not there."""
-    used: set[str] = set()
-
-    def take(name: str) -> np.ndarray:
-        used.add(name)
-        return state[name].float().numpy() if state[name].is_floating_point() else state[name].numpy()
-
-    ours = {name: take(theirs) for name, theirs in _pairs(state, settings["text"])}
-    width = settings["sizes"]["width"]
-    for scale in range(N_SCALES):
-        first = take(f"fcn_emb.{scale}.0.conv.weight")  # acts on image, text and coordinates laid one behind another
-        head = f"heads.{N_SCALES - 1 - scale}"
-        ours[f"{head}.visual.weight"] = first[:, :width]
-        ours[f"{head}.query.weight"] = first[:, width : 2 * width, 0, 0]
-        ours[f"{head}.coordinates.weight"] = first[:, 2 * width :][:, list(COORDINATES)]
-    counters = {
-        name.removesuffix("running_var") + "num_batches_tracked" for name in ours if name.endswith("running_var")
-    }
-    return ours | {name: np.zeros((), np.int64) for name in counters}, used
+def renamed(state: Mapping[str, Tensor], settings: dict[str, Any]) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Our tensors, and the names of those that they are made of. Raises KeyError for a missing one."""
+    tensors: dict[str, np.ndarray] = {}
+    used, modules, width = set(), _released_modules(), settings["sizes"]["width"]
+    for name in _empty_network(settings).state_dict():
+        fusion = re.fullmatch(r"heads\.(\d)\.(visual|query|coordinates)\.weight", name)
+        if name.endswith("num_batches_tracked"):
+            tensors[name] = np.zeros((), np.int64)
+            continue
+        theirs = f"fcn_emb.{_scale(int(fusion[1]))}.0.conv.weight" if fusion else _released_name(name, modules, state)
+        used.add(theirs)
+        value = state[theirs].float().numpy()
+        if fusion:  # theirs acts on image, text and coordinates, concatenated
+            coordinates = value[:, 2 * width :]
+            parts = {"visual": value[:, :width], "query": value[:, width : 2 * width, 0, 0]}
+            value = parts[fusion[2]] if fusion[2] in parts else coordinates[:, list(COORDINATES)]
+        tensors[name] = value
+    return tensors, used
 
 
-def _pairs(state: Mapping[str, Tensor], kind: str) -> Iterator[tuple[str, str]]:
-    """(our name, theirs) of every tensor that keeps its shape."""
+def _released_modules() -> dict[str, str]:
+    """The released name of each of our modules whose parameters keep name and shape."""
+    blocks = {f"backbone.mapped.{scale}": f"mapping_visu.{scale}" for scale in range(N_SCALES)}
+    names = {}
     for ours, number in layers():
-        yield from _conv(
-            f"backbone.{ours}", f"{VISUAL}.{number}.conv_{number}", f"{VISUAL}.{number}.batch_norm_{number}"
-        )
+        names[f"backbone.{ours}.0"] = f"{VISUAL}.{number}.conv_{number}"
+        names[f"backbone.{ours}.1"] = f"{VISUAL}.{number}.batch_norm_{number}"
     for scale in range(N_SCALES):
-        yield from _conv(f"backbone.mapped.{scale}", f"mapping_visu.{scale}.conv", f"mapping_visu.{scale}.bn")
-        head = f"heads.{N_SCALES - 1 - scale}"  # ours count from the finest scale, theirs from the coarsest
-        yield from _norm(f"{head}.mixed.0", f"fcn_emb.{scale}.0.bn")
-        for ours, theirs in (("2", "fcn_emb.{}.1"), ("3", "fcn_emb.{}.2"), ("4", "fcn_out.{}.0")):
-            block = theirs.format(scale)
-            yield from _conv(f"{head}.mixed.{ours}", f"{block}.conv", f"{block}.bn")
-        yield from ((f"{head}.answer.{part}", f"fcn_out.{scale}.1.{part}") for part in ("weight", "bias"))
-    for ours, theirs in (("1", "0"), ("4", "4")):  # theirs has a dropout between
-        yield from ((f"encoder.{ours}.{part}", f"mapping_lang.{theirs}.{part}") for part in ("weight", "bias"))
-    yield from _norm("encoder.2", "mapping_lang.1")
-    yield from _norm("encoder.5", "mapping_lang.5")
-    yield from _lstm() if kind == "lstm" else _bert(state)
+        head = f"heads.{_scale(scale)}"
+        blocks |= {f"{head}.mixed.{2 + number}": f"fcn_emb.{scale}.{1 + number}" for number in range(2)}
+        blocks[f"{head}.mixed.4"] = f"fcn_out.{scale}.0"
+        names |= {f"{head}.mixed.0": f"fcn_emb.{scale}.0.bn", f"{head}.answer": f"fcn_out.{scale}.1"}
+    for ours, theirs in blocks.items():
+        names |= {f"{ours}.0": f"{theirs}.conv", f"{ours}.1": f"{theirs}.bn"}
+    names |= {f"encoder.{ours}": f"mapping_lang.{theirs}" for ours, theirs in ((1, 0), (2, 1), (4, 4), (5, 5))}
+    lstm = {"embedding": "embedding", "mlp.0": "mlp.0", "ahead": "rnn"}
+    return names | {f"encoder.0.{ours}": f"{TEXT}.{theirs}" for ours, theirs in lstm.items()}
 
 
-def _conv(ours: str, conv: str, norm: str) -> Iterator[tuple[str, str]]:
-    yield f"{ours}.0.weight", f"{conv}.weight"
-    yield from _norm(f"{ours}.1", norm)
+def _released_name(name: str, modules: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
+    module, _, part = name.rpartition(".")
+    if module == "encoder.0.back":
+        return f"{TEXT}.rnn.{part}_l0_reverse"
+    if name.startswith("encoder.0.bert."):
+        theirs = name.replace("encoder.0.bert", TEXT)
+        old = theirs.removesuffix(part) + {"weight": "gamma", "bias": "beta"}.get(part, part)  # of older releases
+        return old if old in state else theirs
+    return f"{modules[module]}.{part}"
 
 
-def _norm(ours: str, theirs: str) -> Iterator[tuple[str, str]]:
-    yield from ((f"{ours}.{part}", f"{theirs}.{part}") for part in NORM)
+def _scale(number: int) -> int:
+    """Ours are counted from the finest scale, theirs from the coarsest."""
+    return N_SCALES - 1 - number
 
 
-def _lstm() -> Iterator[tuple[str, str]]:
-    yield "encoder.0.embedding.weight", f"{TEXT}.embedding.weight"
-    for part in ("weight", "bias"):
-        yield f"encoder.0.mlp.0.{part}", f"{TEXT}.mlp.0.{part}"
-    for part in LSTM:
-        yield f"encoder.0.ahead.{part}_l0", f"{TEXT}.rnn.{part}_l0"
-        yield f"encoder.0.back.{part}", f"{TEXT}.rnn.{part}_l0_reverse"
+def _empty_network(settings: dict[str, Any]) -> PaperOneStage:
+    with torch.device("meta"):
+        return build(settings)
 
 
-def _bert(state: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    for theirs in state:
-        if theirs.startswith(f"{TEXT}.") and not UNUSED.match(theirs):
-            name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", theirs))  # norms of older releases
-            yield f"encoder.0.bert.{name.removeprefix(f'{TEXT}.')}", theirs
-
-
-def _bert_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+def _text_sizes(state: Mapping[str, Tensor]) -> tuple[str, dict[str, int]]:
+    """The kind of text encoder, and its sizes."""
+    if f"{TEXT}.rnn.weight_ih_l0" in state:
+        n_words, embedding = state[f"{TEXT}.embedding.weight"].shape
+        return "lstm", {
+            "n_words": n_words,
+            "embedding": embedding,
+            "hidden": state[f"{TEXT}.rnn.weight_hh_l0"].shape[1],
+        }
     vocabulary, hidden = state[f"{TEXT}.embeddings.word_embeddings.weight"].shape
-    numbers = {int(name.split(".")[3]) for name in state if name.startswith(f"{TEXT}.encoder.layer.")}
-    return {
+    return "bert", {
         "vocab_size": vocabulary,
         "hidden_size": hidden,
-        "num_hidden_layers": len(numbers),
+        "num_hidden_layers": len({name.split(".")[3] for name in state if name.startswith(f"{TEXT}.encoder.layer.")}),
         "num_attention_heads": hidden // HEAD_DIM,
         "intermediate_size": len(state[f"{TEXT}.encoder.layer.0.intermediate.dense.weight"]),
         "max_position_embeddings": len(state[f"{TEXT}.embeddings.position_embeddings.weight"]),
@@ -157,71 +170,49 @@ def _bert_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
     }
 
 
-def _lstm_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
-    n_words, embedding = state[f"{TEXT}.embedding.weight"].shape
-    return {"n_words": n_words, "embedding": embedding, "hidden": state[f"{TEXT}.rnn.weight_hh_l0"].shape[1]}
-
-
-SIZE_PX = 256  # of the toolkit's square input
-PREFIX = "module."  # of torch's DataParallel
-# The globals that a released file may name beside torch's own: the numbers of NumPy in a checkpoint, the toolkit's two
-# classes in a word list. None of them is called: what stands in for them takes everything and does nothing.
-NUMBERS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "_codecs.encode")
-LISTS = ("utils.word_utils.Corpus", "utils.word_utils.Dictionary")
-
-
-class _Dropped:
-    """What an allowed global makes of a number: nothing."""
-
-    def __init__(self, *args: Any) -> None:
-        """Nothing is kept."""
-
-    def __setstate__(self, state: Any) -> None:
-        """Nothing is kept."""
-
-
-class _Words:
-    """The toolkit's `Corpus` or its `Dictionary`, as plain attributes."""
-
-
 def convert(file: Path, out: Path, *, words: Path, trained_on: str = "", size_px: int = SIZE_PX) -> dict[str, Any]:
     """Write the folder `out`; returns its `config.json`.
 
     `words`: BERT's `vocab.txt` or its folder; for an LSTM the toolkit's `corpus.pth`, or its words line by line.
-    `trained_on`: one of ANCHORS, "" for the one in the file's name. Raises WeightsError for a file of another layout,
+    `trained_on`: a key of ANCHORS, "" for that in the file's name. Raises WeightsError for a file of another layout,
     one that holds more than tensors, and words that are not the network's.
     """
-    data = trained_on or _named(file)
+    words_of_name = set(re.split(r"[^a-z]+", file.name.lower()))  # RefCOCO's splits are unc, unc+ and gref
+    named = [name for name in ANCHORS if name in words_of_name]
+    named += ["refcoco"] if words_of_name & {"unc", "gref"} and "refcoco" not in named else []
+    data = trained_on or (named[0] if len(named) == 1 else "")
     if data not in ANCHORS:
-        todo = f"say what the weights were trained on, which decides the anchors: {', '.join(ANCHORS)}"
-        raise WeightsError("the name of the file does not tell its anchors", where=str(file), found=data, todo=todo)
+        todo = f"give the data that the weights were trained on, which decides the anchors: {', '.join(ANCHORS)}"
+        raise WeightsError("the anchors do not follow from the file's name", where=str(file), found=data, todo=todo)
     state = read_state(file)
     try:
         settings = settings_of(state, data, size_px)
         tensors, used = renamed(state, settings)
     except KeyError as error:
         raise WeightsError("not the toolkit's layout", where=str(file), found=f"no tensor {error.args[0]}") from None
-    strange = sorted(name for name in state.keys() - used if not UNUSED.match(name))
-    if strange:
-        found = f"{len(strange)} unknown tensor(s), {strange[0]} among them"
+    unknown = sorted(name for name in state.keys() - used if not UNUSED.match(name))
+    if unknown:
+        found = f"{len(unknown)} unknown tensor(s), {unknown[0]} among them"
         raise WeightsError("not the toolkit's layout", where=str(file), found=found)
     _check(settings, tensors, file)
     settings |= {"trained_on": data, "released_sha256": keys.digest_file(file)}
-    listed = _listed(words, settings)
+    lines = _words_of(words, settings)
     with atomic.folder(out) as new:
         weights.save_safetensors(new / "model.safetensors", tensors, {})
-        (new / FILES[settings["text"]]).write_text("\n".join(listed) + "\n", encoding="utf-8")
+        (new / FILES[settings["text"]]).write_text("\n".join(lines) + "\n", encoding="utf-8")
         (new / "config.json").write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return settings
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint's `state_dict`, by their names without `module.`."""
-    found = load_tensors(file, [(_Dropped, name) for name in NUMBERS])
-    state = found.get("state_dict", found) if isinstance(found, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(one, Tensor) for one in state.values()):
-        kind = f"keys {', '.join(map(str, list(found)[:4]))}" if isinstance(found, dict) else type(found).__name__
-        raise WeightsError("no state_dict of tensors", where=str(file), found=kind)
+    content = load_tensors(file, [(_Dropped, name) for name in NUMBERS])
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        found = (
+            f"keys {', '.join(map(str, list(content)[:4]))}" if isinstance(content, dict) else type(content).__name__
+        )
+        raise WeightsError("no state_dict of tensors", where=str(file), found=found)
     return {name.removeprefix(PREFIX): value for name, value in state.items()}
 
 
@@ -233,39 +224,29 @@ def read_words(file: Path) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise WeightsError(f"cannot read the words: {error}", where=str(file)) from None
     corpus = load_tensors(file, [(_Words, name) for name in LISTS])
-    listed = getattr(getattr(corpus, "dictionary", None), "idx2word", None)
-    if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
-        raise WeightsError("no word list of the toolkit", where=str(file), found=type(corpus).__name__)
-    return listed
+    words = getattr(getattr(corpus, "dictionary", None), "idx2word", None)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise WeightsError("not a word list of the toolkit", where=str(file), found=type(corpus).__name__)
+    return words
 
 
-def _named(file: Path) -> str:
-    """What of ANCHORS the file's name tells: the toolkit puts it there; RefCOCO's splits are unc, unc+ and gref."""
-    parts = set(re.split(r"[^a-z]+", file.name.lower()))
-    found = {one for one in ANCHORS if one in parts} | ({"refcoco"} if parts & {"unc", "gref"} else set())
-    return found.pop() if len(found) == 1 else ""
-
-
-def _listed(words: Path, settings: dict[str, Any]) -> list[str]:
+def _words_of(path: Path, settings: dict[str, Any]) -> list[str]:
+    """The words of a file, or of BERT's folder, as many as the network has vectors."""
     bert = settings["text"] == "bert"
-    listed = read_words(words / FILES["bert"] if words.is_dir() else words)
+    words = read_words(path / FILES["bert"] if path.is_dir() else path)
     n_words = settings["text_sizes"]["vocab_size" if bert else "n_words"]
-    if len(listed) != n_words:
+    if len(words) != n_words:
         todo = "give the words that the weights were trained with"
-        raise WeightsError(f"{len(listed)} words for {n_words} vectors", where=str(words), todo=todo)
+        raise WeightsError(f"{len(words)} words for {n_words} vectors", where=str(path), todo=todo)
     if not bert:
-        Corpus(listed)
-    return listed
+        Corpus(words)
+    return words
 
 
 def _check(settings: dict[str, Any], tensors: dict[str, np.ndarray], file: Path) -> None:
-    """Raise WeightsError where a tensor has not the shape that its place asks for, or one is not finite."""
-    with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in build(settings).state_dict().items()}
-    wrong = sorted(
-        name for name in wanted.keys() | tensors.keys() if wanted.get(name) != getattr(tensors.get(name), "shape", None)
-    )
-    wrong += sorted(name for name, value in tensors.items() if not np.isfinite(value).all())
-    if wrong:
-        found = f"{len(wrong)} tensor(s) lacking, of another shape or not finite, {wrong[0]} among them"
+    """Raise WeightsError where a tensor does not have its layer's shape, or is not finite."""
+    shapes = {name: value.shape for name, value in _empty_network(settings).state_dict().items()}
+    bad = sorted(name for name, value in tensors.items() if value.shape != shapes[name] or not np.isfinite(value).all())
+    if bad:
+        found = f"{len(bad)} tensor(s) of another shape or not finite, {bad[0]} among them"
         raise WeightsError("not the toolkit's layout", where=str(file), found=found)

@@ -1,4 +1,4 @@
-"""The two text encoders of the one-stage toolkit (Yang et al., 2019), and how each reads a text.
+"""The two text encoders of the one-stage toolkit (Yang et al., 2019), and the reader of each.
 
 Q queries, W numbers a query, E width of a word, H width of one direction.
 """
@@ -18,13 +18,13 @@ from schema.errors import WeightsError
 N_WORDS = 20  # words of the LSTM, or pieces of BERT with [CLS] and [SEP], that a query has at most
 N_LAST = 4  # of BERT's layers, whose [CLS] vectors are averaged
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<eos>"
-_WORDS = re.compile(r"(\W+)")  # what stands between words counts as a word, unless it is a single space
+_WORDS = re.compile(r"(\W+)")  # the text between words counts as a word, unless it is a single space
 
 
 class BertText(nn.Module):
     """The mean of the last four layers' [CLS] vectors; the toolkit never trains its BERT.
 
-    Attention is computed plainly: the fused kernels take another path where no row of a pass is padded.
+    Eager attention: the fused kernels compute other bits where no row of a batch is padded.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -42,8 +42,8 @@ class BertText(nn.Module):
 class LstmText(nn.Module):
     """Both directions of an LSTM at a query's last word.
 
-    The backward direction has read that word alone by then, so it is one step of a cell; and padding behind the last
-    word is never seen, so that a row does not follow the lengths of its neighbours.
+    There the backward direction has read that word only, so it is one step of a cell. Padding after the last word is
+    not read, so a row does not depend on the lengths of the others.
     """
 
     def __init__(self, n_words: int, embedding: int, hidden: int) -> None:
@@ -78,7 +78,7 @@ class Pieces:
 
 
 class Corpus:
-    """Texts as words of the list that the LSTM was trained with; raises WeightsError for a list that it cannot be."""
+    """Texts as words of the list that the LSTM was trained with; WeightsError for a list without its special words."""
 
     def __init__(self, words: Sequence[str]) -> None:
         if not words or words[0] != PAD or UNKNOWN not in words or END not in words:
@@ -87,7 +87,7 @@ class Corpus:
         self._ids = {word: index for index, word in enumerate(words)}
 
     def encode(self, text: str) -> list[int]:
-        """N_WORDS ids, padded with 0; a text with room to spare ends in `<eos>`."""
+        """N_WORDS ids, padded with 0; a shorter text ends in `<eos>`."""
         words = self._split(text)[:N_WORDS]
         words += [END] if len(words) < N_WORDS else []
         ids = [self._ids.get(word, self._ids[UNKNOWN]) for word in words]
