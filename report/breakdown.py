@@ -1,7 +1,5 @@
 """Tables that look inside the scores: F1 by kind of entity and post, calibration, and grounding quality."""
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Figure 3: posts on which the approaches disagree. Figure 4: what each approach corrects and breaks in bert-crf's."""
 
-from __future__ import annotations
-
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Is one run better than another? A paired bootstrap (P posts, R resamples), and the posts on which the two differ."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

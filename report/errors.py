@@ -5,8 +5,6 @@ overlaps. Gold entities that stay unpaired are missed. nervaluate's strict, exac
 its ent_type scheme differs only where a prediction overlaps several gold entities.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures as SVG: positions are computed here, `figures.svg.jinja` draws them, escapes every text and has the style."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

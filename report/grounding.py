@@ -8,8 +8,6 @@ height) and `object` elements (name: the entity's words; bndbox: xmin, ymin, xma
 in a JSONL file: an image per line, with `image`, and `phrases` with `text` and `box`, or `boxes`; null: not shown.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The page of a run in one file: scores, learning curves, calibration, errors, and posts with their images."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A table as a value: Markdown, CSV and the page are written from the same cells."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -3,8 +3,6 @@
 Text from posts is untrusted: nothing in it can run, control a terminal or change the reading direction.
 """
 
-from __future__ import annotations
-
 import base64
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """Posts as the JSON that a page's script draws (safe text, a byte budget), and the contact sheet of a dataset."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

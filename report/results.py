@@ -3,8 +3,6 @@
 The paper's figures are read from `paper.yaml`, those of Table 3 from the file that `python -m bench.fusion` writes.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from collections.abc import Iterator

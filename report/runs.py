@@ -1,7 +1,5 @@
 """Runs as the report reads them: a folder, each file checked once, and the set of runs that the tables report."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """One post with everything the stages made of it, on a terminal and as a page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """All tables and figures of a set of runs: Markdown, a CSV file of each table, and one page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
