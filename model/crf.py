@@ -35,16 +35,11 @@ class Chain(NamedTuple):
     end: Tensor  # [K]
 
 
-class Sums(NamedTuple):
-    """Logarithms of sums over paths; padding holds values without meaning."""
+def sums(chain: Chain, both: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Logarithms of sums over paths: to tag k at t, if `both` from k at t to the end, [B, T, K] each, and log Z, [B].
 
-    forward: Tensor  # [B, T, K]: all paths to tag k at t, emission t included
-    backward: Tensor | None  # [B, T, K]: all paths from tag k at t to the end, emission t included
-    log_z: Tensor  # [B]; nan if a range exceeds MAX_RANGE
-
-
-def sums(chain: Chain, both: bool) -> Sums:
-    """The forward sums and log Z; `both`: the backward sums too."""
+    Emission t is included in both; padding holds values without meaning. log Z is nan if a range exceeds MAX_RANGE.
+    """
     emissions, lengths, start, step, end = chain
     order = torch.arange(emissions.shape[1], device=lengths.device)
     reversal = (lengths[:, None] - 1 - order).clamp(min=0)[..., None].expand_as(emissions)  # of the real words
@@ -57,7 +52,7 @@ def sums(chain: Chain, both: bool) -> Sums:
     log_z = torch.logsumexp(last + end, dim=1)
     for edges in (start, step, end):
         log_z = torch.where(edges.max() - edges.min() > MAX_RANGE, torch.nan, log_z)
-    return Sums(logs[0], logs[1].gather(1, reversal) if both else None, log_z)
+    return logs[0], logs[1].gather(1, reversal) if both else None, log_z
 
 
 def _forward_sums(emissions: Tensor, first: Tensor, step: Tensor) -> Tensor:
@@ -89,7 +84,7 @@ class LogZ(torch.autograd.Function):
     def forward(ctx: Any, *parts: Tensor) -> Tensor:
         result = sums(Chain(*parts), both=any(ctx.needs_input_grad))
         ctx.save_for_backward(*parts, *result)
-        return result.log_z
+        return result[2]
 
     @staticmethod
     @once_differentiable

@@ -419,16 +419,6 @@ class Projection(nn.Module):
         return linear_2d(hidden, self.shared.weight, self.shared.bias).view(*cells.shape[:2], self.shared.out_features)
 
 
-class LayerWeights(NamedTuple):
-    """What a layer's attention derives from its parameters, once per call; None without a position term."""
-
-    query: Tensor  # [D, D]: W_q / sqrt(C)
-    content_bias: Tensor | None = None  # [D]: u / sqrt(C)
-    bias_step: Tensor | None = None  # [D]: (v - u) / sqrt(C)
-    position_key: Tensor | None = None  # [D, D]: W_kR
-    word_keys: Tensor | None = None  # [W, D]: W_kR applied to R between text cells
-
-
 class Attention(nn.Module):
     """Eq. 10-12 over rows. `relative=False`: vanilla self-attention, Table 5's "w/o Rel"."""
 
@@ -444,25 +434,23 @@ class Attention(nn.Module):
         self.value = nn.Linear(dim, dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
 
-    def weights(self, words: Tensor | None) -> LayerWeights:
-        """`words` is R between text cells, [W, D], in the dtype of products; None without position terms."""
+    def forward(
+        self, rows: Tensor, n_queries: int, words: Tensor | None, shape: Shape, bias: Tensor | None, relative: Relative
+    ) -> tuple[Tensor, Relative]:
+        """rows [B*T + B*M, D] -> the first `n_queries` of them, [n_queries, D]; and R, for the next layer.
+
+        `words` is R between text cells, [W, D], in the dtype of products; None without position terms.
+        """
+        queries = rows[:n_queries] if n_queries < len(rows) else rows
+        keys, values = linear_2d(rows, self.key_content.weight), linear_2d(rows, self.value.weight)
         query = self.query.weight * self.scale
         if words is None:
-            return LayerWeights(query)
-        content, position = self.content_bias.flatten() * self.scale, self.position_bias.flatten() * self.scale
-        key = self.key_position.weight
-        return LayerWeights(query, content, (position - content).to(words), key.to(words), linear_2d(words, key))
-
-    def forward(
-        self, rows: Tensor, n_queries: int, weights: LayerWeights, shape: Shape, bias: Tensor | None, relative: Relative
-    ) -> tuple[Tensor, Relative]:
-        """rows [B*T + B*M, D] -> the first `n_queries` of them, [n_queries, D]; and R, for the next layer."""
-        query, content_bias, bias_step, position_key, word_keys = weights
-        keys, values = linear_2d(rows, self.key_content.weight), linear_2d(rows, self.value.weight)
-        queries = rows[:n_queries] if n_queries < len(rows) else rows
-        content = linear_2d(queries, query, content_bias)
-        position_query = None if bias_step is None else content + bias_step
-        x = AttentionInputs(content, keys, values, bias, position_query, position_key, word_keys, *relative)
+            x = AttentionInputs(linear_2d(queries, query), keys, values, bias)
+        else:
+            u, v = self.content_bias.flatten() * self.scale, self.position_bias.flatten() * self.scale
+            content, key = linear_2d(queries, query, u), self.key_position.weight
+            position = content + (v - u).to(words), key.to(words), linear_2d(words, key)
+            x = AttentionInputs(content, keys, values, bias, *position, *relative)
         mixed, relative = attend(shape, x)
         return linear_2d(mixed, self.output.weight), relative
 
@@ -533,13 +521,11 @@ class FlatInteraction(nn.Module):
                 sinusoids = self.sinusoids(n_text, weight.dtype, weight.device)
                 words, blocks = tables_of(weight, sinusoids, with_objects=lattice[2].shape[1] > 0)
             words = words.to(dtype)  # it goes straight into products
-        layers = cast(list[Layer], list(self.layers))
-        weights = [layer.attention.weights(words) for layer in layers]
         step = max(1, STACK_ROWS // n_text)
         if torch.is_grad_enabled() or kind != "cpu" or n_posts <= step:
-            return self._stack(lattice, blocks, weights, dtype, text_only)
+            return self._stack(lattice, words, blocks, dtype, text_only)
         groups = [
-            self._stack([part[at : at + step] for part in lattice], blocks, weights, dtype, text_only)
+            self._stack([part[at : at + step] for part in lattice], words, blocks, dtype, text_only)
             for at in range(0, n_posts, step)
         ]
         text, objects = zip(*groups, strict=True)
@@ -548,8 +534,8 @@ class FlatInteraction(nn.Module):
     def _stack(
         self,
         lattice: list[Tensor],
+        words: Tensor | None,
         blocks: tuple[Tensor, ...],
-        weights: list[LayerWeights],
         dtype: torch.dtype,
         text_only: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -558,13 +544,13 @@ class FlatInteraction(nn.Module):
         shape = Shape(text.shape[0], text.shape[1], objects.shape[1], self.heads)
         rows = torch.cat([text.reshape(-1, self.dim), objects.reshape(-1, self.dim)])
         spans = spans.masked_fill(~object_mask[..., None], 0)
-        relative = relative_rows(blocks, spans, not text_only or len(weights) > 1, dtype)
+        relative = relative_rows(blocks, spans, not text_only or len(self.layers) > 1, dtype)
         mask, bias = torch.cat([text_mask, object_mask], dim=1), None
         if not may_read_values(mask) or not bool(mask.all()):
             bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
             bias = bias.masked_fill_(~mask, torch.finfo(dtype).min / 2)[:, None, None]
-        for number, (layer, own) in enumerate(zip(self.layers, weights, strict=True), start=1):
+        for number, layer in enumerate(self.layers, start=1):
             n_queries = shape.text_rows if text_only and number == len(self.layers) else len(rows)
-            rows, relative = layer(rows, n_queries, own, shape, bias, relative)
+            rows, relative = layer(rows, n_queries, words, shape, bias, relative)
         text = rows[: shape.text_rows].view_as(text)
         return text, objects if text_only else rows[shape.text_rows :].view_as(objects)
