@@ -1,7 +1,5 @@
 """`fmit`: one command for every stage, run and report. Command bodies import what they need, so help is fast."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """What `fmit doctor` checks before any work: machine, settings, models, data, store and DVC. Nothing is written."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass

@@ -76,7 +76,9 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
         yield from check_labels(topic, config, files)
         return
     yield from _check_report(topic, report)
-    yield from _check_images(topic, folder / config.images, report.counts, contents)
+    if unused := sorted(_image_files(folder / config.images) - contents.images):
+        what = f"{len(unused)} image(s) that no post names: {first_of(unused, N_EXAMPLES)}"
+        yield note(topic, what, "check the posts' image names")
     yield from _check_synthetic(project, name, topic, contents)
     if name in project.params.train_on:
         yield from _check_training_splits(topic, report.counts)
@@ -118,6 +120,7 @@ def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
     counts = report.counts
     sizes = ", ".join(f"{split} {figures.n_posts}" for split, figures in counts.splits.items())
     yield ok(topic, f"{counts.total('n_posts')} posts ({sizes}), {counts.total('n_words')} words")
+    yield ok(topic, "images: " + ", ".join(f"{counts.images(state)} {state}" for state in STATES))
     if report.warning and counts.image_warning():
         yield problem(topic, report.warning, "see the reasons below; a dataset without images names none in its posts")
     elif report.warning:
@@ -149,15 +152,11 @@ def _check_training_splits(topic: str, counts: Counts) -> Iterator[Finding]:
             yield problem(topic, what, f"check the labels of the {split} file, or name another file in source.files")
 
 
-def _check_images(topic: str, folder: Path, counts: Counts, contents: Contents) -> Iterator[Finding]:
-    yield ok(topic, "images: " + ", ".join(f"{counts.images(state)} {state}" for state in STATES))
-    files: set[str] = set()
+def _image_files(folder: Path) -> set[str]:
     with suppress(OSError):
         paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        files.update(path.relative_to(folder).as_posix() for path in paths)
-    if unused := sorted(files - contents.images):
-        what = f"{len(unused)} image(s) that no post names: {first_of(unused, N_EXAMPLES)}"
-        yield note(topic, what, "check the posts' image names")
+        return {path.relative_to(folder).as_posix() for path in paths}
+    return set()
 
 
 def _check_synthetic(project: Project, name: str, topic: str, contents: Contents) -> Iterator[Finding]:

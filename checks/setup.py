@@ -1,7 +1,5 @@
 """Checks of the machine and a project's setup: hardware, packages, params.yaml, models, the store, and DVC."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import os
@@ -37,7 +35,14 @@ def check_hardware(folder: Path) -> Iterator[Finding]:
     if error := import_error("torch"):
         yield problem("machine", f"torch cannot be imported: {error}", PAIR)
     else:
-        yield from _check_devices()
+        import torch
+
+        if not torch.cuda.is_available():
+            yield ok("machine", f"no GPU that torch can use; {torch.get_num_threads()} CPU thread(s)")
+        for index in range(torch.cuda.device_count()):
+            gpu = torch.cuda.get_device_properties(index)
+            what = f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+            yield ok("machine", f"GPU {index}: {what}")
     existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     line = f"{free / 2**30:.1f} GiB free on the disk of {existing}"
@@ -79,16 +84,6 @@ def import_error(module: str) -> str:
     except (ImportError, RuntimeError, OSError, AttributeError) as error:  # what compiled code that does not fit raises
         return " ".join(str(error).split())[:200] or type(error).__name__
     return ""
-
-
-def _check_devices() -> Iterator[Finding]:
-    import torch
-
-    if not torch.cuda.is_available():
-        yield ok("machine", f"no GPU that torch can use; {torch.get_num_threads()} CPU thread(s)")
-    for index in range(torch.cuda.device_count()):
-        gpu = torch.cuda.get_device_properties(index)
-        yield ok("machine", f"GPU {index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
 
 
 def _version(name: str) -> str:
