@@ -194,7 +194,7 @@ def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
     trees = parser_training.held_out(read(treebank))[1] if held_out else treebank
     score = parser_training.score(trees, build_parser(PhrasesConfig()))
     rates = f"P {score.precision:.4f} R {score.recall:.4f} F1 {score.f1:.4f}"
-    value = {**score.to_json(), "n_sentences": score.n_sentences}
+    value = {name: figure for name, figure in score.to_json().items() if name != "seconds"}
     console.print_result(as_json, value, f"noun phrases: {rates}, on edited text")
 
 
