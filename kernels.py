@@ -36,7 +36,7 @@ def may_read_values(x: Tensor) -> bool:
 
 
 def linear_2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """`x @ weight.T + bias`, then ReLU if asked: x [N, in], weight [out, in], bias [out] -> [N, out]."""
+    """`x @ weight.T + bias`, then ReLU if `relu`: x [N, in], weight [out, in], bias [out] -> [N, out]."""
     if not uses_onednn(x):
         y = F.linear(x, weight, bias)
         return torch.relu(y) if relu else y
@@ -89,7 +89,7 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """`x @ weight.T + bias`, then ReLU if asked: x [..., in], weight [out, in], bias [out] -> [..., out]."""
+    """`x @ weight.T + bias`, then ReLU if `relu`: x [..., in], weight [out, in], bias [out] -> [..., out]."""
     rows = linear_2d(x.reshape(-1, x.shape[-1]), weight, bias, relu)
     return rows.view(*x.shape[:-1], weight.shape[0])
 

@@ -248,7 +248,7 @@ class Project:
         usual = () if required else self.params.evaluate.splits
         own = not posts.is_file() or name in self._datasets_of(run)
         out = run if own else run / "on" / name
-        return evaluate.run(run, posts, pack, usual, out, asked=required, images=self.images(name), **more)
+        return evaluate.run(run, posts, pack, usual, out, required=required, images=self.images(name), **more)
 
     def dataset_of(self, run: Path) -> str:
         """The dataset that a run was trained on; raises RunError if no dataset has its posts."""

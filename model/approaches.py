@@ -51,7 +51,7 @@ UMGF_CHANGES = {"objects": "grounded", "layers": 2}  # the paper's depth, whatev
 # rates and epochs, for Adam, are ours.
 BILSTM: dict[str, Any] = {"dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
 BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 20, "patience": 6}
-# The weight decay keeps it from memorising images: without it, dev F1 on `smoke` is 4 points lower.
+# The weight decay prevents memorising images: without it, dev F1 on `smoke` is 4 points lower.
 ADA_CO_ATT = BILSTM | {"lr_head": 1e-3, "epochs": 30, "patience": 8, "weight_decay": 1.0}
 
 APPROACHES: Mapping[str, Approach] = {

@@ -77,7 +77,7 @@ class TrainConfig(Config):
         if self.width % self.heads or self.width % 2:
             raise ValueError(f"width {self.width} must be even and a multiple of heads {self.heads}")
         if self.reads_crops and self.objects == "grid":
-            raise ValueError("vision.finetune reads crops of boxes: objects: grid comes from the pack alone")
+            raise ValueError("vision.finetune reads crops of boxes: objects: grid comes from the pack only")
         return self
 
     def encoder_ref(self) -> ModelRef:

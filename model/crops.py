@@ -22,7 +22,7 @@ from vision import efficientnet, images
 from vision.crop_net import CropNet, build_crop_net
 from vision.crops import Transform, crop_tensor
 
-EMBEDDED = "embedded"  # regions.weights: the file called as the network
+EMBEDDED = "embedded"  # regions.weights: the file with the name of the network
 
 
 @dataclass(frozen=True)

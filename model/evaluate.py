@@ -33,29 +33,29 @@ def run(
     splits: Sequence[str],
     out: Path | None = None,
     *,
-    asked: Sequence[str] = (),
+    required: Sequence[str] = (),
     images: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Predict and score the named splits that the dataset has, and those in `asked`; returns the metrics by split.
+    """Predict and score those of `splits` that the dataset has, and `required`; returns the metrics by split.
 
     Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split;
     `metrics.json`, strict micro F1, precision and recall by split; `confusion.csv` of the first split. Earlier scores
     of other splits stay if they are of the same weights and posts.
-    Raises DataError where a split in `asked` has no labelled posts, where none of the named splits has any, and where
-    run and dataset have no entity type in common.
+    Raises DataError if a split in `required` has no labelled posts, if none of `splits` has any, or if run and dataset
+    have no entity type in common.
     """
     out = out or folder
     trained, table = Run.load(folder, device), read_posts(posts)
     mismatch = label_mismatch(trained.info.labels.types, table.labels.types, str(folder))
     opened = open_pack(trained.info.config, pack)
     predicted: dict[str, list[Prediction]] = {}
-    for split in dict.fromkeys((*splits, *asked)):
+    for split in dict.fromkeys((*splits, *required)):
         split_posts = [post for post in table.posts if post.split == split]
         if any(post.tags is not None for post in split_posts):
             predicted[split] = trained.predict(split_posts, opened, progress, images)
-    if missing := [split for split in asked if split not in predicted] or ([] if predicted else splits):
+    if missing := [split for split in required if split not in predicted] or ([] if predicted else splits):
         raise DataError(f"no labelled posts in {', '.join(missing)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
     identity: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "weights": weights_digest(folder)}

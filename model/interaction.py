@@ -2,14 +2,14 @@
 
 The results are exact, but no tensor holds every pair of text cells times the width:
 
-- The distance of two text cells depends on i - j alone, so their R (Eq. 9) is a table of 2T - 1 rows.
+- The distance of two text cells depends on i - j only, so their R (Eq. 9) is a table of 2T - 1 rows.
 - W_r acts on a concatenation, so it splits into four D x D blocks, and R_ij = ReLU(t_hh[d_hh] + t_ht[d_ht] + t_th[d_th]
   + t_tt[d_tt]) with one table per block. A text cell has head = tail, so pairs with one text cell need two tables.
 - For pairs with an object, W_kR acts on the query: ((q_i + v)^T W_kR) . R_ij, one D x D product per query for all keys.
-- The backward pass is written out; of the forward pass only the attention weights are kept.
+- The backward pass is written by hand; of the forward pass it needs only the attention weights.
 
 A text sequence is `[CLS] w1 .. wn [SEP]`; a cell's position is its index there. A text cell has head = tail = position,
-an object has the positions of the first and the last word that it stands at.
+an object has the positions of the first and the last word of its phrase.
 
 Letters: B posts, T text cells, M objects, L = T + M cells, H heads, D width, C = D / H, W = 2T - 1 distances; n posts
 of a group; I queries of a post: L, or T for text only; J keys. "Rows" are the cells of all posts: first all text

@@ -60,9 +60,9 @@ class CoAttention(nn.Module):
     def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
         """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""
         cells = self.cells(self.dropout(self.standard(cells))).tanh()
-        seen = self.visual(words, cells, cell_mask) @ cells  # v_t, [B, N, d]
-        read = self.textual(seen, words, word_mask) @ words.masked_fill(~word_mask[..., None], 0.0)  # x_t
-        visual, textual = self.new_visual(seen).tanh(), self.new_textual(read).tanh()
+        visual = self.visual(words, cells, cell_mask) @ cells  # v_t, [B, N, d]
+        textual = self.textual(visual, words, word_mask) @ words.masked_fill(~word_mask[..., None], 0.0)  # x_t
+        visual, textual = self.new_visual(visual).tanh(), self.new_textual(textual).tanh()
         gate = torch.sigmoid(self.fusion(torch.cat([visual, textual], dim=2)))
         fused = gate * visual + (1 - gate) * textual  # m_t
         noise_gate = torch.sigmoid(self.filtration(torch.cat([words, fused], dim=2)))

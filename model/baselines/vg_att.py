@@ -37,7 +37,7 @@ class VgAtt(HBiLSTMCRF):
         shares = self.attention(sentence[:, None], cells, batch.object_mask)  # [B, 1, M]
         return self.modulated(words, self.dropout(shares @ cells))
 
-    def modulated(self, words: Tensor, seen: Tensor) -> Tensor:
+    def modulated(self, words: Tensor, visual: Tensor) -> Tensor:
         """The modulation gate on words [B, N, 2H] and visual contexts [B, 1, D]: [B, N, 2H]."""
-        gate_seen, gate_words, mixed = (self.gates(words) + self.seen(seen)).chunk(3, dim=2)
-        return torch.sigmoid(gate_words) * words + torch.sigmoid(gate_seen) * mixed.tanh()
+        gate_visual, gate_words, mixed = (self.gates(words) + self.seen(visual)).chunk(3, dim=2)
+        return torch.sigmoid(gate_words) * words + torch.sigmoid(gate_visual) * mixed.tanh()

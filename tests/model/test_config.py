@@ -66,7 +66,7 @@ def test_presets_by_section() -> None:
         ({"layer": 3}, "data.x.train.layer: unknown key, did you mean layers?"),
         ({"vision": {"finetun": True}}, "data.x.train.vision.finetun: unknown key, did you mean finetune?"),
         ({"vision": {"lr": -1.0}}, "data.x.train.vision.lr"),
-        ({"vision": {"finetune": True}, "objects": "grid"}, "objects: grid comes from the pack alone"),
+        ({"vision": {"finetune": True}, "objects": "grid"}, "objects: grid comes from the pack only"),
         ({"preset": "big"}, "unknown preset 'big'"),
         ({"dropout": 1.0}, "data.x.train.dropout"),
         ({"objects": "boxes"}, "'phrases', 'general', 'image', 'grid' or 'none'"),

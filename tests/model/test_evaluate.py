@@ -84,9 +84,9 @@ def test_a_requested_split_without_labels_is_an_error(
     run_folder: Path, dataset: tuple[Path, Path], tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=r"no labelled posts in predict; see"):
-        evaluate.run(run_folder, *dataset, [], tmp_path, asked=["dev", "predict"], device="cpu")
+        evaluate.run(run_folder, *dataset, [], tmp_path, required=["dev", "predict"], device="cpu")
     assert not list(tmp_path.iterdir())
-    assert list(evaluate.run(run_folder, *dataset, [], tmp_path, asked=["dev"], device="cpu")) == ["dev"]
+    assert list(evaluate.run(run_folder, *dataset, [], tmp_path, required=["dev"], device="cpu")) == ["dev"]
 
 
 def test_label_sets_without_a_common_type_are_an_error_and_a_partial_overlap_is_a_warning(
