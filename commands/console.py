@@ -167,10 +167,10 @@ def warn(text: str) -> None:
 
 def print_result(as_json: bool, value: Any, *lines: str, table: Table | None = None) -> None:
     """Print a value as JSON (dataclasses and paths in it too), or the same for people: a table with rows, and lines."""
-    from pydantic_core import to_jsonable_python
+    from pydantic import TypeAdapter
 
     if as_json:
-        click.echo(inert_json(to_jsonable_python(value), indent=1, sort_keys=True))
+        click.echo(inert_json(TypeAdapter(Any).dump_python(value, mode="json"), indent=1, sort_keys=True))
         return
     if table and table[2]:
         print_table(*table)
