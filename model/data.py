@@ -133,7 +133,7 @@ class PostDataset(Dataset[Example]):
         post, plan, encoded = self.posts[row], self.plans[row], self.encoded[row]
         features, crops = np.zeros((len(plan.spans), 0), np.float32), tuple[Crop | None, ...]()
         if self.crops is None:
-            features = self._features(row)
+            features = self.features(row)
         elif plan.owner is None:
             crops = (None,) * len(plan.spans)
         else:
@@ -146,16 +146,13 @@ class PostDataset(Dataset[Example]):
         boundaries = tuple(EBD_TAGS.index(tag) for tag in ebd_tags(post.tags)[: encoded.n_words])
         return Example(row, encoded, features, plan.spans, crops, tags, boundaries)
 
-    def _features(self, row: int) -> np.ndarray:
+    def features(self, row: int) -> np.ndarray:
+        """The features [M, D] of the objects that the post's plan selects."""
         plan = self.plans[row]
         source = self.objects(self.posts[row if plan.owner is None else plan.owner]).features
         if plan.owner is None:
             return np.zeros((len(plan.spans), source.shape[1]), source.dtype)
         return source[list(plan.indices)]
-
-    def features(self) -> Iterator[np.ndarray]:
-        """The features [M, D] of each post's objects, post by post."""
-        return (self._features(row) for row in range(len(self)))
 
     def n_cells(self) -> list[int]:
         """Number of cells of each post's lattice, text and objects."""

@@ -65,8 +65,8 @@ def decode(
             spans = [tuple(entities(post_tags)) for post_tags in tags]
             probs = _confidences(tagger, dataset.labels, batch, emissions, spans) if confidences else [()] * len(tags)
             for row, post_tags, post_spans, post_probs in zip(batch.rows, tags, spans, probs, strict=True):
-                cut = dataset.posts[row].n_words - len(post_tags)
-                results[row] = Decoded(post_tags + ("O",) * cut, post_spans, post_probs)
+                n_missing = dataset.posts[row].n_words - len(post_tags)
+                results[row] = Decoded(post_tags + ("O",) * n_missing, post_spans, post_probs)
             if progress:
                 progress(len(results), len(dataset))
     tagger.train(was_training)

@@ -177,7 +177,7 @@ class Trainer:
             raise RunError("processes resume from different states", where=f"process {self.processes.rank}", todo=todo)
         saver = checkpointer if self.processes.first else None
         if not self.position.step:
-            self.tagger.prepare(self.train.features())
+            self.tagger.prepare(self.train.features(row) for row in range(len(self.train)))
         yield from self.position.history
         config, featurizer = self.config, self.tagger.featurizer
         batches = LengthBatches(self.train.n_cells(), config.batch, config.max_cells, self.seed, self.processes)

@@ -167,4 +167,4 @@ def test_pack_commands_know_the_grid(drawn: Path, monkeypatch: pytest.MonkeyPatc
     result = CliRunner().invoke(
         cli.main, ["pack", "export", "out/own/pack", "--dataset", "own", "--out", "table.parquet"]
     )
-    assert "the pack's grid is not in the table" in result.output
+    assert "the table does not contain the pack's grid" in result.output
