@@ -69,7 +69,7 @@ class TrainConfig(Config):
     epochs: Count = 20
     patience: Count = 5  # epochs without a better dev F1 before training stops
     amp: Literal["off", "bf16", "fp16"] = "off"  # autocast, for GPUs
-    compile: bool = False  # the encoder; see model/trainer.py for the measurements
+    compile: bool = False  # the encoder; docs/performance.md has measurements
     deterministic: bool = False  # operations that may differ between two runs raise
 
     @model_validator(mode="after")
