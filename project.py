@@ -22,6 +22,7 @@ from pipeline.corpus import stage as ingest_stage
 from pipeline.corpus.stage import IngestReport
 from pipeline.engine import Progress, Tally
 from pipeline.grounding import config as grounding
+from pipeline.grounding import registry as grounders
 from pipeline.phrases import config as parsing
 from pipeline.phrases import stage as phrases_stage
 from schema.config import Config
@@ -72,13 +73,8 @@ class Project:
     def run(self, dataset: str, approach: str, seed: int) -> Path:
         return self.root / "runs" / f"{dataset}-{approach}-{seed}"
 
-    def _section(
-        self, config: type[ConfigT], presets: Mapping[str, Any], dataset: str, stage: str, allow_synthetic: bool = False
-    ) -> ConfigT:
-        section = dict(getattr(self.params.dataset(dataset), stage))
-        if allow_synthetic:
-            section["allow_synthetic"] = True
-        return config.from_section(section, f"data.{dataset}.{stage}", presets)
+    def _section(self, config: type[ConfigT], presets: Mapping[str, Any], dataset: str, stage: str) -> ConfigT:
+        return config.from_section(getattr(self.params.dataset(dataset), stage), f"data.{dataset}.{stage}", presets)
 
     def source(self, dataset: str) -> corpus.SourceConfig:
         """How the dataset's raw files are written."""
@@ -88,12 +84,15 @@ class Project:
         return self._section(parsing.PhrasesConfig, parsing.PRESETS, dataset, "phrases")
 
     def ground_config(self, dataset: str, *, allow_synthetic: bool = False) -> grounding.GroundConfig:
-        return self._section(grounding.GroundConfig, grounding.PRESETS, dataset, "ground", allow_synthetic)
+        section = dict(self.params.dataset(dataset).ground)
+        if allow_synthetic:
+            section["allow_synthetic"] = True
+        return grounders.ground_config(section, f"data.{dataset}.ground")
 
-    def regions_config(self, dataset: str, *, allow_synthetic: bool = False) -> RegionsConfig:
+    def regions_config(self, dataset: str) -> RegionsConfig:
         from pipeline.regions.config import PRESETS, RegionsConfig
 
-        return self._section(RegionsConfig, PRESETS, dataset, "regions", allow_synthetic)
+        return self._section(RegionsConfig, PRESETS, dataset, "regions")
 
     def train_config(self, dataset: str) -> training.TrainConfig:
         """The dataset's settings, before those of an approach; see `config`."""
@@ -118,7 +117,7 @@ class Project:
         refs = [
             phrases.model_ref(),
             replace(MINILM, part="parser") if phrases.parser == "embedded" else None,  # it reads MiniLM's layers
-            ground.model_ref(),
+            grounders.model_ref(ground),
             replace(MINILM, part="grounder") if ground.grounder == "detector" else None,  # it compares words by MiniLM
             self.regions_config(dataset).model_ref(),
         ]
@@ -185,11 +184,11 @@ class Project:
         posts, phrases, out = (self.out(dataset, f"{name}.parquet") for name in ("posts", "phrases", "boxes"))
         return grounding_stage.run(config, posts, phrases, self.images(dataset), out, self.store, progress)
 
-    def regions(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
+    def regions(self, dataset: str, progress: Progress) -> Tally:
         """Posts and boxes to the pack."""
         from pipeline.regions import stage as regions_stage
 
-        config = self.regions_config(dataset, allow_synthetic=allow_synthetic)
+        config = self.regions_config(dataset)
         posts, phrases, boxes = (self.out(dataset, f"{name}.parquet") for name in ("posts", "phrases", "boxes"))
         out = self.out(dataset, "pack")
         return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
@@ -205,7 +204,7 @@ class Project:
         from pipeline.maintenance import PreparedDataset
 
         grounder = self.ground_config(dataset, allow_synthetic=True)
-        net = self.regions_config(dataset, allow_synthetic=True)
+        net = self.regions_config(dataset)
         pipeline = FeaturePipeline(self.phrases_config(dataset), grounder, net)
         phrases, boxes = (self.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
         return PreparedDataset(

@@ -1,6 +1,6 @@
 """How long a prediction takes: one post after another in a warm process, one post with a process's start, many posts.
 
-    python -m bench.predict                              # runs/smoke-fmit-0: MiniLM, the embedded parser, toy-resnet
+    python -m bench.predict                              # runs/smoke-fmit-0, by the embedded parts
     python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images images --allow-synthetic
 
 Posts are raw: words are parsed, and phrases grounded and featured each time, without the store. Processor seconds are

@@ -1,18 +1,14 @@
-"""Each stage measured by itself on a synthetic dataset: phrases, boxes, kinds of objects."""
+"""Each stage measured by itself on a synthetic dataset: phrases and boxes."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from cache import tables
-from cache.packs import Pack
-from cache.weights import find
 from fmit import Project
 from schema.records import Span
 from synthetic.gold import GoldPost, GoldThing, read_gold
 from vision.boxes import iou
-from vision.toy_resnet import load_toy_resnet
 
 HIT_IOU = 0.5
 
@@ -20,7 +16,7 @@ HIT_IOU = 0.5
 def parts(project: Project, dataset: str, rng: np.random.Generator) -> dict[str, float]:
     """Shares, over the names of all posts whose image is readable."""
     gold = {id_: post for id_, post in read_gold(project.data(dataset)).items() if post.image == "ok"}
-    return {**_phrases(project, dataset, gold), **_boxes(project, dataset, gold, rng), **_kinds(project, dataset, gold)}
+    return {**_phrases(project, dataset, gold), **_boxes(project, dataset, gold, rng)}
 
 
 def _names(gold: dict[str, GoldPost]) -> list[tuple[str, GoldThing, Span]]:
@@ -58,20 +54,3 @@ def _random_box(rng: np.random.Generator, width: int, height: int) -> tuple[int,
     x0, x1 = np.sort(rng.choice(width + 1, 2, replace=False))
     y0, y1 = np.sort(rng.choice(height + 1, 2, replace=False))
     return int(x0), int(y0), int(x1), int(y1)
-
-
-def _kinds(project: Project, dataset: str, gold: dict[str, GoldPost]) -> dict[str, float]:
-    """Kinds that the synthetic network's own head predicts from the pack's features of the grounded boxes."""
-    network, kinds = load_toy_resnet(find("toy-resnet"))
-    pack = Pack(project.out(dataset, "pack"))
-    n_right, n_predicted = 0, 0
-    for id_ in gold:
-        objects = pack.read(id_)
-        spans = {region.span: index for index, region in enumerate(objects.regions) if region.span}
-        for name in gold[id_].names:
-            if name.phrase in spans:
-                feature = torch.from_numpy(np.array(objects.features[spans[name.phrase]], dtype=np.float32))
-                with torch.no_grad():
-                    kind = kinds[int(network.head(feature).argmax())]
-                n_right, n_predicted = n_right + (kind == name.kind), n_predicted + 1
-    return {"kinds: accuracy at the grounded boxes": n_right / n_predicted}

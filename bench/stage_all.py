@@ -26,7 +26,7 @@ def params(options: argparse.Namespace) -> dict[str, object]:
     """
     if options.weights is None:
         source: dict[str, object] = {"preset": "smoke", "files": {"train": "train.jsonl"}}
-        ground, regions = {"preset": "embedded"}, {"preset": "embedded"}
+        ground, regions = {"preset": "synthetic"}, {"preset": "synthetic"}
     else:
         source, ground = {"preset": "conll", "files": {"test": "test.txt"}}, {"grounder": "whole-image"}
         regions = {"net": options.net, "workers": options.workers, "weights": str(options.weights.absolute())}

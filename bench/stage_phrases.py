@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bench import timing
 from cache.store import Store
-from pipeline.phrases.config import PhrasesConfig, build_parser
+from pipeline.phrases.config import PhrasesConfig, open_parser
 from pipeline.phrases.normalize import sentences
 from pipeline.phrases.span_network import SpanNet
 from pipeline.phrases.span_parser import EmbeddedParser, span_indices
@@ -87,7 +87,7 @@ def run_bare(forward: Callable[..., object], made: Sequence[Inputs]) -> None:
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """The figures of the embedded parser."""
     config = PhrasesConfig()
-    parser = build_parser(config)
+    parser = open_parser(config).load()
     assert isinstance(parser, EmbeddedParser)
     posts = drawn_posts(options.items)
     made, bare = recorded(parser, posts), Bare(parser._net)

@@ -28,8 +28,8 @@ DATA = ("data/", "out/", "runs/")  # dependencies in the project; all others are
 BLOCK = {
     "source": {"preset": "smoke"},
     "phrases": {"preset": "embedded"},
-    "ground": {"preset": "embedded"},
-    "regions": {"preset": "embedded", "grid": True, "n_buckets": 8},
+    "ground": {"preset": "synthetic"},
+    "regions": {"preset": "synthetic", "grid": True, "n_buckets": 8},
     "train": {"preset": "tiny", "epochs": 2, "patience": 2},  # for baselines too, which have their own defaults
 }
 

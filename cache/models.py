@@ -23,6 +23,7 @@ Kind = Literal["embedded", "file", "converted", "hub", "package", "benepar", "sp
 State = Literal["present", "missing", "damaged"]
 
 NANODET = "nanodet-g"
+SYNTHETIC_GROUNDER = "synthetic-grounder"  # trained on images that the project draws
 ONESTAGE = "onestage"  # the folder that `fmit models convert onestage` writes
 SERVER_LICENCE = "GPL-3.0-or-later"  # of Stanford CoreNLP
 SERVER_TIMEOUT_S = 2.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache import hub
+from cache.models import SYNTHETIC_GROUNDER
 from checks import Finding, note, ok, problem
 from checks.setup import CORRECT_KEY
 from pipeline.corpus import inputs
@@ -160,16 +161,13 @@ def _image_files(folder: Path) -> set[str]:
 
 
 def _check_synthetic(project: Project, name: str, topic: str, contents: Contents) -> Iterator[Finding]:
-    """Parts trained on synthetic images refuse photographs: better reported now than after an hour."""
+    """The grounder trained on drawings refuses photographs: better reported now than after an hour."""
     if not contents.photograph or name not in (project.params.datasets or project.params.data):
         return  # no stage of this dataset runs, or none reads a photograph
-    ground, regions = project.ground_config(name), project.regions_config(name)
-    parts = {"ground": (ground.grounder, ground.allow_synthetic), "regions": (regions.net, regions.allow_synthetic)}
-    for section, (part, allowed) in parts.items():
-        if part.startswith("toy-") and not allowed:
-            what = f"{part} was trained on synthetic images and refuses {contents.photograph}"
-            todo = f"name a real model in data.{name}.{section}, or set allow_synthetic: true there to mark the results"
-            yield problem(topic, what, todo)
+    ground = project.ground_config(name)
+    if ground.grounder == SYNTHETIC_GROUNDER and not ground.allow_synthetic:
+        what = f"{ground.grounder} was trained on drawings and refuses {contents.photograph}"
+        yield problem(topic, what, f"set data.{name}.ground to {{preset: embedded}}, which works on photographs")
 
 
 def _reads_phrases(project: Project, name: str) -> bool:

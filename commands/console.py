@@ -67,7 +67,9 @@ project_option = click.option("--params", "project", show_default=True, callback
 run_option = click.option("--run", type=FOLDER, required=True, shell_complete=complete_run, help="A run's folder.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 allow_synthetic_option = click.option(
-    "--allow-synthetic", is_flag=True, help="Let parts trained on synthetic images read photographs; marks the results."
+    "--allow-synthetic",
+    is_flag=True,
+    help="Let a grounder that was trained on drawings read photographs; marks the results.",
 )
 redact_option = click.option(
     "--redact", is_flag=True, help="Hide @names, links and images; other words and post ids stay."

@@ -57,7 +57,7 @@ def parse_conditions(ctx: click.Context, parameter: click.Parameter, texts: tupl
     """Conditions on a shard's producer, each written as field=value."""
     for text in texts:
         if not re.fullmatch(r"[^=]+=.+", text):
-            raise click.BadParameter(f"{text!r} is not a condition such as producer=toy-resnet")
+            raise click.BadParameter(f"{text!r} is not a condition such as producer=efficientnet-lite2")
     return dict(text.split("=", 1) for text in texts)
 
 
@@ -146,7 +146,7 @@ def compact(root: Path, as_json: bool) -> None:
     print_result(as_json, report, f"compact: {counts}")
 
 
-@cache.command(example="fmit cache drop --where producer=toy-resnet --dry-run")
+@cache.command(example="fmit cache drop --where producer=efficientnet-lite2 --dry-run")
 @click.option("--where", "conditions", metavar="FIELD=VALUE", multiple=True, required=True, callback=parse_conditions)
 @dry_run_option
 @on_store

@@ -187,42 +187,25 @@ def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
 
     Micro-averaged precision, recall and F1 over all sentences, with gold words.
     """
-    from pipeline.phrases.config import PhrasesConfig, build_parser
+    from pipeline.phrases.config import PhrasesConfig, open_parser
     from synthetic import parser_training
     from synthetic.treebank import read
 
     trees = parser_training.held_out(read(treebank))[1] if held_out else treebank
-    score = parser_training.score(trees, build_parser(PhrasesConfig()))
+    score = parser_training.score(trees, open_parser(PhrasesConfig()))
     rates = f"P {score.precision:.4f} R {score.recall:.4f} F1 {score.f1:.4f}"
     value = {name: figure for name, figure in score.to_json().items() if name != "seconds"}
     console.print_result(as_json, value, f"noun phrases: {rates}, on edited text")
 
 
-@embedded.command(example="fmit embedded train-toys --out /tmp/toys", after=console.RESUMES)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: weights]")
-def train_toys(out: Path | None) -> None:
-    """Train the synthetic ResNet and grounder on drawn scenes (about 45 minutes)."""
-    import shutil
-
-    from cache.weights import EMBEDDED
-    from synthetic import grounder_training as training
-
-    folder = out or EMBEDDED
-    for name, train in ((training.RESNET, training.train_resnet), (training.GROUNDER, training.train_grounder)):
-        with console.progress(f"train {name}") as bar:
-            for result in train(folder / f"{name}.safetensors"):
-                bar(result.step, result.n_steps)
-        click.echo(f"{name}: {folder / name}.safetensors")
-    shutil.rmtree(training.WORK, ignore_errors=True)  # hundreds of megabytes of scenes, drawn again when needed
-
-
-@embedded.command(example="fmit embedded score-toys --scenes 100")
-@click.option("--scenes", default=1000, show_default=True, help="Number of unseen scenes to draw.")
-@json_option
-def score_toys(scenes: int, as_json: bool) -> None:
-    """Score the synthetic parts on unseen drawn scenes: accuracy of boxes and of kinds."""
+@embedded.command(example="fmit embedded train-grounder --out /tmp/grounder.safetensors", after=console.RESUMES)
+@click.option("--out", type=click.Path(path_type=Path), help="[default: the synthetic grounder's file]")
+def train_grounder(out: Path | None) -> None:
+    """Train the synthetic grounder on drawn scenes (about 30 minutes)."""
     from synthetic import grounder_training
 
-    scores = grounder_training.score(scenes)
-    shown = {name: f"{value:.4f}" if isinstance(value, float) else value for name, value in scores.items()}
-    console.print_result(as_json, scores, *(f"{name}  {value}" for name, value in shown.items()))
+    target = out or grounder_training.WEIGHTS
+    with console.progress("train the grounder") as bar:
+        for step, _ in grounder_training.train(target):
+            bar(step, grounder_training.N_STEPS)
+    click.echo(f"grounder: {target}")

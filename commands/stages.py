@@ -98,7 +98,7 @@ STAGES = (
     ingest,
     stage("phrases", "Find the noun phrases of a dataset's posts."),
     stage("ground", "Find a box for each noun phrase and general word.", has_synthetic=True),
-    stage("regions", "Compute the features of images and boxes: the pack.", has_synthetic=True),
+    stage("regions", "Compute the features of images and boxes: the pack."),
 )
 
 

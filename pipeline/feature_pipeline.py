@@ -73,16 +73,15 @@ class FeaturePipeline:
             todo, found = "give predict a pack with the posts' features instead of images", f"no {', '.join(missing)}"
             raise PackError("the run's features were not made by these stages", found=found, todo=todo)
         settings = {name: provenance[name]["config"] for name in STAGES[kind]}
-        allow = {"allow_synthetic": allow_synthetic}
         pipeline = cls(
             PhrasesConfig.checked(settings.get("phrases", {}), "phrases"),
-            GroundConfig.checked({**settings.get("ground", {}), **allow}, "ground"),
-            RegionsConfig.checked({**settings["regions"], **allow, "batch": batch}, "regions"),
+            GroundConfig.checked({**settings.get("ground", {}), "allow_synthetic": allow_synthetic}, "ground"),
+            RegionsConfig.checked({**settings["regions"], "batch": batch}, "regions"),
             kind,
         )
         parts: dict[str, Part] = {"phrases": pipeline.parser, "ground": pipeline.grounder} if kind != "grid" else {}
         if kind != "boxes":
-            parts["regions"] = pipeline.net if kind == "features" else pipeline.net.for_grid()
+            parts["regions"] = pipeline.net
         for stage, part in parts.items():
             own, expected = part.identity, provenance[stage]["identity"]
             if names := [name for name in {**expected, **own} if own.get(name) != expected.get(name)]:

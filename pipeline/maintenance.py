@@ -96,8 +96,8 @@ def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step
     extract = partial(regions.compute, config=pipeline.regions, folder=dataset.images)
     yield Step(crops, regions.STORE, partial(extract, net=pipeline.net))
     if pipeline.regions.grid:
-        net = pipeline.net.for_grid()
-        yield Step(regions.plan_grids(posts, net), regions.STORE, partial(extract, net=net, grid=True))
+        grids = regions.plan_grids(posts, pipeline.net)
+        yield Step(grids, regions.STORE, partial(extract, net=pipeline.net, grid=True))
 
 
 # Recompute
@@ -277,7 +277,6 @@ def keys_of_post(dataset: PreparedDataset, post: Post, stores: Mapping[str, Stor
     for words in _sentences(post):  # every run of words may have been a phrase
         texts |= {" ".join(words[start:end]) for start, end in itertools.combinations(range(len(words) + 1), 2)}
     grounder, net = keys.key("grounder", **pipeline.grounder.identity), regions.net_key(pipeline.net)
-    grid_net = regions.net_key(pipeline.net.for_grid())
     # a merging grounder's keys name the texts that are read together: as parsed last
     plan = grounding.plan([post], phrases, labels, pipeline.ground, pipeline.grounder)
     result = set(parsing.plan([post], pipeline.parser).items)
@@ -293,7 +292,7 @@ def keys_of_post(dataset: PreparedDataset, post: Post, stores: Mapping[str, Stor
                 places.add(clip((x0, y0, x1, y1), image.width, image.height, index)[0])
             crops = [Crop(image, box) for box in places]
             result |= queries | {regions.row_key(crop, net, dtype) for crop in crops for dtype in DTYPES}
-            result.add(regions.row_key(Crop(image, whole), grid_net, regions.GRID_DTYPE, "grid"))
+            result.add(regions.row_key(Crop(image, whole), net, regions.GRID_DTYPE, "grid"))
     return result
 
 

@@ -1,6 +1,6 @@
 """How an output was made: parameters and identities, without anything of the machine.
 
-Parts trained on drawings refuse images that the project did not draw.
+A grounder trained on drawings refuses images that the project did not draw.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 
 def refuse_real_images(posts: Iterable[Post], part: str) -> None:
     """Raise SyntheticError at the first post with an image that the project did not draw."""
-    advice = "use a real model, or try it with --allow-synthetic (allow_synthetic: true in params): results are marked"
+    advice = "use {preset: embedded}, which works on photographs, or --allow-synthetic, which marks the results"
     for post in posts:
         for image in post.images:
             if image.ok and not image.synthetic:

@@ -1,10 +1,9 @@
-"""Stage draw: a smoke shard of the project's own, as somebody else's dataset would lie in `data/<name>/`."""
+"""Stage draw: a smoke shard in `data/<name>/`, laid out as any other dataset."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from synthetic.gold import Ceilings, GoldPost, ceilings, gold, lines
 from synthetic.posts import BLOCK, Draft, draft
 from synthetic.scenes import compose, png_bytes, shard_rng
 
-CEILINGS_FILE = "ceilings.json"
 BROKEN_BYTES = 400  # what is left of a broken image: its header and a little more
-N_THREADS = min(4, os.cpu_count() or 1)  # Pillow draws and packs outside Python's lock
+N_THREADS = min(4, os.cpu_count() or 1)  # Pillow draws and compresses outside Python's lock
 
 
 class DrawConfig(Config):
-    """How many posts a drawn dataset has; whole blocks only, or names and templates would not be balanced."""
+    """How many posts a drawn dataset has: whole blocks, or names and templates would not be balanced."""
 
     n_train: int = Field(default=480, ge=0)
     n_dev: int = Field(default=160, ge=0)
@@ -35,7 +33,7 @@ class DrawConfig(Config):
 
     @field_validator("n_train", "n_dev", "n_test")
     @classmethod
-    def _whole_blocks(cls, n_posts: int) -> int:
+    def _check_blocks(cls, n_posts: int) -> int:
         if n_posts % BLOCK:
             raise ValueError(f"posts come in blocks of {BLOCK}, use {round(n_posts / BLOCK) * BLOCK or BLOCK}")
         return n_posts
@@ -46,15 +44,12 @@ class DrawConfig(Config):
         return {split: size for split, size in named.items() if size}
 
 
-PRESETS: dict[str, DrawConfig] = {
-    "smoke": DrawConfig(),
-    "tiny": DrawConfig(n_train=160, n_dev=80, n_test=80),
-}
+PRESETS = {"smoke": DrawConfig(), "tiny": DrawConfig(n_train=160, n_dev=80, n_test=80)}
 
 
 @dataclass(frozen=True)
 class DrawReport:
-    """Posts and ceilings of each split."""
+    """Number of posts and ceilings of each split."""
 
     sizes: dict[Split, int]
     ceilings: dict[Split, Ceilings]
@@ -71,38 +66,35 @@ class DrawReport:
 def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawReport:
     """Publish a drawn dataset as the folder `out`, in place of an older one; the same config gives the same bytes.
 
-    `<split>.jsonl` and `images/` are what ingest reads; `gold.jsonl` (synthetic.gold) and `ceilings.json` are for
-    measuring.
+    Ingest reads `<split>.jsonl` and `images/`; `gold.jsonl` (synthetic.gold) and `ceilings.json` are for scoring.
     """
     drafts = {split: [draft(config.seed, split, k) for k in range(size)] for split, size in config.sizes.items()}
-    listed = [one for some in drafts.values() for one in some]
+    posts = [post for some in drafts.values() for post in some]
     best = {split: ceilings(some) for split, some in drafts.items()}
     with atomic.folder(out) as folder:
-        (folder / "images").mkdir()
+        images = folder / "images"
+        images.mkdir()
+
+        def draw(post: Draft) -> GoldPost:
+            scene = compose(shard_rng(config.seed, post.number), post.things)
+            if post.image != "missing":
+                data = png_bytes(scene)
+                (images / f"{post.id}.png").write_bytes(data if post.image == "ok" else data[:BROKEN_BYTES])
+            return gold(post, scene)
+
         for split, some in drafts.items():
-            (folder / f"{split}.jsonl").write_text(_rows(some), encoding="utf-8")
+            (folder / f"{split}.jsonl").write_text("".join(map(_row, some)), encoding="utf-8")
         found = []
         with ThreadPoolExecutor(N_THREADS) as pool:
-            for one in pool.map(lambda post: _draw(config.seed, post, folder / "images"), listed):
+            for one in pool.map(draw, posts):
                 found.append(one)
-                progress(len(found), len(listed))
+                progress(len(found), len(posts))
         (folder / GOLD_FILE).write_text(lines(found), encoding="utf-8")
         report = {"schema_version": 1} | {split: asdict(value) for split, value in best.items()}
-        (folder / CEILINGS_FILE).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / "ceilings.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return DrawReport(config.sizes, best)
 
 
-def _rows(drafts: Iterable[Draft]) -> str:
-    rows = [
-        {"id": one.id, "tokens": list(one.words), "labels": one.tags, "images": [f"{one.id}.png"]} for one in drafts
-    ]
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _draw(seed: int, post: Draft, folder: Path) -> GoldPost:
-    """Write a post's image, if it is to have one."""
-    scene = compose(shard_rng(seed, post.number), post.wanted)
-    if post.image != "missing":
-        data = png_bytes(scene)
-        (folder / f"{post.id}.png").write_bytes(data if post.image == "ok" else data[:BROKEN_BYTES])
-    return gold(post, scene)
+def _row(post: Draft) -> str:
+    row = {"id": post.id, "tokens": list(post.words), "labels": post.tags, "images": [f"{post.id}.png"]}
+    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -1,10 +1,8 @@
-"""What a smoke shard's images show, for measuring the parts of the way; no stage of the pipeline reads it.
+"""What a smoke shard's images show, and the highest F1 that any predictor can expect on it; no stage reads this.
 
-What the best predictor can reach on a smoke shard, from the shard's own distribution: exact, no model involved.
-
-Types of a post's names are distinct and, by the symmetry of synthetic.posts, each assignment that agrees with
-what is seen is equally likely. So a name whose type nothing tells has each type that no other told name of its post
-has with the same chance. Spans are never in doubt.
+The types of a post's names are distinct and, by the symmetry of synthetic.posts, each assignment that agrees with
+what can be seen is equally likely. So a name without evidence has each type that no other name of its post shows with
+equal probability. Spans are never in doubt.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from schema.errors import DataError
 from schema.records import Box, Span, Split
@@ -25,10 +25,10 @@ FILE = "gold.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class GoldThing:
-    """A thing of an image: pixels, kind, and the cue that is true of it alone (None: nothing tells it apart).
+    """A thing of an image: its pixels, kind, and the cue that is true of no other thing (None: there is none).
 
     For a name: its words, its phrase's words and its type; `noun` decides the type where it is not "". A thing that is
-    no entity has a phrase if the post speaks of it, and never a type.
+    no entity has a phrase if the post mentions it, and never a type.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class GoldThing:
 
 @dataclass(frozen=True, slots=True)
 class GoldPost:
-    """Names and other things of a post; of an image that is missing or broken nobody can see them."""
+    """Names and other things of a post; those of a missing or broken image cannot be seen."""
 
     id: str
     split: Split
@@ -53,16 +53,15 @@ class GoldPost:
 
 def gold(draft: Draft, scene: Scene) -> GoldPost:
     """The gold of a post drawn as this scene."""
-    n_names = len(draft.mentions)
+    things = scene.things
     names = tuple(
-        GoldThing(thing.kind, thing.cue, thing.box, said.phrase, said.span, said.type, said.noun)
-        for said, thing in zip(draft.mentions, scene.things, strict=False)
+        GoldThing(thing.kind, thing.cue, thing.box, name.phrase, name.span, name.type, name.noun)
+        for name, thing in zip(draft.mentions, things, strict=False)
     )
-    spoken = [draft.thing_span] if draft.thing_span else []
-    phrases = [*spoken, *[None] * len(scene.things)]
+    phrases = [draft.thing_span, *[None] * len(things)]  # only the first of the other things may be mentioned
     others = tuple(
         GoldThing(thing.kind, thing.cue, thing.box, phrase)
-        for phrase, thing in zip(phrases, scene.things[n_names:], strict=False)
+        for phrase, thing in zip(phrases, things[len(names) :], strict=False)
     )
     return GoldPost(draft.id, draft.split, draft.image, names, others)
 
@@ -73,36 +72,27 @@ def lines(posts: Iterable[GoldPost]) -> str:
 
 
 def read_gold(folder: Path) -> dict[str, GoldPost]:
-    """Gold of a drawn dataset's folder by post id; raises DataError where there is none, or a line is not as drawn."""
+    """Gold of a drawn dataset's folder by post id; raises DataError where it is missing or damaged."""
     path = folder / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        rows = path.read_bytes().splitlines()
     except OSError:
         raise DataError("no gold", where=str(path), todo="only drawn datasets have it: fmit draw") from None
-    except UnicodeDecodeError as error:
-        raise DataError("damaged gold", where=str(path), found=str(error), todo="draw it again: fmit draw") from None
-    posts = [_post(line, f"{path}:{number}") for number, line in enumerate(text.splitlines(), 1)]
-    return {post.id: post for post in posts}
-
-
-def _post(line: str, where: str) -> GoldPost:
-    try:
-        row = json.loads(line)
-        names, others = (tuple(_thing(thing) for thing in row[key]) for key in ("names", "others"))
-        return GoldPost(row["id"], row["split"], row["image"], names, others)
-    except (ValueError, KeyError, TypeError) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise DataError("no line of gold", where=where, found=found, todo="draw it again: fmit draw") from None
-
-
-def _thing(row: dict) -> GoldThing:
-    spans = {name: Span(**row[name]) if row[name] else None for name in ("phrase", "span")}
-    return GoldThing(**{**row, **spans, "box": Box(**row["box"])})
+    adapter, posts = TypeAdapter(GoldPost), {}
+    for number, row in enumerate(rows, 1):
+        try:
+            post = adapter.validate_json(row)
+        except (ValueError, DataError) as error:
+            found = str(error).splitlines()[0]
+            todo = "draw it again: fmit draw"
+            raise DataError("not a line of gold", where=f"{path}:{number}", found=found, todo=todo) from None
+        posts[post.id] = post
+    return posts
 
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """Highest expected strict micro-F1, for predictors that read posts alone, and with their images."""
+    """Highest expected strict micro-F1 for predictors that read the posts' text, and with their images."""
 
     text: float
     images: float
@@ -111,23 +101,22 @@ class Ceilings:
 def ceilings(drafts: Iterable[Draft]) -> Ceilings:
     """Both ceilings of some posts."""
     listed = list(drafts)
-    alone = [chance for draft in listed for chance in chances(draft, images=False)]
-    both = [chance for draft in listed for chance in chances(draft, images=True)]
-    return Ceilings(float(best_f1(alone)), float(best_f1(both)))
+    text, both = ([one for draft in listed for one in chances(draft, images=images)] for images in (False, True))
+    return Ceilings(float(best_f1(text)), float(best_f1(both)))
 
 
 def chances(draft: Draft, *, images: bool) -> list[Fraction]:
     """For each name of a post, the probability of its most likely type."""
-    seen = images and draft.image == "ok"
-    told = [bool(mention.noun) or seen for mention in draft.mentions]
-    return [Fraction(1, 1 if known else len(TYPES) - sum(told)) for known in told]
+    visible = images and draft.image == "ok"
+    certain = [bool(mention.noun) or visible for mention in draft.mentions]
+    return [Fraction(1) if one else Fraction(1, len(TYPES) - sum(certain)) for one in certain]
 
 
 def best_f1(each: Sequence[Fraction]) -> Fraction:
-    """Highest expected F1 where `each` name is right with its chance and may be left out.
+    """Highest expected F1 where `each` name is right with its probability and may be left out.
 
-    Gold entities number G = len(each). Predicting a set S gives 2 sum_S(chance) / (|S| + G) in expectation, exactly,
-    since G and |S| are fixed; the best S of each size holds the most certain names.
+    Gold entities number G = len(each). Predicting a set S gives 2 sum_S(probability) / (|S| + G) in expectation,
+    exactly, since G and |S| are fixed; the best S of each size has the most certain names.
     """
     right, best = Fraction(0), Fraction(0)
     for n_predicted, chance in enumerate(sorted(each, reverse=True), start=1):

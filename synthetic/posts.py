@@ -1,140 +1,55 @@
-"""Posts of the smoke shard: what they say, what their images show, and why the two together decide.
+"""Posts of the smoke shard: their text, what their images show, and why a reader needs both.
 
-Post k of a split depends on (seed, split, k) alone. Posts come in blocks of BLOCK; a block is a fixed balanced design
+Post k of a split depends on (seed, split, k) only. Posts come in blocks of BLOCK; a block is a fixed balanced design
 under permutations drawn from (seed, split, block), so in whole blocks each name and each template occurs equally often
 with each type. One of these permutations renames the types: whatever else a post says, each assignment of (distinct)
-types to its names is equally likely, unless a noun decides one. That makes the ceilings exact.
-
-Words of the smoke shard, and its secret: which kinds of drawn things stand for which entity type.
-
-Sentences of the smoke shard. Slots: `{a}`, `{b}` names, `{thing}` something that is no entity, and noise.
-
-A slot's words are a whole noun phrase (`the left Jordan`), which stands alone as a subject, an object or behind a
-preposition, so that a constituency parser finds it.
+types to its names is equally likely, unless a noun decides one. So the highest possible scores are known exactly.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from pathlib import Path
 from random import Random
-from types import MappingProxyType
-from typing import Literal, TypeVar
+from typing import Literal
+
+import yaml
 
 from schema.labels import DEFAULT_LABELS, to_tags
 from schema.records import SPLITS, Entity, Span, Split
-from synthetic.scenes import CUES, Wanted
+from synthetic.scenes import CUES, ThingSpec
 from synthetic.shapes import KINDS
 
 TYPES = DEFAULT_LABELS.types
 
-# Each may be a person, a place, an organisation or a work. Train and dev use NAMES; test uses N_UNSEEN others instead
-# of the last ones.
-NAMES = (
-    *("Jordan", "Phoenix", "Lincoln", "Madison", "Chelsea", "Austin", "Houston", "Jackson", "Hudson", "Florence"),
-    *("Orlando", "Sydney", "Victoria", "Georgia", "Carolina", "Brooklyn", "Savannah", "Denver", "Hamilton"),
-    *("Santa Clara", "Crystal Palace", "Saint James", "Green Bay", "Wellington", "Camden", "Kingston", "Mercedes"),
-    *("Preston", "Aurora", "Silver Lake"),
-)
-UNSEEN = ("Dakota", "Chester", "Raleigh")  # one word each: where a name ends is never in doubt
+# Words and sentences; words.yaml says what each list is for
+_WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+NAMES, UNSEEN = _WORDS["names"], _WORDS["unseen"]
 TEST_NAMES = NAMES[: -len(UNSEEN)] + UNSEEN
-
-# Before a name one of these decides its type, whatever the image shows.
-NOUNS = MappingProxyType(
-    {
-        "PER": ("singer", "striker", "mayor", "painter"),
-        "LOC": ("town", "island", "valley", "village"),
-        "ORG": ("company", "bank", "charity", "airline"),
-        "MISC": ("song", "film", "novel", "perfume"),
-    }
-)
-
-# The four kinds that are left out here never stand for an entity.
-KINDS_OF = MappingProxyType(
-    {
-        "PER": ("figure", "face", "crown"),
-        "LOC": ("house", "tree", "mountain"),
-        "ORG": ("flag", "shield", "gear"),
-        "MISC": ("bell", "fish", "key"),
-    }
-)
-TYPE_OF = MappingProxyType({kind: name for name, kinds in KINDS_OF.items() for kind in kinds})
-
-
-def kinds_not_of(name: str) -> tuple[str, ...]:
-    """Kinds that do not stand for this type, those that stand for none included."""
-    return tuple(kind for kind in KINDS if TYPE_OF.get(kind) != name)
-
-
-THINGS = ("poster", "sticker", "sign", "shape", "object", "symbol", "drawing", "thing")  # of no kind in particular
-DETERMINERS = ("the", "the", "the", "our")
-USERS = ("anna_k", "BigMike", "dailypix", "the_real_tom", "lou77", "newsdesk")
-TAGS = ("weekend", "photo", "nofilter", "monday", "fun", "news")
-
-
-@dataclass(frozen=True)
-class Template:
-    """Words with slots, parted by blanks."""
-
-    text: str
-
-    @cached_property
-    def parts(self) -> tuple[str, ...]:
-        return tuple(self.text.split())
-
-    @property
-    def n_names(self) -> int:
-        return ("{a}" in self.parts) + ("{b}" in self.parts)
-
-    @property
-    def has_thing(self) -> bool:
-        return "{thing}" in self.parts
-
-
-SINGLES = tuple(
-    Template(text)
-    for text in (
-        "{a} was waiting behind {thing} again .",
-        "look at {a} ! {tag}",
-        "RT {user} : {thing} belongs to {a}",
-        "I could not see {a} because of {thing} {url}",
-        "nobody at home remembers {a} anymore .",
-    )
-)
-PAIRS = tuple(
-    Template(text)
-    for text in (
-        "{a} just met {b} again .",
-        "we saw {a} before {b} arrived",
-        "RT {user} : {a} talks about {b}",
-        "now {a} belongs to {b} {tag}",
-        "{a} has not forgotten {b} .",
-        "my sister says that {a} found {b}",
-        "{a} is standing beside {b} {url}",
-        "{a} will soon replace {b} {tag}",
-        "does {a} live far from {b} ?",
-        "{a} looks better than {b} lol",
-    )
-)
+NOUNS, KINDS_OF, THINGS = _WORDS["nouns"], _WORDS["kinds"], _WORDS["things"]
+TYPE_OF = {kind: name for name, kinds in KINDS_OF.items() for kind in kinds}
+SINGLES, PAIRS = _WORDS["singles"], _WORDS["pairs"]
+DETERMINERS, USERS, TAGS = _WORDS["determiners"], _WORDS["users"], _WORDS["tags"]
 
 VERSION = "2"  # of the design; part of every seed
-HALF = 40  # posts of a block with one name; as many have two
+HALF = 40  # posts of a block with one name; the other half has two
 BLOCK = 2 * HALF
 SPLIT_STRIDE = 1_000_000  # numbers of a split's posts lie this far from the next split's
 
 Image = Literal["ok", "missing", "broken"]
-Clue = Literal["image", "both", "text", "misled"]  # what tells a name's type; misled: text, and the image lies
-Item = TypeVar("Item")
+Clue = Literal["image", "both", "misled"]  # what shows a name's type; misled: the text does, the image shows another
 
-# How many posts of a block are told how, name by name, and what becomes of their image.
-_SINGLE_PLANS: tuple[tuple[int, tuple[Clue, ...], Image], ...] = (
+# Posts of a block: how many, the clue of each of their names, and the state of their image.
+Plans = tuple[tuple[int, tuple[Clue, ...], Image], ...]
+_SINGLE_PLANS: Plans = (
     (24, ("image",), "ok"),
     (6, ("both",), "ok"),
     (6, ("misled",), "ok"),
     (2, ("image",), "missing"),
     (2, ("image",), "broken"),
 )
-_PAIR_PLANS: tuple[tuple[int, tuple[Clue, ...], Image], ...] = (
+_PAIR_PLANS: Plans = (
     (22, ("image", "image"), "ok"),
     (4, ("both", "image"), "ok"),
     (4, ("image", "both"), "ok"),
@@ -147,7 +62,7 @@ _PAIR_PLANS: tuple[tuple[int, tuple[Clue, ...], Image], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A name in a post: its words, and the thing that the image shows (or would show) at its cue."""
+    """A name in a post: its words, and the thing at its cue in the image."""
 
     name: str
     type: str
@@ -155,20 +70,20 @@ class Mention:
     cue: str
     kind: str
     span: Span
-    phrase: Span  # the noun phrase around it, with its cue
+    phrase: Span  # the noun phrase with determiner and cue
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A post to be drawn. `wanted` are the things of its scene: one a mention, in order, then what is no entity."""
+    """A post to be drawn. `things` are those of its scene: one for each mention, in order, then others."""
 
     id: str
-    number: int  # of its scene's generator
+    number: int  # of the random generator of its scene
     split: Split
     words: tuple[str, ...]
     mentions: tuple[Mention, ...]
-    thing_span: Span | None  # words of the thing that follows the mentions in `wanted`
-    wanted: tuple[Wanted, ...]
+    thing_span: Span | None  # words of the first thing after the mentions in `things`
+    things: tuple[ThingSpec, ...]
     image: Image
 
     @property
@@ -178,7 +93,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    template: Template
+    """What the design of a block says about one post."""
+
+    template: str
     types: tuple[str, ...]
     names: tuple[str, ...]
     clues: tuple[Clue, ...]
@@ -188,45 +105,42 @@ class _Cell:
 def draft(seed: int, split: Split, k: int) -> Draft:
     """Post k of a split."""
     cell = _block(seed, split, k // BLOCK)[k % BLOCK]
+    has_thing = "{thing}" in cell.template
     rng = Random(f"fmit smoke {VERSION} post {seed} {split} {k}")
-    cues = rng.sample(CUES, len(cell.names) + cell.template.has_thing)
-    nouns = [rng.choice(NOUNS[t]) if clue != "image" else "" for t, clue in zip(cell.types, cell.clues, strict=True)]
-    kinds = [_kind(rng, t, clue) for t, clue in zip(cell.types, cell.clues, strict=True)]
+    cues = rng.sample(CUES, len(cell.names) + has_thing)
+    clues = list(zip(cell.types, cell.clues, strict=True))
+    nouns = [rng.choice(NOUNS[name]) if clue != "image" else "" for name, clue in clues]
+    kinds = [
+        rng.choice([kind for kind in TYPE_OF if TYPE_OF[kind] != name] if clue == "misled" else KINDS_OF[name])
+        for name, clue in clues
+    ]
     phrases = [
         f"{rng.choice(DETERMINERS)} {cue} {noun} {name}".split()
         for cue, noun, name in zip(cues, nouns, cell.names, strict=False)
     ]
-    if cell.template.has_thing:
+    if has_thing:
         phrases.append(f"{rng.choice(DETERMINERS)} {cues[-1]} {rng.choice(THINGS)}".split())
-    words, spans = _say(rng, cell.template, phrases)
+    words, spans = _fill(rng, cell.template, phrases)
     mentions = tuple(
-        Mention(name, t, noun, cue, kind, Span(span.end - len(name.split()), span.end), span)
-        for name, t, noun, cue, kind, span in zip(cell.names, cell.types, nouns, cues, kinds, spans, strict=False)
+        Mention(name, type_, noun, cue, kind, Span(span.end - len(name.split()), span.end), span)
+        for name, type_, noun, cue, kind, span in zip(cell.names, cell.types, nouns, cues, kinds, spans, strict=False)
     )
+    things = [ThingSpec(kind, cue) for kind, cue in zip(kinds, cues, strict=False)]
+    misleading = [kind for kind in KINDS if TYPE_OF.get(kind) != cell.types[0]]
+    if has_thing:
+        things.append(ThingSpec(rng.choice(misleading), cues[-1]))
+    if rng.random() < (0.5 if len(cell.names) == 1 else 0.25):
+        things.append(ThingSpec(rng.choice(misleading)))  # which the text does not mention
     number = SPLITS.index(split) * SPLIT_STRIDE + k
-    wanted = [Wanted(kind, cue) for kind, cue in zip(kinds, cues, strict=False)]
-    wanted += _no_entities(rng, cell, cues)
-    thing = spans[-1] if cell.template.has_thing else None
-    return Draft(f"{split}-{k:05d}", number, split, words, mentions, thing, tuple(wanted), cell.image)
+    thing_span = spans[-1] if has_thing else None
+    return Draft(f"{split}-{k:05d}", number, split, words, mentions, thing_span, tuple(things), cell.image)
 
 
-def _kind(rng: Random, name: str, clue: Clue) -> str:
-    """What the image shows for a name of this type."""
-    return rng.choice([k for k in TYPE_OF if TYPE_OF[k] != name] if clue == "misled" else KINDS_OF[name])
-
-
-def _no_entities(rng: Random, cell: _Cell, cues: list[str]) -> list[Wanted]:
-    """The thing that the text speaks of, of a kind that would mislead; at times one that it does not mention."""
-    things = [Wanted(rng.choice(kinds_not_of(cell.types[0])), cues[-1])] if cell.template.has_thing else []
-    more = rng.random() < (0.5 if len(cell.names) == 1 else 0.25)
-    return things + ([Wanted(rng.choice(kinds_not_of(cell.types[0])))] if more else [])
-
-
-def _say(rng: Random, template: Template, phrases: list[list[str]]) -> tuple[tuple[str, ...], list[Span]]:
-    """Words of a template, and the spans of its phrases in the order a, b, thing (of those it has)."""
-    slots: dict[str, list[str]] = dict(
-        zip([slot for slot in ("{a}", "{b}", "{thing}") if slot in template.parts], phrases, strict=True)
-    )
+def _fill(rng: Random, template: str, phrases: list[list[str]]) -> tuple[tuple[str, ...], list[Span]]:
+    """Words of a template, and the spans of its phrases in the order a, b, thing (as far as it has them)."""
+    parts = template.split()
+    names: list[str] = [slot for slot in ("{a}", "{b}", "{thing}") if slot in parts]
+    slots = dict(zip(names, phrases, strict=True))
     noise = {
         "{user}": f"@{rng.choice(USERS)}",
         "{tag}": f"#{rng.choice(TAGS)}",
@@ -234,11 +148,11 @@ def _say(rng: Random, template: Template, phrases: list[list[str]]) -> tuple[tup
     }
     words: list[str] = []
     spans: dict[str, Span] = {}
-    for part in template.parts:
-        said = slots.get(part, [noise.get(part, part)])
+    for part in parts:
+        filled = slots.get(part, [noise.get(part, part)])
         if part in slots:
-            spans[part] = Span(len(words), len(words) + len(said))
-        words += said
+            spans[part] = Span(len(words), len(words) + len(filled))
+        words += filled
     words[0] = words[0][0].upper() + words[0][1:]
     return tuple(words), [spans[slot] for slot in slots]
 
@@ -251,25 +165,20 @@ def _block(seed: int, split: Split, index: int) -> tuple[_Cell, ...]:
     pairs = [
         (PAIRS[s * len(PAIRS) // HALF], (types[s % 4], types[(s + 1 + (s // 4 + turn) % 3) % 4])) for s in range(HALF)
     ]
-    said = [*singles, *pairs]
-    names = _names(rng, split, [kinds for _, kinds in said])
-    plans = [*_shuffled(rng, _SINGLE_PLANS), *_shuffled(rng, _PAIR_PLANS)]
-    cells = [_Cell(*one, some, *plan) for one, some, plan in zip(said, names, plans, strict=True)]
+    texts = [*singles, *pairs]
+    names = _names(rng, split, [types for _, types in texts])
+    plans = []
+    for counted in (_SINGLE_PLANS, _PAIR_PLANS):
+        plans += rng.sample([(clues, image) for count, clues, image in counted for _ in range(count)], HALF)
+    cells = [_Cell(*text, some, *plan) for text, some, plan in zip(texts, names, plans, strict=True)]
     return tuple(rng.sample(cells, BLOCK))
 
 
-def _shuffled(
-    rng: Random, plans: tuple[tuple[int, tuple[Clue, ...], Image], ...]
-) -> list[tuple[tuple[Clue, ...], Image]]:
-    listed = [(clues, image) for count, clues, image in plans for _ in range(count)]
-    return rng.sample(listed, HALF)
-
-
 def _names(rng: Random, split: Split, types: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Names for each post of a block: with each type every name occurs once, and no post has one twice."""
-    known = TEST_NAMES if split == "test" else NAMES
+    """Names for each post of a block: every name occurs once with each type, and no post has a name twice."""
+    names = TEST_NAMES if split == "test" else NAMES
     while True:
-        queues = {name: iter(rng.sample(known, len(known))) for name in TYPES}
+        queues = {name: iter(rng.sample(names, len(names))) for name in TYPES}
         drawn = [tuple(next(queues[name]) for name in some) for some in types]
         if all(len(set(some)) == len(some) for some in drawn):
             return drawn

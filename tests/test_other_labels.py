@@ -24,8 +24,8 @@ data:
       labels: {person: person, place: place, firm: company, song: song, team: team, pet: animal}
       aliases: {city: place}
     phrases: {preset: embedded}
-    ground: {preset: embedded}
-    regions: {preset: embedded, n_buckets: 4}
+    ground: {preset: synthetic}
+    regions: {preset: synthetic, n_buckets: 4}
     train: {preset: tiny, epochs: 1}
 """
 
@@ -54,7 +54,7 @@ def project(tmp_path_factory):
         for k in range(7):
             one = draft(0, split, k)
             (root / f"data/six/images/{one.id}.png").write_bytes(
-                png_bytes(compose(shard_rng(0, one.number), one.wanted))
+                png_bytes(compose(shard_rng(0, one.number), one.things))
             )
     project = Project.open(root / "params.yaml")
     for stage in (project.ingest, project.phrases, project.ground, project.regions):

@@ -77,23 +77,22 @@ def fmit(*arguments: object) -> str:
     return result.stdout
 
 
-def walk(root: Path, dataset: str, *synthetic: str) -> list[dict]:
+def walk(root: Path, dataset: str) -> list[dict]:
     """All stages, training, scores, prediction of the test posts as if they were new, and the report."""
     fmit("ingest", dataset)
-    fmit("phrases", dataset)
-    for stage in ("ground", "regions"):
-        fmit(stage, dataset, *synthetic)
+    for stage in ("phrases", "ground", "regions"):
+        fmit(stage, dataset)
     run = root / "runs" / f"{dataset}-fmit-0"
     fmit("train", "--dataset", dataset, "-q")
     fmit("evaluate", "--run", run)
     new = root / f"{dataset}.jsonl"
     folder = root / "data" / dataset
-    fmit("predict", folder / "test.txt", "--run", run, "--images", folder / "images", "--out", new, *synthetic)
+    fmit("predict", folder / "test.txt", "--run", run, "--images", folder / "images", "--out", new)
     fmit("report", "--run", run, "--out", root / f"{dataset}.html")
     return [json.loads(line) for line in new.read_text().splitlines()]
 
 
-def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, synthetic: bool) -> None:
+def check(root: Path, dataset: str, predicted: list[dict], n_test: int) -> None:
     """Every photograph is seen, every box lies in its image, and new posts get what the stages gave."""
     table = {post.id: post for post in tables.read_posts(root / "out" / dataset / "posts.parquet").posts}
     assert {image.state for post in table.values() for image in post.images} == {"ok"}
@@ -107,9 +106,9 @@ def check(root: Path, dataset: str, predicted: list[dict], n_test: int, *, synth
     assert len(predicted) == len(stored) == n_test
     for new, old in zip(predicted, map(json.loads, stored), strict=True):
         assert new["objects"] == old["objects"]
-        assert new["synthetic"] is old["synthetic"] is synthetic
+        assert new["synthetic"] is old["synthetic"] is False
     page = (root / f"{dataset}.html").read_text()
-    assert ("Synthetic parts." in page) is synthetic
+    assert "Synthetic parts." not in page
 
 
 @pytest.fixture
@@ -119,15 +118,12 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_few_photographs_by_toys_and_by_a_resnet(project):
+def test_a_few_photographs_by_the_embedded_parts_and_by_a_resnet(project):
     make(project, "resnet18", 2, 1, 2)
-    for stage in ("ingest", "phrases"):
-        fmit(stage, "photos")
-    refused = CliRunner().invoke(cli.main, ["ground", "photos"])
-    assert refused.exit_code == 1
-    assert "toy-onestage was trained on drawings, and the project did not draw coach.jpg" in refused.stderr
-    check(project, "photos", walk(project, "photos", "--allow-synthetic"), 2, synthetic=True)
-    check(project, "whole", walk(project, "whole"), 2, synthetic=False)
+    for dataset in ("photos", "whole"):
+        check(project, dataset, walk(project, dataset), 2)
+    boxes, _ = tables.read_boxes(project / "out" / "photos" / "boxes.parquet")
+    assert len({one.box for one in boxes}) > len({one.post_id for one in boxes}), "phrases differ in their boxes"
     if CHROMIUM:
         for dataset in ("photos", "whole"):
             assert compare_with_the_table(project, dataset, per_post=2) >= 4
@@ -135,10 +131,10 @@ def test_a_few_photographs_by_toys_and_by_a_resnet(project):
 
 @pytest.mark.long
 @needs_chromium
-def test_all_photographs_by_toys_and_by_resnet152(project):
+def test_all_photographs_by_the_embedded_parts_and_by_resnet152(project):
     make(project, "resnet152", 12, 4, 7)
-    for dataset, synthetic in (("photos", ["--allow-synthetic"]), ("whole", [])):
-        check(project, dataset, walk(project, dataset, *synthetic), 7, synthetic=bool(synthetic))
+    for dataset in ("photos", "whole"):
+        check(project, dataset, walk(project, dataset), 7)
         assert compare_with_the_table(project, dataset, per_post=20) > 30
 
 

@@ -1,4 +1,4 @@
-"""Region features: torchvision's ResNets from weights files in its format, and the embedded `toy-resnet`.
+"""Region features: EfficientNet-Lite2, and torchvision's ResNets from weights files in its format.
 
 N crops, C side of a crop in pixels, D floats of a feature, R side of the last convolution's map.
 """
@@ -28,7 +28,6 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["v1", "v2"]
 
 VERSION = "1"  # of the way from crop to feature; a test pins rows of it
-TOY = "toy-resnet"
 DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # floats a feature
 WITHOUT_V2 = ("resnet18", "resnet34")
 CROP_PX = 224  # torchvision's presets for both variants
@@ -38,8 +37,8 @@ RESIZE_PX = {"v1": 256, "v2": 232}  # torchvision's presets: IMAGENET1K_V1 and I
 class FeatureNet:
     """A frozen network that turns crops into features; `load_maps` reads its weights, for the first crop.
 
-    `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `synthetic`: trained on
-    drawings only; `transform`: how a crop becomes its input. A row's last bits depend on the batch's shape (not on what
+    `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `transform`: how a crop
+    becomes its input. A row's last bits depend on the batch's shape (not on what
     else is in the batch), so rows that are stored are computed in one shape.
     """
 
@@ -50,20 +49,11 @@ class FeatureNet:
         dim: int,
         identity: dict[str, str],
         *,
-        synthetic: bool,
         dtype: torch.dtype,
         device: torch.device,
-        grid_transform: Transform | None = None,
     ) -> None:
         self._load_maps, self._dtype = functools.cache(load_maps), dtype
-        self.transform, self.dim, self.identity, self.synthetic, self.device = (
-            transform,
-            dim,
-            identity,
-            synthetic,
-            device,
-        )
-        self._grid_transform = grid_transform
+        self.transform, self.dim, self.identity, self.device = transform, dim, identity, device
 
     def load(self) -> Self:
         """Read the weights now; raises WeightsError where the file is not of this network."""
@@ -77,21 +67,6 @@ class FeatureNet:
     def grid(self, crops: Tensor) -> Tensor:
         """uint8 [N, 3, C, C] -> float32 [N, R * R, D]: the last maps, cells row by row."""
         return self._last(crops).flatten(2).transpose(1, 2)
-
-    def for_grid(self) -> FeatureNet:
-        """This network as images' grids are computed: itself, or one of another input side and identity."""
-        if self._grid_transform is None:
-            return self
-        identity = {**self.identity, "transform": self._grid_transform.identity}
-        return FeatureNet(
-            self._load_maps,
-            self._grid_transform,
-            self.dim,
-            identity,
-            synthetic=self.synthetic,
-            dtype=self._dtype,
-            device=self.device,
-        )
 
     @torch.inference_mode()
     def _last(self, crops: Tensor) -> Tensor:
@@ -115,17 +90,15 @@ def open_backbone(
     dtype: Dtype = "float32",
     device: str = "cpu",
 ) -> FeatureNet:
-    """A network of DIM, or `toy-resnet`; its weights file (`.pth` or safetensors) is read for the first crop.
+    """EfficientNet-Lite2, or a network of DIM; its weights file (`.pth` or safetensors) is read for the first crop.
 
     `crop_px`, `resize_px`: other sizes than those that the weights' variant was evaluated with. Raises ConfigError for
     a name or variant that does not exist.
     """
     if name == efficientnet.NAME:
         return _efficientnet(weights, crop_px, resize_px, dtype, device)
-    if name == TOY:
-        return _toy(weights, crop_px, resize_px, dtype, device)
     if name not in DIM:
-        raise ConfigError(f"unknown network {name!r}", todo=f"use one of {', '.join((*DIM, TOY))}")
+        raise ConfigError(f"unknown network {name!r}", todo=f"use one of {', '.join((efficientnet.NAME, *DIM))}")
     if variant == "v2" and name in WITHOUT_V2:
         raise ConfigError(f"torchvision has no v2 weights of {name}", todo="set weights_variant: v1")
     transform = Transform(crop_px or CROP_PX, resize_px or RESIZE_PX[variant])
@@ -134,7 +107,6 @@ def open_backbone(
         transform,
         DIM[name],
         _identity(name, weights, transform, dtype),
-        synthetic=False,
         dtype=getattr(torch, dtype),
         device=torch.device(device),
     )
@@ -211,29 +183,8 @@ def _efficientnet(weights: Path, crop_px: int | None, resize_px: int | None, dty
         transform,
         efficientnet.DIM,
         _identity(efficientnet.NAME, weights, transform, dtype),
-        synthetic=False,
         dtype=where[1],
         device=where[0],
-    )
-
-
-def _toy(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype, device: str) -> FeatureNet:
-    from vision import toy_resnet
-
-    if resize_px is not None:
-        raise ConfigError("toy-resnet squashes a crop to its square", todo="leave resize_px out; crop_px is its side")
-    network, _ = toy_resnet.load_toy_resnet(weights)
-    network = network.to(device=device, dtype=getattr(torch, dtype)).requires_grad_(False)
-    transform = Transform(crop_px or toy_resnet.CROP_PX, None, toy_resnet.MEAN, toy_resnet.STD)
-    return FeatureNet(
-        lambda: network.grid,
-        transform,
-        network.dim,
-        _identity(TOY, weights, transform, dtype),
-        synthetic=True,
-        dtype=getattr(torch, dtype),
-        device=torch.device(device),
-        grid_transform=None if crop_px else Transform(toy_resnet.GRID_PX, None, toy_resnet.MEAN, toy_resnet.STD),
     )
 
 

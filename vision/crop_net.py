@@ -17,10 +17,9 @@ from torchvision.models import ResNet
 
 from schema.errors import ConfigError
 from vision import efficientnet
-from vision.backbones import DIM, TOY, load_torchvision
+from vision.backbones import DIM, load_torchvision
 from vision.crops import Transform
 from vision.fused_resnet import last_maps
-from vision.toy_resnet import ToyResNet, load_toy_resnet
 
 Maps = Callable[[nn.Module, Tensor], Tensor]  # network and standardised crops [N, 3, C, C] -> maps [N, D, R, R]
 
@@ -74,36 +73,30 @@ class CropNet(nn.Module):
 def build_crop_net(
     name: str, weights: Path | None, transform: Transform, dim: int, *, batch: int, checkpointing: bool
 ) -> CropNet:
-    """The network called `name` (`toy-resnet`, or one of torchvision's in DIM), without its classifier.
+    """The network called `name` (EfficientNet-Lite2, or one of torchvision's in DIM), without its classifier.
 
     `weights` None: the bare structure, for a run that brings its own. Raises WeightsError where the file is not of this
     network, ConfigError for an unknown name or another width than `dim`.
     """
-    network, maps = _build(name, weights, dim)
-    found = network.dim if isinstance(network, ToyResNet) else {**DIM, efficientnet.NAME: efficientnet.DIM}[name]
+    network, maps = _build(name, weights)
+    found = {**DIM, efficientnet.NAME: efficientnet.DIM}[name]
     if found != dim:
         raise ConfigError(f"{name} makes features of another width", found=f"{found} instead of {dim} floats")
     return CropNet(network.requires_grad_(True), maps, transform, dim, batch, checkpointing)
 
 
-def _build(name: str, weights: Path | None, dim: int) -> tuple[nn.Module, Maps]:
-    if name == TOY:
-        return _toy(weights, dim)
+def _build(name: str, weights: Path | None) -> tuple[nn.Module, Maps]:
     if name == efficientnet.NAME:
         network = efficientnet.load(weights) if weights else efficientnet.EfficientNetLite2()
         return network, lambda net, x: net(x)
     return _torchvision(name, weights)
 
 
-def _toy(weights: Path | None, dim: int) -> tuple[nn.Module, Maps]:
-    network = load_toy_resnet(weights)[0] if weights else ToyResNet(1, dim)
-    network.head = nn.Identity()  # type: ignore[assignment]
-    return network, lambda net, x: cast(ToyResNet, net).grid(x)
-
-
 def _torchvision(name: str, weights: Path | None) -> tuple[nn.Module, Maps]:
     if name not in DIM:
-        raise ConfigError(f"no network {name!r} can be trained", todo=f"use one of {', '.join((*DIM, TOY))}")
+        raise ConfigError(
+            f"no network {name!r} can be trained", todo=f"use one of {', '.join((efficientnet.NAME, *DIM))}"
+        )
     if weights:
         network = load_torchvision(name, weights)
     else:

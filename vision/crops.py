@@ -24,17 +24,17 @@ MAX_ASPECT = 16  # beyond it the resized image is never made whole: 256 x 1,000,
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """How a crop becomes an input: resize its short side to `resize_px` (None: squash it to the square itself), cut the
-    centre of `crop_px`, standardise by `mean` and `std`. Bilinear with antialiasing.
+    """How a crop becomes an input: resize its short side to `resize_px`, cut the centre of `crop_px`, standardise by
+    `mean` and `std`. Bilinear with antialiasing.
     """
 
     crop_px: int
-    resize_px: int | None
+    resize_px: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if self.crop_px < 1 or (self.resize_px is not None and self.resize_px < self.crop_px):
+        if not 1 <= self.crop_px <= (self.resize_px or 0):  # None: in packs of a network that is gone
             raise DataError("a transform needs 1 <= crop_px <= resize_px", found=f"{self.crop_px}, {self.resize_px}")
 
     @property
@@ -44,9 +44,7 @@ class Transform:
 
     def pixels(self, image: PIL.Image.Image) -> Tensor:
         """An RGB image -> uint8 [3, C, C], not yet standardised: a quarter of the bytes to carry around."""
-        if self.resize_px is None:
-            square = image.resize((self.crop_px, self.crop_px), PIL.Image.Resampling.BILINEAR)
-        elif max(image.size) > MAX_ASPECT * min(image.size):
+        if max(image.size) > MAX_ASPECT * min(image.size):
             square = _centre_of_resized(image, self.resize_px, self.crop_px)
         else:
             resized = steps.resize(image, [self.resize_px], InterpolationMode.BILINEAR, antialias=True)

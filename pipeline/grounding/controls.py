@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import PIL.Image
 
 from cache import keys
-from pipeline.grounding.grounder import Found
+from pipeline.grounding.config import GroundConfig
+from pipeline.grounding.grounder import Found, LazyGrounder
 
 WHOLE_IMAGE_VERSION = "1"
 WHOLE_IMAGE_SCORE = 0.0  # it says nothing about the words
@@ -72,6 +73,12 @@ class RandomBox:
     def is_cut(self, text: str) -> bool:
         """See Grounder."""
         return False
+
+
+def open_grounder(config: GroundConfig) -> LazyGrounder:
+    """The control that the parameters name."""
+    control = RandomBox if config.grounder == "random" else WholeImage
+    return LazyGrounder(control.identity, control)
 
 
 def _draw(seen: Seen, text: str) -> Found:

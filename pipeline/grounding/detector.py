@@ -222,7 +222,7 @@ def parse(text: str, classes: Sequence[str] = ()) -> Noun:
 
 def open_grounder(config: GroundConfig) -> LazyGrounder:
     """The grounder that a configuration names; raises WeightsError where the detector's weights are missing."""
-    path = weights.find(config.source())
+    path = weights.find(config.weights)
     identity = {
         "name": "detector",
         "version": VERSION,

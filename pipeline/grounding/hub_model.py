@@ -30,7 +30,7 @@ UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries
 
 def find_folder(config: GroundConfig) -> Path:
     """The model's folder: a path, or the snapshot of a name on the hub that is on this machine. No network is asked."""
-    folder = ModelRef(config.source(), "grounder", "hub", revision=config.revision).locate()
+    folder = ModelRef(config.weights, "grounder", "hub", revision=config.revision).locate()
     lost = [file for file in ("config.json", "preprocessor_config.json") if not (folder / file).is_file()]
     lost += [] if hub.weights_file(folder) else ["weights"]
     lost += [] if any((folder / file).is_file() for file in VOCABULARIES) else ["tokenizer"]
@@ -127,7 +127,7 @@ def tokenizer(folder: Path) -> Any:
 
 
 def _todo(config: GroundConfig) -> str:
-    name = config.source()
+    name = config.weights
     return "give the folder of a whole model" if Path(name).expanduser().is_dir() else f"fmit models fetch {name}"
 
 

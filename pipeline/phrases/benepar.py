@@ -1,8 +1,8 @@
-"""Real benepar models (`benepar_en3`, `benepar_en3_large`, char-LSTM ones) behind our parser interface.
+"""Released benepar models (`benepar_en3`, `benepar_en3_large`, and char-LSTM ones) behind the parser interface.
 
-Words are given, sentences come in batches across posts. A pass has one fixed shape: sentences of one padded length,
-a filler sentence of exactly that length among them, so that neighbours change no bit of an answer. Models that read
-characters pack their input by its lengths, so they parse one sentence a pass.
+A pass has a fixed shape: sentences of one padded length, among them a filler sentence of exactly that length, so the
+others change no bit of an answer. Models that read characters pack their input by its lengths, so they parse one
+sentence a pass.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ import torch
 from benepar import InputSentence
 
 from cache.models import ModelRef, digest_of
-from pipeline.phrases import parser
 from pipeline.phrases.benepar_compat import load_chart_parser
-from pipeline.phrases.parser import LazyParser, Parsed
+from pipeline.phrases.parser import ROOTS, LazyParser, Node, Parsed, parse_in_parts
 
 VERSION = "1"
 N_ROWS = 8  # sentences of a pass, the filler included
-LONGEST = 512  # pieces of a pass: what BERT's positions and benepar's encoder hold
-MOST_WORDS = 100  # of a pass: benepar's chart search takes memory and time with the cube
-MOST_CHARACTERS = 100  # of a word that are read one by one
-STEP = 16  # padded lengths, in pieces
-ROOTS = frozenset({"", "TOP", "ROOT", "S1", "VROOT"})
+MAX_PIECES = 512  # of a pass: the positions of BERT and of benepar's encoder
+MAX_WORDS = 100  # of a pass: time and memory of benepar's chart search grow with the cube
+MAX_CHARACTERS = 100  # of a word for models that read characters
+LENGTH_STEP = 16  # pieces: padded lengths are multiples of it
 FILLER = "a"  # one piece in any vocabulary
-
-Nodes = list[tuple[int, int, str]]
 
 
 class BeneparParser:
@@ -37,70 +33,70 @@ class BeneparParser:
     def __init__(self, model: Any, identity: dict[str, str]) -> None:
         self._model = model.cuda() if torch.cuda.is_available() else model
         self._labels = {index: label for label, index in model.config["label_vocab"].items()}
-        self._by_characters = model.char_encoder is not None
+        self._reads_characters = model.char_encoder is not None
+        self._max_pieces = self._find_max_pieces()
         self.identity = identity
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
-        """One answer a sentence, in order; see `Parser.parse`."""
-        most = max(4, self._longest * 15 // 16 - 2)  # words' pieces alone and in a sentence may differ a little
-        cleaned = [self._cleaned(words, most) for words in sentences]
-        cuts = [parser.ranges(words, costs, min(most, MOST_WORDS), most) for words, costs in cleaned]
-        jobs = [words[start:end] for (words, _), found in zip(cleaned, cuts, strict=True) for start, end in found]
-        answers = iter(self._nodes(jobs))
-        return [parser.joined(found, [next(answers) for _ in found]) for found in cuts]
+        """See `Parser.parse`."""
+        limit = max(4, self._max_pieces * 15 // 16 - 2)  # words may have a few more pieces in a sentence
+        readable = [self._readable(words, limit) for words in sentences]
+        words, costs = [words for words, _ in readable], [costs for _, costs in readable]
+        return parse_in_parts(words, self._parse_parts, min(limit, MAX_WORDS), costs, limit)
 
-    @property
-    def _longest(self) -> int:
-        """Pieces (words, for models that read characters) of one pass at most, markers included."""
-        tables = [LONGEST]
+    def _find_max_pieces(self) -> int:
+        """Pieces (words, for models that read characters) of a pass at most, special tokens included."""
+        limits = [MAX_PIECES]
         if self._model.add_timing is not None:
-            tables.append(self._model.add_timing.timing_table.shape[0])
-        if not self._by_characters:
-            tables.append(self._model.retokenizer.tokenizer.model_max_length - self._model.retokenizer.is_t5)
-            tables.append(getattr(self._model.pretrained_model.config, "max_position_embeddings", LONGEST))
-        return min(tables)
+            limits.append(self._model.add_timing.timing_table.shape[0])
+        if not self._reads_characters:
+            limits.append(self._model.retokenizer.tokenizer.model_max_length - self._model.retokenizer.is_t5)
+            limits.append(getattr(self._model.pretrained_model.config, "max_position_embeddings", MAX_PIECES))
+        return min(limits)
 
-    def _cleaned(self, words: Sequence[str], most: int) -> tuple[list[str], list[int]]:
-        """Words that the model can read, and what each costs. One that yields no piece becomes the unknown one."""
-        if self._by_characters:
-            return [word[:MOST_CHARACTERS] for word in words], [1] * len(words)
+    def _readable(self, words: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
+        """Words as the model can read them, and the pieces of each. A word without a piece becomes the unknown one."""
+        if self._reads_characters:
+            return [word[:MAX_CHARACTERS] for word in words], [1] * len(words)
         tokenizer = self._model.retokenizer.tokenizer
-        short = [word[: most // 4] for word in words]  # a character is four bytes, and so pieces, at most
+        short = [word[: limit // 4] for word in words]  # a character has at most four bytes, so four pieces
         found = tokenizer(short, add_special_tokens=False)["input_ids"]
         readable = [word if ids else tokenizer.unk_token or FILLER for word, ids in zip(short, found, strict=True)]
         return readable, [max(len(ids), 1) for ids in found]
 
-    def _nodes(self, jobs: Sequence[list[str]]) -> list[Nodes]:
-        examples = [_example(words) for words in jobs]
+    def _parse_parts(self, parts: Sequence[Sequence[str]]) -> list[list[Node]]:
+        examples = [_example(words) for words in parts]
         encoded = [self._model.encode(example) for example in examples]
-        answers: list[Nodes] = [[] for _ in jobs]
+        answers: list[list[Node]] = [[] for _ in parts]
         for filler, members in self._passes(encoded):
-            rows = [examples[index] for index in members], [encoded[index] for index in members]
             fillers = [filler] * (N_ROWS - len(members)) if filler else []
-            batch = rows[0] + fillers, rows[1] + [self._model.encode(one) for one in fillers]
+            batch = (
+                [*(examples[index] for index in members), *fillers],
+                [*(encoded[index] for index in members), *(self._model.encode(one) for one in fillers)],
+            )
             with warnings.catch_warnings():  # torch_struct, which searches the charts, is older than torch
                 warnings.filterwarnings("ignore", ".*does not define `arg_constraints`")
-                found = self._model._parse_encoded(*batch, return_compressed=True)  # as they are asked for
-                for index, tree in zip(members, found, strict=False):  # what is left over answers the fillers
-                    answers[index] = self._read(tree)
+                trees = self._model._parse_encoded(*batch, return_compressed=True)  # a generator
+                for index, tree in zip(members, trees, strict=False):  # without those of the fillers
+                    answers[index] = self._nodes(tree)
         return answers
 
     def _passes(self, encoded: Sequence[Any]) -> Iterator[tuple[InputSentence | None, list[int]]]:
-        """Passes of sentences, by index, each with the filler sentence that gives it its padded length."""
-        if self._by_characters:
+        """Indices of the sentences of each pass, and the filler sentence that has their padded length."""
+        if self._reads_characters:
             yield from ((None, [index]) for index in range(len(encoded)))
             return
-        markers = len(self._model.encode(_example([FILLER]))["input_ids"]) - 1
+        n_special = len(self._model.encode(_example([FILLER]))["input_ids"]) - 1
         groups: dict[int, list[int]] = {}
         for index, one in enumerate(encoded):
-            length = -(-len(one["input_ids"]) // STEP) * STEP
+            length = -(-len(one["input_ids"]) // LENGTH_STEP) * LENGTH_STEP
             groups.setdefault(length, []).append(index)
         for length, members in sorted(groups.items()):
-            filler = _example([FILLER] * (min(length, self._longest) - markers))
+            filler = _example([FILLER] * (min(length, self._max_pieces) - n_special))
             for first in range(0, len(members), N_ROWS - 1):
                 yield filler, members[first : first + N_ROWS - 1]
 
-    def _read(self, tree: Any) -> Nodes:
+    def _nodes(self, tree: Any) -> list[Node]:
         return [
             (int(start), int(end), label)
             for start, end, index in zip(tree.starts, tree.ends, tree.labels, strict=True)
@@ -109,8 +105,8 @@ class BeneparParser:
         ]
 
 
-def _example(words: list[str]) -> InputSentence:
-    return InputSentence(words=words, space_after=[True] * len(words))
+def _example(words: Sequence[str]) -> InputSentence:
+    return InputSentence(words=list(words), space_after=[True] * len(words))
 
 
 def open_parser(name: str) -> LazyParser:

@@ -1,17 +1,16 @@
-"""The phrases stage's parameters, and the parsers that they name: a new one needs a module and an entry in PARSERS."""
+"""The phrases stage's parameters, and the parsers that they name: a new one needs a module and a line in PARSERS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
 from cache.models import Kind as ModelKind
 from cache.models import ModelRef
 from pipeline.engine import Engine
-from pipeline.phrases.parser import LazyParser, Parser
+from pipeline.phrases.parser import LazyParser
 from schema.config import Config
 from schema.errors import WeightsError
 
@@ -34,7 +33,7 @@ class PhrasesConfig(Config):
 
     @field_validator("parser")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _check_parser(cls, name: str) -> str:
         if name not in PARSERS:
             raise ValueError(f"unknown parser {name!r}; use one of {', '.join(PARSERS)}")
         return name
@@ -46,9 +45,9 @@ class PhrasesConfig(Config):
 
 
 def open_parser(config: PhrasesConfig) -> LazyParser:
-    """The parser that the parameters name, known by its digests; its model is loaded for the first sentence.
+    """The parser that the parameters name; its model is loaded for the first sentence.
 
-    Raises WeightsError for a model that is missing, or another one than `config.digest` names.
+    Raises WeightsError for a model that is missing, or is not that of `config.digest`.
     """
     parser = PARSERS[config.parser].open(config)
     digest = parser.identity.get("weights", "")
@@ -62,13 +61,8 @@ def open_parser(config: PhrasesConfig) -> LazyParser:
     return parser
 
 
-def build_parser(config: PhrasesConfig) -> Parser:
-    """The parser that the parameters name, loaded; raises WeightsError also for a model that cannot be read."""
-    return open_parser(config).load()
-
-
 def _embedded(config: PhrasesConfig) -> LazyParser:
-    from pipeline.phrases import span_parser  # late, as those below: a parser's library is loaded where it is asked for
+    from pipeline.phrases import span_parser  # late, as those below: a parser's libraries are loaded when it is used
 
     return span_parser.open_parser(config.model_ref().locate())
 
@@ -91,8 +85,7 @@ def _noun_chunks(config: PhrasesConfig) -> LazyParser:
     return noun_chunks.open_parser(config.model)
 
 
-@dataclass(frozen=True)
-class ParserEntry:
+class ParserEntry(NamedTuple):
     """How a parser is opened, and what kind of model it has."""
 
     open: Callable[[PhrasesConfig], LazyParser]

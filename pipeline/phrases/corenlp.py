@@ -11,14 +11,12 @@ import requests
 from nltk.parse.corenlp import CoreNLPParser
 from nltk.tree import Tree
 
-from pipeline.phrases import parser
-from pipeline.phrases.parser import LazyParser, Parsed
+from pipeline.phrases.parser import ROOTS, LazyParser, Node, Parsed, parse_in_parts
 from schema.errors import FmitError
 
 VERSION = "1"
-MOST_WORDS = 100  # of one request: a chart parser's time grows with the cube
-PROPERTIES = {"tokenize.whitespace": "true", "ssplit.eolonly": "true"}  # words are given, a request is a sentence
-ROOTS = frozenset({"", "ROOT", "TOP", "S1"})
+MAX_WORDS = 100  # of one request: a chart parser's time grows with the cube
+PROPERTIES = {"tokenize.whitespace": "true", "ssplit.eolonly": "true"}  # a request is one sentence of given words
 START = "start it: java -mx4g -cp '*' edu.stanford.nlp.pipeline.StanfordCoreNLPServer -port 9000"
 
 
@@ -27,7 +25,7 @@ class ServerError(FmitError):
 
 
 class CoreNlpParser:
-    """See `pipeline.phrases.parser.Parser`. `model` names the server's release, which it does not tell by itself."""
+    """See `pipeline.phrases.parser.Parser`. `model` names the server's release, which the server does not report."""
 
     def __init__(self, url: str, timeout_s: float, model: str) -> None:
         self._url, self._timeout_s = url, timeout_s
@@ -35,14 +33,10 @@ class CoreNlpParser:
         self.identity = _identity(model)
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
-        """One answer a sentence, in order; see `Parser.parse`. Raises ServerError."""
-        answers = []
-        for words in sentences:
-            found = parser.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
-            answers.append(parser.joined(found, [self._ask(words[start:end]) for start, end in found]))
-        return answers
+        """See `Parser.parse`; raises ServerError."""
+        return parse_in_parts(sentences, lambda parts: [self._request(words) for words in parts], MAX_WORDS)
 
-    def _ask(self, words: Sequence[str]) -> list[tuple[int, int, str]]:
+    def _request(self, words: Sequence[str]) -> list[Node]:
         try:
             answer = self._client.api_call(" ".join(words), properties=PROPERTIES, timeout=self._timeout_s)
             trees = [self._client.make_tree(sentence) for sentence in answer["sentences"]]
@@ -55,7 +49,7 @@ class CoreNlpParser:
         if len(trees) != 1 or len(trees[0].leaves()) != len(words):
             n_leaves = sum(len(tree.leaves()) for tree in trees)
             found = f"{len(trees)} tree(s) of {n_leaves} words for {len(words)} words: {' '.join(words)[:60]!r}"
-            raise self._error("the server did not keep the words", found, "does it honour tokenize.whitespace?")
+            raise self._error("the server changed the words", found, "does it honour tokenize.whitespace?")
         return constituents(trees[0])
 
     def _error(self, what: str, found: str, todo: str) -> ServerError:
@@ -63,7 +57,7 @@ class CoreNlpParser:
 
 
 def open_parser(url: str, timeout_s: float, model: str) -> LazyParser:
-    """The parser of a server, which is asked for nothing before the first sentence."""
+    """The parser of a server; the first request is that of the first sentence."""
     return LazyParser(_identity(model), lambda: CoreNlpParser(url, timeout_s, model))
 
 
@@ -71,19 +65,12 @@ def _identity(model: str) -> dict[str, str]:
     return {"parser": "corenlp", "model": model, "version": VERSION}  # no address: keys must not depend on it
 
 
-def constituents(tree: Tree) -> list[tuple[int, int, str]]:
-    """Nodes above part-of-speech tags, in preorder, with their words [start, end)."""
-    found: list[tuple[int, int, str]] = []
-    pending = [(tree, 0)]
-    while pending:
-        node, start = pending.pop()
-        if isinstance(node[0], str):
-            continue
-        if node.label() not in ROOTS:
-            found.append((start, start + len(node.leaves()), node.label()))
-        children = []
-        for child in node:
-            children.append((child, start))
-            start += len(child.leaves())
-        pending += reversed(children)
+def constituents(tree: Tree, first: int = 0) -> list[Node]:
+    """Nodes above part-of-speech tags, in preorder; `first` is the index of the tree's first word."""
+    if isinstance(tree[0], str):
+        return []
+    found = [] if tree.label() in ROOTS else [(first, first + len(tree.leaves()), tree.label())]
+    for child in tree:
+        found += constituents(child, first)
+        first += len(child.leaves())
     return found

@@ -1,8 +1,8 @@
-"""The parse view: what a parser sees of a post. The tagger's own words never change.
+"""Normalized words: what a parser reads of a post. The tagger's own words never change.
 
-Parsers were trained on edited text; a retweet header, a URL or a row of hashtags makes them invent structure. The view
-drops such words, rewrites others in place (one word stays one word), parts the post into sentences, and remembers
-which word of the post each of its words is.
+Parsers were trained on edited text; a retweet header, a URL or a row of hashtags makes them invent structure. Such
+words are dropped, others are rewritten (one word stays one word), the post is cut into sentences, and each word keeps
+the index of the post's word.
 """
 
 from __future__ import annotations
@@ -13,45 +13,31 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-VERSION = "1"  # raise it when the view of a post changes
-MOST_CHARACTERS = 60  # of a word: parsers need not see the rest
+VERSION = "1"  # raise it when the normalized words of a post change
+MAX_CHARACTERS = 60  # of a word: a parser needs no more
 URL = re.compile(r"(?:https?:|www\.|pic\.twitter\.com|t\.co/)", re.IGNORECASE)
 MARKED = re.compile(r"[@#]\w.*", re.DOTALL)
-HEADER = frozenset({"RT", "MT", "via", ":", "_", "-", "|", "&", "."})  # what surrounds names in front of a text
+HEADER = frozenset({"RT", "MT", "via", ":", "_", "-", "|", "&", "."})  # what surrounds @names before a text
 END = re.compile(r"[.!?…]+")
 CLOSING = frozenset({'"', "'", ")", "]", "”", "’", "''"})
-_LEADING = """
-    a an the of for at in on to with by from and or & my your his her our their this that is are
-"""
+_LEADING = "a an the of for at in on to with by from and or & my your his her our their this that is are"
 LEADING = frozenset(_LEADING.split())
 _ABBREVIATIONS = """
     mr mrs ms dr st sr jr prof rev gen gov sen rep lt col sgt capt vs v no nos vol ft mt inc ltd co corp dept est
     ave blvd rd jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun etc feat al
 """
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
-INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})  # Unicode categories a parser should not see
-IMAGES = frozenset({"So", "Sk", "Mn", "Me"})  # those that emoji are made of, beside invisible ones
+INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zs", "Zl", "Zp"})  # Unicode categories
+EMOJI = frozenset({"So", "Sk", "Mn", "Me"})  # categories of their characters, beside invisible ones
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Words for the parser, the post's word that each of them is, and whether that is an @name."""
+    """Words for the parser; for each of them the index of the post's word, and whether it is an @name."""
 
     words: tuple[str, ...]
     index: tuple[int, ...]
     is_name: tuple[bool, ...]
-
-
-def sentences(post: Sequence[str]) -> list[Sentence]:
-    """The view of a post: its sentences in order; empty where it holds nothing but headers, URLs, emoji and marks."""
-    kept = _body(_marked(post))
-    found = []
-    for start, end in _ranges(kept):
-        part = kept[start:end]
-        if any(character.isalnum() for word in part for character in word.text):
-            words, index, marks = zip(*((word.text, word.index, word.mark == "@") for word in part), strict=True)
-            found.append(Sentence(words, index, marks))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +47,27 @@ class _Word:
     mark: str  # "@", "#" or ""
 
 
-def _marked(words: Sequence[str]) -> list[_Word]:
-    """Words that can be seen, URLs left out, with their mark taken off: `#Word`, and `#` `Word` in two tokens."""
+def sentences(post: Sequence[str]) -> list[Sentence]:
+    """The normalized sentences of a post; none where it consists of headers, URLs, emoji and punctuation."""
+    words = _body(_visible(post))
+    found = []
+    for start, end in _ranges(words):
+        part = words[start:end]
+        if any(character.isalnum() for word in part for character in word.text):
+            texts, index, is_name = zip(*((word.text, word.index, word.mark == "@") for word in part), strict=True)
+            found.append(Sentence(texts, index, is_name))
+    return found
+
+
+def _visible(post: Sequence[str]) -> list[_Word]:
+    """Words that can be seen, without URLs; `#Word` and `@name` without their mark, which may be its own token."""
     found: list[_Word] = []
-    mark, entity = "", False
-    for index, word in enumerate(words):
+    mark, in_entity = "", False
+    for index, word in enumerate(post):
         text = _plain(word)
-        if not text or URL.match(text) or (entity and text == ";"):  # `&amp;` in two tokens
+        if not text or URL.match(text) or (in_entity and text == ";"):  # `&amp;` in two tokens
             continue
-        entity = word.startswith("&") and word != "&"
+        in_entity = word.startswith("&") and word != "&"
         if text in ("@", "#"):
             mark = text
             continue
@@ -81,54 +79,49 @@ def _marked(words: Sequence[str]) -> list[_Word]:
 
 
 def _plain(word: str) -> str:
-    """The word without what cannot be seen, cut to MOST_CHARACTERS; "" for emoji and other images."""
-    shown = html.unescape(word[: 4 * MOST_CHARACTERS])
-    shown = "".join(one for one in shown if not _is_hidden(one))[:MOST_CHARACTERS]
-    return "" if all(unicodedata.category(one) in IMAGES for one in shown) else shown
+    """The word without invisible characters, cut to MAX_CHARACTERS; "" for emoji."""
+    text = "".join(
+        character
+        for character in html.unescape(word[: 4 * MAX_CHARACTERS])
+        if unicodedata.category(character) not in INVISIBLE and not "\ufe00" <= character <= "\ufe0f"  # variants
+    )[:MAX_CHARACTERS]
+    return "" if all(unicodedata.category(character) in EMOJI for character in text) else text
 
 
-def _is_hidden(character: str) -> bool:
-    return unicodedata.category(character) in INVISIBLE or "\ufe00" <= character <= "\ufe0f"  # variation selectors
-
-
-def _body(seen: Sequence[_Word]) -> list[_Word]:
-    """The text between the @names that it is addressed to; a name within it (`with @name`) stays as a name."""
-    first, last = 0, len(seen)
-    while first < last and (seen[first].mark == "@" or seen[first].text in HEADER):
+def _body(words: Sequence[_Word]) -> list[_Word]:
+    """The text between the @names to which it is addressed; a name within it (`with @name`) stays."""
+    first, last = 0, len(words)
+    while first < last and (words[first].mark == "@" or words[first].text in HEADER):
         first += 1
-    while last > first + 1 and seen[last - 1].mark == "@" and seen[last - 2].text.lower() not in LEADING:
+    while last > first + 1 and words[last - 1].mark == "@" and words[last - 2].text.lower() not in LEADING:
         last -= 1
-    return [word for word in seen[first:last] if word.text != "RT"]
+    return [word for word in words[first:last] if word.text != "RT"]
 
 
 def _ranges(words: Sequence[_Word]) -> Iterator[tuple[int, int]]:
-    """Where sentences lie: after final punctuation, and each hashtag that hangs on no word on its own."""
+    """Sentences [start, end): cut after final punctuation, and around each hashtag that is not part of the text."""
     start = 0
-    for at, word in enumerate(words):
-        loose = word.mark == "#" and _is_loose(words, at)
-        if at > start and (loose or (words[at - 1].mark == "#" and _is_loose(words, at - 1))):
+    for at in range(1, len(words) + 1):
+        is_cut = at == len(words) or _is_loose(words, at) or _is_loose(words, at - 1)
+        if not is_cut and _ends_sentence(words, at - 1):
+            is_cut = not END.fullmatch(words[at].text) and words[at].text not in CLOSING
+        if is_cut:
             yield start, at
             start = at
-        after = words[at + 1].text if at + 1 < len(words) else ""
-        if _ends(words, at) and not END.fullmatch(after) and after not in CLOSING:
-            yield start, at + 1
-            start = at + 1
-    if start < len(words):
-        yield start, len(words)
 
 
 def _is_loose(words: Sequence[_Word], at: int) -> bool:
-    """Whether a hashtag stands in a row of them, or behind the text rather than in it (`for the #Word` is in it)."""
+    """Whether a word is a hashtag in a row of them or at the end, rather than in the text (`for the #Word`)."""
     before, after = (words[side] if 0 <= side < len(words) else None for side in (at - 1, at + 1))
-    if before is not None and before.text.lower() in LEADING:
+    if words[at].mark != "#" or (before is not None and before.text.lower() in LEADING):
         return False
     in_row = any(side is not None and side.mark == "#" for side in (before, after))
     is_last = after is None or END.fullmatch(after.text) is not None
     return in_row or (is_last and before is not None)
 
 
-def _ends(words: Sequence[_Word], at: int) -> bool:
-    """Whether a sentence ends behind this word: a mark (or what closes after one), not that of an abbreviation."""
+def _ends_sentence(words: Sequence[_Word], at: int) -> bool:
+    """Whether a sentence ends after this word: at a mark (or what closes after it) that is not an abbreviation's."""
     while at > 0 and words[at].text in CLOSING:
         at -= 1
     if not END.fullmatch(words[at].text):

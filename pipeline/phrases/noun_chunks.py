@@ -9,13 +9,12 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from cache.models import ModelRef, digest_of
-from pipeline.phrases import parser
-from pipeline.phrases.parser import LazyParser, Parsed
+from pipeline.phrases.parser import LazyParser, Node, Parsed, parse_in_parts
 from schema.errors import WeightsError
 from vision.torch_files import DAMAGED, reason
 
 VERSION = "1"
-MOST_WORDS = 1_000  # of one document; spaCy's parser is linear, its memory too
+MAX_WORDS = 1_000  # of one document: time and memory of spaCy's parser are linear
 
 
 class NounChunkParser:
@@ -25,14 +24,10 @@ class NounChunkParser:
         self._pipeline, self.identity = pipeline, identity
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
-        """One answer a sentence, in order; see `Parser.parse`. One document at a time: neighbours change nothing."""
-        answers = []
-        for words in sentences:
-            found = parser.ranges(words, [1] * len(words), MOST_WORDS, MOST_WORDS)
-            answers.append(parser.joined(found, [self._chunks(words[start:end]) for start, end in found]))
-        return answers
+        """See `Parser.parse`. Documents are parsed one by one, so they do not influence each other."""
+        return parse_in_parts(sentences, lambda parts: [self._chunks(words) for words in parts], MAX_WORDS)
 
-    def _chunks(self, words: Sequence[str]) -> list[tuple[int, int, str]]:
+    def _chunks(self, words: Sequence[str]) -> list[Node]:
         doc = self._pipeline(Doc(self._pipeline.vocab, words=list(words)))
         return [(chunk.start, chunk.end, "NP") for chunk in doc.noun_chunks]
 
@@ -57,9 +52,9 @@ def _load(name: str, identity: dict[str, str]) -> NounChunkParser:
         raise WeightsError(
             f"the spaCy pipeline {name!r} has no dependency parser",
             found=", ".join(pipeline.pipe_names) or "no components",
-            todo="name one that has, such as en_core_web_sm",
+            todo="use a pipeline with one, such as en_core_web_sm",
         )
     if pipeline.vocab.get_noun_chunks is None:
-        todo = "name one of a language that has, or use parser: benepar"
+        todo = "use a pipeline of a language with noun chunks, or parser: benepar"
         raise WeightsError("spaCy has no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo)
     return NounChunkParser(pipeline, identity)

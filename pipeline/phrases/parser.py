@@ -1,7 +1,4 @@
-"""What every parser of the project is: words in, labelled spans out.
-
-Over-long sentences go through a parser in parts, and come back whole.
-"""
+"""The interface of all parsers: words in, labelled spans out. Sentences that are too long are parsed in parts."""
 
 from __future__ import annotations
 
@@ -12,16 +9,20 @@ from typing import Protocol
 
 from schema.errors import DataError
 
+Node = tuple[int, int, str]  # words [start, end) and label of a constituent
+ROOTS = frozenset({"", "ROOT", "TOP", "S1", "VROOT"})  # labels of the node above the sentence, which is no constituent
+MARKS = frozenset(".!?…;:,-–—)")  # a sentence is best cut after a word that ends in one of these
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A sentence's constituents: `(start, end, label)` over its words `[start, end)`, a node of the tree each.
+    """A sentence's constituents, one for each node of the tree.
 
-    Labels carry no function tags (`NP`, never `NP-SBJ`). `fallback` says what the parser had to do to get here: ""
-    (nothing), "split" (the sentence was too long and went through in parts).
+    Labels have no function tags (`NP`, never `NP-SBJ`). `fallback` says how the parser departed from its usual
+    procedure: "" (it did not), "split" (the sentence was too long and was parsed in parts).
     """
 
-    spans: tuple[tuple[int, int, str], ...]
+    spans: tuple[Node, ...]
     fallback: str = ""
 
     def __post_init__(self) -> None:
@@ -31,10 +32,10 @@ class Parsed:
 
 
 class Parser(Protocol):
-    """A constituency parser, or anything that answers like one.
+    """A constituency parser, or any other source of labelled spans.
 
-    `identity` names everything that changes what it answers (name, digest of the weights, algorithm version) and
-    nothing else. A sentence's answer does not depend on the sentences that it comes with.
+    `identity` contains everything that changes the answers (name, digest of the weights, algorithm version) and nothing
+    else. A sentence's answer does not depend on the sentences beside it.
     """
 
     @property
@@ -45,8 +46,13 @@ class Parser(Protocol):
         ...
 
 
+def category(label: str) -> str:
+    """The label up to its first `-`: `NP-SBJ` is an `NP`. The tag `-LRB-` stays as it is."""
+    return label.split("-", 1)[0] or label
+
+
 class LazyParser:
-    """A parser that is loaded for the first sentence; what names its rows is known before."""
+    """A parser that is loaded for the first sentence; its identity is known before."""
 
     def __init__(self, identity: Mapping[str, str], load: Callable[[], Parser]) -> None:
         self.identity = dict(identity)
@@ -57,20 +63,35 @@ class LazyParser:
         return self.load().parse(sentences)
 
 
-MARKS = frozenset(".!?…;:,-–—)")  # a word that ends in one of these is a good place to part
-Range = tuple[int, int]  # words [start, end)
+def parse_in_parts(
+    sentences: Sequence[Sequence[str]],
+    parse: Callable[[list[Sequence[str]]], Sequence[Sequence[Node]]],
+    max_words: int,
+    costs: Sequence[Sequence[int]] | None = None,
+    max_cost: int = 0,
+) -> list[Parsed]:
+    """Sentences as `parse` answers for parts of them, see `ranges`; without `costs` the number of words is limited."""
+    each = costs if costs is not None else [[0] * len(words) for words in sentences]
+    cuts = [ranges(words, some, max_words, max_cost) for words, some in zip(sentences, each, strict=True)]
+    parts = [words[start:end] for words, cut in zip(sentences, cuts, strict=True) for start, end in cut]
+    answers = iter(parse(parts))
+    parsed = []
+    for cut in cuts:
+        nodes = [(at + start, at + end, label) for at, _ in cut for start, end, label in next(answers)]
+        parsed.append(Parsed(tuple(nodes), "split" if len(cut) > 1 else ""))
+    return parsed
 
 
-def ranges(words: Sequence[str], costs: Sequence[int], most_words: int, most_cost: int) -> list[Range]:
-    """Consecutive parts of at most `most_words` words and `most_cost` in sum; no word is lost.
+def ranges(words: Sequence[str], costs: Sequence[int], max_words: int, max_cost: int) -> list[tuple[int, int]]:
+    """Consecutive parts [start, end) of at most `max_words` words and `max_cost` in sum; no word is lost.
 
-    A part ends behind the last mark in its second half, else as late as it may. A word that costs more than
-    `most_cost` alone is a part alone.
+    A part ends after the last mark in its second half, else as late as possible. A word that costs more than `max_cost`
+    is a part of its own.
     """
     found, start = [], 0
     while start < len(words):
         end, used = start + 1, costs[start]
-        while end < len(words) and end - start < most_words and used + costs[end] <= most_cost:
+        while end < len(words) and end - start < max_words and used + costs[end] <= max_cost:
             used += costs[end]
             end += 1
         if end < len(words):
@@ -79,13 +100,3 @@ def ranges(words: Sequence[str], costs: Sequence[int], most_words: int, most_cos
         found.append((start, end))
         start = end
     return found
-
-
-def joined(parts: Sequence[Range], answers: Sequence[Sequence[tuple[int, int, str]]]) -> Parsed:
-    """The answers for the parts of a sentence, which count words from their own start, as one."""
-    nodes = [
-        (start + offset, end + offset, label)
-        for (offset, _), part in zip(parts, answers, strict=True)
-        for start, end, label in part
-    ]
-    return Parsed(tuple(nodes), "split" if len(parts) > 1 else "")

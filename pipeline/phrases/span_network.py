@@ -1,36 +1,41 @@
 """The embedded parser's network: MiniLM under a small encoder over words, and a label distribution for every span.
 
-MiniLM's weights come from its package; low-rank updates of our own change them. A span [i, j) is scored from the
-difference of its two fences, as in Gaddy, Stern & Klein (2018), with a softmax over labels and "no constituent" (label
-0) for each span separately; a chart then finds the best tree.
+MiniLM's weights come from its package; trained low-rank updates change them. A span [i, j) is scored from the
+difference of its two fenceposts, as in Gaddy, Stern & Klein (2018), with a softmax over labels and "no constituent"
+(label 0) for each span separately; a chart search then finds the best tree.
 
-B sentences, P pieces, C = 384 MiniLM's width, N words with a marker before and after, W = N - 1 fences between them, D
-width, K labels.
+B sentences, P pieces, C = 384 MiniLM's width, N words with a special token before and after, W = N - 1 fenceposts
+between them, D width, K labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from cache import weights
 from cache.models import MINILM_SHA256
-from kernels import Linear, linear, use_onednn
+from kernels import Linear, use_onednn
 from schema.errors import WeightsError
 
 DIGEST = MINILM_SHA256  # part of the parser's identity
 WIDTH, HEADS, FFN = 384, 12, 1536  # MiniLM's config.json
-N_POSITIONS = 512  # word pieces of a text at most
+N_POSITIONS = 512  # pieces of a text at most
 CLS, SEP = 101, 102  # piece ids of its vocabulary; 0 pads
-UPDATED = {  # layers with an update: our name, and the library's in a layer of BERT
+N_REMEMBERED = 200_000  # words whose pieces are kept: bounds memory over a long stream of posts
+N_SHAPES = 8  # see `shape`
+PARAMETRIZED = "parametrizations.weight"  # in torch's names of a weight with an update
+UPDATED = {  # layers with an update: the name in the weights file, and the library's name in a layer of BERT
     "query": "attention.self.query",
     "key": "attention.self.key",
     "value": "attention.self.value",
@@ -41,56 +46,41 @@ UPDATED = {  # layers with an update: our name, and the library's in a layer of 
 
 
 class Pieces:
-    """Word pieces of single words, each word looked up once."""
+    """The ids of words' pieces; each word is looked up once."""
 
     def __init__(self, path: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._unknown = self._tokenizer.token_to_id("[UNK]") or 0
-        self._known: dict[str, tuple[int, ...]] = {}
+        self._of = lru_cache(N_REMEMBERED)(self._encode)
 
-    def __call__(self, words: Sequence[str], most: int) -> list[tuple[int, ...]]:
-        """At least one and at most `most` piece ids a word; a word that yields none (U+00A0) is the unknown piece."""
-        return [self._of(word)[:most] for word in words]
+    def __call__(self, words: Sequence[str], n_max: int) -> list[tuple[int, ...]]:
+        """At least one and at most `n_max` ids a word; a word without a piece (U+00A0) gets the unknown one."""
+        return [self._of(word)[:n_max] for word in words]
 
-    def _of(self, word: str) -> tuple[int, ...]:
-        if word not in self._known:
-            if len(self._known) > 200_000:  # bounds memory over a long stream of posts
-                self._known.clear()
-            ids = self._tokenizer.encode(word[:200], add_special_tokens=False).ids  # over 100 characters are unknown
-            self._known[word] = tuple(ids) or (self._unknown,)
-        return self._known[word]
-
-
-class UpdatedLinear(Linear):
-    """A frozen linear layer W x + b with a trained update of its weight, W + up @ down (Hu et al. 2021)."""
-
-    update: Update | None = None
-
-    def forward(self, input: Tensor) -> Tensor:
-        y = super().forward(input)
-        return y if self.update is None else y + self.update(input)
+    def _encode(self, word: str) -> tuple[int, ...]:
+        ids = self._tokenizer.encode(word[:200], add_special_tokens=False).ids  # words over 100 characters are unknown
+        return tuple(ids) or (self._unknown,)
 
 
 class Update(nn.Module):
-    """The update's factors, of rank `rank`; 0 at the start of training."""
+    """A trained update of a frozen weight W to W + up @ down, of low rank (Hu et al., 2021); 0 before training."""
 
     def __init__(self, n_in: int, n_out: int, rank: int) -> None:
         super().__init__()
         self.down = nn.Parameter(torch.randn(rank, n_in) * n_in**-0.5)
         self.up = nn.Parameter(torch.zeros(n_out, rank))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(linear(x, self.down), self.up)
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.up @ self.down
 
 
 class MiniLM(nn.Module):
     """The first `layers` layers of MiniLM. Only the low-rank updates are parameters, and only they are saved."""
 
     def __init__(self, layers: int, rank: int, dropout: float) -> None:
-        # Imported here: it takes seconds, and the parser's identity does not need it
-        from transformers import BertConfig, BertModel
+        from transformers import BertConfig, BertModel  # late: it takes seconds, and the identity does not need it
 
         super().__init__()
         config = BertConfig(
@@ -101,20 +91,19 @@ class MiniLM(nn.Module):
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=0.0,
         )
-        with torch.random.fork_rng(devices=()):  # these weights are replaced: they must not change our own
+        with torch.random.fork_rng(devices=()):  # these weights are replaced, so they must not advance the generator
             bert = BertModel(config, add_pooling_layer=False).requires_grad_(False)
         bert.embeddings.dropout.p = 0.0
         use_onednn(bert)
-        self._frozen = [bert]  # in a list: not a submodule, so not in the state dict
+        self._frozen = [bert]  # a list, so that it is no submodule and not in the state dict
         self.layers = nn.ModuleList(nn.ModuleDict() for _ in range(layers))  # updates by name; none for rank 0
         for layer, updates in zip(bert.encoder.layer, self.layers, strict=True):
             assert isinstance(updates, nn.ModuleDict)
             for name, path in UPDATED.items() if rank else ():
                 module = layer.get_submodule(path)
                 n_out, n_in = module.get_parameter("weight").shape
-                module.__class__ = UpdatedLinear
                 updates[name] = Update(n_in, n_out, rank)
-                vars(module)["update"] = updates[name]  # by its __dict__: not a submodule of the frozen part
+                parametrize.register_parametrization(module, "weight", updates[name])
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
         """ids [B, P] int64, mask [B, P] bool (True = real) -> the input and every layer's output, [B, P, C] each.
@@ -134,29 +123,28 @@ class MiniLM(nn.Module):
         return super().train(mode)
 
     def fold(self) -> None:
-        """Add the updates to the frozen weights; the answers stay, the updates' cost goes."""
-        for module in self._frozen[0].modules():
-            if isinstance(module, UpdatedLinear) and module.update is not None:
-                with torch.no_grad():
-                    module.weight += module.update.up @ module.update.down
-                vars(module)["update"] = None
+        """Add the updates to the frozen weights: the same answers in less time."""
+        for module in list(self._frozen[0].modules()):
+            if parametrize.is_parametrized(module):
+                parametrize.remove_parametrizations(module, "weight")
 
     def load_package(self, path: Path) -> None:
         """Copy the package's weights in; raises WeightsError for another layout."""
         (bert,) = self._frozen
         tensors = weights.load_safetensors(path)[0]
+        names = [name for name in bert.state_dict() if f"{PARAMETRIZED}.0." not in name]  # without the updates' own
         try:
-            bert.load_state_dict({name: torch.from_numpy(tensors[name]) for name in bert.state_dict()})
+            state = {
+                name: torch.from_numpy(tensors[name.replace(f"{PARAMETRIZED}.original", "weight")]) for name in names
+            }
+            bert.load_state_dict(state, strict=False)
         except (KeyError, RuntimeError) as error:
             raise WeightsError("not the MiniLM that this parser needs", where=str(path), found=str(error)) from None
 
 
-N_SHAPES = 8
-
-
 @dataclass(frozen=True)
 class Size:
-    """What a weights file must say to be rebuilt; numbers of units unless named otherwise."""
+    """The sizes from which a network is rebuilt."""
 
     minilm_layers: int = 6
     rank: int = 16
@@ -168,7 +156,7 @@ class Size:
 
 
 def shape(word: str) -> int:
-    """Letter case and kind of a word, which MiniLM (uncased) cannot see; 0 is kept for markers and padding."""
+    """Letter case and kind of a word, which MiniLM (uncased) cannot see; 0 is for special tokens and padding."""
     if not any(character.isalnum() for character in word):
         return 1
     if any(character.isdigit() for character in word):
@@ -180,9 +168,8 @@ def shape(word: str) -> int:
     return 6 if word[0].isupper() else 7
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Sentences as tensors: see `SpanNet.words` for shapes and padding."""
+class Inputs(NamedTuple):
+    """The arguments of `SpanNet.words`, see there for shapes and padding."""
 
     ids: Tensor
     pool: Tensor
@@ -190,9 +177,9 @@ class Inputs:
 
 
 def encode(sentences: Sequence[Sequence[str]], pieces: Sequence[Sequence[tuple[int, ...]]], n_pieces: int) -> Inputs:
-    """Sentences with the pieces of their words, padded to `n_pieces` with both markers.
+    """Sentences with the pieces of their words, padded to `n_pieces` with both special tokens.
 
-    Words are padded to `n_pieces` too (no sentence has more), so a batch's shape follows from that number alone.
+    Words are padded to `n_pieces` too (no sentence has more), so that number determines a batch's shape.
     """
     n_rows = len(sentences)
     ids = np.zeros((n_rows, n_pieces), np.int64)
@@ -230,7 +217,7 @@ class Block(nn.Module):
 
 
 class SpanNet(nn.Module):
-    """Scores of labels for spans. The state dict holds our own weights only, never MiniLM's."""
+    """Scores of labels for spans. The state dict has the trained weights only, not MiniLM's."""
 
     def __init__(
         self, size: Size, dropout: float = 0.0, minilm_dropout: float = 0.0, input_dropout: float = 0.0
@@ -268,10 +255,10 @@ class SpanNet(nn.Module):
         return self.norm(x)
 
     def fences(self, words: Tensor) -> Tensor:
-        """words [B, N, D] -> [B, W, hidden]: fence i lies before word i (the marker in front is no word)."""
+        """words [B, N, D] -> [B, W, hidden]: fencepost i is before word i (the first special token is no word)."""
         return self.before(words[:, :-1]) - self.after(words[:, 1:])
 
     def spans(self, fences: Tensor, sentence: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        """Label logits [S, K] of spans [start, end) of fences [B, W, hidden]; index tensors [S] int64."""
+        """Label logits [S, K] of spans [start, end); fences [B, W, hidden], index tensors [S] int64."""
         difference = fences[sentence, end] - fences[sentence, start] + self.bias
         return self.labels(self.dropout(F.relu(self.hidden_norm(difference))))

@@ -1,12 +1,12 @@
 """Stage phrases: posts.parquet to phrases.parquet, the noun phrases of every post.
 
-The store keeps whole parse trees; which of their nodes are kept is decided afterwards. So a changed cap, kind or label
-parses nothing again, and posts with the same normalized words share one tree.
+The store keeps whole parse trees; which of their nodes are noun phrases is decided afterwards. So a changed cap, kind
+or label parses nothing again, and posts with the same normalized words share one tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,35 +18,35 @@ from cache import keys, tables
 from cache.store import Store
 from pipeline import engine
 from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
-from pipeline.phrases import normalize, noun_phrases
-from pipeline.phrases.config import PhrasesConfig, open_parser
-from pipeline.phrases.normalize import Sentence
-from pipeline.phrases.parser import Parsed, Parser
+from pipeline.phrases import normalize
+from pipeline.phrases.config import Kind, PhrasesConfig, open_parser
+from pipeline.phrases.normalize import URL, Sentence
+from pipeline.phrases.parser import Node, Parser, category
 from pipeline.provenance import note
 from pipeline.ray_engine import cluster_of
 from schema.records import Phrase, Post, PostPhrases, Span
 
 VERSION = "1"  # of the meaning of a stored row
-BATCH = 256  # posts that a parser gets at once (and a task of a cluster); a parser forms its own batches of them
-EMPTY = "empty-view"  # fallback of a post with nothing to parse
-
-# One row per constituent: index of the sentence, its words [start, end), label. A row with sentence -1 has
-# `Parsed.fallback` as its label.
+BATCH = 256  # posts that a parser gets at once (and a task of a cluster); a parser makes its own batches of them
+EMPTY = "empty-view"  # fallback of a post without anything to parse
 STORE = "phrases"
-STORE_SCHEMA = pa.schema(
-    [
-        pa.field("sentence", pa.int32(), nullable=False),
-        pa.field("start", pa.int32(), nullable=False),
-        pa.field("end", pa.int32(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-    ]
-)
+# A row is a constituent: index of the sentence, its words [start, end), label; or sentence -1 and a fallback as label
+COLUMNS = {"sentence": pa.int32(), "start": pa.int32(), "end": pa.int32(), "label": pa.string()}
+STORE_SCHEMA = pa.schema([pa.field(name, type_, nullable=False) for name, type_ in COLUMNS.items()])
+
+_PRONOUNS = """
+    i me my mine myself you your yours yourself yourselves he him his himself she her hers herself it its itself
+    we us our ours ourselves they them their theirs themselves u ya yall y'all im who whom whose which what that this
+    these those there here one ones someone somebody something anyone anybody anything everyone everybody everything
+    nobody nothing none all both each some any other others another
+"""
+PRONOUNS = frozenset(_PRONOUNS.split())
 
 Trees = list[dict[str, Any]]  # rows of STORE_SCHEMA
 
 
 def plan(posts: Sequence[Post], parser: Parser) -> Plan[list[Sentence], list[Sentence]]:
-    """The trees that posts need: one per post, none for a post with nothing to parse."""
+    """The trees that posts need: one per post, none for a post without anything to parse."""
 
     def rows() -> Iterator[tuple[str, list[tuple[str, list[Sentence]]], list[Sentence]]]:
         for post in posts:
@@ -64,23 +64,18 @@ def row_key(sentences: Sequence[Sentence], parser: Parser) -> str:
 
 def compute(items: dict[str, list[Sentence]], parser: Parser) -> Iterator[tuple[str, Trees]]:
     """(key, trees) of every item."""
-    return engine.in_batches(items, partial(parse_posts, parser=parser), BATCH)
+    return engine.in_batches(items, partial(_parse, parser=parser), BATCH)
 
 
-def parse_posts(posts: Sequence[Sequence[Sentence]], parser: Parser) -> list[Trees]:
-    """The trees of each post's sentences, in order."""
+def _parse(posts: Sequence[Sequence[Sentence]], parser: Parser) -> list[Trees]:
     answers = iter(parser.parse([sentence.words for sentences in posts for sentence in sentences]))
-    return [_trees([next(answers) for _ in sentences]) for sentences in posts]
-
-
-def _trees(parsed: Sequence[Parsed]) -> Trees:
-    rows: Trees = [
-        {"sentence": number, "start": start, "end": end, "label": label}
-        for number, sentence in enumerate(parsed)
-        for start, end, label in sentence.spans
-    ]
-    fallbacks = sorted({sentence.fallback for sentence in parsed} - {""})
-    return rows + [{"sentence": -1, "start": 0, "end": 0, "label": name} for name in fallbacks]
+    found = []
+    for sentences in posts:
+        parsed = [next(answers) for _ in sentences]
+        rows = [(number, *span) for number, sentence in enumerate(parsed) for span in sentence.spans]
+        rows += [(-1, 0, 0, name) for name in sorted({sentence.fallback for sentence in parsed} - {""})]
+        found.append([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+    return found
 
 
 def assemble(plan: Plan[list[Sentence], list[Sentence]], rows: Readable, config: PhrasesConfig) -> list[PostPhrases]:
@@ -93,23 +88,55 @@ def _phrases(post_id: str, sentences: Sequence[Sentence], trees: list[Trees], co
         return PostPhrases(post_id, (), EMPTY)
     (rows,) = trees
     texts: dict[tuple[int, int], str] = {}
-    nodes: list[noun_phrases.Node] = []
+    nodes: list[Node] = []
     for number, sentence in enumerate(sentences):
+        bare = [name or is_bare(word) for word, name in zip(sentence.words, sentence.is_name, strict=True)]
         tree = [(row["start"], row["end"], row["label"]) for row in rows if row["sentence"] == number]
-        for start, end, label in noun_phrases.noun_phrases(_naming(tree, sentence), config.labels, config.kind):
+        tree = [(start, end, label) for start, end, label in tree if not all(bare[start:end])]
+        for start, end, label in noun_phrases(tree, config.labels, config.kind):
             node = sentence.index[start], sentence.index[end - 1] + 1, label
             texts[node[:2]] = " ".join(sentence.words[start:end])
             nodes.append(node)
-    kept = noun_phrases.shortest(sorted(nodes), config.max_phrases)
+    kept = shortest(sorted(nodes), config.max_phrases)
     phrases = tuple(Phrase(Span(start, end), texts[start, end], label) for start, end, label in kept)
     fallback = "+".join(row["label"] for row in rows if row["sentence"] < 0)
     return PostPhrases(post_id, phrases, fallback, len(nodes) - len(kept))
 
 
-def _naming(tree: Sequence[noun_phrases.Node], sentence: Sentence) -> list[noun_phrases.Node]:
-    """The nodes that name something: not only pronouns, @names and punctuation."""
-    bare = [name or noun_phrases.is_bare(word) for word, name in zip(sentence.words, sentence.is_name, strict=True)]
-    return [node for node in tree if not all(bare[node[0] : node[1]])]
+def noun_phrases(nodes: Iterable[Node], labels: Sequence[str], kind: Kind) -> list[Node]:
+    """Nodes with one of the labels, unique by span and ordered by (start, end).
+
+    `all` keeps all of them, `maximal` those inside no other, `base` those with no other inside. A span with several of
+    the labels gets the first of them in `labels`.
+    """
+    spans: dict[tuple[int, int], str] = {}
+    for start, end, label in nodes:
+        name, old = category(label), spans.get((start, end))
+        if name in labels and (old is None or labels.index(name) < labels.index(old)):
+            spans[start, end] = name
+    found = [(start, end, label) for (start, end), label in sorted(spans.items())]
+    if kind == "maximal":
+        return [node for node in found if not any(_inside(node, other) for other in found)]
+    if kind == "base":
+        return [node for node in found if not any(_inside(other, node) for other in found)]
+    return found
+
+
+def _inside(inner: Node, outer: Node) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1] and inner[:2] != outer[:2]
+
+
+def is_bare(word: str) -> bool:
+    """Whether a word names nothing: a pronoun, a URL, an @name or punctuation. A phrase of such words is dropped."""
+    has_letters = any(character.isalnum() for character in word)
+    return word.lower() in PRONOUNS or word.startswith("@") or URL.match(word) is not None or not has_letters
+
+
+def shortest(nodes: Sequence[Node], n_max: int | None) -> list[Node]:
+    """At most `n_max` of the nodes, in their order; the longest are cut first, of equally long ones the later."""
+    if n_max is None or len(nodes) <= n_max:
+        return list(nodes)
+    return sorted(sorted(nodes, key=lambda node: (node[1] - node[0], node[0]))[:n_max])
 
 
 def find_phrases(

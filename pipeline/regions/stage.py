@@ -24,14 +24,14 @@ from cache.store import Store
 from cache.tables import Posts
 from pipeline import engine
 from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
-from pipeline.provenance import note, refuse_real_images
+from pipeline.provenance import note
 from pipeline.ray_engine import cluster_of
 from pipeline.regions.config import RegionsConfig, open_net
 from schema.errors import ConfigError, DataError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image, Phrase, Post, PostPhrases, Region
 from vision import images
-from vision.backbones import TOY, FeatureNet
+from vision.backbones import FeatureNet
 from vision.boxes import clip
 from vision.crops import Transform, crop_tensor
 
@@ -155,7 +155,7 @@ def plan(
 
 
 def plan_grids(posts: Sequence[Post], net: FeatureNet) -> Plan[Crop, None]:
-    """The grids that posts need: one per distinct usable image. `net` is a network `for_grid`."""
+    """The grids that posts need: one per distinct usable image."""
     name = net_key(net)
 
     def rows() -> Iterator[tuple[str, list[tuple[str, Crop]], None]]:
@@ -267,13 +267,10 @@ def assemble_grids(plan: Plan[Crop, None], rows: Readable, net: FeatureNet) -> I
 
 
 def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]:
-    """The part of an image under each of `side * side` cells: of its centre square, or of the whole image where the
-    network squashes it."""
-    short = min(image.width, image.height)
-    edge = short * transform.crop_px / transform.resize_px if transform.resize_px else 0.0
-    width, height = (edge, edge) if edge else (float(image.width), float(image.height))
-    left, top = (image.width - width) / 2, (image.height - height) / 2
-    x, y = ([start + size * step / side for step in range(side + 1)] for start, size in ((left, width), (top, height)))
+    """The part of an image under each of `side * side` cells of its centre square."""
+    edge = min(image.width, image.height) * transform.crop_px / transform.resize_px
+    left, top = (image.width - edge) / 2, (image.height - edge) / 2
+    x, y = ([start + edge * step / side for step in range(side + 1)] for start in (left, top))
     return tuple(
         clip((x[column], y[row], x[column + 1], y[row + 1]), image.width, image.height, 0)[0]
         for row in range(side)
@@ -299,11 +296,8 @@ def extract_objects(
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
     """(post id, objects) of every post, in order, read when they are needed. `folder` holds the images.
 
-    `phrases` are needed for `no_image: paper`. Raises SyntheticError where a synthetic network would see images that
-    the project did not draw, ImageError where an image changed since ingest.
+    `phrases` are needed for `no_image: paper`. Raises ImageError where an image changed since ingest.
     """
-    if net.synthetic and not config.allow_synthetic:
-        refuse_real_images(posts, config.net)
     planned = plan(posts, boxes, labels, config, net, phrases)
     work = partial(compute, config=config, folder=folder.absolute())
     rows, tally = engine.run(planned, net, work, store, cluster=cluster, progress=progress)
@@ -321,9 +315,6 @@ def extract_grids(
     cluster: Cluster | None = None,
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
     """(digest, objects) of every distinct usable image. Errors as those of `extract_objects`."""
-    if net.synthetic and not config.allow_synthetic:
-        refuse_real_images(posts, config.net)
-    net = net.for_grid()
     planned = plan_grids(posts, net)
     work = partial(compute, config=config, folder=folder.absolute(), grid=True)
     rows, tally = engine.run(planned, net, work, store, cluster=cluster, progress=progress)
@@ -340,10 +331,8 @@ def bare_objects(
 ) -> list[Objects]:
     """The posts' objects, in order, with boxes, spans and texts as `extract_objects` has them, and features [M, 0].
 
-    No width instead of zeros, so that nothing can take them for features. Raises SyntheticError as `extract_objects`.
+    No width instead of zeros, so that nothing can take them for features.
     """
-    if config.net == TOY and not config.allow_synthetic:
-        refuse_real_images(posts, config.net)
     every = (capped(regions, config.max_phrases) for _, regions in _all_regions(posts, boxes, labels, config, phrases))
     return [Objects(np.zeros((len(regions), 0), np.float32), regions) for regions in every]
 
@@ -367,19 +356,17 @@ def run(
     table, (grounded, before) = tables.read_posts(posts), tables.read_boxes(boxes)
     parsed = _parsed(config, phrases)
     meta = _meta(config, net, table, before)
-    n_items = N_BATCHES * config.n_batch()
     with Store(store_root.absolute() / STORE, producer=net.identity) as store:
-        cluster = cluster_of(config, partial(open_net, config), _image_digest, n_items)
+        cluster = cluster_of(config, partial(open_net, config), _image_digest, N_BATCHES * config.n_batch())
         objects, tally = extract_objects(
             table.posts, grounded, table.labels, config, net, images, store, progress, cluster, phrases=parsed
         )
         grid = None
         if config.grid:
-            cluster = cluster_of(config, partial(_open_grid_net, config), _image_digest, n_items)
             cells, more = extract_grids(table.posts, config, net, images, store, cluster=cluster)
             tally += more
-            made_by = {"regions": note(config, net.for_grid().identity, synthetic=net.synthetic)}
-            grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), net.synthetic, made_by), cells
+            made_by = {"regions": note(config, net.identity, synthetic=False)}
+            grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), provenance=made_by), cells
         write_pack(out, meta, objects, grid=grid)
     return tally
 
@@ -394,7 +381,7 @@ def _parsed(config: RegionsConfig, phrases: Path | None) -> list[PostPhrases]:
 
 def _meta(config: RegionsConfig, net: FeatureNet, table: Posts, before: Mapping[str, Any]) -> PackMeta:
     provenance = {name: before[name] for name in ("phrases", "ground") if name in before}
-    provenance["regions"] = note(config, net.identity, synthetic=net.synthetic)
+    provenance["regions"] = note(config, net.identity, synthetic=False)
     return PackMeta(
         dim=net.dim,
         dtype=config.store_dtype,
@@ -403,10 +390,6 @@ def _meta(config: RegionsConfig, net: FeatureNet, table: Posts, before: Mapping[
         synthetic=any(part["synthetic"] for part in provenance.values()),
         provenance=provenance,
     )
-
-
-def _open_grid_net(config: RegionsConfig) -> FeatureNet:
-    return open_net(config).for_grid()
 
 
 def _image_digest(crop: Crop) -> str:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bench.predict import main
 from tests.imports import ROOT
 
-WARM_MS = 150  # of a processor for one post, warm, with MiniLM and toy-resnet
+WARM_MS = 150  # of a processor for one post, warm, with MiniLM and EfficientNet-Lite2
 GROWTH_MIB = 48  # of the process between the 100th and the 1,000th post; a post's images and features are 1 MiB
 pytestmark = pytest.mark.timeout(1200)
 

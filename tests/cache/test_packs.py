@@ -14,7 +14,7 @@ from cache.packs import Objects, Pack, PackMeta, bucket_name, bucket_of, verify_
 from schema.errors import PackError
 from schema.records import Box, Region, Span
 
-META = PackMeta(8, "float16", 16, ("person", "location"), synthetic=True, provenance={"regions": "toy-resnet@1"})
+META = PackMeta(8, "float16", 16, ("person", "location"), synthetic=True, provenance={"regions": "resnet18@1"})
 
 
 def make_objects(seed: int, dtype: str = "float16", dim: int = 8) -> Objects:

@@ -91,7 +91,7 @@ def test_a_file_tells_its_digest_by_name_or_card(tmp_path):
     assert weights.pin(tmp_path / "mine.safetensors") == "a" * 64
 
 
-@pytest.mark.parametrize("name", ["parser", "toy-onestage", "toy-resnet"])
+@pytest.mark.parametrize("name", ["nanodet-g", "parser", "synthetic-grounder"])
 def test_the_embedded_cards_tell_the_digests_of_their_weights(name):
     path = weights.find(name)
     assert weights.pin(path) == keys.digest_file(path)

@@ -48,15 +48,14 @@ def test_images_missing_broken_and_unused_are_named(root):
     assert any(line == "1 image(s) that no post names: extra.png" for line in notes)
 
 
-def test_a_photograph_that_synthetic_parts_would_refuse_is_a_problem(root):
+def test_a_photograph_that_the_synthetic_grounder_would_refuse_is_a_problem(root):
     PIL.Image.new("RGB", (4, 4)).save(root / "data/own/images/train-00000.png")
     found = [one for one in findings(root) if one.level == "problem"]
-    assert [one.what.split(" was")[0] for one in found] == ["toy-onestage", "toy-resnet"]
-    assert "allow_synthetic: true" in found[0].todo
-    allowed = own.PARAMS.replace("preset: embedded, n_b", "preset: embedded, allow_synthetic: true, n_b").replace(
-        "ground: {preset: embedded}", "ground: {grounder: whole-image}"
-    )
-    assert lines(findings(root, allowed), "problem") == []
+    assert [one.what.split(" was")[0] for one in found] == ["synthetic-grounder"]
+    assert found[0].todo == "set data.own.ground to {preset: embedded}, which works on photographs"
+    for ground in ("{preset: embedded}", "{preset: synthetic, allow_synthetic: true}"):
+        params = own.PARAMS.replace("ground: {preset: synthetic}", f"ground: {ground}")
+        assert lines(findings(root, params), "problem") == []
 
 
 def test_training_needs_labelled_train_and_dev_posts(root):

@@ -36,7 +36,7 @@ def test_names_that_lead_nowhere(tmp_path):
 
 
 def test_a_cluster_without_ray_is_a_problem(tmp_path, monkeypatch):
-    project = opened(tmp_path, own.PARAMS.replace("ground: {preset: embedded}", "ground: {engine: ray}"))
+    project = opened(tmp_path, own.PARAMS.replace("ground: {preset: synthetic}", "ground: {engine: ray}"))
     monkeypatch.setattr(setup, "import_error", lambda name: "No module named 'ray'" if "ray" in name else "")
     (found,) = [one for one in setup.check_names(project) if one.level == "problem"]
     assert found.what == "data.own.ground: engine: ray, but No module named 'ray'"

@@ -28,7 +28,7 @@ def test_stats_count_rows_by_stage_and_producer(project):
     assert [one["directory"].split("/")[0] for one in directories] == ["boxes", "phrases", "regions"]
     assert n_rows()["phrases"] == 16
     printed = fmit("cache", "stats").stdout
-    assert "toy-resnet" in printed
+    assert "efficientnet-lite2" in printed
     assert "toy-onestage" in printed
     assert "Directory 'nowhere' does not exist" in fmit("cache", "stats", "--store", "nowhere", code=2).stderr
 
@@ -93,7 +93,10 @@ def test_bytes(text, number):
 
 def test_wrong_values_are_wrong_calls(project):
     assert "not a number of bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
-    assert "not a condition such as producer=toy-resnet" in fmit("cache", "drop", "--where", "synthetic", code=2).stderr
+    assert (
+        "not a condition such as producer=efficientnet-lite2"
+        in fmit("cache", "drop", "--where", "synthetic", code=2).stderr
+    )
 
 
 def test_compact_joins_and_keeps_every_row(project):
@@ -111,10 +114,10 @@ def test_compact_joins_and_keeps_every_row(project):
 
 def test_drop_removes_the_rows_of_a_producer(project):
     before = n_rows()
-    assert "would be removed" in fmit("cache", "drop", "--where", "producer=toy-resnet", "--dry-run").stdout
+    assert "would be removed" in fmit("cache", "drop", "--where", "producer=efficientnet-lite2", "--dry-run").stdout
     assert n_rows() == before
-    assert json_of("cache", "drop", "--where", "producer=toy-resnet", "--where", "version=none")["paths"] == []
-    assert "removed" in fmit("cache", "drop", "--where", "producer=toy-resnet").stdout
+    assert json_of("cache", "drop", "--where", "producer=efficientnet-lite2", "--where", "version=none")["paths"] == []
+    assert "removed" in fmit("cache", "drop", "--where", "producer=efficientnet-lite2").stdout
     assert n_rows() == {**before, "regions": 0}
     assert len(json_of("cache", "drop", "--where", "producer=embedded")["paths"]) > 0
     assert n_rows() == {**before, "regions": 0, "phrases": 0}

@@ -54,7 +54,7 @@ def test_nothing_there(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     found = {one["what"].split(":")[0] for one in problems(doctor("--json"))}
-    assert {"parser parser", "grounder toy-onestage", "region net toy-resnet"} <= found
+    assert {"parser parser", "grounder synthetic-grounder"} <= found
     assert any("train.jsonl" in name for name in found)
 
 
@@ -68,7 +68,7 @@ def test_all_there_and_nothing_is_written(project):
     assert files(project) == before
 
 
-@pytest.mark.parametrize("name", ["parser", "toy-onestage", "toy-resnet"])
+@pytest.mark.parametrize("name", ["parser", "synthetic-grounder"])
 def test_one_model_damaged(project, name):
     path = weights.EMBEDDED / f"{name}.safetensors"
     data = path.read_bytes()

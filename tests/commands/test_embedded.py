@@ -30,9 +30,3 @@ def test_bad_trees_are_placed(fmit, tmp_path):
     result = fmit("embedded", "score-parser", path)
     assert result.exit_code == 1
     assert f"{path}:2: the tree that begins here is not closed" in result.stderr
-
-
-def test_the_toys_are_scored_on_scenes(fmit):
-    found = json.loads(fmit("embedded", "score-toys", "--scenes", "20", "--json").stdout)
-    assert found["kind_accuracy"] > 0.9
-    assert found["box_acc_50"] > 0.7

@@ -36,7 +36,7 @@ def test_nothing_there(here):
     for path in weights.EMBEDDED.iterdir():
         path.unlink()
     found = states()
-    assert {found[one] for one in ("parser", "toy-onestage", name, tiny_models.ENCODER)} == {"missing"}
+    assert {found[one] for one in ("parser", "synthetic-grounder", name, tiny_models.ENCODER)} == {"missing"}
     verified = fmit("verify")
     assert verified.exit_code == 1
     assert f"missing  region net: {name}: no such file; fmit models fetch {name}" in verified.stdout
@@ -69,7 +69,7 @@ def test_one_damaged(here, tmp_path, which):
     path, model = {
         "net": (tmp_path / "models" / name, name),
         "encoder": (next((tmp_path / "hub").rglob("model.safetensors")).resolve(), tiny_models.ENCODER),
-        "embedded": (weights.EMBEDDED / "toy-onestage.safetensors", "toy-onestage"),
+        "embedded": (weights.EMBEDDED / "synthetic-grounder.safetensors", "synthetic-grounder"),
     }[which]
     data = bytearray(path.read_bytes())
     data[-1] ^= 1

@@ -61,7 +61,7 @@ def test_remarks_are_on_stderr_and_quiet_hides_them(tmp_path, monkeypatch):
     assert loud.stdout == quiet.stdout
 
 
-def test_synthetic_parts_refuse_photographs_unless_allowed(tmp_path, monkeypatch):
+def test_the_synthetic_grounder_refuses_photographs_unless_allowed(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     own.write_posts(tmp_path / "data/own", {"train": 1, "dev": 1, "test": 1})
     PIL.Image.new("RGB", (40, 30), "red").save(tmp_path / "data/own/images/train-00000.png")
@@ -76,7 +76,7 @@ def test_synthetic_parts_refuse_photographs_unless_allowed(tmp_path, monkeypatch
 
     refused = CliRunner().invoke(cli.main, ["ground", "own"])
     assert refused.exit_code == 1
-    assert "toy-onestage was trained on drawings, and the project did not draw train-00000.png" in refused.stderr
+    assert "synthetic-grounder was trained on drawings, and the project did not draw train-00000.png" in refused.stderr
     assert "--allow-synthetic" in refused.stderr
     assert not project.out("own", "boxes.parquet").exists()
     assert CliRunner().invoke(cli.main, ["ground", "own", "--allow-synthetic"]).exit_code == 0

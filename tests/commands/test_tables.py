@@ -28,8 +28,8 @@ def params(root: Path) -> dict:
     block = {
         "source": SOURCE,
         "phrases": {"preset": "embedded"},
-        "ground": {"preset": "embedded"},
-        "regions": {"preset": "embedded", "n_buckets": 8, "grid": True},
+        "ground": {"preset": "synthetic"},
+        "regions": {"preset": "synthetic", "n_buckets": 8, "grid": True},
         "train": {"preset": "tiny", **train},
     }
     random = block | {"ground": {"grounder": "random"}}
@@ -70,7 +70,7 @@ def write_synthetic(folder: Path) -> None:
     """Posts with the gold boxes that `fmit draw` writes."""
     own.write_posts(folder, SIZES)
     drafts = [draft(0, split, k) for split, size in SIZES.items() for k in range(size)]
-    posts = [gold(one, compose(shard_rng(0, one.number), one.wanted)) for one in drafts]
+    posts = [gold(one, compose(shard_rng(0, one.number), one.things)) for one in drafts]
     (folder / FILE).write_text(lines(posts), encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ data:
   own:
     source: {{preset: jsonl}}
     phrases: {{preset: embedded}}
-    ground: {{preset: embedded}}
+    ground: {{preset: synthetic}}
     regions: {{net: resnet18, weights: {net}}}
     train: {{preset: tiny, encoder: someone/tiny-bert}}
 """

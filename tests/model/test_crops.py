@@ -24,7 +24,7 @@ from schema.errors import ConfigError, ImageError, PackError, WeightsError
 from schema.records import Box
 from tests.model.test_fit import NoWaiting
 from tests.model.tiny import tiny_config
-from tests.model.with_images import first_convolution, write_with_images
+from tests.model.with_images import DIM, first_convolution, write_with_images
 from vision import images
 from vision.crops import Transform, crop_tensor
 
@@ -60,7 +60,7 @@ def curves(out: Path) -> list[dict[str, float]]:
 
 def test_each_distinct_crop_once_and_each_image_decoded_once(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     posts = read_posts(data[0]).posts
-    transform = Transform(16, None)
+    transform = Transform(16, 16)
     one, two = posts[0], posts[1]
     same = posts[2]  # shows the image of posts[1]
     crops = [crop_of(one, region) for region in Pack(data[1]).read(one.id).regions]
@@ -176,16 +176,16 @@ def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkey
     with pytest.raises(PackError, match=r"starts from the network that made the pack \(found no network\)"):
         crop_network(config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
-    todo = rf"set train\.vision\.weights to the path of crops\.safetensors, or put it into {tmp_path}"
+    todo = rf"set train\.vision\.weights to the path of crops\.pth, or put it into {tmp_path}"
     with pytest.raises(WeightsError, match=rf"weights that made the pack \(found no weights 'crops.*; {todo}"):
         crop_network(config, meta, trained=False)
-    (tmp_path / "crops.safetensors").write_bytes(b"other")
+    (tmp_path / "crops.pth").write_bytes(b"other")
     with pytest.raises(WeightsError, match="not the expected weights"):
         crop_network(config, meta, trained=False)
-    named = settings(encoder, {"weights": str(data[0].parent / "models" / "crops.safetensors")})
+    named = settings(encoder, {"weights": str(data[0].parent / "models" / "crops.pth")})
     net = crop_network(named, meta, trained=False)
     assert net is not None
-    assert (net.dim, net.transform.crop_px, net.batch) == (8, 16, 4)
+    assert (net.dim, net.transform.crop_px, net.batch) == (DIM, 16, 4)
     assert all(parameter.requires_grad for parameter in net.parameters())
     frozen = crop_network(settings(encoder, {"lr": 0.0}), meta, trained=True)
     assert frozen is not None
@@ -203,7 +203,7 @@ def test_the_pass_over_crops_reads_no_value(encoder: Path, data: Data) -> None:
     with NoWaiting():
         objects = tagger.with_features(batch).objects
         objects.sum().backward()
-    assert objects.shape == (2, 3, 8)
+    assert objects.shape == (2, 3, DIM)
     assert not objects[1, 1:].any()
 
 
@@ -214,4 +214,4 @@ def test_a_batch_without_any_crop_is_zeros(encoder: Path, data: Data) -> None:
     pixels, index = torch.zeros(0, 3, 16, 16, dtype=torch.uint8), torch.full((1, 2), -1)
     spans, real = torch.ones(1, 2, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)
     batch = Batch((0,), {}, mask, torch.from_numpy(none), spans, real, crops=pixels, crop_index=index)
-    assert torch.equal(tagger.with_features(batch).objects, torch.zeros(1, 2, 8))
+    assert torch.equal(tagger.with_features(batch).objects, torch.zeros(1, 2, DIM))

@@ -21,7 +21,7 @@ from model.approaches import APPROACHES
 from pipeline import feature_pipeline
 from pipeline.engine import silent
 from project import Project
-from tests.model.with_images import first_convolution
+from vision import efficientnet
 
 TRAIN = {"max_pieces": 32, "width": 16, "heads": 2, "layers": 1, "batch": 8, "lr_encoder": 1e-3, "epochs": 1}
 
@@ -76,8 +76,8 @@ def test_parameters_decide_whether_the_network_is_trained(
         assert result.exit_code == 0, result.output
     run = root / "runs" / "own-fmit-0"
     found = load_file(run / "model" / "weights.safetensors")
-    start = load_file(Path(fmit.__file__).parent / "weights" / "toy-resnet.safetensors")
-    moved = first_convolution(found) - start["stem.0.weight"]
+    start = efficientnet.load(efficientnet.package_file()).stem.conv.weight
+    moved = found["crop_net.network.stem.conv.weight"] - start
     assert moved.abs().max() == pytest.approx(1e-3, rel=0.1), "Adam's first step is the rate"
     rows = [json.loads(line) for line in (root / "data" / "own" / "dev.jsonl").read_text().splitlines()]
     monkeypatch.setattr(

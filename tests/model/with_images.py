@@ -1,4 +1,4 @@
-"""A dataset with images on disk, whose pack holds what a synthetic network makes of their boxes."""
+"""A dataset with images on disk, whose pack holds features of their boxes by ResNet-18 with random weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from cache.packs import Objects, PackMeta, write_pack
 from cache.tables import write_posts
 from schema.records import Box, Post, Region
 from tests.model.tiny import LABELS, linked
-from tests.vision.weights import save_toy
+from tests.vision.weights import torchvision_state
 from vision import images
 from vision.backbones import FeatureNet, build_backbone
 from vision.crops import crop_tensor
 
-WEIGHTS = "crops.safetensors"
+WEIGHTS = "crops.pth"
+DIM = 512  # floats a feature
 
 
 def draw(folder: Path, name: str, seed: int) -> None:
@@ -58,7 +59,8 @@ def attach_images(
 def write_with_images(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[Path, Path, Path]:
     """posts.parquet, pack and the images folder; the weights lie in `folder/models`."""
     (folder / "models").mkdir(parents=True)
-    net = build_backbone("toy-resnet", save_toy(folder / "models" / WEIGHTS), crop_px=16)
+    torch.save(torchvision_state("resnet18"), folder / "models" / WEIGHTS)
+    net = build_backbone("resnet18", folder / "models" / WEIGHTS, crop_px=16, resize_px=16)
     posts, packed = [], []
     for seed, (split, n_posts) in enumerate([("train", n_train), ("dev", n_dev)]):
         some, regions = attach_images(folder / "images", *linked(n_posts, seed, split))  # type: ignore[arg-type]
@@ -67,11 +69,11 @@ def write_with_images(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[
             packed.append((post.id, Objects(np.float32(rows), tuple(own))))
         posts += some
     write_posts(folder / "posts.parquet", posts, LABELS, {})
-    settings = {"net": "toy-resnet", "weights": WEIGHTS}
-    provenance = {"regions": {"config": settings, "identity": net.identity, "synthetic": True}}
-    write_pack(folder / "pack", PackMeta(net.dim, "float32", 2, LABELS.general_words, True, provenance), packed)
+    settings = {"net": "resnet18", "weights": WEIGHTS}
+    provenance = {"regions": {"config": settings, "identity": net.identity, "synthetic": False}}
+    write_pack(folder / "pack", PackMeta(net.dim, "float32", 2, LABELS.general_words, provenance=provenance), packed)
     return folder / "posts.parquet", folder / "pack", folder / "images"
 
 
 def first_convolution(state: dict[str, torch.Tensor]) -> torch.Tensor:
-    return state["crop_net.network.stem.0.weight"]
+    return state["crop_net.network.conv1.weight"]

@@ -79,9 +79,8 @@ class FakeGrounder:
 class FakeNet:
     """Features are the mean colour and the first pixel; shapes of batches are written down."""
 
-    synthetic = False
     dim = 4
-    transform = Transform(6, None)
+    transform = Transform(6, 6)
     device = torch.device("cpu")
 
     def __init__(self, version: str = "1") -> None:
@@ -96,9 +95,6 @@ class FakeNet:
         pixels = crops.float()
         return torch.cat([pixels.mean((2, 3)), pixels[:, :1, 0, 0]], 1)
 
-    def for_grid(self) -> FakeNet:
-        return self
-
     def grid(self, crops: Tensor) -> Tensor:
         self.shapes.append(tuple(crops.shape))
         halves = torch.nn.functional.adaptive_avg_pool2d(crops.float(), 2)  # [N, 3, 2, 2]
@@ -108,7 +104,10 @@ class FakeNet:
 def feature(folder: Path, image: Image | None, box: Sequence[int] | None) -> np.ndarray:
     """What FakeNet must give, by Pillow alone."""
     whole = images.EMPTY if image is None else PIL.Image.open(folder / image.name).convert("RGB")
-    pixels = np.asarray(whole.crop(tuple(box) if box else None).resize((6, 6), PIL.Image.Resampling.BILINEAR))
+    part = whole.crop(tuple(box) if box else None)
+    resized = part.resize([6 * side // min(part.size) for side in part.size], PIL.Image.Resampling.BILINEAR)
+    left, top = (round((side - 6) / 2) for side in resized.size)
+    pixels = np.asarray(resized.crop((left, top, left + 6, top + 6)))
     return np.array([*pixels.reshape(-1, 3).astype(np.float64).mean(0), pixels[0, 0, 0]])
 
 

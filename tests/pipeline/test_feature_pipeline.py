@@ -6,8 +6,6 @@ import pytest
 from cache import tables
 from cache.packs import Pack
 from pipeline.feature_pipeline import FeaturePipeline
-from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.registry import build_grounder
 from schema.errors import PackError, SyntheticError, WeightsError
 
 
@@ -59,9 +57,7 @@ def test_boxes_alone_are_the_packs_objects_and_need_no_network(trained, pack, mo
         assert objects.regions == pack.read(post.id).regions
         assert objects.features.shape == (len(objects.regions), 0)
     foreign = replace(table.posts[0], images=tuple(replace(image, synthetic=False) for image in table.posts[0].images))
-    provenance["ground"]["config"]["grounder"] = "whole-image"
-    provenance["ground"]["identity"] = build_grounder(GroundConfig(grounder="whole-image")).identity
-    with pytest.raises(SyntheticError, match="toy-resnet was trained on drawings"):
+    with pytest.raises(SyntheticError, match="synthetic-grounder was trained on drawings"):
         FeaturePipeline.of_pack(provenance, "boxes").objects([foreign], table.labels, trained.images("own"))
     with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
         FeaturePipeline.of_pack({"kind": "imported"}, "boxes")
@@ -79,7 +75,7 @@ def test_other_weights_are_refused_by_name(pack):
         FeaturePipeline.of_pack(provenance)
 
 
-def test_what_is_allowed_reaches_the_toys(trained, pack, tmp_path):
+def test_what_is_allowed_reaches_the_grounder(trained, pack, tmp_path):
     from dataclasses import replace
 
     table = tables.read_posts(trained.out("own", "posts.parquet"))
@@ -96,7 +92,7 @@ def with_grid(trained, folder):
     from pipeline.regions import stage as regions_stage
     from pipeline.regions.config import PRESETS
 
-    config = PRESETS["embedded"].model_copy(update={"grid": True, "n_buckets": 4})
+    config = PRESETS["synthetic"].model_copy(update={"grid": True, "n_buckets": 4})
     inputs = (trained.out("own", name) for name in ("posts.parquet", "boxes.parquet"))
     regions_stage.run(config, *inputs, trained.images("own"), folder / "pack", folder / "store")
     return Pack(folder / "pack")
@@ -113,16 +109,13 @@ def test_the_rebuilt_network_makes_the_packs_grid(trained, tmp_path):
     stored = FromPack(grid, grid=True)
     found = pipeline.objects(table.posts, table.labels, trained.images("own"))
     for post, objects in zip(table.posts, found, strict=True):
-        assert len(objects.regions) == 49 * sum(image.ok for image in post.images)
+        assert len(objects.regions) == 4 * sum(image.ok for image in post.images)
         assert objects.regions == stored(post).regions
         assert objects.features.dtype == stored(post).features.dtype
         np.testing.assert_allclose(objects.features, stored(post).features, atol=4e-3)  # float16, another batch
     twice = replace(table.posts[0], images=table.posts[0].images * 2)
     (both,) = pipeline.objects([twice], table.labels, trained.images("own"))
-    assert [region.box.image_index for region in both.regions] == [0] * 49 + [1] * 49
-    foreign = replace(table.posts[0], images=tuple(replace(image, synthetic=False) for image in table.posts[0].images))
-    with pytest.raises(SyntheticError):
-        pipeline.objects([foreign], table.labels, trained.images("own"))
+    assert [region.box.image_index for region in both.regions] == [0] * 4 + [1] * 4
 
 
 def test_a_grid_of_other_weights_is_refused(trained, tmp_path):

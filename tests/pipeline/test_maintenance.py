@@ -48,7 +48,6 @@ def test_the_parts_are_those_that_made_the_rows(trained):
     for name, part in (("phrases", pipeline.parser), ("ground", pipeline.grounder), ("regions", pipeline.net)):
         assert dict(part.identity) == made_by[name]["identity"]
     assert pipeline.ground.allow_synthetic
-    assert pipeline.regions.allow_synthetic
 
 
 def test_a_dataset_without_posts_says_what_to_run(tmp_path):

@@ -45,7 +45,6 @@ from project import Project
 from schema.errors import ConfigError, DataError, WeightsError
 from tests import own
 from tests.pipeline.drawn import LABELS, chosen, make_image, post
-from tests.vision.weights import save_toy
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("phrases", "ground", "regions")
@@ -207,7 +206,7 @@ def test_stages_can_be_sent_to_other_machines(tmp_path: Path) -> None:
     rows = dict(phrases_stage.compute(trees.items, parser))
     recomputed(rows, trees, phrases_stage.compute, partial(open_parser, phrases))
 
-    ground = GroundConfig()
+    ground = GroundConfig(grounder="synthetic-grounder")
     grounder = open_grounder(ground)
     boxes = grounding_stage.plan(posts, [], LABELS, ground, grounder)
     work = partial(grounding_stage.compute, folder=tmp_path, n_workers=0)
@@ -215,18 +214,17 @@ def test_stages_can_be_sent_to_other_machines(tmp_path: Path) -> None:
     digests = [grounding_stage._image_digest(query) for query in boxes.items.values()]
     assert digests == [posts[0].images[0].digest] * 2 + [posts[1].images[0].digest] * 2
 
-    regions = RegionsConfig(weights=str(save_toy(tmp_path / "w.safetensors")), batch=4, device="cpu")
+    regions = RegionsConfig(crop_px=32, resize_px=32, batch=4, device="cpu")
     net = open_net(regions)
     for grid in (False, True):
         general = [chosen(word, (1, 1, 9, 9)) for word in LABELS.general_words]
         crops = (
-            regions_stage.plan_grids(posts, net.for_grid())
+            regions_stage.plan_grids(posts, net)
             if grid
             else regions_stage.plan(posts, {one.id: general for one in posts}, LABELS, regions, net)
         )
-        part = regions_stage._open_grid_net if grid else open_net
         work = partial(regions_stage.compute, config=regions, folder=tmp_path, grid=grid)
-        recomputed(dict(work(crops.items, part(regions))), crops, work, partial(part, regions))
+        recomputed(dict(work(crops.items, net)), crops, work, partial(open_net, regions))
 
 
 def test_an_unknown_engine_is_refused() -> None:
@@ -260,9 +258,9 @@ def cluster() -> Iterator[Any]:
 
 def project(root: Path, engine: str) -> Project:
     """Drawn posts, two without an image that can be read, and settings whose tasks are small."""
-    settings = own.PARAMS.replace("{preset: embedded}", f"{{preset: embedded, engine: {engine}, actors: 2}}")
-    regions = f"{{preset: embedded, n_buckets: 8, batch: 8, engine: {engine}, actors: 2}}"
-    settings = settings.replace("{preset: embedded, n_buckets: 8}", regions)
+    more = f"engine: {engine}, actors: 2}}"
+    settings = own.PARAMS.replace("embedded}", f"embedded, {more}").replace("synthetic}", f"synthetic, {more}")
+    settings = settings.replace("n_buckets: 8}", f"n_buckets: 8, batch: 8, {more}")
     root.mkdir()
     (root / "params.yaml").write_text(settings, encoding="utf-8")
     own.write_posts(root / "data" / "own", own.SIZES)

@@ -63,7 +63,7 @@ def test_each_cue_is_true_of_its_thing_alone(shard):
 
 def test_ceilings_are_written_and_printed(shard):
     folder, report = shard
-    assert report.ceilings["test"] == Ceilings(text=157 / 360, pil_images=224 / 232)
+    assert report.ceilings["test"] == Ceilings(text=157 / 360, images=224 / 232)
     assert json.loads((folder / "ceilings.json").read_text())["test"] == {"text": 157 / 360, "images": 224 / 232}
     assert report.line("small") == (
         "draw small: 160 posts; highest F1 that can be expected on test: 0.4361 by text alone, 0.9655 with images"
@@ -83,7 +83,7 @@ def test_posts_have_the_same_bytes_whatever_is_drawn_beside_them(shard, tmp_path
 
 def test_another_seed_is_another_shard():
     posts = [draft(seed, "test", 0) for seed in (0, 1)]
-    pil_images = [png_bytes(compose(shard_rng(seed, posts[0].number), posts[0].wanted)) for seed in (0, 0, 1)]
+    pil_images = [png_bytes(compose(shard_rng(seed, posts[0].number), posts[0].things)) for seed in (0, 0, 1)]
     assert posts[0].words != posts[1].words
     assert pil_images[0] == pil_images[1] != pil_images[2]
 

@@ -8,7 +8,7 @@ from synthetic.scenes import compose, shard_rng
 
 def drawn(k):
     post = draft(0, "test", k)
-    scene = compose(shard_rng(0, post.number), post.wanted)
+    scene = compose(shard_rng(0, post.number), post.things)
     return post, scene
 
 
@@ -41,5 +41,5 @@ def test_only_drawn_data_have_gold(tmp_path):
 @pytest.mark.parametrize("line", ['{"x', "[]", '{"id": "1"}', '{"id": "1", "names": [{"box": 3}], "others": []}'])
 def test_a_damaged_line_is_named(tmp_path, line):
     (tmp_path / FILE).write_text(lines([gold(*drawn(0))]) + line + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"gold\.jsonl:2: no line of gold .*; draw it again: fmit draw"):
+    with pytest.raises(DataError, match=r"gold\.jsonl:2: not a line of gold .*; draw it again: fmit draw"):
         read_gold(tmp_path)

@@ -1,4 +1,4 @@
-from synthetic.posts import KINDS_OF, NAMES, NOUNS, TEST_NAMES, THINGS, TYPE_OF, TYPES, UNSEEN, kinds_not_of
+from synthetic.posts import KINDS_OF, NAMES, NOUNS, TEST_NAMES, THINGS, TYPE_OF, TYPES, UNSEEN
 from synthetic.scenes import CUES
 from synthetic.shapes import KINDS
 
@@ -26,7 +26,3 @@ def test_each_type_has_kinds_of_its_own_and_some_kinds_are_no_entity():
     assert all(len(kinds) == 3 for kinds in KINDS_OF.values())
     assert len(TYPE_OF) == 12
     assert set(TYPE_OF) < set(KINDS)
-
-
-def test_kinds_not_of_a_type_include_those_of_none():
-    assert set(kinds_not_of("PER")) == set(KINDS) - set(KINDS_OF["PER"])

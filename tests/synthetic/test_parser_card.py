@@ -7,7 +7,7 @@ from synthetic.parser_training import Score
 def test_the_card_names_weights_figure_and_terms(tmp_path):
     path = tmp_path / "parser.safetensors"
     path.write_bytes(b"weights")
-    made = parser_training.text(path, {"treebank": "t" * 64, "recipe": "{}"}, 3463, Score(90, 100, 85, 400, 1.0))
+    made = parser_training.card(path, {"treebank": "t" * 64, "recipe": "{}"}, 3463, Score(90, 100, 85, 400))
     for part in (
         digest_file(path),
         "3,463 trees",

@@ -9,28 +9,28 @@ import torch
 from torch import Tensor, nn
 
 from schema.errors import ConfigError
-from tests.vision.weights import save_toy, torchvision_state
+from tests.vision.weights import torchvision_state
+from vision import efficientnet
 from vision.backbones import FeatureNet, build_backbone
 from vision.crop_net import CropNet, build_crop_net
 from vision.crops import Transform
 
-NETS = ("toy-resnet", "resnet18")
-SMALL = {"toy-resnet": None, "resnet18": 48}  # pixels; a net of convolutions takes any size
-DIM = {"toy-resnet": 8, "resnet18": 512}
+NETS = {"efficientnet-lite2": 1280, "resnet18": 512}  # floats a feature
+SIDE_PX = 48  # a network of convolutions takes any size
 
 
 def file_of(name: str, folder: Path) -> Path:
-    if name == "toy-resnet":
-        return save_toy(folder / "synthetic.safetensors")
+    if name == "efficientnet-lite2":
+        return efficientnet.package_file()
     torch.save(torchvision_state(name), folder / "net.pth")
     return folder / "net.pth"
 
 
 def both(name: str, folder: Path, batch: int = 2, checkpointing: bool = True) -> tuple[FeatureNet, CropNet]:
     """The frozen network of the regions stage, and the trainable one of the same file."""
-    path, side = file_of(name, folder), SMALL[name]
-    frozen = build_backbone(name, path, crop_px=side, resize_px=side)
-    return frozen, build_crop_net(name, path, frozen.transform, DIM[name], batch=batch, checkpointing=checkpointing)
+    path = file_of(name, folder)
+    frozen = build_backbone(name, path, crop_px=SIDE_PX, resize_px=SIDE_PX)
+    return frozen, build_crop_net(name, path, frozen.transform, NETS[name], batch=batch, checkpointing=checkpointing)
 
 
 def crops_of(net: FeatureNet, n: int = 5) -> Tensor:
@@ -54,7 +54,7 @@ def test_its_numbers_are_those_of_the_regions_stage(name: str, tmp_path: Path) -
 def test_gradients_reach_the_first_convolution(name: str, tmp_path: Path) -> None:
     frozen, net = both(name, tmp_path)
     crops, weight = crops_of(frozen), first_convolution(net).weight
-    scale = torch.randn(DIM[name], generator=torch.Generator().manual_seed(2))
+    scale = torch.randn(NETS[name], generator=torch.Generator().manual_seed(2))
     (net(crops) * scale).sum().backward()
     assert weight.grad is not None
     step = torch.randn(weight.shape, generator=torch.Generator().manual_seed(3))
@@ -75,7 +75,7 @@ def test_gradients_reach_the_first_convolution(name: str, tmp_path: Path) -> Non
 def test_checkpointing_keeps_pixels_alone_and_changes_no_gradient(tmp_path: Path) -> None:
     gradients, kept = [], []
     for checkpointing in (True, False):
-        frozen, net = both("toy-resnet", tmp_path, checkpointing=checkpointing)
+        frozen, net = both("resnet18", tmp_path, checkpointing=checkpointing)
         saved: list[Tensor] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda one, to=saved: to.append(one) or one, lambda one: one):
             found = net(crops_of(frozen))
@@ -103,17 +103,17 @@ def test_a_crop_does_not_see_its_neighbours_and_statistics_stay(tmp_path: Path) 
 @pytest.mark.parametrize("name", NETS)
 def test_a_run_brings_weights_to_the_bare_structure(name: str, tmp_path: Path) -> None:
     frozen, net = both(name, tmp_path)
-    bare = build_crop_net(name, None, net.transform, DIM[name], batch=9, checkpointing=False)
+    bare = build_crop_net(name, None, net.transform, NETS[name], batch=9, checkpointing=False)
     bare.load_state_dict(net.state_dict())
     crops = crops_of(frozen, 3)
     with torch.no_grad():
         torch.testing.assert_close(bare(crops), net(crops), rtol=1e-5, atol=1e-6)
-    assert not any("fc" in key or "head" in key for key in net.state_dict()), "no classifier"
+    assert not any("fc" in key for key in net.state_dict()), "no classifier"
 
 
 def test_what_cannot_be_trained(tmp_path: Path) -> None:
     transform = Transform(8, 8)
-    with pytest.raises(ConfigError, match="no network 'vgg' can be trained; use one of resnet18"):
+    with pytest.raises(ConfigError, match="no network 'vgg' can be trained; use one of efficientnet-lite2"):
         build_crop_net("vgg", None, transform, 8, batch=1, checkpointing=True)
     with pytest.raises(
         ConfigError, match=r"resnet18 makes features of another width \(found 512 instead of 8 floats\)"

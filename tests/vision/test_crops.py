@@ -67,12 +67,6 @@ def test_a_box_of_one_pixel():
     assert torch.equal(found, torch.tensor(np.asarray(image)[5, 4])[:, None, None].expand(3, 224, 224))
 
 
-def test_squashed():
-    found = crop_tensor(sample(40, 24), Box(0, 0, 40, 12), Transform(8, None))
-    expected = sample(40, 24).crop((0, 0, 40, 12)).resize((8, 8), PIL.Image.Resampling.BILINEAR)
-    assert torch.equal(found, torch.from_numpy(np.asarray(expected).copy()).permute(2, 0, 1))
-
-
 def test_a_box_of_another_image():
     with pytest.raises(DataError, match=r"a box \(0, 0, 41, 24\) outside its image of 40 x 24; run the ground stage"):
         crop_tensor(sample(40, 24), Box(0, 0, 41, 24), V1)
@@ -80,7 +74,7 @@ def test_a_box_of_another_image():
 
 def test_standardise_keeps_the_memory_format_and_its_argument():
     pixels = torch.full((2, 3, 8, 8), 255, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    found = Transform(8, None, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).standardise(pixels)
+    found = Transform(8, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).standardise(pixels)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert found.unique().tolist() == [2.0]
     assert pixels.unique().tolist() == [255]
@@ -91,7 +85,7 @@ def test_identity_names_every_number():
         V1,
         V2,
         Transform(200, 256),
-        Transform(224, None),
+        Transform(224, 224),
         Transform(224, 256, (0.5,) * 3),
         Transform(224, 256, std=(1,) * 3),
     ]

@@ -13,8 +13,8 @@ from torchvision.models import ResNet18_Weights, ResNet152_Weights
 from schema.errors import ConfigError, WeightsError
 from schema.records import Box
 from tests.vision.bad_images import sample
-from tests.vision.weights import save_toy, torchvision_state
-from vision import images
+from tests.vision.weights import torchvision_state
+from vision import efficientnet, images
 from vision.backbones import DIM, build_backbone, load_torchvision
 from vision.crops import Transform, crop_tensor
 
@@ -92,7 +92,7 @@ def test_rows_do_not_depend_on_their_neighbours(net):
 def test_grid_holds_the_cells_whose_mean_the_feature_is(net):
     crops = torch.stack([net.transform.pixels(sample()), net.transform.pixels(sample(24, 40))])
     grid, rows = net.grid(crops), net.forward(crops)
-    assert (grid.shape, net.for_grid()) == ((2, 49, 512), net)
+    assert grid.shape == (2, 49, 512)
     assert torch.allclose(grid.mean(1), rows, atol=1e-5)
     with torch.inference_mode():
         maps = net._last(crops)
@@ -140,7 +140,7 @@ def test_variants_are_torchvisions_presets(tmp_path):
 
 
 def test_unknown_network(weights):
-    with pytest.raises(ConfigError, match=r"unknown network 'resnet19'; use one of resnet18, .*, toy-resnet"):
+    with pytest.raises(ConfigError, match=r"unknown network 'resnet19'; use one of efficientnet-lite2, resnet18, "):
         build_backbone("resnet19", weights)
 
 
@@ -203,30 +203,15 @@ def test_weights_that_are_none(content, message, weights, tmp_path, capsys):
     assert "run" not in capsys.readouterr().out, "nothing of the file was executed"
 
 
-def test_toy(tmp_path):
-    net = build_backbone("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
-    assert (net.synthetic, net.dim, net.transform.resize_px) == (True, 8, None)
-    crops = net.transform.pixels(sample())[None]
-    assert torch.allclose(net.grid(crops).mean(1), net.forward(crops), atol=1e-6)
-    whole = net.for_grid()
-    assert (whole.transform.crop_px, net.transform.crop_px, whole.for_grid()) == (112, 48, whole)
-    assert {name for name in net.identity if net.identity[name] != whole.identity[name]} == {"transform"}
-    pixels = torch.randint(0, 256, (1, 3, 112, 112), dtype=torch.uint8)
-    assert whole.grid(pixels).shape == (1, 49, 8)
-    assert torch.equal(whole.grid(pixels), net.grid(pixels)), "the same network"
-    own = build_backbone("toy-resnet", tmp_path / "synthetic.safetensors", crop_px=64)
-    assert own.for_grid() is own, "a side that was asked for holds for both"
-    with pytest.raises(ConfigError, match=r"toy-resnet squashes a crop to its square; leave resize_px out"):
-        build_backbone("toy-resnet", tmp_path / "synthetic.safetensors", resize_px=256)
-
-
-def test_reference_rows(net, tmp_path):
+def test_reference_rows(net):
     """Numbers of version 1. If this fails and it should, raise the VERSION that moved them and pin the new ones."""
-    synthetic = build_backbone("toy-resnet", save_toy(tmp_path / "synthetic.safetensors"))
-    rows = [each.forward(each.transform.pixels(sample())[None])[0, :4].tolist() for each in (net, synthetic)]
     assert (net.identity["version"], net.identity["images"]) == ("1", "1")
-    pinned = [[0.020976, 0, 0.021723, 0.036134], [0.007721, 0.121293, 0.002815, 0.060016]]
-    assert np.allclose(rows, pinned, rtol=1e-4, atol=2e-6)
-    cells = [each.grid(each.transform.pixels(sample())[None])[0, -1, :4].tolist() for each in (net, synthetic)]
-    pinned = [[0.001288, 0, 0.021495, 0.010576], [0, 0.075681, 0, 0.064918]]
-    assert np.allclose(cells, pinned, rtol=1e-4, atol=2e-6)
+    crop = net.transform.pixels(sample())[None]
+    assert np.allclose(net.forward(crop)[0, :4], [0.020976, 0, 0.021723, 0.036134], rtol=1e-4, atol=2e-6)
+    assert np.allclose(net.grid(crop)[0, -1, :4], [0.001288, 0, 0.021495, 0.010576], rtol=1e-4, atol=2e-6)
+    small = build_backbone("efficientnet-lite2", efficientnet.package_file(), crop_px=64, resize_px=64)
+    crop, some = small.transform.pixels(sample())[None], [0, 2, 10, 13, 21, 28]
+    row = [0, 0.643992, 3.039883, 0.56678, 0.537972, 1.056197]
+    cell = [0, 1.039274, 3.063788, 0.26006, 0.668729, 0.923961]
+    assert np.allclose(small.forward(crop)[0, some], row, rtol=1e-3, atol=2e-6)
+    assert np.allclose(small.grid(crop)[0, -1, some], cell, rtol=1e-3, atol=2e-6)

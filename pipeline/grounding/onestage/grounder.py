@@ -44,6 +44,7 @@ from pipeline.grounding.onestage.text import BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
 
 VERSION = "1"  # of everything between an image and its boxes that the weights' digest does not cover
+SYNTHETIC_NAME = "toy-onestage"  # in keys of stored rows, so it keeps its first value: another would recompute them all
 N_IMAGES, N_QUERIES = 4, 8  # of a pass: fixed, since the last bits of a row follow the batch's shape, not its content
 N_THREADS = 1  # of a pass: the last bits follow it too, and small layers lose more to waiting than they gain
 N_WORDS = 6  # of a query that reach the network; the rest of the known words is cut
@@ -172,12 +173,12 @@ def _threads(n: int | None) -> Iterator[None]:
 
 
 def architecture(sizes: Sizes, words: Sequence[str]) -> dict[str, str]:
-    """Metadata of a weights file, from which `load_onestage` rebuilds the network."""
+    """Metadata of a weights file, from which `load_synthetic` rebuilds the network."""
     return {"sizes": json.dumps(asdict(sizes), sort_keys=True), "words": json.dumps(list(words))}
 
 
-def load_onestage(path: Path, name: str, *, synthetic: bool) -> OneStageGrounder:
-    """Read a weights file that `architecture` describes; raises WeightsError when it holds another network."""
+def load_synthetic(path: Path) -> OneStageGrounder:
+    """The grounder trained on drawings, from a file that `architecture` describes; WeightsError for another network."""
     tensors, metadata = load_safetensors(path)
     if not {"sizes", "words"} <= metadata.keys():
         raise WeightsError("no weights of a one-stage grounder", where=str(path), found=f"metadata {sorted(metadata)}")
@@ -187,15 +188,13 @@ def load_onestage(path: Path, name: str, *, synthetic: bool) -> OneStageGrounder
         network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in tensors.items()})
     except RuntimeError as error:
         raise WeightsError("weights of another network", where=str(path), found=str(error).splitlines()[1]) from None
-    return OneStageGrounder(network, Vocabulary(words), _identity(path, name), synthetic=synthetic)
+    return OneStageGrounder(network, Vocabulary(words), _identity(path), synthetic=True)
 
 
 def open_synthetic(config: GroundConfig) -> LazyGrounder:
-    """The grounder trained on drawings, from a file that `architecture` describes; raises WeightsError."""
-    path = weights.find(config.source())
-    load = partial(load_onestage, path, config.grounder, synthetic=True)
-    is_cut = partial(_is_cut, path)
-    return LazyGrounder(_identity(path, config.grounder), load, synthetic=True, is_cut=is_cut)
+    """The grounder trained on drawings, its weights not loaded yet; raises WeightsError where they are missing."""
+    path = weights.find(config.weights)
+    return LazyGrounder(_identity(path), partial(load_synthetic, path), synthetic=True, is_cut=partial(_is_cut, path))
 
 
 def _is_cut(path: Path, text: str) -> bool:
@@ -207,8 +206,8 @@ def _vocabulary(path: Path) -> Vocabulary:
     return Vocabulary(json.loads(load_safetensors(path)[1]["words"]))
 
 
-def _identity(path: Path, name: str) -> dict[str, str]:
-    return {"name": name, "version": VERSION, "weights": digest_file(path)}
+def _identity(path: Path) -> dict[str, str]:
+    return {"name": SYNTHETIC_NAME, "version": VERSION, "weights": digest_file(path)}
 
 
 PAPER_VERSION = "1"  # of everything between an image and its boxes that the weights' digest does not cover
@@ -262,7 +261,7 @@ def build(settings: dict[str, Any]) -> PaperOneStage:
 
 def open_grounder(config: GroundConfig) -> LazyGrounder:
     """The grounder from the folder that the parameters name; raises WeightsError."""
-    folder = ModelRef(config.source(), "grounder", "converted").locate()
+    folder = ModelRef(config.weights, "grounder", "converted").locate()
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if settings.get("model_type") != MODEL_TYPE or settings.get("format") != FORMAT:

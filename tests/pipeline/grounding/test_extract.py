@@ -131,7 +131,7 @@ def test_a_cap_cuts_by_the_order_of_words(tmp_path):
     assert [one.text for one in found] == ["person", "place", "a tiny dog", "tiny dog"]
 
 
-def test_toy_grounders_see_drawings_only(tmp_path):
+def test_a_synthetic_grounder_sees_drawings_only(tmp_path):
     grounder = FakeGrounder()
     grounder.synthetic = True
     posts = [post("a", make_image(tmp_path, "1.png", drawn=False))]

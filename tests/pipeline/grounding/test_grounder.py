@@ -41,4 +41,3 @@ def test_no_images_no_boxes(grounder: Grounder) -> None:
 def test_what_was_found_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Found((0.0, 0.0, 1.0, 1.0), 0.5).score = 1.0  # type: ignore[misc]
-    assert GroundConfig().grounder == "toy-onestage"

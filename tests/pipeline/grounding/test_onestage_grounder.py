@@ -10,12 +10,13 @@ from PIL import Image
 
 from cache.weights import EMBEDDED, load_safetensors, save_safetensors
 from pipeline.grounding.grounder import ground_images
-from pipeline.grounding.onestage.grounder import OneStageGrounder, Vocabulary, architecture, load_onestage
+from pipeline.grounding.onestage.grounder import OneStageGrounder, Vocabulary, architecture, load_synthetic
 from pipeline.grounding.onestage.network import OneStage
 from schema.errors import WeightsError
 from tests.pipeline.grounding.test_onestage import TINY
 
 WORDS = ("<pad>", "<unk>", "left", "tiny", "star")
+WEIGHTS = EMBEDDED / "synthetic-grounder.safetensors"
 
 
 def _grounder(seed: int = 0) -> OneStageGrounder:
@@ -99,29 +100,29 @@ def test_saved_weights_answer_as_before(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     tensors = {name: value.numpy() for name, value in grounder.network.state_dict().items()}
     save_safetensors(path, tensors, architecture(TINY, WORDS))
-    loaded = load_onestage(path, "test", synthetic=False)
+    loaded = load_synthetic(path)
     assert ground_images(loaded, _images(3), [["left"]] * 3) == ground_images(grounder, _images(3), [["left"]] * 3)
-    assert not loaded.synthetic
+    assert loaded.synthetic
     tensors.pop("heads.1.answer.bias")
     save_safetensors(path, tensors, architecture(TINY, WORDS))
     with pytest.raises(WeightsError, match=r'weights of another network \(found .*"heads.1.answer.bias"'):
-        load_onestage(path, "test", synthetic=False)
+        load_synthetic(path)
 
 
 def test_embedded_weights_know_cues_and_kinds_and_neither_names_nor_types() -> None:
-    words = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", synthetic=True).reader.words
+    words = load_synthetic(WEIGHTS).reader.words
     assert {"left", "right", "upper", "lower", "tiny", "huge", "star"} <= set(words)
     assert not {"person", "location", "organization", "miscellaneous", "jordan", "madison", "place", "name"} & set(
         words
     )
-    assert (EMBEDDED / "toy-onestage.safetensors").stat().st_size <= 6e6
-    tensors, _ = load_safetensors(EMBEDDED / "toy-onestage.safetensors")
+    assert (WEIGHTS).stat().st_size <= 6e6
+    tensors, _ = load_safetensors(WEIGHTS)
     assert all(np.isfinite(value).all() for value in tensors.values())
 
 
 def test_reference_rows_of_the_embedded_weights() -> None:
     """Pinned for VERSION 1 and these weights: where they move, the version must."""
-    grounder = load_onestage(EMBEDDED / "toy-onestage.safetensors", "toy-onestage", synthetic=True)
+    grounder = load_synthetic(WEIGHTS)
     y, x = np.mgrid[0:128, 0:160]
     pixels = np.stack([(x * 1.3) % 256, (y * 1.7) % 256, (x + y) % 256], -1).astype(np.uint8)
     pixels[30:70, 20:55] = (250, 30, 40)

@@ -10,6 +10,6 @@ def test_every_query_gets_the_whole_image_with_score_nought() -> None:
     assert found == [[Found((0.0, 0.0, 30.0, 20.0), 0.0)] * 2, [], [Found((0.0, 0.0, 9.0, 9.0), 0.0)]]
 
 
-def test_it_is_no_toy_and_names_itself() -> None:
+def test_it_is_not_synthetic_and_names_itself() -> None:
     assert not WholeImage().synthetic
     assert WholeImage().identity == {"name": "whole-image", "version": "1"}

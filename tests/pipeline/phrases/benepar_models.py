@@ -74,7 +74,7 @@ def _release(folder: Path, encoder: Any, settings: dict[str, Any], seed: int) ->
     encoder.benepar = {"tag_vocab": TAGS, "label_vocab": LABELS, "char_vocab": None, "hparams": settings}
     encoder.save_pretrained(folder)
     torch.manual_seed(seed)
-    with benepar_compat._compatible_tokenizers():
+    with benepar_compat.compatible_tokenizers():
         made = parse_chart.ChartParser(
             TAGS, LABELS, None, nkutil.HParams(**settings), pretrained_model_path=str(folder)
         )

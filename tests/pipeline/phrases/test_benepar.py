@@ -12,7 +12,7 @@ from benepar import InputSentence
 
 from pipeline.phrases import benepar
 from pipeline.phrases.benepar_compat import load_chart_parser
-from pipeline.phrases.config import PhrasesConfig, build_parser
+from pipeline.phrases.config import PhrasesConfig, open_parser
 from pipeline.phrases.corenlp import constituents
 from schema.errors import WeightsError
 from tests.pipeline.phrases import benepar_models
@@ -34,7 +34,7 @@ def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def of_setting(model: Path) -> Any:
-    return build_parser(PhrasesConfig(parser="benepar", model=str(model)))
+    return open_parser(PhrasesConfig(parser="benepar", model=str(model))).load()
 
 
 def directly(model: Path, words: list[str]) -> list[tuple[int, int, str]]:
@@ -51,7 +51,7 @@ def test_the_setting_loads_a_model_that_answers_as_the_library_does(model: Path)
 
 
 @pytest.mark.filterwarnings("error:.*arg_constraints")
-def test_nothing_that_a_user_cannot_mend_is_said(model: Path) -> None:
+def test_warnings_that_a_user_cannot_fix_are_hidden(model: Path) -> None:
     of_setting(model).parse(SENTENCES[:2])
 
 
@@ -104,7 +104,7 @@ def test_a_model_that_is_not_there_says_how_to_get_it() -> None:
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(WeightsError, match="no benepar model that can be loaded"):
+    with pytest.raises(WeightsError, match="not a benepar model that can be loaded"):
         of_setting(tmp_path)
 
 
@@ -114,6 +114,6 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"config": Hostile(), "state_dict": {}}, tmp_path / "model.pt")
-    with pytest.raises(WeightsError, match="no benepar model that can be loaded"):
+    with pytest.raises(WeightsError, match="not a benepar model that can be loaded"):
         of_setting(tmp_path / "model.pt")
     assert not (tmp_path / "ran").exists()

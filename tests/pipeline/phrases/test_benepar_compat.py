@@ -26,5 +26,5 @@ def test_what_is_no_model_is_said(tmp_path, content):
     path = tmp_path / "model.pt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(WeightsError, match="no benepar model that can be loaded"):
+    with pytest.raises(WeightsError, match="not a benepar model that can be loaded"):
         load_chart_parser(path)

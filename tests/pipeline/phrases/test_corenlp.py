@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipeline.phrases.config import PhrasesConfig, build_parser
+from pipeline.phrases.config import PhrasesConfig, open_parser
 from pipeline.phrases.corenlp import CoreNlpParser, ServerError, constituents
 
 BRACKETS = {"(": "-LRB-", ")": "-RRB-"}  # as CoreNLP writes them
@@ -51,7 +51,7 @@ def test_given_words_come_back_as_constituents(url):
 
 
 def test_the_setting_leads_to_the_server(url):
-    parser = build_parser(PhrasesConfig(parser="corenlp", url=url, model="4.5.7"))
+    parser = open_parser(PhrasesConfig(parser="corenlp", url=url, model="4.5.7"))
     (found,) = parser.parse([["(", "Zoë", ")", "100%", "a+b"]])
     assert found.spans == ((0, 5, "S"), (0, 5, "NP-SBJ"))
     assert parser.identity == {"parser": "corenlp", "model": "4.5.7", "version": "1"}, "no address: keys hold none"
@@ -67,12 +67,12 @@ def test_long_sentences_go_in_parts(url):
     ("fault", "message"),
     [
         ("broken", "no parse in the server's answer"),
-        ("lost", "the server did not keep the words"),
+        ("lost", "the server changed the words"),
         ("page", "no parse in the server's answer"),
         ("other", "no parse in the server's answer"),
         ("cut", "no CoreNLP server answers|no parse in the server's answer"),
-        ("none", r"the server did not keep the words \(found 0 tree\(s\) of 0 words for 2 words"),
-        ("twice", r"the server did not keep the words \(found 2 tree\(s\) of 4 words for 2 words"),
+        ("none", r"the server changed the words \(found 0 tree\(s\) of 0 words for 2 words"),
+        ("twice", r"the server changed the words \(found 2 tree\(s\) of 4 words for 2 words"),
         ("slow", r"no answer in time \(found 0.2 s\); raise phrases.timeout_s"),
     ],
 )

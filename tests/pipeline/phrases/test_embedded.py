@@ -1,4 +1,4 @@
-"""The embedded parser: good on plain sentences, deaf to neighbours, whole on long ones."""
+"""The embedded parser: good on plain sentences, independent of neighbours, whole on long ones."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_reference_trees(parser):
     assert tree.spans == (
         (0, 8, "S"), (0, 1, "NP"), (1, 8, "VP"), (2, 6, "PP"), (2, 4, "NP"), (4, 6, "PP"), (5, 6, "NP"),
     )  # fmt: skip
-    pieces = parser._pieces(words, span_parser.MOST_WORD_PIECES)
+    pieces = parser._pieces(words, span_parser.MAX_WORD_PIECES)
     scores = parser._scores([words] * 4, [pieces] * 4, span_parser.bucket(sum(map(len, pieces)) + 2))[0]
     assert np.allclose(scores[0, 2, :4], (0, -13.349361, -12.163199, -11.465838), rtol=1e-3)
 
@@ -57,10 +57,10 @@ def test_answers_do_not_depend_on_neighbours_or_order(parser):
 
 def test_scores_have_the_same_bits_in_any_company(parser):
     words = SENTENCES[0]
-    pieces = parser._pieces(words, span_parser.MOST_WORD_PIECES)
+    pieces = parser._pieces(words, span_parser.MAX_WORD_PIECES)
     size = span_parser.bucket(sum(map(len, pieces)) + 2)
     other = SENTENCES[2]
-    others = parser._pieces(other, span_parser.MOST_WORD_PIECES)
+    others = parser._pieces(other, span_parser.MAX_WORD_PIECES)
     first = parser._scores([words] * 4, [pieces] * 4, size)[0]
     second = parser._scores([other, words, other, words], [others, pieces, others, pieces], size)[1]
     assert np.array_equal(first, second)
@@ -77,7 +77,7 @@ def test_long_sentences_are_split_and_whole(parser):
 def test_weights_of_something_else_are_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     weights.save_safetensors(path, {"a": np.zeros(3, np.float32)}, {"size": json.dumps({})})
-    with pytest.raises(WeightsError, match="no weights of the embedded parser"):
+    with pytest.raises(WeightsError, match="not weights of the embedded parser"):
         span_parser.load(path)
 
 

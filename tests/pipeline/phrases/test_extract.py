@@ -42,7 +42,7 @@ def test_spans_are_the_posts_own_words_and_pronouns_are_dropped():
     assert (tally.n_rows, tally.n_computed) == (1, 1)
 
 
-def test_a_post_with_nothing_to_parse_is_named_and_asks_nobody():
+def test_a_post_with_nothing_to_parse_is_named_and_not_sent_to_the_parser():
     parser = EveryPair()
     (found,), tally = find_phrases([make("RT @ann : https://t.co/x")], PhrasesConfig(), parser)
     assert (found.phrases, found.fallback, tally.n_rows, parser.asked) == ((), "empty-view", 0, [])

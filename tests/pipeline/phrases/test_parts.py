@@ -1,11 +1,11 @@
-from pipeline.phrases.parser import joined, ranges
+from pipeline.phrases.parser import parse_in_parts, ranges
 
 
 def test_short_sentences_stay_whole():
     assert ranges(["a", "b"], [1, 1], 5, 5) == [(0, 2)]
 
 
-def test_a_part_ends_behind_a_mark_in_its_second_half():
+def test_a_part_ends_after_a_mark_in_its_second_half():
     words = ["a", ",", "b", "c", ",", "d", "e", "f", "g"]
     assert ranges(words, [1] * 9, 6, 99) == [(0, 5), (5, 9)]
 
@@ -18,6 +18,13 @@ def test_no_word_is_lost_whatever_words_cost():
 
 
 def test_parts_come_back_in_the_sentences_own_words():
-    parsed = joined([(0, 3), (3, 5)], [[(0, 2, "NP")], [(0, 2, "NP")]])
-    assert (parsed.spans, parsed.fallback) == (((0, 2, "NP"), (3, 5, "NP")), "split")
-    assert joined([(0, 3)], [[]]).fallback == ""
+    parts = []
+
+    def parse(found):
+        parts.extend(found)
+        return [[(0, 1, "NP")] if "c" not in words else [] for words in found]
+
+    long, short = parse_in_parts([["a", "b", ",", "d", "e"], ["c"]], parse, 3)
+    assert parts == [["a", "b", ","], ["d", "e"], ["c"]]
+    assert (long.spans, long.fallback) == (((0, 1, "NP"), (3, 4, "NP")), "split")
+    assert (short.spans, short.fallback) == ((), "")

@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.phrases.noun_phrases import category, is_bare, noun_phrases, shortest
+from pipeline.phrases.parser import category
+from pipeline.phrases.stage import is_bare, noun_phrases, shortest
 
 NODES = [
     (0, 5, "S"),

@@ -62,7 +62,7 @@ def test_what_cannot_be_seen_is_no_word(word: str) -> None:
 
 def test_a_word_is_cut_not_dropped() -> None:
     [sentence] = normalize.sentences(["the", "x" * 5000])
-    assert sentence.words == ("the", "x" * normalize.MOST_CHARACTERS)
+    assert sentence.words == ("the", "x" * normalize.MAX_CHARACTERS)
 
 
 @given(st.lists(st.text(min_size=1, max_size=8) | st.sampled_from(["#a", "@b", "RT", ".", "#", "@"]), min_size=1))

@@ -9,7 +9,7 @@ import torch
 from cache.keys import digest_file
 from pipeline.regions.config import BATCH, PRESETS, RegionsConfig, build_net
 from schema.errors import ConfigError, WeightsError
-from tests.vision.weights import save_toy, torchvision_state
+from tests.vision.weights import torchvision_state
 from vision.crops import Transform
 
 ROOT = Path(__file__).parents[3]
@@ -53,16 +53,15 @@ def test_batch_and_device(monkeypatch):
 
 
 def test_the_network_that_is_named(tmp_path):
-    synthetic = save_toy(tmp_path / "synthetic.safetensors")
-    net = build_net(RegionsConfig(weights=str(synthetic), digest=digest_file(synthetic), crop_px=20, device="cpu"))
-    assert (net.synthetic, net.dim, net.transform.crop_px) == (True, 8, 20)
-    with pytest.raises(
-        WeightsError, match=r"synthetic\.safetensors: not the expected weights: sha256 \w+, expected 00"
-    ):
-        build_net(RegionsConfig(weights=str(synthetic), digest="00", device="cpu"))
+    net = build_net(RegionsConfig(crop_px=20, device="cpu"))
+    assert (net.identity["name"], net.dim, net.transform.crop_px) == ("efficientnet-lite2", 1280, 20)
     torch.save(torchvision_state("resnet18"), tmp_path / "r.pth")
-    real = build_net(RegionsConfig(net="resnet18", weights=str(tmp_path / "r.pth"), resize_px=240, dtype="bfloat16"))
-    assert (real.synthetic, real.transform, real.identity["dtype"]) == (False, Transform(224, 240), "bfloat16")
+    settings = {"net": "resnet18", "weights": str(tmp_path / "r.pth"), "device": "cpu"}
+    with pytest.raises(WeightsError, match=r"r\.pth: not the expected weights: sha256 \w+, expected 00"):
+        build_net(RegionsConfig(**settings, digest="00"))
+    digest = digest_file(tmp_path / "r.pth")
+    net = build_net(RegionsConfig(**settings, digest=digest, resize_px=240, dtype="bfloat16"))
+    assert (net.transform, net.identity["dtype"]) == (Transform(224, 240), "bfloat16")
 
 
 def test_real_weights_must_be_given(tmp_path, monkeypatch):

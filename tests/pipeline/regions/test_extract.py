@@ -10,7 +10,7 @@ from pipeline.engine import Memory, Tally
 from pipeline.regions import stage as regions_stage
 from pipeline.regions.config import RegionsConfig
 from pipeline.regions.stage import EMPTY_BOX, Crop, extract_objects, net_key, row_key
-from schema.errors import ImageError, SyntheticError, WeightsError
+from schema.errors import ImageError, WeightsError
 from schema.labels import LabelSet
 from schema.records import Box, Image
 from tests.cache.rows import flip, stored_keys
@@ -190,19 +190,6 @@ def test_features_must_be_finite(data, value, dtype, monkeypatch):
     monkeypatch.setattr(net, "forward", lambda crops: torch.full((len(crops), 4), value))
     with pytest.raises(WeightsError, match=rf"a feature is not finite as {dtype}; check the weights, or set regions"):
         run(data, net, config=RegionsConfig(batch=4, store_dtype=dtype))
-
-
-def test_toy_nets_see_drawings_only(data):
-    folder, posts, boxes = data
-    net = FakeNet()
-    net.synthetic = True
-    run(data, net)
-    foreign = make_image(folder, "4.png", seed=4, drawn=False)
-    more = [("d", chosen(word, (1, 1, 9, 9))) for word in LABELS.general_words]
-    changed = (folder, [*posts, post("d", foreign)], boxes + more)
-    with pytest.raises(SyntheticError, match=r"post d: toy-resnet was trained on drawings"):
-        run(changed, net)
-    assert run(changed, net, config=RegionsConfig(batch=4, allow_synthetic=True))[1].n_rows == 10
 
 
 def test_an_image_that_changed_ends_the_run(data):

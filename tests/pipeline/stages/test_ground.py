@@ -64,7 +64,7 @@ def test_texts_that_are_not_read_to_their_end_are_counted(tmp_path, grounder):
 def test_a_refused_image_leaves_no_table(tmp_path, grounder):
     grounder.synthetic = True
     posts = [post("a", make_image(tmp_path / "images", "1.png", drawn=False))]
-    with pytest.raises(SyntheticError, match="toy-onestage was trained on drawings"):
+    with pytest.raises(SyntheticError, match="detector was trained on drawings"):
         run(tmp_path, posts, [])
     assert not (tmp_path / "boxes.parquet").exists()
     run(tmp_path, posts, [], GroundConfig(allow_synthetic=True))

@@ -20,10 +20,9 @@ def test_the_configuration_can_be_built_again_without_machine_and_paths(tmp_path
 
 
 def test_what_changes_no_number_changes_no_note():
-    base = note(RegionsConfig(), {}, synthetic=True)
+    base = note(RegionsConfig(), {}, synthetic=False)
     silent = {
         "actors": 2,
-        "allow_synthetic": True,
         "batch": 7,
         "device": "cpu",
         "digest": "00",
@@ -33,10 +32,12 @@ def test_what_changes_no_number_changes_no_note():
         "workers": 0,
     }
     for name, value in silent.items():
-        assert note(RegionsConfig(**{name: value}), {}, synthetic=True) == base, name
+        assert note(RegionsConfig(**{name: value}), {}, synthetic=False) == base, name
     assert note(PhrasesConfig(url="http://other", timeout_s=3), {}, synthetic=False) == note(
         PhrasesConfig(), {}, synthetic=False
     )
+    allowed = note(GroundConfig(allow_synthetic=True), {}, synthetic=True)
+    assert allowed == note(GroundConfig(), {}, synthetic=True)
     loud = {
         "crop_px": 9,
         "dtype": "float16",
@@ -47,9 +48,9 @@ def test_what_changes_no_number_changes_no_note():
     }
     loud |= {"store_dtype": "float16", "weights": "x", "weights_variant": "v2"}
     for name, value in loud.items():
-        assert note(RegionsConfig(**{name: value}), {}, synthetic=True) != base, name
+        assert note(RegionsConfig(**{name: value}), {}, synthetic=False) != base, name
     assert {*silent, *loud} == set(RegionsConfig.model_fields), "each field is one or the other"
-    assert note(GroundConfig(n_phrases_max=3), {}, synthetic=True) != note(GroundConfig(), {}, synthetic=True)
+    assert note(GroundConfig(n_phrases_max=3), {}, synthetic=False) != note(GroundConfig(), {}, synthetic=False)
     known = {*RegionsConfig.model_fields, *PhrasesConfig.model_fields, *GroundConfig.model_fields}
     assert known >= SILENT
 

@@ -1,6 +1,5 @@
 """Posts and boxes to the pack: bytes that depend on the posts alone, through kills, stores and added posts."""
 
-import json
 import os
 import shutil
 import signal
@@ -17,13 +16,11 @@ from cache import tables
 from cache.packs import Pack
 from pipeline.engine import Tally
 from pipeline.regions import stage as regions_stage
-from pipeline.regions.config import RegionsConfig
+from pipeline.regions.config import RegionsConfig, build_net
 from schema.errors import ConfigError
 from tests.pipeline.drawn import LABELS, by_post, chosen, make_image, phrases, post
 from tests.vision.bad_images import write as write_bad
-from tests.vision.weights import save_toy
 from vision import images
-from vision.backbones import build_backbone
 
 ROOT = Path(__file__).parents[3]
 BEFORE = {"phrases": {"config": {}, "identity": {"name": "p"}, "synthetic": False}, "n_cut": 0}
@@ -45,11 +42,9 @@ def write(folder, posts, boxes):
     tables.write_boxes(folder / "boxes.parquet", by_post(boxes), BEFORE)
 
 
-def config(folder, **more):
-    weights = folder / "synthetic.safetensors"
-    if not weights.exists():
-        save_toy(weights)
-    return RegionsConfig(weights=str(weights), **{"batch": 4, "workers": 1, "n_buckets": 8, "device": "cpu", **more})
+def config(**more):
+    settings = {"crop_px": 32, "resize_px": 32, "batch": 4, "workers": 1, "n_buckets": 8, "device": "cpu"}
+    return RegionsConfig(**settings | more)
 
 
 def run(folder, settings, out="pack", **more):
@@ -63,24 +58,24 @@ def contents(pack):
 
 def test_pack(tmp_path):
     posts, _ = dataset(tmp_path, 6)
-    settings = config(tmp_path)
+    settings = config()
     assert run(tmp_path, settings) == Tally("regions", 9, 9)
     pack = Pack(tmp_path / "pack")
     assert pack.verify() == []
     assert pack.ids == sorted(one.id for one in posts)
-    assert (pack.meta.dim, pack.meta.dtype, pack.meta.n_buckets, pack.meta.synthetic) == (8, "float32", 8, True)
+    assert (pack.meta.dim, pack.meta.dtype, pack.meta.n_buckets, pack.meta.synthetic) == (1280, "float32", 8, False)
     assert pack.meta.general_words == ("person", "place")
     assert pack.meta.provenance["phrases"] == BEFORE["phrases"]
     made = pack.meta.provenance["regions"]
     assert (made["config"]["weights"], made["identity"]["name"], made["synthetic"]) == (
-        "synthetic.safetensors",
-        "toy-resnet",
-        True,
+        "embedded",
+        "efficientnet-lite2",
+        False,
     )
     assert "n_cut" not in pack.meta.provenance, "nothing that changes when a post does"
     assert str(tmp_path) not in (tmp_path / "pack" / "meta.json").read_text()
     assert [len(pack.read(f"p{k}").regions) for k in range(6)] == [1, 3, 3, 3, 3, 1]
-    net = build_backbone("toy-resnet", tmp_path / "synthetic.safetensors")
+    net = build_net(settings)
     whole = PIL.Image.open(tmp_path / "images" / "3.png").convert("RGB")
     wanted = net.forward(net.transform.pixels(whole)[None])[0]
     assert np.allclose(pack.read("p3").features[0], wanted, atol=1e-5)
@@ -88,7 +83,7 @@ def test_pack(tmp_path):
 
 def test_a_rerun_computes_nothing_and_gives_the_same_bytes(tmp_path):
     posts, boxes = dataset(tmp_path, 6)
-    settings = config(tmp_path)
+    settings = config()
     run(tmp_path, settings)
     before = contents(tmp_path / "pack")
     shutil.rmtree(tmp_path / "pack")
@@ -96,13 +91,13 @@ def test_a_rerun_computes_nothing_and_gives_the_same_bytes(tmp_path):
     assert contents(tmp_path / "pack") == before
     shutil.rmtree(tmp_path / "store")
     write(tmp_path, posts[::-1], boxes[::-1])
-    assert run(tmp_path, config(tmp_path, workers=3)).n_computed == 9
+    assert run(tmp_path, config(workers=3)).n_computed == 9
     assert contents(tmp_path / "pack") == before, "the store is no result, the order of posts is none"
 
 
 def test_one_post_added_changes_one_file(tmp_path):
     posts, boxes = dataset(tmp_path, 6)
-    settings = config(tmp_path)
+    settings = config()
     run(tmp_path, settings)
     before = contents(tmp_path / "pack")
     more = post("new", make_image(tmp_path / "images", "new.png", seed=99))
@@ -114,30 +109,25 @@ def test_one_post_added_changes_one_file(tmp_path):
 
 def test_the_grid_is_a_pack_in_the_pack(tmp_path):
     posts, _ = dataset(tmp_path, 6)
-    run(tmp_path, config(tmp_path))
+    run(tmp_path, config())
     assert Pack(tmp_path / "pack").grid is None, "off by default"
     before, digest = contents(tmp_path / "pack"), Pack(tmp_path / "pack").digest()
-    assert run(tmp_path, config(tmp_path, grid=True)) == Tally("regions", 9 + 4, 4)
+    assert run(tmp_path, config(grid=True)) == Tally("regions", 9 + 4, 4)
     pack = Pack(tmp_path / "pack")
     assert (contents(tmp_path / "pack"), pack.digest()) == (before, digest), "nothing else changes"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["images", "pack", "store"]
     grid = pack.grid
     assert grid.ids == sorted(image.digest for one in posts for image in one.images)
-    assert grid.read(posts[1].images[0].digest).features.shape == (49, 8)
-    side = json.loads(grid.meta.provenance["regions"]["identity"]["transform"])["crop_px"]
-    assert (side, "48" in pack.meta.provenance["regions"]["identity"]["transform"]) == (112, True)
-    assert (grid.meta.dtype, grid.meta.synthetic, grid.meta.provenance["regions"]["synthetic"]) == (
-        "float16",
-        True,
-        True,
-    )
-    run(tmp_path, config(tmp_path))
+    assert grid.read(posts[1].images[0].digest).features.shape == (1, 1280)
+    assert grid.meta.provenance["regions"] == pack.meta.provenance["regions"]
+    assert (grid.meta.dtype, grid.meta.synthetic) == ("float16", False)
+    run(tmp_path, config())
     assert Pack(tmp_path / "pack").grid is None, "and off again"
 
 
 def test_one_image_more_changes_one_file_of_pack_and_grid_each(tmp_path):
     posts, boxes = dataset(tmp_path, 6)
-    settings = config(tmp_path, grid=True)
+    settings = config(grid=True)
     run(tmp_path, settings)
     before, before_grid = contents(tmp_path / "pack"), contents(tmp_path / "pack" / "grid")
     more = post("new", make_image(tmp_path / "images", "new.png", seed=99))
@@ -151,7 +141,7 @@ def test_one_image_more_changes_one_file_of_pack_and_grid_each(tmp_path):
 def test_no_image_as_in_the_paper_reads_the_phrases(tmp_path):
     dataset(tmp_path, 2)
     tables.write_phrases(tmp_path / "phrases.parquet", [phrases("p0", (0, 3))], {})
-    settings = config(tmp_path, no_image="paper")
+    settings = config(no_image="paper")
     run(tmp_path, settings, phrases=tmp_path / "phrases.parquet")
     assert [one.text for one in Pack(tmp_path / "pack").read("p0").regions] == [
         "",
@@ -176,7 +166,7 @@ def slow(self, crops):
     return forward(self, crops)
 FeatureNet.forward = slow
 folder = Path(sys.argv[1])
-config = RegionsConfig(weights=str(folder / "synthetic.safetensors"), batch=4, workers=1, n_buckets=8, device="cpu")
+config = RegionsConfig(crop_px=32, resize_px=32, batch=4, workers=1, n_buckets=8, device="cpu")
 inputs = folder / "posts.parquet", folder / "boxes.parquet", folder / "images"
 regions.run(config, *inputs, folder / "pack", folder / "store")
 """
@@ -184,7 +174,7 @@ regions.run(config, *inputs, folder / "pack", folder / "store")
 
 def test_killed_in_the_middle_the_same_command_gives_the_same_bytes(tmp_path):
     dataset(tmp_path, 20)
-    settings = config(tmp_path)
+    settings = config()
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, start_new_session=True, env=os.environ
     )
@@ -209,7 +199,7 @@ def test_forty_bad_images_go_through(tmp_path):
     posts = [post(f"p{k}", images.probe(tmp_path / "images", name)) for k, name in enumerate(expected)]
     boxes = [(one.id, chosen(word, (0, 0, 1, 1))) for one in posts for word in LABELS.general_words if one.images[0].ok]
     write(tmp_path, posts, boxes)
-    run(tmp_path, config(tmp_path, allow_synthetic=True))
+    run(tmp_path, config())
     pack = Pack(tmp_path / "pack")
     for one, state in zip(posts, expected.values(), strict=True):
         assert len(pack.read(one.id).regions) == (3 if state == "ok" else 1), one

@@ -6,14 +6,14 @@ import torch
 
 from pipeline.grounding.onestage.network import OneStage
 from synthetic import grounder_training
-from synthetic.grounder_training import SIZES, WORDS, Batches, Drawn, ask, draw, targets
-from synthetic.scenes import CUES, TOY_TRAIN_SEED
+from synthetic.grounder_training import SIZES, TRAIN_SEED, WORDS, Batches, DrawnScenes, draw, query, targets
+from synthetic.scenes import CUES
 from synthetic.shapes import KINDS
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
-    return draw(TOY_TRAIN_SEED, 24, tmp_path_factory.mktemp("scenes"))
+def drawn() -> DrawnScenes:
+    return draw(TRAIN_SEED, 24)
 
 
 def test_the_vocabulary_holds_cues_and_kinds_alone() -> None:
@@ -40,14 +40,14 @@ def test_targets_decode_to_the_boxes_they_were_made_from() -> None:
     assert (torch.maximum(at[:, 3] / widths, widths / at[:, 3]) < 2.6).all()  # of nine anchors a near one
 
 
-def test_what_is_asked_is_true_of_what_should_answer(drawn: Drawn) -> None:
+def test_what_is_asked_is_true_of_what_should_answer(drawn: DrawnScenes) -> None:
     rng = np.random.default_rng(1)
     asked_cues = asked_kinds = asked_nothing = 0
-    for row in range(len(drawn)):
+    for row in range(len(drawn.kinds)):
         kinds, cues = drawn.kinds[row], drawn.cues[row]
         present = [i for i in range(4) if kinds[i] >= 0]
         for _ in range(40):
-            text, things = ask(rng, kinds, cues)
+            text, things = query(rng, kinds, cues)
             words = text.split()
             if words[0] in CUES:
                 asked_cues += 1
@@ -61,7 +61,7 @@ def test_what_is_asked_is_true_of_what_should_answer(drawn: Drawn) -> None:
     assert asked_cues > asked_kinds > asked_nothing > 10
 
 
-def test_a_flipped_image_flips_its_boxes_and_places(drawn: Drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flipped_image_flips_its_boxes_and_places(drawn: DrawnScenes, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the true colours of a thing's middle as witness: they are found at the box that is taught."""
     batches = Batches(drawn, seed=0)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
@@ -71,14 +71,16 @@ def test_a_flipped_image_flips_its_boxes_and_places(drawn: Drawn, monkeypatch: p
         return "left", [0]
 
     taught: list[np.ndarray] = []
-    monkeypatch.setattr(grounder_training, "ask", spy)
+    monkeypatch.setattr(grounder_training, "query", spy)
     monkeypatch.setattr(grounder_training, "targets", lambda things: taught.extend(things) or targets(things))
     images, *_ = batches(0)
     n_flipped = 0
     for n in range(grounder_training.N_SCENES):
-        kinds, cues = seen[n * grounder_training.N_ASKED]
-        x0, y0, x1, y1 = taught[n * grounder_training.N_ASKED][0]
-        row = next(r for r in range(len(drawn)) if drawn.kinds[r] is kinds or np.shares_memory(drawn.kinds[r], kinds))
+        kinds, cues = seen[n * grounder_training.N_QUERIES]
+        x0, y0, x1, y1 = taught[n * grounder_training.N_QUERIES][0]
+        row = next(
+            r for r in range(len(drawn.kinds)) if drawn.kinds[r] is kinds or np.shares_memory(drawn.kinds[r], kinds)
+        )
         flipped = not np.allclose(batches.boxes[row][0, 0], x0)
         n_flipped += flipped
         y, x = int((y0 + y1) / 2), int((x0 + x1) / 2)
@@ -94,7 +96,7 @@ def test_a_flipped_image_flips_its_boxes_and_places(drawn: Drawn, monkeypatch: p
     assert 0 < n_flipped < grounder_training.N_SCENES
 
 
-def test_a_batch_depends_on_seed_and_step_alone(drawn: Drawn) -> None:
+def test_a_batch_depends_on_seed_and_step_alone(drawn: DrawnScenes) -> None:
     a, b = Batches(drawn, 0), Batches(drawn, 0)
     a(0)
     assert all(torch.equal(x, y) for x, y in zip(a(5), b(5), strict=True))
@@ -102,7 +104,7 @@ def test_a_batch_depends_on_seed_and_step_alone(drawn: Drawn) -> None:
     assert not torch.equal(a(5)[0], Batches(drawn, 1)(5)[0])
 
 
-def test_the_loss_is_small_only_for_the_right_answers(drawn: Drawn) -> None:
+def test_the_loss_is_small_only_for_the_right_answers(drawn: DrawnScenes) -> None:
     batch = Batches(drawn, 0)(0)
     _, words, index, weight, offsets = batch
 
