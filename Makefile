@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both set up .venv first.
+# The main commands are `make demo` and `make test`. Both set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,12 +16,12 @@ demo: install
 	$(BIN)/dvc repro
 	$(BIN)/fmit summary
 
-# All tables and figures from a few synthetic posts, in the folder tables-tiny; a second call trains nothing
+# All tables and figures from a few synthetic posts, in the folder tables-tiny; a second run trains nothing
 tables-tiny: install
 	$(BIN)/python -m bench.tables_tiny
 
 test: install lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # a thread per worker: more of them wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # one thread per worker: more would compete for the cores
 
 test-long: install
 	$(BIN)/python -m pytest -m long --timeout 3600
