@@ -14,19 +14,18 @@ import numpy as np
 import torch
 import torchvision.models
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 
 from bench import timing
 from cache.store import Store
 from pipeline import engine
 from pipeline.engine import Plan
-from pipeline.regions.config import RegionsConfig, build_net
+from pipeline.regions.config import RegionsConfig, open_net
 from pipeline.regions.stage import Crop, compute, net_key, row_key
 from schema.records import Box
-from vision import images
-from vision.backbones import FeatureNet, load_torchvision
+from vision import efficientnet, images, resnet
+from vision.backbones import FeatureNet
+from vision.conv_layer import ConvLayer
 from vision.crops import crop_tensor
-from vision.fused_resnet import fold_batch_norm
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,13 @@ def random_crops(folder: Path, n_crops: int, seed: int = 0) -> list[Crop]:
 
 def bare_forms(work: Work, *, compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
     """Forward passes of standardised crops float [B, 3, C, C], named by their form; ours is the stage's own."""
-    dtype = getattr(torch, work.config.dtype)
-    eager = load_torchvision(work.config.net, work.weights).to(work.net.device, dtype)
-    folded = fold_batch_norm(copy.deepcopy(eager))
+    eager = load_network(work)
+    folded = copy.deepcopy(eager)
+    if isinstance(folded, torchvision.models.ResNet):
+        resnet.fold_batch_norm(folded)
+    for module in folded.modules():
+        if isinstance(module, ConvLayer):
+            module.fold_norm()
     last = {"memory_format": torch.channels_last}
     forms: dict[str, nn.Module] = {
         "eager": eager,
@@ -86,8 +89,15 @@ def bare_forms(work: Work, *, compiled: bool) -> dict[str, Callable[[Tensor], Te
         inductor.freezing = work.net.device.type == "cpu"
         passes["compiled"] = torch.compile(copy.deepcopy(eager))
         passes["compiled, folded, channels-last"] = torch.compile(copy.deepcopy(folded).to(**last))
-    passes["ours"] = lambda x: work.net._load_maps()(x).mean((2, 3))
+    passes["ours"] = lambda x: work.net.maps(x).mean((2, 3))
     return passes
+
+
+def load_network(work: Work) -> nn.Module:
+    """The network as its library has it: not optimized for inference."""
+    name, dtype = work.config.net, getattr(torch, work.config.dtype)
+    network = efficientnet.load(work.weights) if name == efficientnet.NAME else resnet.load(name, work.weights)
+    return network.to(work.net.device, dtype)
 
 
 def run_bare(forward: Callable[[Tensor], Tensor], batches: list[Tensor], name: str) -> None:
@@ -113,27 +123,28 @@ def run_stage(work: Work, net: FeatureNet) -> None:
 
 def run_plain_loop(work: Work, model: Callable[[Tensor], Tensor], n_crops: int) -> None:
     """Open, crop, transform and pass one by one, as released preprocessing scripts do."""
-    preset = get_model_weights(work.config.net).IMAGENET1K_V1.transforms()  # type: ignore[attr-defined]
-    dtype = getattr(torch, work.config.dtype)
+    transform, dtype = work.net.transform, getattr(torch, work.config.dtype)
     with torch.no_grad():
         for crop in work.crops[:n_crops]:
             assert crop.image is not None
-            part = preset(images.load(work.folder, crop.image).crop(crop.box.xyxy))
-            model(part[None].to(work.net.device, dtype)).cpu()
+            part = transform.pixels(images.load(work.folder, crop.image).crop(crop.box.xyxy))
+            model(transform.standardise(part[None]).to(work.net.device, dtype)).cpu()
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """The figures of one network, dtype and batch."""
     with tempfile.TemporaryDirectory() as folder:
         weights = options.weights or Path(folder) / f"{options.net}.pth"
-        if not options.weights:
+        if options.net == efficientnet.NAME:
+            weights = efficientnet.package_file()
+        elif not options.weights:
             torch.manual_seed(0)
             torch.save(getattr(torchvision.models, options.net)(weights=None).state_dict(), weights)
         config = RegionsConfig(
             net=options.net, weights=str(weights), dtype=options.dtype, batch=options.batch, workers=options.workers
         )
         crops = random_crops(options.photos, options.items)
-        return _measure(Work(options.photos, crops, build_net(config), config, Path(weights)), options)
+        return _measure(Work(options.photos, crops, open_net(config), config, Path(weights)), options)
 
 
 def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:

@@ -1,7 +1,9 @@
 """Stages against the best bare forward pass of their model on the same inputs, in the same run.
 
     python -m bench.stages regions --photos ../shared/data/photos/images --net resnet50
+    python -m bench.stages regions --net efficientnet-lite2
     python -m bench.stages ground --net base --dtype bfloat16 --batch 8
+    python -m bench.stages ground --net nanodet-g
     python -m bench.stages phrases
     python -m bench.stages all
 
@@ -36,7 +38,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=list(STAGES))
     parser.add_argument("--photos", type=Path, default=Path("../shared/data/photos/images"))
-    parser.add_argument("--net", help="regions, all: a ResNet; ground: base or tiny")
+    parser.add_argument(
+        "--net", help="regions: a network of the stage; all: a ResNet; ground: base or tiny (OWLv2), nanodet-g"
+    )
     parser.add_argument("--weights", type=Path, help="torchvision's file; without it random weights")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--items", type=int, help="crops, images or posts")

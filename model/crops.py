@@ -19,7 +19,7 @@ from model.config import TrainConfig
 from schema.errors import ConfigError, PackError, WeightsError
 from schema.records import Box, Image, Post, Region
 from vision import efficientnet, images
-from vision.crop_net import CropNet, build_crop_net
+from vision.backbones import CropNet, build_crop_net
 from vision.crops import Transform, crop_tensor
 
 EMBEDDED = "embedded"  # regions.weights: the file with the name of the network

@@ -18,7 +18,7 @@ from model.interaction import FlatInteraction, Projection
 from model.vocabulary import WordTable
 from model.words import WordEncoder, build_words
 from schema.labels import EBD_TAGS, LabelSet
-from vision.crop_net import CropNet
+from vision.backbones import CropNet
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from model.tagger import EncoderTagger, Tagger
 from schema.checks import splits_without_entities
 from schema.errors import RunError
 from schema.scores import Counts
-from vision.crop_net import CropNet
+from vision.backbones import CropNet
 
 SAVE_EVERY_S = 60.0  # seconds between two saves: the most work that a kill costs
 SCALER = "scaler/"

@@ -21,8 +21,7 @@ from torch.nn import functional as F
 from cache import keys
 from cache.models import SYNTHETIC_GROUNDER
 from cache.weights import EMBEDDED, save_safetensors
-from pipeline.grounding.grounder import MEAN, STD, letterbox, to_square
-from pipeline.grounding.onestage.grounder import PAD, UNKNOWN, Vocabulary, architecture
+from pipeline.grounding.onestage.grounder import MEAN, PAD, STD, UNKNOWN, Vocabulary, architecture, letterbox, to_square
 from pipeline.grounding.onestage.network import OneStage, Sizes
 from synthetic import checkpoint, scenes
 from synthetic.scenes import CUES, HEIGHT_PX, N_THINGS_MAX, WIDTH_PX, holds

@@ -9,6 +9,8 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pipeline.grounding.registry import GROUNDERS
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "checks", "commands")
 TOP = ("kernels", "fmit", "project", "pages", "cli")
@@ -17,7 +19,7 @@ ENTRIES = {  # stage of dvc.yaml -> the modules whose imports are the stage's co
     "draw": ("synthetic.draw",),
     "ingest": ("pipeline.corpus.stage",),
     "phrases": ("pipeline.phrases.stage",),
-    "ground": ("pipeline.grounding.stage",),
+    "ground": ("pipeline.grounding.stage", *sorted({entry.module for entry in GROUNDERS.values()})),
     "regions": ("pipeline.regions.stage",),
     "train": ("model.train",),
     "evaluate": ("model.evaluate",),

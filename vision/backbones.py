@@ -1,4 +1,4 @@
-"""Region features: EfficientNet-Lite2, and torchvision's ResNets from weights files in its format.
+"""Networks that turn crops into region features: EfficientNet-Lite2 and torchvision's ResNets, frozen or trainable.
 
 N crops, C side of a crop in pixels, D floats of a feature, R side of the last convolution's map.
 """
@@ -6,59 +6,52 @@ N crops, C side of a crop in pixels, D floats of a feature, R side of the last c
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, cast
 
-import safetensors.torch
 import torch
-import torchvision.models
 from torch import Tensor, nn
-from torchvision.models import ResNet
+from torch.utils.checkpoint import checkpoint
 
-from schema.errors import ConfigError, WeightsError
-from vision import efficientnet, images
+from cache import keys
+from schema.errors import ConfigError
+from vision import efficientnet, images, resnet
 from vision.conv_layer import optimize
 from vision.crops import Transform
-from vision.fused_resnet import fastest, fold_batch_norm
-from vision.torch_files import load_tensors
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["v1", "v2"]
+Maps = Callable[[Tensor], Tensor]  # standardised crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R]
 
-VERSION = "1"  # of the way from crop to feature; a test pins rows of it
-DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # floats a feature
+VERSION = "1"  # of everything between a crop and its feature; a test pins rows of it
+DIM = {efficientnet.NAME: efficientnet.DIM, **resnet.DIM}  # floats a feature
 WITHOUT_V2 = ("resnet18", "resnet34")
 CROP_PX = 224  # torchvision's presets for both variants
 RESIZE_PX = {"v1": 256, "v2": 232}  # torchvision's presets: IMAGENET1K_V1 and IMAGENET1K_V2
 
 
+@dataclass(eq=False)
 class FeatureNet:
     """A frozen network that turns crops into features; `load_maps` reads its weights, for the first crop.
 
     `dim`: floats of a feature; `identity`: all that its numbers depend on, and nothing else; `transform`: how a crop
-    becomes its input. A row's last bits depend on the batch's shape (not on what
-    else is in the batch), so rows that are stored are computed in one shape.
+    becomes its input. A row's last bits depend on the batch's shape (not on its other rows), so rows that are stored
+    are computed in one shape.
     """
 
-    def __init__(
-        self,
-        load_maps: Callable[[], Callable[[Tensor], Tensor]],
-        transform: Transform,
-        dim: int,
-        identity: dict[str, str],
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self._load_maps, self._dtype = functools.cache(load_maps), dtype
-        self.transform, self.dim, self.identity, self.device = transform, dim, identity, device
+    load_maps: Callable[[], Maps]
+    transform: Transform
+    dim: int
+    identity: dict[str, str]
+    device: torch.device
+    dtype: torch.dtype
 
-    def load(self) -> Self:
-        """Read the weights now; raises WeightsError where the file is not of this network."""
-        self._load_maps()
-        return self
+    @functools.cached_property
+    def maps(self) -> Maps:
+        """The network, its weights read now; raises WeightsError where the file is not of this network."""
+        return self.load_maps()
 
     def forward(self, crops: Tensor) -> Tensor:
         """uint8 [N, 3, C, C] of any device -> float32 [N, D] on the network's: the last maps' means."""
@@ -71,11 +64,9 @@ class FeatureNet:
     @torch.inference_mode()
     def _last(self, crops: Tensor) -> Tensor:
         pixels = crops.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        x = self.transform.standardise(pixels).to(self._dtype)
-        maps = self._load_maps()
-        if self.device.type != "cuda":
-            return maps(x).float()
-        # TF32 off: a feature must not depend on the card's generation; no timing of kernels: nor on the day
+        x = self.transform.standardise(pixels).to(self.dtype)
+        maps = self.maps
+        # TF32 off: a feature must not depend on the GPU's generation. No benchmark: nor on timing
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             return maps(x).float()
 
@@ -90,112 +81,106 @@ def open_backbone(
     dtype: Dtype = "float32",
     device: str = "cpu",
 ) -> FeatureNet:
-    """EfficientNet-Lite2, or a network of DIM; its weights file (`.pth` or safetensors) is read for the first crop.
+    """A network of DIM; its weights file (`.pth` or safetensors) is read for the first crop.
 
     `crop_px`, `resize_px`: other sizes than those that the weights' variant was evaluated with. Raises ConfigError for
     a name or variant that does not exist.
     """
-    if name == efficientnet.NAME:
-        return _efficientnet(weights, crop_px, resize_px, dtype, device)
     if name not in DIM:
-        raise ConfigError(f"unknown network {name!r}", todo=f"use one of {', '.join((efficientnet.NAME, *DIM))}")
+        raise ConfigError(f"unknown network {name!r}", todo=f"use one of {', '.join(DIM)}")
     if variant == "v2" and name in WITHOUT_V2:
         raise ConfigError(f"torchvision has no v2 weights of {name}", todo="set weights_variant: v1")
-    transform = Transform(crop_px or CROP_PX, resize_px or RESIZE_PX[variant])
-    return FeatureNet(
-        functools.partial(_torchvision_maps, name, weights, dtype, device),
-        transform,
-        DIM[name],
-        _identity(name, weights, transform, dtype),
-        dtype=getattr(torch, dtype),
-        device=torch.device(device),
-    )
-
-
-def build_backbone(name: str, weights: Path, **settings: Any) -> FeatureNet:
-    """As `open_backbone`, loaded; raises WeightsError where the file is not of this network."""
-    return open_backbone(name, weights, **settings).load()
-
-
-def _torchvision_maps(name: str, weights: Path, dtype: Dtype, device: str) -> Callable[[Tensor], Tensor]:
-    network = fold_batch_norm(load_torchvision(name, weights)).to(
-        device=device, dtype=getattr(torch, dtype), memory_format=torch.channels_last
-    )
-    return fastest(network, fuse=dtype == "float32" and torch.device(device).type == "cpu")
-
-
-def load_torchvision(name: str, weights: Path) -> ResNet:
-    """A torchvision ResNet in evaluation mode with a file's weights; all its keys but the classifier's, no other."""
-    with torch.device("meta"):
-        network: ResNet = getattr(torchvision.models, name)(weights=None)
-    network.fc = nn.Identity()  # type: ignore[assignment]
-    state = {key: value for key, value in read_state(weights).items() if not key.startswith("fc.")}
-    wanted = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}  # old files lack these
-    odd = {key for key, value in state.items() if value.is_complex() or value.layout != torch.strided}
-    lost, strange = sorted(wanted - state.keys()), sorted(odd | (state.keys() - network.state_dict().keys()))
-    if lost or strange:
-        raise WeightsError(
-            f"no weights of torchvision's {name}: {len(lost)} tensor(s) missing, {len(strange)} unknown",
-            where=str(weights),
-            found=", ".join([f"no {key}" for key in lost[:2]] + strange[:2]),
-            todo="use a state dict of torchvision's own keys, without a prefix",
-        )
-    try:
-        network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"no weights of torchvision's {name}", where=str(weights), found=str(error).splitlines()[1].strip()
-        ) from None
-    return network.float().eval().requires_grad_(False)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.pth` state dict (unpickled as tensors only) or a safetensors file."""
-    state = _safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
-    if not isinstance(state, dict) or not all(
-        isinstance(one, Tensor) and type(key) is str for key, one in state.items()
-    ):
-        raise WeightsError(
-            "no state dict of tensors",
-            where=str(path),
-            found=f"keys {', '.join(map(str, list(state)[:4]))}" if isinstance(state, dict) else type(state).__name__,
-            todo="save the network's state_dict() alone",
-        )
-    return state
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except OSError as error:
-        raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
-    except (safetensors.SafetensorError, ValueError) as error:
-        todo = "fetch the file again, or convert it to safetensors"
-        raise WeightsError("no safetensors file, or damaged", where=str(path), found=str(error), todo=todo) from None
-
-
-def _efficientnet(weights: Path, crop_px: int | None, resize_px: int | None, dtype: Dtype, device: str) -> FeatureNet:
     crop = crop_px or CROP_PX
-    transform = Transform(crop, resize_px or max(crop, RESIZE_PX["v1"]), efficientnet.MEAN, efficientnet.STD)
-    where = torch.device(device), getattr(torch, dtype)
-    return FeatureNet(
-        lambda: optimize(efficientnet.load(weights), *where),
-        transform,
-        efficientnet.DIM,
-        _identity(efficientnet.NAME, weights, transform, dtype),
-        dtype=where[1],
-        device=where[0],
-    )
-
-
-def _identity(name: str, weights: Path, transform: Transform, dtype: Dtype) -> dict[str, str]:
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
+    if name == efficientnet.NAME:
+        transform = Transform(crop, resize_px or max(crop, RESIZE_PX["v1"]), efficientnet.MEAN, efficientnet.STD)
+    else:
+        transform = Transform(crop, resize_px or RESIZE_PX[variant])
+    identity = {
         "name": name,
-        "weights": digest,
+        "weights": keys.digest_file(weights),
         "transform": transform.identity,
         "dtype": dtype,
         "images": images.VERSION,
         "version": VERSION,
     }
+    target = torch.device(device), getattr(torch, dtype)
+
+    def load_maps() -> Maps:
+        if name == efficientnet.NAME:
+            return optimize(efficientnet.load(weights), *target)
+        return resnet.inference_maps(resnet.load(name, weights), *target)
+
+    return FeatureNet(load_maps, transform, DIM[name], identity, *target)
+
+
+class CropNet(nn.Module):
+    """`FeatureNet.forward` as a module with gradients down to the first convolution; `network` holds the parameters.
+
+    Batch norm stays in evaluation mode, with the statistics of pretraining: a step has few crops, many of one image, so
+    its own statistics would be noise, would make a crop's feature depend on the rest of the batch (a run predicts posts
+    in any grouping), and would be counted twice where checkpointing repeats the forward pass. Scales and shifts are
+    trained.
+
+    Crops are computed in slices of `batch`. With `checkpointing` only a slice's pixels and features are kept, and the
+    backward pass computes it again: activations take the memory of one slice, however many crops a step has.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        maps: Callable[..., Tensor],  # of the network and standardised crops [N, 3, C, C]
+        transform: Transform,
+        dim: int,
+        batch: int,
+        checkpointing: bool,
+    ) -> None:
+        super().__init__()
+        self.network, self._maps = network.eval(), maps
+        self.transform, self.dim, self.batch, self.checkpointing = transform, dim, batch, checkpointing
+        for name, values in (("mean", transform.mean), ("std", transform.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> CropNet:
+        """As any module's, but the network itself stays in evaluation mode: it has batch norm and no dropout."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """uint8 [N, 3, C, C] -> float32 [N, D]: the means of the last convolution's maps."""
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return torch.cat([self._features(part) for part in crops.split(self.batch)])
+        # nothing in the network is random, so there is no generator to restore
+        again = functools.partial(checkpoint, self._features, use_reentrant=False, preserve_rng_state=False)
+        return torch.cat([cast(Tensor, again(part)) for part in crops.split(self.batch)])
+
+    def _features(self, crops: Tensor) -> Tensor:
+        pixels = crops.contiguous(memory_format=torch.channels_last)
+        x = pixels.float().div_(255).sub_(self.mean).div_(self.std)
+        return self._maps(self.network, x).float().mean((2, 3))
+
+
+def build_crop_net(
+    name: str, weights: Path | None, transform: Transform, dim: int, *, batch: int, checkpointing: bool
+) -> CropNet:
+    """A network of DIM, without its classifier.
+
+    `weights` None: the bare structure, for a run that brings its own. Raises WeightsError where the file is not of this
+    network, ConfigError for an unknown name or another width than `dim`.
+    """
+    if name not in DIM:
+        raise ConfigError(f"no network {name!r} can be trained", todo=f"use one of {', '.join(DIM)}")
+    if DIM[name] != dim:
+        raise ConfigError(f"{name} makes features of another width", found=f"{DIM[name]} instead of {dim} floats")
+    network: nn.Module
+    maps: Callable[..., Tensor]  # of the network as an argument: copies of a CropNet have their own
+    if name == efficientnet.NAME:
+        network = efficientnet.load(weights) if weights else efficientnet.EfficientNetLite2()
+        maps = efficientnet.EfficientNetLite2.forward
+    else:
+        network = resnet.load(name, weights) if weights else resnet.without_weights(name)
+        maps = resnet.last_maps
+    return CropNet(network.requires_grad_(True), maps, transform, dim, batch, checkpointing)

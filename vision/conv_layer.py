@@ -1,10 +1,11 @@
-"""A convolution with its batch norm and activation, and the fused form of it for CPUs with oneDNN.
+"""Convolutions for inference: batch norm folded in, and on CPUs with oneDNN the activation in the same pass.
 
 N images, H and W pixels of a map.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import torch
@@ -19,6 +20,34 @@ ONEDNN: dict[Activation, tuple[str, list[float]]] = {  # name and scalars of one
     "relu6": ("hardtanh", [0.0, 6.0]),
     "leaky_relu": ("leaky_relu", [LEAKY_SLOPE]),
 }
+
+
+class FusedConv:
+    """A convolution and what follows it in one pass of oneDNN, over channels-last data.
+
+    Weights are packed at the first batch of each shape, so keep to one shape.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self._conv, self._settings = conv, (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self._packed: dict[torch.Size, Tensor] = {}
+
+    def __call__(self, x: Tensor, operation: str = "none", scalars: list[float] | None = None) -> Tensor:
+        """The convolution of `x`, then an operation by its name in oneDNN."""
+        settings = self._weight(x), self._conv.bias, *self._settings
+        return torch.ops.mkldnn._convolution_pointwise(x, *settings, operation, scalars or [], "")
+
+    def add_relu(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        """relu(conv(x) + shortcut), written over `shortcut`."""
+        settings = self._weight(x), self._conv.bias, *self._settings
+        operator = torch.ops.mkldnn._convolution_pointwise_.binary
+        return operator(shortcut, x, *settings, "add", 1.0, "relu", [], None)
+
+    def _weight(self, x: Tensor) -> Tensor:
+        if x.shape not in self._packed:
+            reorder = torch.ops.mkldnn._reorder_convolution_weight
+            self._packed[x.shape] = reorder(self._conv.weight.detach(), *self._settings, list(x.shape))
+        return self._packed[x.shape]
 
 
 class ConvLayer(nn.Module):
@@ -46,14 +75,16 @@ class ConvLayer(nn.Module):
         self.conv = nn.Conv2d(n_in, n_out, kernel, stride, padding, groups=groups, bias=not norm)
         self.norm: nn.Module = nn.BatchNorm2d(n_out, eps=NORM_EPS) if norm else nn.Identity()
         self._activation = activation
-        self._packed: dict[torch.Size, Tensor] | None = None
+        self._fused: FusedConv | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, n_in, H, W] -> [N, n_out, H / stride, W / stride], rounded up."""
         if self._pads:
-            x = _pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
-        if self._packed is not None:
-            return self._fused(x)
+            kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+            height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
+            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        if self._fused:
+            return self._fused(x, *ONEDNN[self._activation])
         x = self.norm(self.conv(x))
         if self._activation == "relu6":
             return F.relu6(x)
@@ -65,19 +96,8 @@ class ConvLayer(nn.Module):
             self.conv, self.norm = fold(self.conv, self.norm), nn.Identity()
 
     def use_onednn(self) -> None:
-        """Compute convolution and activation in one pass; weights are packed at the first batch of each shape."""
-        self._packed = {}
-
-    def _fused(self, x: Tensor) -> Tensor:
-        assert self._packed is not None
-        conv = self.conv
-        shape = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        if x.shape not in self._packed:
-            reorder = torch.ops.mkldnn._reorder_convolution_weight
-            self._packed[x.shape] = reorder(conv.weight.detach(), *shape, list(x.shape))
-        name, scalars = ONEDNN[self._activation]
-        weight = self._packed[x.shape]
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *shape, name, scalars, "")
+        """Compute convolution and activation in one pass."""
+        self._fused = FusedConv(self.conv)
 
 
 def optimize(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
@@ -88,41 +108,26 @@ def optimize(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn
     for layer in layers:
         layer.fold_norm()
     network = network.eval().requires_grad_(False).to(device, dtype).to(memory_format=torch.channels_last)
-    if device.type == "cpu" and dtype == torch.float32 and can_fuse():
+    if can_fuse(device, dtype):
         for layer in layers:
             layer.use_onednn()
     return network
 
 
-def can_fuse() -> bool:
-    """Whether this build of torch has oneDNN's fused convolutions; they are what its own compiler calls."""
-    operators = torch.ops.mkldnn
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(operators, name)
-        for name in ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
-    )
+def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether oneDNN's fused convolutions, which torch's own compiler calls, exist here for a device and dtype."""
+    names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
+    exist = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return exist and device.type == "cpu" and dtype == torch.float32
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """y = (conv(x) - mean) / sqrt(var + eps) * weight + bias as one convolution with a bias."""
+    """y = (conv(x) - mean) / sqrt(var + eps) * weight + bias as one convolution with a bias, computed in float64."""
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # type: ignore[union-attr]
     shift = norm.bias.double() - norm.running_mean.double() * scale  # type: ignore[union-attr]
-    with torch.device("meta"):
-        folded = nn.Conv2d(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            conv.padding,  # type: ignore[arg-type]
-            conv.dilation,  # type: ignore[arg-type]
-            conv.groups,
-        )
-    weight = conv.weight.double() * scale[:, None, None, None]
-    folded.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    folded.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
+    folded = copy.copy(conv)
+    folded._parameters = {
+        "weight": nn.Parameter((conv.weight.double() * scale[:, None, None, None]).to(conv.weight.dtype), False),
+        "bias": nn.Parameter(shift.to(conv.weight.dtype), False),
+    }
     return folded
-
-
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    height, width = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[2:])
-    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))

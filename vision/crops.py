@@ -68,8 +68,7 @@ def crop_tensor(image: PIL.Image.Image, box: Box | None, transform: Transform) -
         return transform.pixels(image)
     if box.x1 > image.width or box.y1 > image.height:
         raise DataError(
-            f"a box {box.xyxy} outside its image of {image.width} x {image.height}",
-            todo="run the ground stage again",
+            f"a box {box.xyxy} outside its image of {image.width} x {image.height}", todo="run the ground stage again"
         )
     return transform.pixels(image.crop(box.xyxy))
 

@@ -40,7 +40,7 @@ class GroundConfig(Config):
     revision: str = ""  # commit, branch or tag on the hub, "" for main as it was fetched
     dtype: Dtype = "float32"  # of the computation
     processor: Processor = "torchvision"  # the library's image processor (owlv2, grounding-dino); pil is its slow one
-    merge: bool = True  # grounding-dino reads a post's phrases in one pass, which lets them sway each other
+    merge: bool = True  # grounding-dino reads a post's phrases in one pass, where they change each other's boxes
     n_phrases_max: int = Field(default=32, ge=0)  # grounded of a post, in the order of its words; the rest is counted
     batch: int | None = Field(default=None, ge=1)  # images of a pass on a GPU (owlv2, grounding-dino); a CPU takes one
     workers: int = Field(default=2, ge=0)  # threads that decode and resize
@@ -50,11 +50,9 @@ class GroundConfig(Config):
     allow_synthetic: bool = False  # let a part trained on drawings see other images; results are marked
 
     def torch_device(self) -> str:
-        import torch
+        from vision.torch_files import resolve_device  # late: it loads torch
 
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return resolve_device(self.device)
 
 
 PRESETS = MappingProxyType(

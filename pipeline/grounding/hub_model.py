@@ -1,47 +1,94 @@
-"""What grounders of the transformers library share: their folder, what names their numbers, how they are loaded."""
+"""What grounders on models of the transformers library share: their folder, their identity, and how they are loaded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import PIL.Image
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import nn
-from transformers.utils import logging as chatter
+from transformers.utils import logging
 
 from cache import hub, keys
 from cache.models import ModelRef
 from pipeline.grounding.config import GroundConfig, Processor
+from pipeline.grounding.grounder import Grounder, LazyGrounder
 from schema.errors import WeightsError
 from vision.torch_files import DAMAGED, reason
 
 SUFFIXES = (".json", ".txt", ".model")  # of the files beside the weights that change numbers: settings, vocabularies
-VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # one at least: a tokenizer without one reads nothing
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # a tokenizer needs one of them
 MAX_SCALE = 4  # of an image's longer side over the network's, before its processor takes it; see bounded
-GPU_BATCH = 8  # images of a pass on a GPU where the parameters say nothing
+GPU_BATCH = 8  # images of a batch on a GPU where the parameters do not say
+TODO = "give the folder of a complete model, or: fmit models fetch NAME"
+UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries raise on damaged files of a model
 
 
-UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries answer a model's damaged files with
+class HubGrounder(Grounder):
+    """A grounder on a model, its image processor and its tokenizer."""
+
+    model_class: ClassVar[Any]
+    processor_name: ClassVar[str]
+    version: ClassVar[str]  # of everything between an image and its boxes that the identity does not name
+
+    def __init__(self, model: Any, processor: Any, tokenizer: Any, identity: dict[str, str], n_batch: int) -> None:
+        self._model, self._processor, self._tokenizer, self._n_batch = model, processor, tokenizer, n_batch
+        self.identity = identity
+        self.n_pieces: int = self.max_pieces(model.config)
+
+    @staticmethod
+    def max_pieces(settings: Any) -> int:
+        """Pieces of a text that a model reads."""
+        raise NotImplementedError
+
+    @staticmethod
+    def count_pieces(tokenizer: Any, text: str) -> int:
+        raise NotImplementedError
+
+    def is_cut(self, text: str) -> bool:
+        return self.count_pieces(self._tokenizer, text) > self.n_pieces
+
+    @classmethod
+    def open(cls, config: GroundConfig, *, merges: bool = False, **fields: str) -> LazyGrounder:
+        """The grounder from a folder or the hub's files on this machine; `fields` are added to its identity.
+
+        Raises WeightsError.
+        """
+        folder = find_folder(config)
+        named = identity(config, folder, cls.version) | fields
+
+        def load() -> Grounder:
+            model = load_model(cls.model_class, folder, config)
+            processor = image_processor(cls.processor_name, folder, config.processor)
+            grounder = cls(model, processor, _tokenizer(folder), named, n_batch(config))
+            grounder.merges = merges
+            return grounder
+
+        def is_cut(text: str) -> bool:
+            return cls.count_pieces(_tokenizer(folder), text) > cls.max_pieces(_settings(folder))
+
+        return LazyGrounder(named, load, merges=merges, is_cut=is_cut)
 
 
 def find_folder(config: GroundConfig) -> Path:
-    """The model's folder: a path, or the snapshot of a name on the hub that is on this machine. No network is asked."""
+    """The model's folder: a path, or the snapshot of a name on the hub that is on this machine. Nothing is fetched."""
     folder = ModelRef(config.weights, "grounder", "hub", revision=config.revision).locate()
-    lost = [file for file in ("config.json", "preprocessor_config.json") if not (folder / file).is_file()]
-    lost += [] if hub.weights_file(folder) else ["weights"]
-    lost += [] if any((folder / file).is_file() for file in VOCABULARIES) else ["tokenizer"]
-    wrong = f"no {' and no '.join(lost)}" if lost else hub.bad_json(folder)
-    if wrong:
-        raise WeightsError("no whole model", where=str(folder), found=wrong, todo=_todo(config))
+    missing = [file for file in ("config.json", "preprocessor_config.json") if not (folder / file).is_file()]
+    missing += [] if hub.weights_file(folder) else ["weights"]
+    missing += [] if any((folder / file).is_file() for file in VOCABULARIES) else ["tokenizer"]
+    problem = f"no {' and no '.join(missing)}" if missing else hub.bad_json(folder)
+    if problem:
+        raise WeightsError("the model is incomplete", where=str(folder), found=problem, todo=TODO)
     return folder
 
 
 def identity(config: GroundConfig, folder: Path, version: str) -> dict[str, str]:
-    """All that the numbers depend on but the image, the text and the versions of libraries."""
+    """All that the numbers depend on, except image, text and versions of libraries."""
     files = {path.name: keys.digest_file(path) for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES}
     return {
         "name": config.grounder,
@@ -53,89 +100,73 @@ def identity(config: GroundConfig, folder: Path, version: str) -> dict[str, str]
     }
 
 
-def load_model(kind: type, folder: Path, config: GroundConfig) -> Any:
+def load_model(model_class: Any, folder: Path, config: GroundConfig) -> Any:
     """A model in evaluation mode on its device. No code of the folder runs; every tensor must be in its weights.
 
     Raises WeightsError for a folder of another model, a damaged one, and one that lacks tensors.
     """
-    wanted = kind.config_class.model_type  # type: ignore[attr-defined]
+    expected = model_class.config_class.model_type
+    model_type = _settings(folder, f"{expected} model").model_type
+    if model_type != expected:
+        raise WeightsError(f"not a model of type {expected}", where=str(folder), found=model_type)
+    dtype = "dtype" if int(transformers.__version__.split(".")[0]) > 4 else "torch_dtype"
+    options = {dtype: getattr(torch, config.dtype), "local_files_only": True, "output_loading_info": True}
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
-        model_type = _settings(folder).model_type
-        if model_type != wanted:
-            raise WeightsError(f"no {wanted} model", where=str(folder), found=model_type)
-        model, report = _quietly(kind, folder, getattr(torch, config.dtype))
-    except UNLOADABLE as error:
-        what = f"cannot load the {wanted} model"
-        raise WeightsError(what, where=str(folder), found=reason(error), todo=_todo(config)) from None
-    lost = sorted(report["missing_keys"]) + [str(one[0]) for one in report["mismatched_keys"]]
-    if lost:
-        found = f"{len(lost)} tensor(s) missing or of another shape, {lost[0]} among them"
-        raise WeightsError(f"no whole {wanted} model", where=str(folder), found=found)
-    return model.to(config.torch_device()).eval().requires_grad_(False)
-
-
-def _quietly(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any]]:
-    verbosity, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
-    try:
-        options = {"dtype": dtype} if int(transformers.__version__.split(".")[0]) > 4 else {"torch_dtype": dtype}
-        return kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+        with _loading(f"{expected} model", folder):
+            model, report = model_class.from_pretrained(folder, **options)
     finally:
-        chatter.set_verbosity(verbosity)
+        logging.set_verbosity(verbosity)
         if bars:
-            chatter.enable_progress_bar()
+            logging.enable_progress_bar()
+    bad = sorted(report["missing_keys"]) + [str(key) for key, *_ in report["mismatched_keys"]]
+    if bad:
+        found = f"{len(bad)} tensor(s) missing or of another shape, {bad[0]} among them"
+        raise WeightsError(f"the {expected} model is incomplete", where=str(folder), found=found)
+    return model.to(config.torch_device()).eval().requires_grad_(False)
 
 
 def image_processor(name: str, folder: Path, processor: Processor) -> Any:
     """The library's processor of that name (such as Owlv2) in one of its two forms, whose numbers differ."""
-    plain, since_5 = f"{name}ImageProcessor", hasattr(transformers, f"{name}ImageProcessorPil")
-    if since_5:
-        wanted = plain if processor == "torchvision" else f"{plain}Pil"
-    else:  # transformers 4 called them Fast and nothing
-        wanted = f"{plain}Fast" if processor == "torchvision" else plain
-    kind = getattr(transformers, wanted, None)
-    if kind is None:
+    plain = f"{name}ImageProcessor"
+    if hasattr(transformers, f"{plain}Pil"):
+        class_name = plain if processor == "torchvision" else f"{plain}Pil"
+    else:  # transformers 4 named them differently
+        class_name = f"{plain}Fast" if processor == "torchvision" else plain
+    processor_class = getattr(transformers, class_name, None)
+    if processor_class is None:
         todo = "set ground.processor: pil, or install a newer transformers"
-        raise WeightsError(f"transformers {transformers.__version__} has no {wanted}", todo=todo)
-    try:
-        return kind.from_pretrained(folder, local_files_only=True)
-    except UNLOADABLE as error:
-        raise WeightsError("cannot load the image processor", where=str(folder), found=reason(error)) from None
+        raise WeightsError(f"transformers {transformers.__version__} has no {class_name}", todo=todo)
+    with _loading("image processor", folder):
+        return processor_class.from_pretrained(folder, local_files_only=True)
 
 
 @lru_cache(maxsize=2)
-def settings(folder: Path) -> Any:
-    """The settings in a model's folder; raises WeightsError."""
-    try:
-        return _settings(folder)
-    except UNLOADABLE as error:
-        raise WeightsError("cannot load the model's settings", where=str(folder), found=reason(error)) from None
-
-
-def _settings(folder: Path) -> Any:
-    return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+def _settings(folder: Path, what: str = "model's settings") -> Any:
+    with _loading(what, folder):
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 @lru_cache(maxsize=2)
-def tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer."""
-    try:
+def _tokenizer(folder: Path) -> Any:
+    with _loading("tokenizer", folder):
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+@contextmanager
+def _loading(what: str, folder: Path) -> Iterator[None]:
+    """Turn what the library raises on damaged files into a WeightsError."""
+    try:
+        yield
     except UNLOADABLE as error:
-        raise WeightsError("cannot load the tokenizer", where=str(folder), found=reason(error)) from None
-
-
-def _todo(config: GroundConfig) -> str:
-    name = config.weights
-    return "give the folder of a whole model" if Path(name).expanduser().is_dir() else f"fmit models fetch {name}"
+        raise WeightsError(f"cannot load the {what}", where=str(folder), found=reason(error), todo=TODO) from None
 
 
 def n_batch(config: GroundConfig) -> int:
-    """Images and texts of a pass; on a CPU one: a row's last bits follow its place in a pass."""
-    if config.torch_device() == "cpu":
-        return 1
-    return config.batch or GPU_BATCH
+    """Images and texts of a batch; one on a CPU: a row's last bits depend on its position in a batch."""
+    return 1 if config.torch_device() == "cpu" else config.batch or GPU_BATCH
 
 
 def bounded(image: PIL.Image.Image, network_px: int) -> PIL.Image.Image:

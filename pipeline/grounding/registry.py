@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache.models import NANODET, ONESTAGE, SYNTHETIC_GROUNDER, ModelRef
@@ -51,7 +52,8 @@ def open_grounder(config: GroundConfig) -> LazyGrounder:
     entry = _entry(config)
     if config.dtype != "float32" and entry.weights and not entry.any_dtype:
         raise ConfigError(f"{config.grounder} computes in float32", found=config.dtype, todo="leave dtype out")
-    grounder = entry.open(config.model_copy(update={"weights": weights_of(config)}))
+    module = importlib.import_module(entry.module)
+    grounder: LazyGrounder = module.open_grounder(config.model_copy(update={"weights": weights_of(config)}))
     digest = grounder.identity.get("weights", "")
     if config.digest and config.digest != digest:
         raise WeightsError(
@@ -68,57 +70,23 @@ def build_grounder(config: GroundConfig) -> Grounder:
     return open_grounder(config).load()
 
 
-def _detector(config: GroundConfig) -> LazyGrounder:
-    from pipeline.grounding import detector  # late, as those below: a grounder's libraries are loaded when it is used
-
-    return detector.open_grounder(config)
-
-
-def _synthetic(config: GroundConfig) -> LazyGrounder:
-    from pipeline.grounding.onestage import grounder
-
-    return grounder.open_synthetic(config)
-
-
-def _onestage(config: GroundConfig) -> LazyGrounder:
-    from pipeline.grounding.onestage import grounder
-
-    return grounder.open_grounder(config)
-
-
-def _owlv2(config: GroundConfig) -> LazyGrounder:
-    from pipeline.grounding import owlv2
-
-    return owlv2.open_grounder(config)
-
-
-def _grounding_dino(config: GroundConfig) -> LazyGrounder:
-    from pipeline.grounding import grounding_dino
-
-    return grounding_dino.open_grounder(config)
-
-
-def _control(config: GroundConfig) -> LazyGrounder:
-    from pipeline.grounding import controls
-
-    return controls.open_grounder(config)
-
-
 class GrounderEntry(NamedTuple):
-    """How a grounder is opened, its default weights ("" for none), and which kind of model they are."""
+    """The module whose `open_grounder` opens a grounder, its default weights ("" for none) and their kind."""
 
-    open: Callable[[GroundConfig], LazyGrounder]
+    module: str  # imported when the grounder is opened, since it loads its libraries
     weights: str = ""
     kind: ModelKind = "embedded"
     any_dtype: bool = False  # False: it computes in float32 only
 
 
+CONTROLS, ONE_STAGE = "pipeline.grounding.controls", "pipeline.grounding.onestage.grounder"
+OWLV2, GROUNDING_DINO = "google/owlv2-base-patch16-ensemble", "IDEA-Research/grounding-dino-tiny"
 GROUNDERS = {
-    "detector": GrounderEntry(_detector, NANODET),
-    "synthetic-grounder": GrounderEntry(_synthetic, SYNTHETIC_GROUNDER),
-    "onestage": GrounderEntry(_onestage, ONESTAGE, "converted"),
-    "owlv2": GrounderEntry(_owlv2, "google/owlv2-base-patch16-ensemble", "hub", any_dtype=True),
-    "grounding-dino": GrounderEntry(_grounding_dino, "IDEA-Research/grounding-dino-tiny", "hub", any_dtype=True),
-    "random": GrounderEntry(_control),
-    "whole-image": GrounderEntry(_control),
+    "detector": GrounderEntry("pipeline.grounding.detector", NANODET),
+    "synthetic-grounder": GrounderEntry(ONE_STAGE, SYNTHETIC_GROUNDER),
+    "onestage": GrounderEntry(ONE_STAGE, ONESTAGE, "converted"),
+    "owlv2": GrounderEntry("pipeline.grounding.owlv2", OWLV2, "hub", any_dtype=True),
+    "grounding-dino": GrounderEntry("pipeline.grounding.grounding_dino", GROUNDING_DINO, "hub", any_dtype=True),
+    "random": GrounderEntry(CONTROLS),
+    "whole-image": GrounderEntry(CONTROLS),
 }

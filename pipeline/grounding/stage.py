@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,26 +19,25 @@ from cache.store import Store
 from pipeline import engine
 from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found, Grounder
+from pipeline.grounding.grounder import Grounder, ScoredBox
 from pipeline.grounding.registry import open_grounder
 from pipeline.provenance import note, refuse_real_images, versions
 from pipeline.ray_engine import cluster_of
 from schema.labels import LabelSet
-from schema.records import Image, Phrase, Post, PostPhrases, Region, Source, Span
+from schema.records import Image, Phrase, Post, PostPhrases, Region, Span
 from vision import boxes, images
 
 VERSION = "1"  # of the meaning of a stored row
 N_IMAGES = 8  # images that a grounder gets at once; it forms its own batches of them
 N_QUERIES = 128  # of a cluster's task: a dozen images with their queries
 
-# One row per query: the box in pixels of the image as the grounder gave it, not clipped, and its score.
+# One row per query: the grounder's box in pixels of the image, not clipped, and its score
 STORE = "boxes"
 STORE_SCHEMA = pa.schema([pa.field(name, pa.float64(), nullable=False) for name in ("x0", "y0", "x1", "y1", "score")])
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A text to find in an image; `among`: all texts that a merging grounder reads with it, itself included."""
+class Query(NamedTuple):
+    """A text to locate in an image; `among`: all texts that a merging grounder reads with it, itself included."""
 
     image: Image
     text: str
@@ -57,9 +57,11 @@ def plan(
 
     def rows() -> Iterator[tuple[str, list[Job], Grounding]]:
         for post in posts:
-            kept = kept_phrases(by_post.get(post.id, ()), config)
-            found = queries(post, labels, kept, merged=grounder.merges)
-            yield post.id, [(row_key(query, identity), query) for query in found], (post, kept)
+            grounded = by_post.get(post.id, ())[: config.n_phrases_max]
+            jobs = [
+                (row_key(query, identity), query) for query in _queries(post, labels, grounded, merged=grounder.merges)
+            ]
+            yield post.id, jobs, (post, grounded)
 
     return Plan.of("ground", rows())
 
@@ -74,12 +76,7 @@ def row_key(query: Query, grounder: str) -> str:
     return keys.key("box", **fields, **among, version=VERSION)
 
 
-def kept_phrases(phrases: Sequence[Phrase], config: GroundConfig) -> Sequence[Phrase]:
-    """The phrases of a post that are grounded."""
-    return phrases[: config.n_phrases_max]
-
-
-def queries(post: Post, labels: LabelSet, phrases: Sequence[Phrase], *, merged: bool) -> list[Query]:
+def _queries(post: Post, labels: LabelSet, phrases: Sequence[Phrase], *, merged: bool) -> list[Query]:
     """All queries of a post's usable images: in each the general words, then the phrases.
 
     `merged`: the phrases are read together, and the general words are read together; separate groups, so that all
@@ -100,31 +97,25 @@ def compute(
     items: dict[str, Query], grounder: Grounder, folder: Path, n_workers: int
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(key, row) of every query; each image is decoded once for all its queries. `folder` holds the images."""
-    by_image: dict[str, list[Job]] = defaultdict(list)
+    # By image, then by the texts that its queries are read with: one group for a grounder that does not merge
+    by_image: dict[str, dict[tuple[str, ...], list[Job]]] = defaultdict(lambda: defaultdict(list))
     for key, query in items.items():
-        by_image[query.image.digest].append((key, query))
-    prepared = engine.prefetch(partial(_prepare, grounder=grounder, folder=folder), by_image.values(), n_workers)
+        by_image[query.image.digest][query.among].append((key, query))
+
+    def prepare(groups: dict[tuple[str, ...], list[Job]]) -> tuple[Any, list[list[Job]]]:
+        image = next(iter(groups.values()))[0][1].image
+        return grounder.prepare(images.load(folder, image)), list(groups.values())
+
+    prepared = engine.prefetch(prepare, by_image.values(), n_workers)
     while part := list(islice(prepared, N_IMAGES)):
-        groups = [(image, group) for image, jobs in part for group in _read_together(jobs)]
+        groups = [(image, jobs) for image, several in part for jobs in several]
         texts = [list(jobs[0][1].among) or [query.text for _, query in jobs] for _, jobs in groups]
         answers = grounder.ground([image for image, _ in groups], texts)
-        for (_, jobs), asked, answer in zip(groups, texts, answers, strict=True):
-            found = dict(zip(asked, answer, strict=True))
+        for (_, jobs), queried, answer in zip(groups, texts, answers, strict=True):
+            boxes_of = dict(zip(queried, answer, strict=True))
             for key, query in jobs:
-                box = found[query.text]
+                box = boxes_of[query.text]
                 yield key, [dict(zip(STORE_SCHEMA.names, (*box.xyxy, box.score), strict=True))]
-
-
-def _prepare(jobs: list[Job], grounder: Grounder, folder: Path) -> tuple[Any, list[Job]]:
-    return grounder.prepare(images.load(folder, jobs[0][1].image)), jobs
-
-
-def _read_together(jobs: list[Job]) -> list[list[Job]]:
-    """An image's jobs by the texts they are read with: one list for a grounder that does not merge."""
-    groups: dict[tuple[str, ...], list[Job]] = defaultdict(list)
-    for job in jobs:
-        groups[job[1].among].append(job)
-    return list(groups.values())
 
 
 def assemble(
@@ -136,41 +127,35 @@ def assemble(
     """
     name = short_name(grounder)
     return {
-        post_id: list(_regions(post, labels, phrases, iter(map(_found, answers)), name))
+        post_id: list(_regions(post, labels, phrases, iter(map(_read_box, answers)), name))
         for post_id, (post, phrases), answers in plan.read(rows)
     }
 
 
 def _regions(
-    post: Post, labels: LabelSet, phrases: Sequence[Phrase], answers: Iterator[Found], grounder: str
+    post: Post, labels: LabelSet, phrases: Sequence[Phrase], answers: Iterator[ScoredBox], grounder: str
 ) -> Iterator[Region]:
-    """The post's regions from the answers to its `queries`."""
-    usable = [index for index, image in enumerate(post.images) if image.ok]
-    found = {index: [next(answers) for _ in (*labels.general_words, *phrases)] for index in usable}
-    for index in usable:
-        for word, box in zip(labels.general_words, found[index], strict=False):
+    """The post's regions from the answers to its queries."""
+    texts = (*labels.general_words, *phrases)
+    by_image = {index: [next(answers) for _ in texts] for index, image in enumerate(post.images) if image.ok}
+    for index, scored in by_image.items():
+        for word, box in zip(labels.general_words, scored, strict=False):
             yield _region(post, index, word, None, box, grounder)
     for number, phrase in enumerate(phrases, start=len(labels.general_words)):
-        if usable:
-            scores = {index: _score(found[index][number]) for index in usable}
-            best = max(usable, key=scores.__getitem__)
-            yield _region(post, best, phrase.text, phrase.span, found[best][number], grounder)
+        if by_image:
+            best = max(by_image, key=lambda index: by_image[index][number].score)
+            yield _region(post, best, phrase.text, phrase.span, by_image[best][number], grounder)
 
 
-def _region(post: Post, index: int, text: str, span: Span | None, found: Found, grounder: str) -> Region:
+def _region(post: Post, index: int, text: str, span: Span | None, scored: ScoredBox, grounder: str) -> Region:
     image = post.images[index]
-    box, clamped = boxes.clip(found.xyxy, image.width, image.height, index)
-    source: Source = "phrase" if span else "general"
-    return Region(source, text, span, box, _score(found), clamped, grounder)
+    box, clamped = boxes.clip(scored.xyxy, image.width, image.height, index)
+    return Region("phrase" if span else "general", text, span, box, scored.score, clamped, grounder)
 
 
-def _found(row: list[dict[str, Any]]) -> Found:
+def _read_box(row: list[dict[str, Any]]) -> ScoredBox:
     x0, y0, x1, y1, score = (row[0][name] for name in STORE_SCHEMA.names)
-    return Found((x0, y0, x1, y1), score)
-
-
-def _score(found: Found) -> float:
-    return float(np.float32(found.score))  # as the table stores it
+    return ScoredBox((x0, y0, x1, y1), float(np.float32(score)))  # as the table stores it
 
 
 def short_name(grounder: Grounder) -> str:
@@ -218,19 +203,15 @@ def run(
     """
     grounder = open_grounder(config)
     table, (parsed, before) = tables.read_posts(posts), tables.read_phrases(phrases)
-    cluster = cluster_of(config, partial(open_grounder, config), _image_digest, N_QUERIES)
+    cluster = cluster_of(config, partial(open_grounder, config), attrgetter("image.digest"), N_QUERIES)
     producer = {**grounder.identity, **versions()}
     with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=producer) as store:
         regions, tally = ground_posts(
             table.posts, parsed, table.labels, config, grounder, images, store, progress, cluster
         )
-    n_cut = sum(len(one.phrases) - len(kept_phrases(one.phrases, config)) for one in parsed)
+    n_cut = sum(max(len(one.phrases) - config.n_phrases_max, 0) for one in parsed)
     texts = Counter(region.text for boxes in regions.values() for region in boxes)
     counts = {"n_cut": n_cut, "n_too_long": sum(count for text, count in texts.items() if grounder.is_cut(text))}
     meta = {**before, "ground": note(config, grounder.identity, synthetic=grounder.synthetic), **counts}
     tables.write_boxes(out, regions, meta)
     return replace(tally, n_cut=n_cut, n_too_long=counts["n_too_long"])
-
-
-def _image_digest(query: Query) -> str:
-    return query.image.digest

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from torchvision.models import get_model_weights
 
 from cache import weights
 from cache.models import EFFICIENTNET, ModelRef
 from pipeline.engine import Engine
 from schema.config import Config
-from vision import efficientnet
-from vision.backbones import DIM, Dtype, FeatureNet, Variant, open_backbone
+from vision import efficientnet, resnet
+from vision.backbones import Dtype, FeatureNet, Variant, open_backbone
+from vision.torch_files import resolve_device
 
+NetName = Literal["efficientnet-lite2", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 EMBEDDED = "embedded"
 ENUM = "IMAGENET1K_"  # how torchvision's names of weights begin
 BATCH = {"cpu": 16, "cuda": 256}  # crops: beyond them a forward pass of ResNet-152 gains nothing
 
 
-def published(net: str) -> Sequence[Any]:
-    """Torchvision's weights enums of a ResNet, of any other name none."""
-    from torchvision.models import get_model_weights
-
-    return tuple(get_model_weights(net)) if net in DIM else ()
-
-
 class RegionsConfig(Config):
     """Parameters of the regions stage. Those from `batch` on change no number beyond a row's last bits."""
 
-    net: Literal["efficientnet-lite2", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = (
-        "efficientnet-lite2"
-    )
+    net: NetName = "efficientnet-lite2"
     weights: str = EMBEDDED  # "embedded", the path of a file in torchvision's format, or IMAGENET1K_V1, IMAGENET1K_V2
     digest: str = ""  # sha256 that the weights must have, "" for no check
     weights_variant: Variant = "v1"  # torchvision's: decides the sizes below where they are not given
@@ -54,34 +47,31 @@ class RegionsConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _by_torchvisions_name(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """An enum of torchvision's becomes its file's name and its variant; its files must not go with another one."""
+        """A name of torchvision's enum becomes its file and variant; its file must not have another variant."""
         name, net = str(values.get("weights", "")), str(values.get("net", ""))
-        if not name.startswith(ENUM) and not name.startswith(f"{net}-"):
+        if not name.startswith((ENUM, f"{net}-")):
             return values
-        files = {one.name: one.url.rsplit("/", 1)[-1] for one in published(net)}
+        published = get_model_weights(net) if net in resnet.DIM else ()
+        files = {one.name: one.url.rsplit("/", 1)[-1] for one in published}
         if name.startswith(ENUM):
             if name not in files:
                 raise ValueError(f"torchvision has no {name} of {net}, but {', '.join(files) or 'none'}")
             return {**values, "weights": files[name], "weights_variant": name[-2:].lower()}
-        wanted = {file: one[-2:].lower() for one, file in files.items()}.get(Path(name).name)
-        if wanted and wanted != values.get("weights_variant", "v1"):
-            raise ValueError(f"{name} are torchvision's weights {wanted}: set weights_variant: {wanted}")
+        variant = {file: one[-2:].lower() for one, file in files.items()}.get(Path(name).name)
+        if variant and variant != values.get("weights_variant", "v1"):
+            raise ValueError(f"{name} are torchvision's weights {variant}: set weights_variant: {variant}")
         return values
 
     def model_ref(self) -> ModelRef:
         """The network's weights file."""
-        if self.net == efficientnet.NAME and self.weights == EMBEDDED:
+        if self.weights != EMBEDDED:
+            return ModelRef(self.weights, "region net", "file", digest=self.digest)
+        if self.net == efficientnet.NAME:
             return EFFICIENTNET
-        if self.weights == EMBEDDED:
-            return ModelRef(self.net, "region net", "embedded", digest=self.digest)
-        return ModelRef(self.weights, "region net", "file", digest=self.digest)
+        return ModelRef(self.net, "region net", "embedded", digest=self.digest)
 
     def torch_device(self) -> str:
-        import torch
-
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return resolve_device(self.device)
 
     def n_batch(self) -> int:
         """Crops of a forward pass."""
@@ -100,13 +90,8 @@ PRESETS = MappingProxyType(
 )
 
 
-def build_net(config: RegionsConfig) -> FeatureNet:
-    """The network that a configuration names, loaded; raises WeightsError also for a file of another network."""
-    return open_net(config).load()
-
-
 def open_net(config: RegionsConfig) -> FeatureNet:
-    """The network that a configuration names, known by its file's digest; WeightsError where the file is missing."""
+    """The network that the parameters name, its weights not read yet; WeightsError where the file is missing."""
     packaged = config.net == efficientnet.NAME and config.weights == EMBEDDED
     return open_backbone(
         config.net,

@@ -1,4 +1,4 @@
-"""Stage regions: posts and boxes to the pack that training reads, with the grids of images where they are asked for.
+"""Stage regions: posts and boxes to the pack that training reads, with the grids of images if the parameters say so.
 
 N crops of a batch, C side of a crop in pixels, D floats of a feature, R cells of a grid's side (7 at 224 pixels), M
 objects of a post.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from torch import Tensor
 from cache import keys, tables
 from cache.packs import Objects, PackMeta, write_pack
 from cache.store import Store
-from cache.tables import Posts
 from pipeline import engine
 from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.provenance import note
@@ -48,22 +48,22 @@ N_BATCHES = 8  # of a cluster's task: only its last batch is padded
 
 
 def post_regions(
-    post: Post,
-    boxes: Sequence[Region],
-    labels: LabelSet,
-    config: RegionsConfig,
-    phrases: Sequence[Phrase] = (),
+    post: Post, boxes: Sequence[Region], labels: LabelSet, config: RegionsConfig, phrases: Sequence[Phrase] = ()
 ) -> tuple[Region, ...]:
-    """The post's objects, none cut. `boxes` are those of this post; `phrases` are needed for `no_image: paper` only.
+    """The post's objects, before any cap, from its boxes. `phrases` are needed for `no_image: paper` only.
 
     Per usable image the whole image and one object per general word, then the phrases; a post without a usable image
     has the empty image. Raises DataError where a general word has no box: the boxes belong to another label set.
     """
     usable = [index for index, image in enumerate(post.images) if image.ok]
     if not usable:
-        return _empty(labels, phrases, config)
+        regions = [Region("image", "", None, None, EMPTY_SCORE)]
+        if config.no_image == "paper":
+            regions += [Region("general", word, None, None, EMPTY_SCORE) for word in labels.general_words]
+            regions += [Region("phrase", phrase.text, phrase.span, None, EMPTY_SCORE) for phrase in phrases]
+        return tuple(regions)
     general = {(one.image_index, one.text): one for one in boxes if one.source == "general"}
-    regions: list[Region] = []
+    regions = []
     for index in usable:
         image = post.images[index]
         regions.append(Region("image", "", None, Box(0, 0, image.width, image.height, index), WHOLE_SCORE))
@@ -82,19 +82,8 @@ def post_regions(
 def capped(regions: Sequence[Region], cap: int | None) -> tuple[Region, ...]:
     """The objects without the phrases beyond the cap: the longest are cut first, of equally long ones the last."""
     spans = [region.span for region in regions if region.span is not None]
-    kept = set(sorted(spans, key=lambda span: (span.end - span.start, span))[:cap])
-    return tuple(region for region in regions if region.span is None or region.span in kept)
-
-
-def _empty(labels: LabelSet, phrases: Sequence[Phrase], config: RegionsConfig) -> tuple[Region, ...]:
-    whole = Region("image", "", None, None, EMPTY_SCORE)
-    if config.no_image == "empty":
-        return (whole,)
-    return (
-        whole,
-        *(Region("general", word, None, None, EMPTY_SCORE) for word in labels.general_words),
-        *(Region("phrase", phrase.text, phrase.span, None, EMPTY_SCORE) for phrase in phrases),
-    )
+    within = set(sorted(spans, key=lambda span: (span.end - span.start, span))[:cap])
+    return tuple(region for region in regions if region.span is None or region.span in within)
 
 
 def _all_regions(
@@ -103,18 +92,19 @@ def _all_regions(
     labels: LabelSet,
     config: RegionsConfig,
     phrases: Sequence[PostPhrases],
-) -> Iterator[tuple[Post, tuple[Region, ...]]]:
-    """Each post with all its objects."""
-    parsed = {one.post_id: one.phrases for one in phrases}
+) -> Iterator[tuple[Post, PostRegions]]:
+    """Each post with its objects, those beyond the cap left out."""
+    phrases_of = {one.post_id: one.phrases for one in phrases}
     for post in posts:
-        yield post, post_regions(post, boxes.get(post.id, ()), labels, config, parsed.get(post.id, ()))
+        every = post_regions(post, boxes.get(post.id, ()), labels, config, phrases_of.get(post.id, ()))
+        regions = capped(every, config.max_phrases)
+        yield post, PostRegions(regions, len(every) - len(regions))
 
 
 # Rows: features of crops, grids of whole images
 
 
-@dataclass(frozen=True, slots=True)
-class Crop:
+class Crop(NamedTuple):
     """What a row is computed from; `image` None: the empty image."""
 
     image: Image | None
@@ -125,8 +115,7 @@ class Crop:
         return self.image.digest if self.image else images.EMPTY_DIGEST
 
 
-@dataclass(frozen=True, slots=True)
-class PostRegions:
+class PostRegions(NamedTuple):
     """A post's objects in the lattice's order, and how many phrases the cap left out."""
 
     regions: tuple[Region, ...]
@@ -146,10 +135,11 @@ def plan(
 
     def rows() -> Iterator[tuple[str, list[tuple[str, Crop]], PostRegions]]:
         for post, regions in _all_regions(posts, boxes, labels, config, phrases):
-            kept = capped(regions, config.max_phrases)
-            crops = [_crop(post, region) for region in kept]
-            jobs = [(row_key(crop, name, config.store_dtype), crop) for crop in crops]
-            yield post.id, jobs, PostRegions(kept, len(regions) - len(kept))
+            crops = [
+                Crop(post.images[region.box.image_index], region.box) if region.box else Crop(None, EMPTY_BOX)
+                for region in regions.regions
+            ]
+            yield post.id, [(row_key(crop, name, config.store_dtype), crop) for crop in crops], regions
 
     return Plan.of("regions", rows())
 
@@ -164,10 +154,6 @@ def plan_grids(posts: Sequence[Post], net: FeatureNet) -> Plan[Crop, None]:
             yield post.id, [(row_key(crop, name, GRID_DTYPE, "grid"), crop) for crop in crops], None
 
     return Plan.of("grid", rows())
-
-
-def _crop(post: Post, region: Region) -> Crop:
-    return Crop(post.images[region.box.image_index], region.box) if region.box else Crop(None, EMPTY_BOX)
 
 
 def net_key(net: FeatureNet) -> str:
@@ -194,29 +180,27 @@ def compute(
     by_image: dict[str, list[tuple[str, Crop]]] = defaultdict(list)
     for key, crop in items.items():
         by_image[crop.digest].append((key, crop))
-    read = partial(_read, net=net, folder=folder)
-    pixels = chain.from_iterable(engine.prefetch(read, by_image.values(), config.workers))
-    before: tuple[list[str], Tensor] | None = None
-    for names, batch in _batches(pixels, config.n_batch(), net):
-        result = names, forward(batch)  # a GPU works on it while the rows before are taken
-        if before:
-            yield from _rows(*before, dtype)
-        before = result
-    if before:
-        yield from _rows(*before, dtype)
 
+    def read(jobs: Sequence[tuple[str, Crop]]) -> list[tuple[str, Tensor]]:
+        image = jobs[0][1].image
+        pixels = images.load(folder, image) if image else images.EMPTY
+        return [(key, crop_tensor(pixels, crop.box, net.transform)) for key, crop in jobs]
 
-def _read(jobs: Sequence[tuple[str, Crop]], net: FeatureNet, folder: Path) -> list[tuple[str, Tensor]]:
-    """All crops of one image, uint8 [3, C, C] each."""
-    image = jobs[0][1].image
-    pixels = images.load(folder, image) if image else images.EMPTY
-    return [(key, crop_tensor(pixels, crop.box, net.transform)) for key, crop in jobs]
+    crops = chain.from_iterable(engine.prefetch(read, by_image.values(), config.workers))
+    previous: tuple[list[str], Tensor] | None = None
+    for names, batch in _batches(crops, config.n_batch(), net):
+        result = names, forward(batch)  # a GPU computes it while the previous rows are copied
+        if previous:
+            yield from _rows(*previous, dtype)
+        previous = result
+    if previous:
+        yield from _rows(*previous, dtype)
 
 
 def _batches(pixels: Iterable[tuple[str, Tensor]], n_batch: int, net: FeatureNet) -> Iterator[tuple[list[str], Tensor]]:
     """Keys and uint8 [n_batch, 3, C, C]; the last batch ends with unused crops, see `engine.batch_shape`.
 
-    A batch is valid until the second after it is asked for.
+    A batch is valid until the next but one is requested.
     """
     side = net.transform.crop_px
     shape, pinned = (n_batch, 3, side, side), net.device.type == "cuda"
@@ -333,7 +317,7 @@ def bare_objects(
 
     No width instead of zeros, so that nothing can take them for features.
     """
-    every = (capped(regions, config.max_phrases) for _, regions in _all_regions(posts, boxes, labels, config, phrases))
+    every = (found.regions for _, found in _all_regions(posts, boxes, labels, config, phrases))
     return [Objects(np.zeros((len(regions), 0), np.float32), regions) for regions in every]
 
 
@@ -354,10 +338,16 @@ def run(
     """
     net = open_net(config)
     table, (grounded, before) = tables.read_posts(posts), tables.read_boxes(boxes)
-    parsed = _parsed(config, phrases)
-    meta = _meta(config, net, table, before)
+    if config.no_image == "paper" and phrases is None:
+        raise ConfigError("no_image: paper needs the posts' phrases", todo="give regions.run the phrases table")
+    parsed = tables.read_phrases(phrases)[0] if config.no_image == "paper" and phrases else []
+    regions_note = note(config, net.identity, synthetic=False)
+    provenance = {name: before[name] for name in ("phrases", "ground") if name in before} | {"regions": regions_note}
+    synthetic = any(part["synthetic"] for part in provenance.values())
+    words = table.labels.general_words
+    meta = PackMeta(net.dim, config.store_dtype, config.n_buckets, words, synthetic, provenance)
     with Store(store_root.absolute() / STORE, producer=net.identity) as store:
-        cluster = cluster_of(config, partial(open_net, config), _image_digest, N_BATCHES * config.n_batch())
+        cluster = cluster_of(config, partial(open_net, config), attrgetter("digest"), N_BATCHES * config.n_batch())
         objects, tally = extract_objects(
             table.posts, grounded, table.labels, config, net, images, store, progress, cluster, phrases=parsed
         )
@@ -365,32 +355,6 @@ def run(
         if config.grid:
             cells, more = extract_grids(table.posts, config, net, images, store, cluster=cluster)
             tally += more
-            made_by = {"regions": note(config, net.identity, synthetic=False)}
-            grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), provenance=made_by), cells
+            grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), provenance={"regions": regions_note}), cells
         write_pack(out, meta, objects, grid=grid)
     return tally
-
-
-def _parsed(config: RegionsConfig, phrases: Path | None) -> list[PostPhrases]:
-    if config.no_image != "paper":
-        return []
-    if phrases is None:
-        raise ConfigError("no_image: paper needs the posts' phrases", todo="give regions.run the phrases table")
-    return tables.read_phrases(phrases)[0]
-
-
-def _meta(config: RegionsConfig, net: FeatureNet, table: Posts, before: Mapping[str, Any]) -> PackMeta:
-    provenance = {name: before[name] for name in ("phrases", "ground") if name in before}
-    provenance["regions"] = note(config, net.identity, synthetic=False)
-    return PackMeta(
-        dim=net.dim,
-        dtype=config.store_dtype,
-        n_buckets=config.n_buckets,
-        general_words=table.labels.general_words,
-        synthetic=any(part["synthetic"] for part in provenance.values()),
-        provenance=provenance,
-    )
-
-
-def _image_digest(crop: Crop) -> str:
-    return crop.digest

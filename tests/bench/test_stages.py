@@ -33,7 +33,12 @@ def measured(tmp_path: Path, *arguments: object) -> dict:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("regions", "--net", "resnet18", "--items", 4, "--batch", 2), ("ground", "--net", "tiny", "--items", 3)],
+    [
+        ("regions", "--net", "resnet18", "--items", 4, "--batch", 2),
+        ("regions", "--net", "efficientnet-lite2", "--items", 4, "--batch", 2),
+        ("ground", "--net", "tiny", "--items", 3),
+        ("ground", "--net", "nanodet-g", "--items", 3),
+    ],
 )
 def test_images(arguments: tuple, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(timing.PEAK_SIDE, "cpu", 128)

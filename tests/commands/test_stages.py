@@ -23,8 +23,7 @@ def test_a_stage_with_nothing_to_compute_loads_no_model(fmit, monkeypatch):
 
     monkeypatch.setattr(LazyParser, "parse", fail)
     monkeypatch.setattr(LazyGrounder, "load", fail)
-    monkeypatch.setattr(FeatureNet, "_last", fail)
-    monkeypatch.setattr(FeatureNet, "load", fail)
+    monkeypatch.setattr(FeatureNet, "maps", property(fail))
     for stage in ("phrases", "ground", "regions"):
         assert ", 0 computed, " in fmit(stage, "own").stdout
 

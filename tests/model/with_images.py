@@ -15,7 +15,7 @@ from schema.records import Box, Post, Region
 from tests.model.tiny import LABELS, linked
 from tests.vision.weights import torchvision_state
 from vision import images
-from vision.backbones import FeatureNet, build_backbone
+from vision.backbones import FeatureNet, open_backbone
 from vision.crops import crop_tensor
 
 WEIGHTS = "crops.pth"
@@ -60,7 +60,7 @@ def write_with_images(folder: Path, n_train: int = 14, n_dev: int = 5) -> tuple[
     """posts.parquet, pack and the images folder; the weights lie in `folder/models`."""
     (folder / "models").mkdir(parents=True)
     torch.save(torchvision_state("resnet18"), folder / "models" / WEIGHTS)
-    net = build_backbone("resnet18", folder / "models" / WEIGHTS, crop_px=16, resize_px=16)
+    net = open_backbone("resnet18", folder / "models" / WEIGHTS, crop_px=16, resize_px=16)
     posts, packed = [], []
     for seed, (split, n_posts) in enumerate([("train", n_train), ("dev", n_dev)]):
         some, regions = attach_images(folder / "images", *linked(n_posts, seed, split))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import torch
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from pipeline.grounding.grounder import Found
+from pipeline.grounding.grounder import ScoredBox
 from schema.labels import LabelSet
 from schema.records import Box, Image, Phrase, Post, PostPhrases, Region, Span, joined
 from vision import images
@@ -48,7 +48,7 @@ class FakeGrounder:
     synthetic = False
     merges = False
 
-    def __init__(self, answers: dict[str, Found] | None = None, version: str = "1") -> None:
+    def __init__(self, answers: dict[str, ScoredBox] | None = None, version: str = "1") -> None:
         self.identity = {"name": "fake", "version": version}
         self.answers = answers or {}
         self.calls: list[tuple[int, list[list[str]]]] = []
@@ -63,7 +63,7 @@ class FakeGrounder:
     def is_cut(self, text: str) -> bool:
         return len(text) > 100
 
-    def ground(self, pil_images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
+    def ground(self, pil_images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
         self.calls.append((len(pil_images), [list(texts) for texts in queries]))
         return [
             [self.answers.get(text, self._default(image, text)) for text in texts]
@@ -71,9 +71,9 @@ class FakeGrounder:
         ]
 
     @staticmethod
-    def _default(image: PIL.Image.Image, text: str) -> Found:
+    def _default(image: PIL.Image.Image, text: str) -> ScoredBox:
         first = image.getpixel((0, 0))[0]  # a score that depends on image and text
-        return Found((1.0, 2.0, 3.0 + len(text) % 9, 9.0), (first * 7 + len(text)) % 100 / 100)
+        return ScoredBox((1.0, 2.0, 3.0 + len(text) % 9, 9.0), (first * 7 + len(text)) % 100 / 100)
 
 
 class FakeNet:

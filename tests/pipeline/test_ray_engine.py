@@ -211,7 +211,7 @@ def test_stages_can_be_sent_to_other_machines(tmp_path: Path) -> None:
     boxes = grounding_stage.plan(posts, [], LABELS, ground, grounder)
     work = partial(grounding_stage.compute, folder=tmp_path, n_workers=0)
     recomputed(dict(work(boxes.items, grounder)), boxes, work, partial(open_grounder, ground))
-    digests = [grounding_stage._image_digest(query) for query in boxes.items.values()]
+    digests = [query.image.digest for query in boxes.items.values()]
     assert digests == [posts[0].images[0].digest] * 2 + [posts[1].images[0].digest] * 2
 
     regions = RegionsConfig(crop_px=32, resize_px=32, batch=4, device="cpu")

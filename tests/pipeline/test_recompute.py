@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cache import maintenance
-from pipeline.grounding.grounder import Found
+from pipeline.grounding.grounder import ScoredBox
 from pipeline.maintenance import BOX_PX, FEATURES, open_stores, recompute_rows, steps
 from schema.errors import ImageError
 from tests.pipeline.drawn import FakeGrounder, FakeNet, make_image
@@ -34,7 +34,7 @@ class ShiftedGrounder(FakeGrounder):
 
     def ground(self, images, queries):
         return [
-            [Found((box.xyxy[0] + self.by_px, *box.xyxy[1:]), box.score) for box in listed]
+            [ScoredBox((box.xyxy[0] + self.by_px, *box.xyxy[1:]), box.score) for box in listed]
             for listed in super().ground(images, queries)
         ]
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.synthetic_grounder import TEST_SEED, score_boxes
 from pipeline.grounding.controls import WholeImage
-from pipeline.grounding.grounder import Found
+from pipeline.grounding.grounder import ScoredBox
 from pipeline.grounding.onestage.grounder import load_synthetic
 from synthetic.grounder_training import WEIGHTS, DrawnScenes, draw, train
 from synthetic.scenes import CUES
@@ -39,17 +39,17 @@ class Oracle:
     def __init__(self, drawn: DrawnScenes, shift_px: float) -> None:
         self.drawn, self.shift_px = drawn, shift_px
 
-    def ground(self, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
+    def ground(self, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
         return [[self._answer(row, text) for text in asked] for row, asked in enumerate(queries)]
 
-    def _answer(self, row: int, text: str) -> Found:
+    def _answer(self, row: int, text: str) -> ScoredBox:
         words = text.split()
         if words[0] in CUES:
             thing = int(np.flatnonzero(self.drawn.cues[row][:, CUES.index(words[0])])[0])
         else:
             thing = int(np.flatnonzero(self.drawn.kinds[row] == KINDS.index(words[-1]))[0])
         x0, y0, x1, y1 = (float(side) for side in self.drawn.boxes[row, thing])
-        return Found((x0 + self.shift_px, y0, x1 + self.shift_px, y1), 1.0)
+        return ScoredBox((x0 + self.shift_px, y0, x1 + self.shift_px, y1), 1.0)
 
 
 def test_the_measure_gives_1_to_an_oracle_and_0_to_what_misses(drawn: DrawnScenes) -> None:

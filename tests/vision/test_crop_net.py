@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from schema.errors import ConfigError
 from tests.vision.weights import torchvision_state
 from vision import efficientnet
-from vision.backbones import FeatureNet, build_backbone
-from vision.crop_net import CropNet, build_crop_net
+from vision.backbones import CropNet, FeatureNet, build_crop_net, open_backbone
 from vision.crops import Transform
 
 NETS = {"efficientnet-lite2": 1280, "resnet18": 512}  # floats a feature
@@ -29,7 +28,7 @@ def file_of(name: str, folder: Path) -> Path:
 def both(name: str, folder: Path, batch: int = 2, checkpointing: bool = True) -> tuple[FeatureNet, CropNet]:
     """The frozen network of the regions stage, and the trainable one of the same file."""
     path = file_of(name, folder)
-    frozen = build_backbone(name, path, crop_px=SIDE_PX, resize_px=SIDE_PX)
+    frozen = open_backbone(name, path, crop_px=SIDE_PX, resize_px=SIDE_PX)
     return frozen, build_crop_net(name, path, frozen.transform, NETS[name], batch=batch, checkpointing=checkpointing)
 
 

@@ -7,8 +7,10 @@ import torch
 import torchvision.models
 from torch import nn
 
-from vision import fused_resnet
-from vision.fused_resnet import FusedMaps, can_fuse, fastest, fold_batch_norm, last_maps
+from vision.conv_layer import can_fuse
+from vision.resnet import FusedMaps, fold_batch_norm, inference_maps, last_maps
+
+CPU = torch.device("cpu")
 
 
 def calibrated(name, seed=0):
@@ -43,7 +45,7 @@ def test_folded_network_gives_the_same_maps(name):
     assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.skipif(not can_fuse(), reason="this torch has no oneDNN convolutions")
+@pytest.mark.skipif(not can_fuse(CPU, torch.float32), reason="this torch has no oneDNN convolutions")
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_fused_maps(name):
     network, x = calibrated(name), torch.randn(2, 3, 96, 80)
@@ -58,10 +60,10 @@ def test_fused_maps(name):
 
 
 def test_without_the_operators_layer_by_layer(monkeypatch):
-    network = fold_batch_norm(calibrated("resnet18"))
-    assert isinstance(fastest(network, fuse=True), FusedMaps) == can_fuse()
-    assert not isinstance(fastest(network, fuse=False), FusedMaps)
-    monkeypatch.setattr(fused_resnet.torch.backends.mkldnn, "is_available", lambda: False)
-    maps = fastest(network, fuse=True)
+    network = calibrated("resnet18")
+    forms = [inference_maps(copy.deepcopy(network), CPU, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    assert [isinstance(form, FusedMaps) for form in forms] == [can_fuse(CPU, torch.float32), False]
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    maps = inference_maps(copy.deepcopy(network), CPU, torch.float32)
     x = torch.randn(1, 3, 64, 64)
-    assert torch.equal(maps(x), last_maps(network, x))
+    assert torch.allclose(maps(x), last_maps(fold_batch_norm(network), x), rtol=1e-5, atol=1e-5)

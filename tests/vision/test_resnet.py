@@ -14,8 +14,8 @@ from schema.errors import ConfigError, WeightsError
 from schema.records import Box
 from tests.vision.bad_images import sample
 from tests.vision.weights import torchvision_state
-from vision import efficientnet, images
-from vision.backbones import DIM, build_backbone, load_torchvision
+from vision import efficientnet, images, resnet
+from vision.backbones import DIM, open_backbone
 from vision.crops import Transform, crop_tensor
 
 PHOTOS = Path("../shared/data/photos/images")
@@ -30,7 +30,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(weights):
-    return build_backbone("resnet18", weights)
+    return open_backbone("resnet18", weights)
 
 
 def by_torchvision(name, weights, preset, crops):
@@ -65,7 +65,7 @@ def test_features_of_photographs_equal_torchvisions(name, preset, n, tmp_path):
     """Whole images and boxes, in batches here and one by one there."""
     path = tmp_path / f"{name}.pth"
     torch.save(torchvision_state(name), path)
-    net = build_backbone(name, path)
+    net = open_backbone(name, path)
     cut = [(image, box) for image in photos(n) for box in whole_and_boxes(image)]
     crops = torch.stack([crop_tensor(image, box, net.transform) for image, box in cut])
     found = torch.cat([net.forward(crops[start : start + 4]) for start in range(0, len(crops), 4)])
@@ -104,12 +104,12 @@ def test_safetensors_and_files_without_classifier_or_counters(weights, net, tmp_
     state = torchvision_state("resnet18")
     slim = {key: value for key, value in state.items() if not key.startswith("fc.") and "num_batches" not in key}
     safetensors.torch.save_file(slim, tmp_path / "a.safetensors")
-    assert torch.equal(build_backbone("resnet18", tmp_path / "a.safetensors").forward(crops), net.forward(crops))
+    assert torch.equal(open_backbone("resnet18", tmp_path / "a.safetensors").forward(crops), net.forward(crops))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_half_precision_is_near_and_says_so(weights, net, dtype, tolerance):
-    half = build_backbone("resnet18", weights, dtype=dtype)
+    half = open_backbone("resnet18", weights, dtype=dtype)
     crops = net.transform.pixels(sample())[None]
     found, wanted = half.forward(crops), net.forward(crops)
     assert found.dtype == torch.float32
@@ -121,27 +121,27 @@ def test_identity_names_what_changes_numbers(weights, net, tmp_path):
     torch.save(torchvision_state("resnet18", seed=1), tmp_path / "other.pth")
     nets = [
         net,
-        build_backbone("resnet18", tmp_path / "other.pth"),
-        build_backbone("resnet18", weights, crop_px=192),
-        build_backbone("resnet18", weights, resize_px=300),
+        open_backbone("resnet18", tmp_path / "other.pth"),
+        open_backbone("resnet18", weights, crop_px=192),
+        open_backbone("resnet18", weights, resize_px=300),
     ]
     assert len({tuple(net.identity.items()) for net in nets}) == 4
     assert all(isinstance(value, str) for value in net.identity.values())
     assert str(weights.parent) not in str(net.identity), "no path"
-    assert build_backbone("resnet18", weights).identity == net.identity
+    assert open_backbone("resnet18", weights).identity == net.identity
     assert (nets[2].transform, nets[3].transform) == (Transform(192, 256), Transform(224, 300))
 
 
 def test_variants_are_torchvisions_presets(tmp_path):
     torch.save(torchvision_state("resnet50"), tmp_path / "a.pth")
-    assert build_backbone("resnet50", tmp_path / "a.pth", variant="v2").transform == Transform(224, 232)
+    assert open_backbone("resnet50", tmp_path / "a.pth", variant="v2").transform == Transform(224, 232)
     with pytest.raises(ConfigError, match=r"no v2 weights of resnet18; set weights_variant: v1"):
-        build_backbone("resnet18", tmp_path / "a.pth", variant="v2")
+        open_backbone("resnet18", tmp_path / "a.pth", variant="v2")
 
 
 def test_unknown_network(weights):
     with pytest.raises(ConfigError, match=r"unknown network 'resnet19'; use one of efficientnet-lite2, resnet18, "):
-        build_backbone("resnet19", weights)
+        open_backbone("resnet19", weights)
 
 
 class Evil:
@@ -152,25 +152,28 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("other-network", r"no weights of torchvision's resnet34: \d+ tensor\(s\) missing, 0 unknown \(found no layer"),
+        (
+            "other-network",
+            r"not the weights of torchvision's resnet34: \d+ tensor\(s\) missing, 0 unknown \(found no layer",
+        ),
         ("prefixed", r"218 tensor\(s\) missing, 218 unknown|tensor\(s\) missing.*module\.bn1"),
-        ("shape", r"no weights of torchvision's resnet34 \(found size mismatch for conv1\.weight"),
+        ("shape", r"not the weights of torchvision's resnet34 \(found size mismatch for conv1\.weight"),
         (
             "pickle",
             r"pickle: refused: damaged, or not only tensors \(found .*GLOBAL .*print.*; download the publisher's file",
         ),
         ("sparse", r"0 tensor\(s\) missing, 1 unknown \(found conv1\.weight\)"),
         ("complex", r"0 tensor\(s\) missing, 1 unknown \(found conv1\.weight\)"),
-        ("numbered", r"no state dict of tensors \(found keys 0\)"),
+        ("numbered", r"not a state dict of tensors \(found keys 0\)"),
         (
             "nested",
-            r"no state dict of tensors \(found keys epoch, state_dict\); save the network's state_dict\(\) alone",
+            r"not a state dict of tensors \(found keys epoch, state_dict\); save only the network's state_dict",
         ),
-        ("list", r"no state dict of tensors \(found list\)"),
+        ("list", r"not a state dict of tensors \(found list\)"),
         ("truncated", r"refused: damaged, or not only tensors \(found .*central directory"),
         ("empty", r"refused: damaged, or not only tensors \(found EOFError\)"),
         ("page", r"refused: damaged, or not only tensors \(found a web page\)"),
-        ("damaged.safetensors", r"no safetensors file, or damaged \(found .*; fetch the file again"),
+        ("damaged.safetensors", r"not a safetensors file, or damaged \(found .*; download the file again"),
         ("absent", r"cannot be read: No such file"),
     ],
 )
@@ -199,7 +202,7 @@ def test_weights_that_are_none(content, message, weights, tmp_path, capsys):
     elif content != "absent":
         path.write_bytes({"empty": b"", "page": b"<html>404</html>"}.get(content, b"\x10\0\0\0\0\0\0\0{" + b"x" * 90))
     with pytest.raises(WeightsError, match=message):
-        load_torchvision("resnet34", path)
+        resnet.load("resnet34", path)
     assert "run" not in capsys.readouterr().out, "nothing of the file was executed"
 
 
@@ -209,7 +212,7 @@ def test_reference_rows(net):
     crop = net.transform.pixels(sample())[None]
     assert np.allclose(net.forward(crop)[0, :4], [0.020976, 0, 0.021723, 0.036134], rtol=1e-4, atol=2e-6)
     assert np.allclose(net.grid(crop)[0, -1, :4], [0.001288, 0, 0.021495, 0.010576], rtol=1e-4, atol=2e-6)
-    small = build_backbone("efficientnet-lite2", efficientnet.package_file(), crop_px=64, resize_px=64)
+    small = open_backbone("efficientnet-lite2", efficientnet.package_file(), crop_px=64, resize_px=64)
     crop, some = small.transform.pixels(sample())[None], [0, 2, 10, 13, 21, 28]
     row = [0, 0.643992, 3.039883, 0.56678, 0.537972, 1.056197]
     cell = [0, 1.039274, 3.063788, 0.26006, 0.668729, 0.923961]

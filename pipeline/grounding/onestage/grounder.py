@@ -1,9 +1,8 @@
-"""A trained OneStage as a grounder: one pass an image, all its queries on that, batches of one fixed shape.
+"""The one-stage network as a grounder: one pass an image, all its queries on that, batches of one fixed shape.
 
-The one-stage grounder at its published size (Yang et al., ICCV 2019), from a folder that the converter wrote.
-
-A folder holds `config.json`, `model.safetensors` and the words of its text encoder: `vocab.txt` (BERT) or `words.txt`.
-Shapes as in `onestage`.
+Two networks are opened: the small one trained on drawings, from an embedded file; and the published one (Yang et al.,
+ICCV 2019), from a folder that `release.convert` wrote: `config.json`, `model.safetensors` and the words of its text
+encoder, `vocab.txt` (BERT) or `words.txt` (LSTM). Shapes as in `network`.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -26,44 +25,108 @@ from transformers import BertConfig
 from cache import weights
 from cache.keys import digest_file
 from cache.models import ModelRef, digest_of
-from cache.weights import load_safetensors
 from pipeline.engine import batch_shape
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import (
-    Boxed,
-    Found,
+    N_CACHED_TEXTS,
+    Grounder,
     LazyGrounder,
-    exact,
-    filled,
-    letterbox,
-    paper_letterbox,
-    to_image,
+    ScoredBox,
+    deterministic_inference,
+    pad_batch,
 )
-from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, anchor_grid, conv, sizes_of
+from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, conv, sizes_of
 from pipeline.grounding.onestage.text import BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
+from vision.torch_files import load_state, read_state
 
 VERSION = "1"  # of everything between an image and its boxes that the weights' digest does not cover
 SYNTHETIC_NAME = "toy-onestage"  # in keys of stored rows, so it keeps its first value: another would recompute them all
-N_IMAGES, N_QUERIES = 4, 8  # of a pass: fixed, since the last bits of a row follow the batch's shape, not its content
-N_THREADS = 1  # of a pass: the last bits follow it too, and small layers lose more to waiting than they gain
+N_IMAGES, N_QUERIES = 4, 8  # of a pass: fixed, since a row's last bits depend on the batch's shape, not its content
+N_THREADS = 1  # of a pass: the last bits depend on it too, and small layers lose more to waiting than they gain
 N_WORDS = 6  # of a query that reach the network; the rest of the known words is cut
-N_REMEMBERED = 20_000  # texts whose vectors are kept: general words and names come again and again
 PAD, UNKNOWN = "<pad>", "<unk>"
 
+MEAN, STD = 0.5, 0.25  # of pixel values in 0..1, ours: the same for all channels; the padding is MEAN, so 0 after it
+# The published toolkit's: ImageNet's, and the colour of its padding in 0..255
+PAPER_MEAN, PAPER_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAPER_PADDING = (124, 116, 104)
 
-class Reader(Protocol):
-    """Turns a text into the numbers that the network's text encoder takes."""
+PAPER_VERSION = "1"  # as VERSION, of the published network
+FORMAT = 1  # of config.json
+MODEL_TYPE = "onestage"
+FILES = {"bert": "vocab.txt", "lstm": "words.txt"}
+PUBLISHED = "https://github.com/zyang-ur/onestage_grounding"
 
-    def encode(self, text: str) -> list[int]:
-        """As many numbers for every text, padded with 0."""
 
-    def is_cut(self, text: str) -> bool:
-        """Whether `encode` leaves out the text's end."""
+class Letterboxed(NamedTuple):
+    """float32 [3, size, size] standardised; a box of the image times `scale` plus `offset` is the square's."""
+
+    pixels: np.ndarray
+    scale: float
+    offset: tuple[float, float]
+
+
+def letterbox(image: PIL.Image.Image, size_px: int) -> Letterboxed:
+    """The image scaled to fit a square and centred."""
+    scale, (width, height), (x, y) = _fit(image.size, size_px)
+    square = np.zeros((3, size_px, size_px), np.float32)
+    small = image.convert("RGB").resize((width, height), PIL.Image.Resampling.BILINEAR)
+    pixels = (np.asarray(small, np.float32) / 255.0 - MEAN) / STD
+    square[:, y : y + height, x : x + width] = pixels.transpose(2, 0, 1)
+    return Letterboxed(square, scale, (x, y))
+
+
+def paper_letterbox(image: PIL.Image.Image, size_px: int) -> Letterboxed:
+    """As in the toolkit of Yang et al. (2019): resized by area, centred on ImageNet's mean colour.
+
+    Half a pixel of padding counts in the offset, as in the boxes that the network was trained on.
+    """
+    scale, (width, height), (x, y) = _fit(image.size, size_px)
+    square = np.empty((size_px, size_px, 3), np.float32)
+    square[:] = PAPER_PADDING
+    square[y : y + height, x : x + width] = by_area(np.asarray(image.convert("RGB")), width, height)
+    pixels = (square / 255.0 - np.array(PAPER_MEAN, np.float32)) / np.array(PAPER_STD, np.float32)
+    offset = ((size_px - width) / 2, (size_px - height) / 2)
+    return Letterboxed(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32), scale, offset)
+
+
+def _fit(size: tuple[int, int], size_px: int) -> tuple[float, tuple[int, int], tuple[int, int]]:
+    """The scale that fits an image into a square, and its size and corner there."""
+    scale = size_px / max(size)
+    width, height = (max(1, round(side * scale)) for side in size)
+    return scale, (width, height), ((size_px - width) // 2, (size_px - height) // 2)
+
+
+def by_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """uint8 [rows, columns, 3] -> whole numbers 0..255 as float32 [height, width, 3].
+
+    A new pixel is the mean of the old ones that it covers, each weighted by the covered share (OpenCV's INTER_AREA).
+    """
+    rows, columns, _ = pixels.shape
+    fewer = _shares(rows, height) @ pixels.reshape(rows, columns * 3).astype(np.float32)
+    return np.rint(_shares(columns, width) @ fewer.reshape(height, columns, 3))
+
+
+def _shares(n_old: int, n_new: int) -> np.ndarray:
+    """float32 [n_new, n_old]: how much of each new pixel lies on each old one."""
+    edges, old = np.arange(n_new + 1) * (n_old / n_new), np.arange(n_old)
+    overlap = np.minimum(edges[1:, None], old + 1) - np.maximum(edges[:-1, None], old)
+    return (np.maximum(overlap, 0) * (n_new / n_old)).astype(np.float32)
+
+
+def to_square(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
+    """Boxes [..., 4] of the image in the square's pixels."""
+    return xyxy * scale + np.array([*offset, *offset])
+
+
+def to_image(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
+    """Boxes [..., 4] of the square in the image's pixels; inverse of `to_square`."""
+    return (xyxy - np.array([*offset, *offset])) / scale
 
 
 class Vocabulary:
-    """The words that the network knows; a word's index is its id."""
+    """The words that the network trained on drawings knows; a word's index is its id."""
 
     def __init__(self, words: Sequence[str]) -> None:
         if list(words[:2]) != [PAD, UNKNOWN] or len(set(words)) != len(words):
@@ -72,9 +135,9 @@ class Vocabulary:
         self._ids = {word: index for index, word in enumerate(words)}
 
     def encode(self, text: str) -> list[int]:
-        """N_WORDS ids of the known words in order, padded; `<unk>` once where there is none.
+        """N_WORDS ids of the known words in order, padded; `<unk>` once where there are none.
 
-        Unknown words, names among them, thus never change an answer.
+        So unknown words, names among them, never change an answer.
         """
         ids = self._known(text)[:N_WORDS] or [self._ids[UNKNOWN]]
         return ids + [self._ids[PAD]] * (N_WORDS - len(ids))
@@ -88,88 +151,80 @@ class Vocabulary:
         return [self._ids[word] for word in words if word in self._ids]
 
 
-class OneStageGrounder:
-    """Grounder over a OneStage network in evaluation mode. `n_threads`: of a pass on a CPU; None: as the caller has."""
-
-    merges = False
+class OneStageGrounder(Grounder):
+    """A network in evaluation mode. `n_threads`: of a pass on a CPU; None: as the caller has set."""
 
     def __init__(
         self,
         network: OneStage,
-        reader: Reader,
+        reader: Vocabulary | Pieces | Corpus,
         identity: Mapping[str, str],
         *,
         synthetic: bool,
-        box: Callable[[PIL.Image.Image, int], Boxed] = letterbox,
+        box: Callable[[PIL.Image.Image, int], Letterboxed] = letterbox,
         n_threads: int | None = N_THREADS,
     ) -> None:
-        self.network = network.eval()
-        self.identity = dict(identity)
-        self.synthetic = synthetic
-        self.reader, self._box, self._n_threads = reader, box, n_threads
+        self.network, self.reader = network.eval(), reader
+        self.identity, self.synthetic = dict(identity), synthetic
+        self._box, self._n_threads = box, n_threads
         self._queries: dict[str, Tensor] = {}
 
-    def prepare(self, image: PIL.Image.Image) -> Boxed:
-        """See Grounder."""
+    def prepare(self, image: PIL.Image.Image) -> Letterboxed:
         return self._box(image, self.network.sizes.size_px)
 
     def is_cut(self, text: str) -> bool:
-        """See Grounder."""
         return self.reader.is_cut(text)
 
-    def ground(self, images: Sequence[Boxed], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
-        """See Grounder."""
-        found: list[list[Found]] = []
-        with exact(), _threads(self._n_threads):
-            self._read(list(dict.fromkeys(text for asked in queries for text in asked)))
+    def ground(self, images: Sequence[Letterboxed], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
+        boxes: list[list[ScoredBox]] = []
+        with deterministic_inference(), _threads(self._n_threads):
+            self._read(list(dict.fromkeys(text for texts in queries for text in texts)))
             for start in range(0, len(images), N_IMAGES):
                 part = slice(start, start + N_IMAGES)
-                found += self._ground(images[part], queries[part])
-        return found
+                boxes += self._ground(images[part], queries[part])
+        return boxes
 
-    def _ground(self, boxed: Sequence[Boxed], queries: Sequence[Sequence[str]]) -> list[list[Found]]:
-        pixels = torch.from_numpy(np.stack([one.pixels for one in boxed]))
-        n_images = batch_shape(len(boxed), N_IMAGES)
-        seen = self.network.see(filled(pixels, n_images).to(self.network.grid.device))
-        rows = [(i, text) for i, asked in enumerate(queries) for text in asked]
-        found: list[list[Found]] = [[] for _ in boxed]
+    def _ground(self, images: Sequence[Letterboxed], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
+        device = self.network.grid.device
+        pixels = torch.from_numpy(np.stack([image.pixels for image in images]))
+        maps = self.network.see(pad_batch(pixels, batch_shape(len(images), N_IMAGES)).to(device))
+        rows = [(i, text) for i, texts in enumerate(queries) for text in texts]
+        boxes: list[list[ScoredBox]] = [[] for _ in images]
         for start in range(0, len(rows), N_QUERIES):
             part = rows[start : start + N_QUERIES]
-            boxes, scores = self._ask(seen, part)
-            for (i, _), box, score in zip(part, boxes, scores, strict=False):
-                x0, y0, x1, y1 = to_image(box, boxed[i].scale, boxed[i].offset).tolist()
-                found[i].append(Found((x0, y0, x1, y1), float(score)))
-        return found
-
-    def _ask(self, seen: list[Tensor], rows: Sequence[tuple[int, str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Best boxes float64 [Q, 4] in pixels of the square, and their scores [Q]: shares of a softmax over all K."""
-        at = filled(torch.tensor([i for i, _ in rows]), N_QUERIES).to(seen[0].device)
-        queries = filled(torch.stack([self._queries[text] for _, text in rows]), N_QUERIES)
-        answers = self.network.answer([x[at] for x in seen], queries)
-        scores, best = answers[..., 4].softmax(dim=1).max(dim=1)
-        boxes = self.network.boxes(answers)[torch.arange(N_QUERIES), best]
-        return boxes.double().cpu().numpy(), scores.double().cpu().numpy()
+            image = pad_batch(torch.tensor([i for i, _ in part]), N_QUERIES).to(device)
+            vectors = pad_batch(torch.stack([self._queries[text] for _, text in part]), N_QUERIES)
+            answers = self.network.answer([x[image] for x in maps], vectors)
+            scores, best = answers[..., 4].softmax(dim=1).max(dim=1)  # [Q], shares of all K answers
+            squares = self.network.boxes(answers)[torch.arange(N_QUERIES), best].double().cpu().numpy()
+            for (i, _), box, score in zip(part, squares, scores.double().tolist(), strict=False):
+                x0, y0, x1, y1 = to_image(box, images[i].scale, images[i].offset).tolist()
+                boxes[i].append(ScoredBox((x0, y0, x1, y1), score))
+        return boxes
 
     def _read(self, texts: Sequence[str]) -> None:
-        """Keep the vector [D] of every text."""
-        if len(self._queries) + len(texts) > N_REMEMBERED:
+        """Cache the vector [D] of every text."""
+        if len(self._queries) + len(texts) > N_CACHED_TEXTS:
             self._queries.clear()
-        fresh = [text for text in texts if text not in self._queries]
-        for start in range(0, len(fresh), N_QUERIES):
-            part = fresh[start : start + N_QUERIES]
-            words = filled(torch.tensor([self.reader.encode(text) for text in part]), N_QUERIES)
+        new = [text for text in texts if text not in self._queries]
+        for start in range(0, len(new), N_QUERIES):
+            part = new[start : start + N_QUERIES]
+            words = pad_batch(torch.tensor([self.reader.encode(text) for text in part]), N_QUERIES)
             self._queries |= zip(part, self.network.read(words.to(self.network.grid.device)), strict=False)
 
 
 @contextmanager
 def _threads(n: int | None) -> Iterator[None]:
-    """This many of PyTorch's threads inside the block, or as many as before; afterwards as many as before."""
+    """This many of PyTorch's threads inside the block (None: unchanged); afterwards as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(n or before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+# The network trained on drawings
 
 
 def architecture(sizes: Sizes, words: Sequence[str]) -> dict[str, str]:
@@ -179,42 +234,32 @@ def architecture(sizes: Sizes, words: Sequence[str]) -> dict[str, str]:
 
 def load_synthetic(path: Path) -> OneStageGrounder:
     """The grounder trained on drawings, from a file that `architecture` describes; WeightsError for another network."""
-    tensors, metadata = load_safetensors(path)
+    _, metadata = weights.load_safetensors(path)
     if not {"sizes", "words"} <= metadata.keys():
-        raise WeightsError("no weights of a one-stage grounder", where=str(path), found=f"metadata {sorted(metadata)}")
+        found = f"metadata {sorted(metadata)}"
+        raise WeightsError("not the weights of a one-stage grounder", where=str(path), found=found)
     words = json.loads(metadata["words"])
     network = OneStage(sizes_of(json.loads(metadata["sizes"])), len(words))
-    try:
-        network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in tensors.items()})
-    except RuntimeError as error:
-        raise WeightsError("weights of another network", where=str(path), found=str(error).splitlines()[1]) from None
+    load_state(network, read_state(path), "the one-stage grounder", path)
     return OneStageGrounder(network, Vocabulary(words), _identity(path), synthetic=True)
 
 
-def open_synthetic(config: GroundConfig) -> LazyGrounder:
-    """The grounder trained on drawings, its weights not loaded yet; raises WeightsError where they are missing."""
+def _open_synthetic(config: GroundConfig) -> LazyGrounder:
     path = weights.find(config.weights)
-    return LazyGrounder(_identity(path), partial(load_synthetic, path), synthetic=True, is_cut=partial(_is_cut, path))
 
+    @cache
+    def vocabulary() -> Vocabulary:
+        return Vocabulary(json.loads(weights.load_safetensors(path)[1]["words"]))
 
-def _is_cut(path: Path, text: str) -> bool:
-    return _vocabulary(path).is_cut(text)
-
-
-@lru_cache(maxsize=1)
-def _vocabulary(path: Path) -> Vocabulary:
-    return Vocabulary(json.loads(load_safetensors(path)[1]["words"]))
+    load = partial(load_synthetic, path)
+    return LazyGrounder(_identity(path), load, synthetic=True, is_cut=lambda text: vocabulary().is_cut(text))
 
 
 def _identity(path: Path) -> dict[str, str]:
     return {"name": SYNTHETIC_NAME, "version": VERSION, "weights": digest_file(path)}
 
 
-PAPER_VERSION = "1"  # of everything between an image and its boxes that the weights' digest does not cover
-FORMAT = 1  # of config.json
-MODEL_TYPE = "onestage"
-FILES = {"bert": "vocab.txt", "lstm": "words.txt"}
-PUBLISHED = "https://github.com/zyang-ur/onestage_grounding"
+# The published network
 
 
 class PaperHead(Head):
@@ -233,71 +278,56 @@ class PaperHead(Head):
 
 
 class PaperOneStage(OneStage):
-    """The whole network: Darknet-53 and one of the two text encoders, brought to the common width by two layers."""
+    """Darknet-53 and one of the two text encoders, whose vectors two layers bring to the common width."""
 
     max_log = math.inf
 
     def __init__(self, sizes: Sizes, text: BertText | LstmText) -> None:
         nn.Module.__init__(self)  # the parts of OneStage are others
-        self.sizes = sizes
-        self.backbone = Darknet(sizes)  # type: ignore[assignment]
-        width = sizes.width
+        width, backbone = sizes.width, Darknet(sizes)
         first = [nn.Linear(text.dim, width), nn.BatchNorm1d(width), nn.ReLU()]
-        self.encoder = nn.Sequential(text, *first, nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU())  # type: ignore[assignment]
-        self.heads = nn.ModuleList(PaperHead(width, len(pairs)) for pairs in sizes.anchors)
-        self.register_buffer("grid", anchor_grid(sizes), persistent=False)
-
-    def read(self, words: Tensor) -> Tensor:
-        """int64 [Q, W], 0 pads -> queries [Q, D]."""
-        return self.encoder(words)
+        encoder = nn.Sequential(text, *first, nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU())
+        self._set_parts(sizes, backbone, encoder, PaperHead)
 
 
 def build(settings: dict[str, Any]) -> PaperOneStage:
     """The network that `config.json` describes, with random weights."""
-    kind, text = settings["text"], settings["text_sizes"]
-    reader = BertText(BertConfig(**text)) if kind == "bert" else LstmText(**text)
-    return PaperOneStage(sizes_of(settings["sizes"]), reader)
+    text = settings["text_sizes"]
+    encoder = BertText(BertConfig(**text)) if settings["text"] == "bert" else LstmText(**text)
+    return PaperOneStage(sizes_of(settings["sizes"]), encoder)
 
 
 def open_grounder(config: GroundConfig) -> LazyGrounder:
-    """The grounder from the folder that the parameters name; raises WeightsError."""
+    """The grounder that the parameters name, its weights not loaded yet; raises WeightsError where they are missing."""
+    if config.grounder == "synthetic-grounder":
+        return _open_synthetic(config)
     folder = ModelRef(config.weights, "grounder", "converted").locate()
-    try:
+    with _reading(folder):
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if settings.get("model_type") != MODEL_TYPE or settings.get("format") != FORMAT:
             found = f"{settings.get('model_type')}, format {settings.get('format')}"
-            raise WeightsError("no one-stage grounder that this version reads", where=str(folder), found=found)
+            raise WeightsError("not a one-stage grounder that this version reads", where=str(folder), found=found)
         words = folder / FILES[settings["text"]]
         reader = Pieces(words) if settings["text"] == "bert" else Corpus(words.read_text("utf-8").splitlines())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(folder, error) from None
     identity = {"name": config.grounder, "version": PAPER_VERSION, "weights": digest_of("converted", folder)}
-    load = partial(_load, folder, settings, reader, identity, config.torch_device())
+
+    def load() -> OneStageGrounder:
+        with _reading(folder):
+            network = build(settings)
+        path = folder / "model.safetensors"
+        load_state(network, read_state(path), "the one-stage grounder", path)
+        network.to(config.torch_device())
+        return OneStageGrounder(network, reader, identity, synthetic=False, box=paper_letterbox, n_threads=None)
+
     return LazyGrounder(identity, load, is_cut=reader.is_cut)
 
 
-def _load(
-    folder: Path, settings: dict[str, Any], reader: Reader, identity: dict[str, str], device: str
-) -> OneStageGrounder:
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turn what damaged settings and words raise into a WeightsError."""
     try:
-        network = build(settings)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(folder, error) from None
-    _fill(network, folder / "model.safetensors")
-    network = network.to(device).requires_grad_(False)
-    return OneStageGrounder(network, reader, identity, synthetic=False, box=paper_letterbox, n_threads=None)
-
-
-def _damaged(folder: Path, error: Exception) -> WeightsError:
-    found = f"{type(error).__name__}: {error}"[:200]
-    todo = f"get {PUBLISHED}'s .pth.tar, then: fmit models convert onestage FILE.pth.tar {folder}"
-    return WeightsError("no whole one-stage grounder", where=str(folder), found=found, todo=todo)
-
-
-def _fill(network: PaperOneStage, path: Path) -> None:
-    tensors, _ = weights.load_safetensors(path)
-    try:
-        network.load_state_dict({name: torch.from_numpy(value) for name, value in tensors.items()})
-    except RuntimeError as error:
-        found = str(error).splitlines()[1].strip()[:200]
-        raise WeightsError("weights of another network", where=str(path), found=found) from None
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = f"{type(error).__name__}: {error}"[:200]
+        todo = f"get {PUBLISHED}'s .pth.tar, then: fmit models convert onestage FILE.pth.tar {folder}"
+        raise WeightsError("the one-stage grounder is incomplete", where=str(folder), found=found, todo=todo) from None

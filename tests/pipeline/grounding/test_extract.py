@@ -7,7 +7,7 @@ from cache.store import Store
 from pipeline.engine import Tally
 from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found
+from pipeline.grounding.grounder import ScoredBox
 from pipeline.grounding.stage import STORE_SCHEMA, Query, ground_posts, row_key, short_name
 from schema.errors import DataError, ImageError, SyntheticError
 from schema.labels import LabelSet
@@ -19,9 +19,9 @@ from vision import images
 PINNED_KEY = "23eea56e86da1498794876598261b917c63c544974d0630dfbae728d0df17cd3"
 CONFIG = GroundConfig(grounder="whole-image")
 ANSWERS = {
-    "person": Found((1.2, 2.6, 9.0, 10.4), 0.25),
-    "place": Found((-4.0, 5.0, 90.0, 11.0), 0.1),
-    "a tiny dog": Found((0.0, 0.0, 4.0, 4.0), 1 / 3),
+    "person": ScoredBox((1.2, 2.6, 9.0, 10.4), 0.25),
+    "place": ScoredBox((-4.0, 5.0, 90.0, 11.0), 0.1),
+    "a tiny dog": ScoredBox((0.0, 0.0, 4.0, 4.0), 1 / 3),
 }
 
 
@@ -53,7 +53,7 @@ def test_the_best_image_keeps_a_phrase_and_general_words_stand_in_each(tmp_path)
             tops = [image.getpixel((0, 0)) == images.load(tmp_path, second).getpixel((0, 0)) for image in pil_images]
             return [
                 [
-                    Found((0, 0, 5 + top, 5), {"Paris": 0.2 + top / 2, "a tiny dog": 0.9 - top / 2}.get(text, 0.5))
+                    ScoredBox((0, 0, 5 + top, 5), {"Paris": 0.2 + top / 2, "a tiny dog": 0.9 - top / 2}.get(text, 0.5))
                     for text in texts
                 ]
                 for top, texts in zip(tops, queries, strict=True)
@@ -147,7 +147,7 @@ def test_a_synthetic_grounder_sees_drawings_only(tmp_path):
 def test_bad_answers_and_images(tmp_path):
     posts = [post("a", make_image(tmp_path, "1.png"))]
     with pytest.raises(DataError, match="a box must be finite"):
-        ground(tmp_path, posts, [], FakeGrounder({"person": Found((0.0, 0.0, float("nan"), 1.0), 0.5)}))
+        ground(tmp_path, posts, [], FakeGrounder({"person": ScoredBox((0.0, 0.0, float("nan"), 1.0), 0.5)}))
     make_image(tmp_path, "1.png", seed=5)
     with pytest.raises(ImageError, match=r"1\.png: the image changed since ingest"):
         ground(tmp_path, posts, [], FakeGrounder())

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found, Grounder, ground_images
+from pipeline.grounding.grounder import Grounder, ScoredBox, ground_images
 from pipeline.grounding.registry import GROUNDERS, build_grounder
 
 TINY = {"owlv2": "owl", "grounding-dino": "dino", "onestage": "released"}  # fixtures of this folder
@@ -24,7 +24,7 @@ def test_one_box_a_query_always(grounder: Grounder) -> None:
     found = ground_images(grounder, images, [["person", "", "\u00a0", "the left star"], [], ["a" * 300]])
     assert [len(row) for row in found] == [4, 0, 1]
     for one in (*found[0], *found[2]):
-        assert isinstance(one, Found)
+        assert isinstance(one, ScoredBox)
         assert one.xyxy[0] < one.xyxy[2]
         assert one.xyxy[1] < one.xyxy[3]
         assert 0.0 <= one.score <= 1.0
@@ -40,4 +40,4 @@ def test_no_images_no_boxes(grounder: Grounder) -> None:
 
 def test_what_was_found_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Found((0.0, 0.0, 1.0, 1.0), 0.5).score = 1.0  # type: ignore[misc]
+        ScoredBox((0.0, 0.0, 1.0, 1.0), 0.5).score = 1.0  # type: ignore[misc]

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, GroundingDinoForObjectDetection, Groundi
 from transformers.models.grounding_dino.processing_grounding_dino import GroundingDinoProcessor
 
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found, ground_images
+from pipeline.grounding.grounder import ScoredBox, ground_images
 from pipeline.grounding.grounding_dino import GroundingDinoGrounder
 from pipeline.grounding.registry import build_grounder
 from schema.errors import WeightsError
@@ -33,7 +33,7 @@ def library(folder: Path) -> tuple[GroundingDinoProcessor, GroundingDinoForObjec
     return GroundingDinoProcessor(images, words), GroundingDinoForObjectDetection.from_pretrained(folder).eval()
 
 
-def direct(folder: Path, image: Image.Image, merged: str, spans: list[tuple[int, int]]) -> list[Found]:
+def direct(folder: Path, image: Image.Image, merged: str, spans: list[tuple[int, int]]) -> list[ScoredBox]:
     """For each span of pieces the box with the highest mean of the pieces' scores; the library makes all boxes."""
     processor, model = library(folder)
     inputs = processor(images=image, text=merged, return_tensors="pt")
@@ -48,11 +48,11 @@ def direct(folder: Path, image: Image.Image, merged: str, spans: list[tuple[int,
         scores = [sum(row[start:end]) / (end - start) for row in pieces]
         best = scores.index(max(scores))
         x0, y0, x1, y1 = answer["boxes"][best].tolist()
-        found.append(Found((x0, y0, x1, y1), scores[best]))
+        found.append(ScoredBox((x0, y0, x1, y1), scores[best]))
     return found
 
 
-def same(found: list[Found], expected: list[Found]) -> None:
+def same(found: list[ScoredBox], expected: list[ScoredBox]) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one.xyxy == pytest.approx(other.xyxy, abs=1.0)

@@ -70,7 +70,9 @@ def test_a_pinned_digest_is_checked(owl: Path) -> None:
 def test_a_folder_that_lacks_a_file(owl: Path, tmp_path: Path, file: str, lost: str) -> None:
     folder = copied(owl, tmp_path / "m")
     (folder / file).unlink()
-    with pytest.raises(WeightsError, match=rf"no whole model \(found no {lost}\); give the folder of a whole model"):
+    with pytest.raises(
+        WeightsError, match=rf"the model is incomplete \(found no {lost}\); give the folder of a complete"
+    ):
         build_grounder(config(folder))
 
 
@@ -78,7 +80,7 @@ def test_a_folder_that_lacks_a_file(owl: Path, tmp_path: Path, file: str, lost: 
 def test_a_file_of_settings_that_is_cut_short(owl: Path, tmp_path: Path, file: str) -> None:
     folder = copied(owl, tmp_path / "m")
     (folder / file).write_bytes((owl / file).read_bytes()[:30])
-    with pytest.raises(WeightsError, match=rf"no whole model \(found {file}: .*\); give the folder"):
+    with pytest.raises(WeightsError, match=rf"the model is incomplete \(found {file}: .*\); give the folder"):
         build_grounder(config(folder))
 
 
@@ -87,7 +89,7 @@ def test_weights_that_are_damaged_or_lack_tensors(owl: Path, tmp_path: Path) -> 
     tensors = load_file(folder / "model.safetensors")
     del tensors["box_head.dense0.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(WeightsError, match=r"no whole owlv2 model \(found 1 tensor.*box_head\.dense0\.weight"):
+    with pytest.raises(WeightsError, match=r"the owlv2 model is incomplete \(found 1 tensor.*box_head\.dense0\.weight"):
         build_grounder(config(folder))
     tensors["box_head.dense0.weight"] = torch.zeros(3, 3)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -125,7 +127,7 @@ def test_weights_that_are_a_pickle_of_code_are_refused(owl: Path, tmp_path: Path
 
 
 def test_another_model_and_code_of_a_folder_are_refused(owl: Path, dino: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no owlv2 model \(found grounding-dino\)"):
+    with pytest.raises(WeightsError, match=r"not a model of type owlv2 \(found grounding-dino\)"):
         build_grounder(config(dino))
     folder = copied(owl, tmp_path / "m")
     mark = tmp_path / "ran"

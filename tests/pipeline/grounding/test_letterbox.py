@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.grounding.grounder import by_area, letterbox, paper_letterbox, to_image, to_square
+from pipeline.grounding.onestage.grounder import by_area, letterbox, paper_letterbox, to_image, to_square
 
 
 @pytest.mark.parametrize("size", [(160, 128), (128, 160), (40, 400), (64, 64)])

@@ -105,7 +105,9 @@ def test_saved_weights_answer_as_before(tmp_path: Path) -> None:
     assert loaded.synthetic
     tensors.pop("heads.1.answer.bias")
     save_safetensors(path, tensors, architecture(TINY, WORDS))
-    with pytest.raises(WeightsError, match=r'weights of another network \(found .*"heads.1.answer.bias"'):
+    with pytest.raises(
+        WeightsError, match=r'not the weights of the one-stage grounder \(found .*"heads.1.answer.bias"'
+    ):
         load_synthetic(path)
 
 

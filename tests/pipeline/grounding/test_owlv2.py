@@ -17,7 +17,7 @@ from cache.shard_directory import shard_directories
 from pipeline.engine import Tally
 from pipeline.grounding import stage as grounding_stage
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import Found, ground_images
+from pipeline.grounding.grounder import ScoredBox, ground_images
 from pipeline.grounding.owlv2 import N_QUERIES, Owlv2Grounder
 from pipeline.grounding.registry import build_grounder
 from tests.pipeline.drawn import LABELS, make_image, phrases, post
@@ -42,7 +42,7 @@ def library(folder: Path, processors: type) -> tuple[Owlv2Processor, Owlv2ForObj
     return processor, Owlv2ForObjectDetection.from_pretrained(folder).eval()
 
 
-def direct(folder: Path, image: Image.Image, text: str, processors: type = Owlv2ImageProcessor) -> Found:
+def direct(folder: Path, image: Image.Image, text: str, processors: type = Owlv2ImageProcessor) -> ScoredBox:
     """The box with the highest score, by the library alone."""
     processor, model = library(folder, processors)
     inputs = processor(text=[[text]], images=image, return_tensors="pt", truncation=True)
@@ -52,7 +52,7 @@ def direct(folder: Path, image: Image.Image, text: str, processors: type = Owlv2
     answer = processor.post_process_grounded_object_detection(outputs, threshold=0.0, target_sizes=sizes)[0]
     best = int(answer["scores"].argmax())
     x0, y0, x1, y1 = answer["boxes"][best].tolist()
-    return Found((x0, y0, x1, y1), float(answer["scores"][best]))
+    return ScoredBox((x0, y0, x1, y1), float(answer["scores"][best]))
 
 
 def test_boxes_are_those_of_a_direct_call(owl: Path) -> None:

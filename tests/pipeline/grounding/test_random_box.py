@@ -5,7 +5,7 @@ from collections import Counter
 from PIL import Image
 
 from pipeline.grounding.controls import RandomBox
-from pipeline.grounding.grounder import Found, ground_images
+from pipeline.grounding.grounder import ScoredBox, ground_images
 from tests.pipeline.grounding.checkpoints import noise
 
 
@@ -38,8 +38,8 @@ def test_pixels_and_text_alone_decide() -> None:
 
 
 def test_a_single_pixel() -> None:
-    assert ground_images(RandomBox(), [Image.new("RGB", (1, 1))], [["a"]]) == [[Found((0.0, 0.0, 1.0, 1.0), 0.0)]]
+    assert ground_images(RandomBox(), [Image.new("RGB", (1, 1))], [["a"]]) == [[ScoredBox((0.0, 0.0, 1.0, 1.0), 0.0)]]
 
 
-A_DOG, A_CAT = Found((40.0, 107.0, 193.0, 112.0), 0.0), Found((86.0, 73.0, 106.0, 96.0), 0.0)
+A_DOG, A_CAT = ScoredBox((40.0, 107.0, 193.0, 112.0), 0.0), ScoredBox((86.0, 73.0, 106.0, 96.0), 0.0)
 PINNED = [A_DOG, A_CAT, A_DOG]

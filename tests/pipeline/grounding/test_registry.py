@@ -41,7 +41,9 @@ def test_missing_and_foreign_weights_are_named(tmp_path: Path) -> None:
         build_grounder(replace(weights="nowhere"))
     foreign = tmp_path / "foreign.safetensors"
     save_safetensors(foreign, {"a": np.zeros(3, np.float32)}, {"kind": "other"})
-    with pytest.raises(WeightsError, match=r"foreign.*no weights of a one-stage grounder \(found metadata \['kind'\]"):
+    with pytest.raises(
+        WeightsError, match=r"foreign.*not the weights of a one-stage grounder \(found metadata \['kind'\]"
+    ):
         build_grounder(replace(weights=str(foreign)))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cache.keys import digest_file
-from pipeline.regions.config import BATCH, PRESETS, RegionsConfig, build_net
+from pipeline.regions.config import BATCH, PRESETS, RegionsConfig, open_net
 from schema.errors import ConfigError, WeightsError
 from tests.vision.weights import torchvision_state
 from vision.crops import Transform
@@ -53,20 +53,20 @@ def test_batch_and_device(monkeypatch):
 
 
 def test_the_network_that_is_named(tmp_path):
-    net = build_net(RegionsConfig(crop_px=20, device="cpu"))
+    net = open_net(RegionsConfig(crop_px=20, device="cpu"))
     assert (net.identity["name"], net.dim, net.transform.crop_px) == ("efficientnet-lite2", 1280, 20)
     torch.save(torchvision_state("resnet18"), tmp_path / "r.pth")
     settings = {"net": "resnet18", "weights": str(tmp_path / "r.pth"), "device": "cpu"}
     with pytest.raises(WeightsError, match=r"r\.pth: not the expected weights: sha256 \w+, expected 00"):
-        build_net(RegionsConfig(**settings, digest="00"))
+        open_net(RegionsConfig(**settings, digest="00"))
     digest = digest_file(tmp_path / "r.pth")
-    net = build_net(RegionsConfig(**settings, digest=digest, resize_px=240, dtype="bfloat16"))
+    net = open_net(RegionsConfig(**settings, digest=digest, resize_px=240, dtype="bfloat16"))
     assert (net.transform, net.identity["dtype"]) == (Transform(224, 240), "bfloat16")
 
 
 def test_real_weights_must_be_given(tmp_path, monkeypatch):
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
     with pytest.raises(WeightsError, match=r"no weights 'resnet152' \(found nothing at resnet152, in .*"):
-        build_net(RegionsConfig(net="resnet152"))
+        open_net(RegionsConfig(net="resnet152"))
     with pytest.raises(WeightsError, match=r"no weights 'resnet152-394f9c45\.pth'"):
-        build_net(PRESETS["paper"])
+        open_net(PRESETS["paper"])

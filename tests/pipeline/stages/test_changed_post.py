@@ -13,7 +13,7 @@ from cache.keys import digest_file
 from cache.packs import bucket_name, bucket_of
 from pipeline.engine import Tally
 from pipeline.regions import stage as regions_stage
-from pipeline.regions.config import RegionsConfig, build_net
+from pipeline.regions.config import RegionsConfig, open_net
 from schema.records import Box, Image, Post, Region, Span, joined
 from tests.cache.rows import stored_keys
 from tests.pipeline.drawn import LABELS
@@ -113,7 +113,7 @@ def test_one_changed_post_of_400_costs_less_than_2_percent(tmp_path):
     """Beside what any run of the program costs: reading the weights and making the network."""
     dataset = Dataset(tmp_path, "resnet50", 400, 320, workers=2)
     start = time.process_time()
-    build_net(dataset.config)
+    open_net(dataset.config)
     begin_s = time.process_time() - start
     first_s, again_s = check(dataset, 400)
     print(f"first run {first_s:.1f} s, one changed post {again_s:.2f} s, of which the network {begin_s:.2f} s")

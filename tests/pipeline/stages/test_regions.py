@@ -16,7 +16,7 @@ from cache import tables
 from cache.packs import Pack
 from pipeline.engine import Tally
 from pipeline.regions import stage as regions_stage
-from pipeline.regions.config import RegionsConfig, build_net
+from pipeline.regions.config import RegionsConfig, open_net
 from schema.errors import ConfigError
 from tests.pipeline.drawn import LABELS, by_post, chosen, make_image, phrases, post
 from tests.vision.bad_images import write as write_bad
@@ -75,7 +75,7 @@ def test_pack(tmp_path):
     assert "n_cut" not in pack.meta.provenance, "nothing that changes when a post does"
     assert str(tmp_path) not in (tmp_path / "pack" / "meta.json").read_text()
     assert [len(pack.read(f"p{k}").regions) for k in range(6)] == [1, 3, 3, 3, 3, 1]
-    net = build_net(settings)
+    net = open_net(settings)
     whole = PIL.Image.open(tmp_path / "images" / "3.png").convert("RGB")
     wanted = net.forward(net.transform.pixels(whole)[None])[0]
     assert np.allclose(pack.read("p3").features[0], wanted, atol=1e-5)
