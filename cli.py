@@ -6,9 +6,10 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from commands import features, models, show, stages
-from commands.console import quiet_option
+from commands.console import Examples, quiet_option
 from schema.errors import FmitError
 from schema.text import safe_text
 
@@ -44,16 +45,10 @@ class Main(click.Group):
         sys.exit(1)
 
 
-EPILOG = """\b
-Completion of commands, options, datasets and runs:
-  bash: eval "$(_FMIT_COMPLETE=bash_source fmit)" in ~/.bashrc
-  zsh:  eval "$(_FMIT_COMPLETE=zsh_source fmit)" in ~/.zshrc
-  fish: _FMIT_COMPLETE=fish_source fmit > ~/.config/fish/completions/fmit.fish"""
+SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
-@click.group(
-    cls=Main, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="fmit", message="fmit %(version)s")
 @quiet_option
 def main() -> None:
@@ -63,12 +58,27 @@ def main() -> None:
     """
 
 
+@click.command(cls=Examples, example="fmit completion zsh")
+@click.argument("shell", type=click.Choice(tuple(SHELLS)))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash   add to ~/.bashrc:  eval "$(fmit completion bash)"
+    zsh    add to ~/.zshrc:   eval "$(fmit completion zsh)"
+    fish   fmit completion fish > ~/.config/fish/completions/fmit.fish
+    """
+    click.echo(SHELLS[shell](ctx.find_root().command, {}, "fmit", "_FMIT_COMPLETE").source())
+
+
 SECTIONS: dict[str, tuple[click.Command, ...]] = {  # in the order of use
     "Before any work": (stages.doctor, models.models),
     "Stages": stages.STAGES,
     "Runs": (stages.train, stages.evaluate, stages.predict, stages.report, stages.summary),
     "Results": (show.compare, show.grounding, show.tables, show.show, show.sheet, show.export),
     "Features and parts": (features.cache, features.pack, models.embedded),
+    "Shell": (completion,),
 }
 for commands in SECTIONS.values():
     for command in commands:
