@@ -1,19 +1,15 @@
-"""Decide, compute, store: `run` computes the rows of a plan that a store lacks, here or on a Ray cluster.
-
-Rows are stored as they are computed, so a killed run continues where it stopped.
-"""
-
-from __future__ import annotations
+"""Decide, compute, store: `run` computes the rows of a plan that a store lacks, here or on a Ray cluster."""
 
 import contextlib
 import logging
+import operator
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 from schema.errors import DataError, MissingKeys
 
@@ -31,13 +27,10 @@ _pads_fully = ContextVar("pads_fully", default=True)
 Progress = Callable[[int, int], None]  # called with the numbers of finished rows (stored ones included) and of all
 
 
-def silent(done: int, total: int, /) -> None:
-    """Progress that is not shown."""
+def silent(done: int, total: int, /) -> None: ...
 
 
 class Readable(Protocol):
-    """Rows that `assemble` reads."""
-
     def get(self, keys: Sequence[str], /) -> list[Any]: ...
 
 
@@ -59,8 +52,7 @@ class Memory:
     def put(self, rows: dict[str, Any], /) -> None:
         self._rows |= {key: row for key, row in rows.items() if key not in self._rows}
 
-    def flush(self) -> None:
-        """Nothing to make durable."""
+    def flush(self) -> None: ...
 
     def get(self, keys: Sequence[str], /) -> list[Any]:
         if missing := self.missing(keys):
@@ -78,28 +70,24 @@ class Plan(Generic[Item, Detail]):
     details: dict[str, Detail]  # by post id, what `assemble` needs besides the rows
 
     @classmethod
-    def of(cls, stage: str, posts: Iterable[tuple[str, Sequence[tuple[str, Item]], Detail]]) -> Plan[Item, Detail]:
+    def of(cls, stage: str, posts: Iterable[tuple[str, Sequence[tuple[str, Item]], Detail]]) -> Self:
         """A plan from (post id, its keys and items, its detail)."""
         plan = cls(stage, {}, {}, {})
         for post_id, rows, detail in posts:
             plan.keys[post_id], plan.details[post_id] = [key for key, _ in rows], detail
-            for key, item in rows:
-                plan.items.setdefault(key, item)
+            plan.items.update((key, item) for key, item in rows if key not in plan.items)
         return plan
 
     def complete(self, rows: Rows) -> set[str]:
-        """The ids of the posts whose rows are all there."""
         missing = set(rows.missing(list(self.items)))
         return {post_id for post_id, keys in self.keys.items() if missing.isdisjoint(keys)}
 
-    def only(self, post_ids: Iterable[str]) -> Plan[Item, Detail]:
-        """The part of the plan that some posts need."""
+    def only(self, post_ids: Iterable[str]) -> Self:
         keys = {post_id: self.keys[post_id] for post_id in post_ids if post_id in self.keys}
         items = {key: self.items[key] for listed in keys.values() for key in listed}
         return replace(self, items=items, keys=keys, details={post_id: self.details[post_id] for post_id in keys})
 
     def read(self, rows: Readable) -> Iterator[tuple[str, Detail, list[Any]]]:
-        """(post id, detail, rows) of each post, all rows read at once."""
         values = dict(zip(self.items, rows.get(list(self.items)), strict=True))
         for post_id, keys in self.keys.items():
             yield post_id, self.details[post_id], [values[key] for key in keys]
@@ -116,7 +104,7 @@ Compute = Callable[[dict[str, Any], Any], Iterable[tuple[str, Any]]]  # (items b
 
 
 class Cluster(Protocol):
-    """Other processes that compute rows and put them into the store; `pipeline.ray_engine.RayCluster` is one."""
+    """Other processes that compute rows and put them into the store; `ray_engine.RayCluster` is one."""
 
     def compute(
         self, stage: str, missing: dict[str, Any], identity: Mapping[str, str], compute: Compute, store: Any
@@ -133,14 +121,13 @@ class Tally:
     n_too_long: int = 0  # boxes of texts that are longer than the grounder reads
 
     def line(self, dataset: str) -> str:
-        counts = f"{self.n_rows} rows, {self.n_computed} computed, {self.n_rows - self.n_computed} from store"
-        cut = f"; {self.n_cut} phrases cut" if self.n_cut else ""
-        too_long = f"; {self.n_too_long} boxes of texts that the grounder reads in part" if self.n_too_long else ""
-        return f"{self.stage} {dataset}: {counts}{cut}{too_long}"
+        n_stored = self.n_rows - self.n_computed
+        line = f"{self.stage} {dataset}: {self.n_rows} rows, {self.n_computed} computed, {n_stored} from store"
+        line += f"; {self.n_cut} phrases cut" if self.n_cut else ""
+        return line + (f"; {self.n_too_long} boxes of texts that the grounder reads in part" if self.n_too_long else "")
 
-    def __add__(self, other: Tally) -> Tally:
-        counts = zip(astuple(self)[1:], astuple(other)[1:], strict=True)
-        return Tally(self.stage, *(first + second for first, second in counts))
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.stage, *map(operator.add, astuple(self)[1:], astuple(other)[1:]))
 
 
 @dataclass(frozen=True)
@@ -169,10 +156,9 @@ def run(
     cluster: Cluster | None = None,
     progress: Progress = silent,
 ) -> tuple[StoredRows, Tally]:
-    """Compute the rows that the store lacks, and store them as they are computed; returns the rows, read on request.
+    """Compute the rows that the store lacks, here or on `cluster`, and store them; returns all rows, read on request.
 
-    `compute` is not called if no row is missing, so that lazy parts are not loaded. `cluster` computes instead of this
-    process. Raises DataError if `compute` leaves a key out.
+    `compute` is not called if no row is missing, so that lazy parts are not loaded. DataError if it leaves a key out.
     """
     rows = store if store is not None else Memory()
 
@@ -182,11 +168,11 @@ def run(
         if not absent:
             return Tally(plan.stage, total, 0)
         missing, left = {key: plan.items[key] for key in absent}, set(absent)
-        with contextlib.closing(
-            cluster.compute(plan.stage, missing, part.identity, compute, rows)
-            if cluster
-            else put_rows(rows, compute(missing, part))
-        ) as stored:
+        if cluster:
+            stored = cluster.compute(plan.stage, missing, part.identity, compute, rows)
+        else:
+            stored = put_rows(rows, compute(missing, part))
+        with contextlib.closing(stored):
             for keys in stored:
                 left.difference_update(keys)
                 progress(total - len(left), total)
@@ -202,10 +188,7 @@ def run(
 
 
 def batch_shape(n_rows: int, full: int) -> int:
-    """The number of rows to which a batch is padded: `full`, or in a run without a store the smallest shape that fits.
-
-    The last bits of a row depend on the shape of its batch, so rows that are stored always have the full shape.
-    """
+    """The rows to which a batch is padded: a stored row's last bits depend on it, so then always `full`."""
     return full if _pads_fully.get() else min(shape for shape in (*SMALL_BATCHES, full) if shape >= n_rows)
 
 
@@ -241,10 +224,7 @@ def in_batches(
 
 
 def prefetch(work: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
-    """`work` of every item, in order, computed ahead by threads; with 0 workers, computed on request.
-
-    At most N_PREFETCH results per worker wait, so memory stays bounded. The first error ends it.
-    """
+    """`work` of every item, in order, computed ahead by threads (0: on request); at most N_PREFETCH results each."""
     if n_workers == 0:
         yield from map(work, items)
         return

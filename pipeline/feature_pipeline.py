@@ -1,7 +1,5 @@
 """From posts to the objects of the lattice in memory: parser, grounder and backbone with their settings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +22,7 @@ from schema.labels import LabelSet
 from schema.records import Post
 from vision.backbones import FeatureNet
 
-# What the objects are. features: images, general words and phrases with their features. boxes: the same without
-# features, for runs whose own network reads the crops. grid: the cells of the images.
+# What the objects are: images, general words and phrases with features, the same without them, or cells of the images
 Kind = Literal["features", "boxes", "grid"]
 STAGES: dict[Kind, tuple[str, ...]] = {
     "features": ("phrases", "ground", "regions"),
@@ -64,21 +61,18 @@ class FeaturePipeline:
         allow_synthetic: bool = False,
         batch: int | None = None,
     ) -> Self:
-        """The pipeline that made a pack (`grid`: the pack's grid), by the pack's provenance.
+        """The pipeline that made a pack (`grid`: the pack's grid); `batch`: crops of a forward pass.
 
-        `batch`: crops of a forward pass. Raises PackError if the provenance names no stages (features made elsewhere),
-        WeightsError if a part is missing or is not the one that made the pack. `boxes` does not need the network.
+        Raises PackError if the provenance names no stages, WeightsError if a part is not the one that made the pack.
         """
         if missing := [name for name in STAGES[kind] if name not in provenance]:
             todo, found = "give predict a pack with the posts' features instead of images", f"no {', '.join(missing)}"
             raise PackError("the run's features were not made by these stages", found=found, todo=todo)
         settings = {name: provenance[name]["config"] for name in STAGES[kind]}
-        pipeline = cls(
-            PhrasesConfig.checked(settings.get("phrases", {}), "phrases"),
-            GroundConfig.checked({**settings.get("ground", {}), "allow_synthetic": allow_synthetic}, "ground"),
-            RegionsConfig.checked({**settings["regions"], "batch": batch}, "regions"),
-            kind,
-        )
+        phrases = PhrasesConfig.checked(settings.get("phrases", {}), "phrases")
+        ground = {**settings.get("ground", {}), "allow_synthetic": allow_synthetic}
+        regions = RegionsConfig.checked({**settings["regions"], "batch": batch}, "regions")
+        pipeline = cls(phrases, GroundConfig.checked(ground, "ground"), regions, kind)
         parts: dict[str, Part] = {"phrases": pipeline.parser, "ground": pipeline.grounder} if kind != "grid" else {}
         if kind != "boxes":
             parts["regions"] = pipeline.net
@@ -99,6 +93,5 @@ class FeaturePipeline:
         boxes, _ = ground_posts(posts, parsed, labels, self.ground, self.grounder, images)
         if self.kind == "boxes":
             return bare_objects(posts, boxes, labels, self.regions, phrases=parsed)
-        objects, _ = extract_objects(posts, boxes, labels, self.regions, self.net, images, phrases=parsed)
-        by_post = dict(objects)
+        by_post = dict(extract_objects(posts, boxes, labels, self.regions, self.net, images, phrases=parsed)[0])
         return [by_post[post.id] for post in posts]

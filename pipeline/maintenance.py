@@ -1,19 +1,16 @@
 """The store's rows of a dataset: which it needs, whether they come out the same today, which to delete with a post.
 
-The stages' plans name the rows. What a stage needs depends on the rows of the stage before, which are read from the
-store if it has them, else from the dataset's tables.
+The stages' plans name the rows, from the stored rows of the stage before, or else from the dataset's tables.
 """
-
-from __future__ import annotations
 
 import contextlib
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -46,8 +43,7 @@ class PreparedDataset:
     images: Path
     pipeline: FeaturePipeline
 
-    def only(self, posts: Sequence[Post]) -> PreparedDataset:
-        """The same for some of its posts."""
+    def only(self, posts: Sequence[Post]) -> Self:
         return replace(self, posts=replace(self.posts, posts=list(posts)))
 
 
@@ -61,15 +57,14 @@ class Step(NamedTuple):
 
 @contextlib.contextmanager
 def open_stores(root: Path) -> Iterator[dict[str, Store]]:
-    """The stores of the stages, by name."""
     with contextlib.ExitStack() as stack:
         yield {name: stack.enter_context(Store(root / name, schema=one)) for name, one in SCHEMAS.items()}
 
 
 def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step]:
-    """What each stage needs, stage after stage; nothing is computed.
+    """What each stage needs, stage after stage; nothing is computed, but rows may be pulled between two steps.
 
-    Rows may arrive between two steps (a pull). Posts without known phrases or boxes are left out of later steps.
+    Posts without known phrases or boxes are left out of later steps.
     """
     posts, labels, pipeline = dataset.posts.posts, dataset.posts.labels, dataset.pipeline
     trees = parsing.plan(posts, pipeline.parser)
@@ -79,9 +74,8 @@ def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step
     stored = parsing.assemble(trees.only(trees.complete(rows)), rows, pipeline.phrases)
     phrases = {one.post_id: one for one in (*dataset.phrases, *stored)}
     queries = grounding.plan(posts, list(phrases.values()), labels, pipeline.ground, pipeline.grounder)
-    n_workers = pipeline.ground.workers
-    ground = partial(grounding.compute, grounder=pipeline.grounder, folder=dataset.images, n_workers=n_workers)
-    yield Step(queries, grounding.STORE, ground)
+    ground = partial(grounding.compute, grounder=pipeline.grounder, folder=dataset.images)
+    yield Step(queries, grounding.STORE, partial(ground, n_workers=pipeline.ground.workers))
 
     rows = stores[grounding.STORE]
     known = queries.only(queries.complete(rows) & phrases.keys())
@@ -90,7 +84,7 @@ def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step
     for post in posts:  # the boxes of a table may be of older labels
         general = {(one.image_index, one.text) for one in boxes.get(post.id, ()) if one.source == "general"}
         usable = [index for index, image in enumerate(post.images) if image.ok]
-        if general.issuperset((index, word) for index in usable for word in labels.general_words):
+        if general.issuperset(itertools.product(usable, labels.general_words)):
             complete.append(post)
     crops = regions.plan(complete, boxes, labels, pipeline.regions, pipeline.net, list(phrases.values()))
     extract = partial(regions.compute, config=pipeline.regions, folder=dataset.images)
@@ -135,9 +129,9 @@ def recompute(
 def recompute_rows(
     dataset: PreparedDataset, stores: Mapping[str, Rows], n_rows: int, rng: random.Random
 ) -> list[Recomputed]:
-    """Compute `n_rows` of the stored rows again, equally many of each stage, and compare them; the store is unchanged.
+    """Compute `n_rows` stored rows of complete posts again, equally many of each stage; the store is unchanged.
 
-    Only rows of posts whose rows are all in the store are drawn. Raises ImageError if an image changed since ingest.
+    Raises ImageError if an image changed since ingest.
     """
     planned, owners = list(steps(dataset, stores)), []
     for step in planned:
@@ -146,16 +140,13 @@ def recompute_rows(
         names = sorted(owner)
         rng.shuffle(names)
         owners.append([(key, owner[key]) for key in names])
-    counts, total = [0] * len(owners), min(n_rows, sum(map(len, owners)))
-    while sum(counts) < total:  # one row of each stage in turn
-        for index, owned in enumerate(owners):
-            counts[index] += counts[index] < len(owned) and sum(counts) < total
-    tolerance, recomputed = FEATURES[dataset.pipeline.regions.dtype], []
-    for step, owned, n in zip(planned, owners, counts, strict=True):
-        now = dict(step.compute({key: step.plan.items[key] for key, _ in owned[:n]}))
-        stored = stores[step.store].get([key for key, _ in owned[:n]])
-        for (key, post_id), before in zip(owned[:n], stored, strict=True):
-            change = _change(step.plan.stage, before, now[key], tolerance)
+    in_turn = [(index, row) for rows in itertools.zip_longest(*owners) for index, row in enumerate(rows) if row]
+    recomputed = []
+    for index, step in enumerate(planned):
+        owner = dict(row for which, row in in_turn[:n_rows] if which == index)
+        now = dict(step.compute({key: step.plan.items[key] for key in owner}))
+        for (key, post_id), before in zip(owner.items(), stores[step.store].get(list(owner)), strict=True):
+            change = _change(step.plan.stage, before, now[key], FEATURES[dataset.pipeline.regions.dtype])
             recomputed.append(Recomputed(step.plan.stage, key, post_id, change))
     return recomputed
 
@@ -182,14 +173,15 @@ def choose(posts: Sequence[Post], parts: Sequence[str], where: str) -> list[Post
     """Some of a dataset's posts: a part is a split, or N for the first N posts of each split. Raises ConfigError."""
     chosen = list(posts)
     for part in parts:
-        split = {"valid": "dev"}.get(part, part)
+        by_split = {name: [post for post in chosen if post.split == name] for name in SPLITS}
+        split = "dev" if part == "valid" else part
         if part.isdecimal():
-            chosen = [post for name in SPLITS for post in [one for one in chosen if one.split == name][: int(part)]]
-        elif split in SPLITS:
-            chosen = [post for post in chosen if post.split == split]
-        else:
+            chosen = [post for some in by_split.values() for post in some[: int(part)]]
+        elif split not in by_split:
             todo = f"use {', '.join(SPLITS)}, or a number of posts"
             raise ConfigError("no such part of a dataset", where=where, found=repr(part), todo=todo)
+        else:
+            chosen = by_split[split]
     if not chosen:
         raise ConfigError("no post in this part of the dataset", where=where)
     return chosen
@@ -217,8 +209,6 @@ DTYPES = ("float16", "float32")  # in which a feature may have been stored
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `forget` removed."""
-
     n_rows: int
     n_shards: int  # rewritten
     n_left: int  # rows of the post that a final check found, those of remotes included
@@ -226,9 +216,6 @@ class Forgotten:
     kept_for: tuple[str, ...]
     others: tuple[str, ...]  # producers whose rows cannot be named by post
     purged: Mapping[str, int]  # rows removed from each remote
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def forget(
@@ -240,7 +227,7 @@ def forget(
 ) -> Forgotten:
     """Remove the rows that only this post of `datasets` uses; `project`: all datasets whose posts may share rows.
 
-    Remotes come first, since the store names their rows. DataError if a dataset has no such post.
+    Raises DataError if a dataset has no such post.
     """
     own: set[str] = set()
     used: set[str] = set()  # by posts that share an image or a sentence with this post
@@ -261,7 +248,7 @@ def forget(
                 used |= {key for step in steps(dataset.only(list(sharers.values())), stores) for key in step.plan.items}
         shared = sorted(own & used)
         n_kept = sum(len(shared) - len(store.missing(shared)) for store in stores.values())
-    remote = {url: remotes.purge(url, own - used) for url in urls}
+    remote = {url: remotes.purge(url, own - used) for url in urls}  # first: the store names their rows
     local = maintenance.forget(root, own - used)
     n_left = local.n_left + sum(one.n_left for one in remote.values())
     purged = {url: one.n_rows for url, one in remote.items()}
@@ -274,8 +261,9 @@ def keys_of_post(dataset: PreparedDataset, post: Post, stores: Mapping[str, Stor
     phrases, boxes = [one for one in dataset.phrases if one.post_id == post.id], dataset.boxes.get(post.id, ())
     texts = {*labels.general_words, *(box.text for box in boxes)}
     texts |= {phrase.text for one in phrases for phrase in one.phrases}
-    for words in _sentences(post):  # every run of words may have been a phrase
-        texts |= {" ".join(words[start:end]) for start, end in itertools.combinations(range(len(words) + 1), 2)}
+    for sentence in normalize.sentences(post.words):  # every run of words may have been a phrase
+        runs = itertools.combinations(range(len(sentence.words) + 1), 2)
+        texts |= {" ".join(sentence.words[start:end]) for start, end in runs}
     grounder, net = keys.key("grounder", **pipeline.grounder.identity), regions.net_key(pipeline.net)
     # a merging grounder's keys name the texts that are read together: as parsed last
     plan = grounding.plan([post], phrases, labels, pipeline.ground, pipeline.grounder)
@@ -296,19 +284,16 @@ def keys_of_post(dataset: PreparedDataset, post: Post, stores: Mapping[str, Stor
     return result
 
 
-def _sentences(post: Post) -> list[tuple[str, ...]]:
-    return [sentence.words for sentence in normalize.sentences(post.words)]
-
-
 def sharing(post: Post, others: Sequence[Post]) -> list[Post]:
     """The posts that have an image of this post, or the same words for a parser."""
-    digests, own = {image.digest for image in post.images if image.ok}, _sentences(post)
-    return [
-        other
-        for other in others
-        if not digests.isdisjoint(image.digest for image in other.images if image.ok)
-        or (own and own == _sentences(other))
-    ]
+
+    def content(one: Post) -> tuple[set[str], list[tuple[str, ...]]]:
+        sentences = [sentence.words for sentence in normalize.sentences(one.words)]
+        return {image.digest for image in one.images if image.ok}, sentences
+
+    digests, sentences = content(post)
+    compared = [(other, *content(other)) for other in others]
+    return [one for one, images, words in compared if images & digests or (sentences and words == sentences)]
 
 
 def other_producers(root: Path, pipeline: FeaturePipeline) -> list[str]:

@@ -1,9 +1,4 @@
-"""How an output was made: parameters and identities, without anything of the machine.
-
-A grounder trained on drawings refuses images that the project did not draw.
-"""
-
-from __future__ import annotations
+"""How an output was made: parameters and identities, without anything of the machine."""
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
@@ -29,7 +24,6 @@ def note(config: Config, identity: Mapping[str, str], *, synthetic: bool) -> dic
 
 
 def portable(name: str) -> str:
-    """A model's name; of a path, only the last part."""
     path = Path(name).expanduser()
     return path.name if path.is_absolute() or path.exists() else name
 

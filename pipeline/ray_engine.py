@@ -1,11 +1,8 @@
 """`engine: ray`: the actors of a Ray cluster compute a stage's missing rows and put them into the shared store.
 
-Each actor opens its own part, and opens the store by its path, which every machine must see. A task is a list of
-missing items; one that runs twice, because its machine was lost, puts the same rows under the same keys. The caller
-writes tables and packs from the store, as with `engine: local`.
+Each actor opens its own part and the store by its path, which every machine must see. A task that runs twice, because
+its machine was lost, puts the same rows under the same keys.
 """
-
-from __future__ import annotations
 
 import contextlib
 import logging
@@ -14,6 +11,7 @@ import os
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -30,54 +28,50 @@ class WorkerError(FmitError):
     """A worker of the cluster could not compute its rows; those that others computed are in the store."""
 
 
-def cluster_of(
-    config: Any, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int
-) -> RayCluster | None:
-    """The cluster of a stage with `engine: ray`, else None. Raises ConfigError if Ray is not installed.
-
-    `open_part` runs in each actor. Items with equal `group` go into one task, of at least `n_items`.
-    """
-    return RayCluster(open_part, group, n_items, config.actors) if config.engine == "ray" else None
-
-
+@dataclass(frozen=True)
 class RayCluster:
-    """A Ray cluster at `$RAY_ADDRESS`, else one on this machine."""
+    """A Ray cluster at `$RAY_ADDRESS`, else one on this machine. Raises ConfigError if Ray is not installed."""
 
-    def __init__(self, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int, actors: int) -> None:
+    open_part: Callable[[], Part]  # runs in each actor
+    group: Callable[[Any], str]  # items with an equal group go into one task
+    n_items: int  # of a task, at least
+    actors: int  # 0: as many as fit
+
+    def __post_init__(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports usage by default
         try:
-            import ray
-            import ray.data
+            import ray.data  # noqa: F401
         except ImportError as error:
             todo = "pip install 'fmit[ray]', or set engine: local"
             raise ConfigError("engine: ray needs Ray", found=str(error), todo=todo) from None
-        self._ray: Any = ray
-        self._open_part, self._group, self._n_items, self._actors = open_part, group, n_items, actors
 
     def compute(
         self, stage: str, missing: dict[str, Any], identity: Mapping[str, str], compute: Compute, store: Store
     ) -> Generator[list[str], None, None]:
         """Yield the keys of each task once its rows are in the store. Raises WorkerError."""
-        tasks = [pa.table({"jobs": [pickle.dumps(task)]}) for task in cut(missing.items(), self._group, self._n_items)]
-        with _connected(self._ray):
-            data = self._ray.data
-            context = data.DataContext.get_current()
+        import ray
+
+        tasks = [pa.table({"jobs": [pickle.dumps(task)]}) for task in cut(missing.items(), self.group, self.n_items)]
+        with _connected(ray):
+            context = ray.data.DataContext.get_current()
             context.enable_progress_bars, context.print_on_execution_start = False, False
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             try:
-                resources = self._ray.cluster_resources()
-                n_actors = min(self._actors or max_actors(resources), len(tasks))
-                answers = data.from_arrow(tasks).map_batches(  # in any order; Ray restarts a lost actor and its task
+                resources = ray.cluster_resources()
+                n_actors = min(self.actors or max_actors(resources), len(tasks))
+                answers = ray.data.from_arrow(
+                    tasks
+                ).map_batches(  # in any order; Ray restarts a lost actor and its task
                     Worker,
-                    fn_constructor_args=(self._open_part, dict(identity), compute, store),
+                    fn_constructor_args=(self.open_part, dict(identity), compute, store),
                     batch_size=None,
                     batch_format="pyarrow",
-                    compute=data.ActorPoolStrategy(size=n_actors),
+                    compute=ray.data.ActorPoolStrategy(size=n_actors),
                     **actor_resources(resources, n_actors),
                 )
                 for row in answers.iter_rows():
                     yield stored_keys(stage, row, store)
-            except self._ray.exceptions.RayError as error:
+            except ray.exceptions.RayError as error:
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 raise failed(stage, lines[-1][:300] if lines else type(error).__name__) from None
 
@@ -93,10 +87,9 @@ class Worker:
             self._part = open_part()
         except FmitError as error:  # reported with each task: Ray restarts an actor that raises here for ever
             self._error = str(error)
-            return
-        own = dict(self._part.identity)
-        if own != dict(identity):
-            self._error = f"this machine has other parts: {own} instead of {dict(identity)}"
+        else:
+            if (own := dict(self._part.identity)) != identity:
+                self._error = f"this machine has other parts: {own} instead of {identity}"
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
         """The keys of each task's rows, all in the store, or the error."""
@@ -116,7 +109,7 @@ class Worker:
 
 
 def stored_keys(stage: str, row: Mapping[str, Any], store: Store) -> list[str]:
-    """The keys of a worker's answer; WorkerError if it failed, or if its rows are not in the store."""
+    """The keys of a worker's answer. Raises WorkerError if it failed, or if its rows are not in the store."""
     if row["error"]:
         raise failed(stage, row["error"])
     keys: list[str] = pickle.loads(row["keys"])
@@ -159,6 +152,12 @@ def actor_resources(resources: Mapping[str, float], n_actors: int) -> dict[str, 
     cpus = float(min(math.floor(cpus), MAX_ACTOR_CPUS)) if cpus >= 1 else math.floor(cpus * 100) / 100
     gpus = min(1.0, resources.get("GPU", 0.0) / n_actors)
     return {"num_cpus": cpus, **({"num_gpus": gpus} if gpus else {})}
+
+
+def cluster_of(
+    config: Any, open_part: Callable[[], Part], group: Callable[[Any], str], n_items: int
+) -> RayCluster | None:
+    return RayCluster(open_part, group, n_items, config.actors) if config.engine == "ray" else None
 
 
 @contextlib.contextmanager

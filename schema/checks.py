@@ -1,7 +1,5 @@
 """Facts about a dataset that make training or its scores meaningless."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Configuration: frozen values from params.yaml and presets by name. An error names the nearest known key."""
 
-from __future__ import annotations
-
 import datetime
 import difflib
 import reprlib
@@ -21,27 +19,22 @@ class Config(BaseModel):
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any], where: str, presets: Mapping[str, Self]) -> Self:
-        """The configuration of a params section such as `{preset: smoke, layers: 1}`; `where` names it in errors.
-
-        `model_fields_set` holds the keys that the section itself names. Raises ConfigError.
-        """
+        """A section such as `{preset: smoke, layers: 1}` as a configuration, its own keys as `model_fields_set`."""
         values = dict(section)
         name, base = values.pop("preset", None), {}
-        if name is not None:
-            if not isinstance(name, str) or name not in presets:
-                todo = f"use one of {', '.join(sorted(presets))}"
-                raise ConfigError(f"unknown preset {name!r}", where=where, todo=todo)
+        if isinstance(name, str) and name in presets:
             base = presets[name].model_dump()
+        elif name is not None:
+            raise ConfigError(f"unknown preset {name!r}", where=where, todo=f"use one of {', '.join(sorted(presets))}")
         return cls.model_construct(set(values), **dict(cls.checked({**base, **values}, where, "preset")))
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str, *more: str, file: str = FILE) -> Self:
-        """Validate raw values; raises ConfigError with a line per problem. `more`: other keys to suggest in errors."""
+        """Validated values; raises ConfigError with a line per problem. `more`: other keys to suggest."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            lines = _explain(error, where, cls, *more)
-            raise ConfigError("\n".join(f"{file} {line}" for line in lines)) from None
+            raise ConfigError("\n".join(f"{file} {line}" for line in _explain(error, where, cls, *more))) from None
 
 
 def _explain(error: ValidationError, where: str, config: type[BaseModel], *more: str) -> list[str]:

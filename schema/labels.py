@@ -1,21 +1,23 @@
 """Label sets of datasets: entity types with their general words, aliases, tags, and entity boundary labels."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
 from schema.errors import DataError
 from schema.records import Entity, Span
 
 Scheme = Literal["iob2", "iob1", "io", "bioes", "bilou", "bmes"]
-PREFIXES: Mapping[Scheme, str] = MappingProxyType(  # io: the bare type
-    {"iob2": "BI", "iob1": "BI", "io": "", "bioes": "BIES", "bilou": "BILU", "bmes": "BMES"}
-)
+PREFIXES: dict[Scheme, str] = {  # io: the bare type
+    "iob2": "BI",
+    "iob1": "BI",
+    "io": "",
+    "bioes": "BIES",
+    "bilou": "BILU",
+    "bmes": "BMES",
+}
 EBD_TAGS = ("O", "B", "E")  # Section 3.3: head, tail or neither; a one-word entity is B (ours: the paper is silent)
 
 
@@ -35,11 +37,6 @@ class LabelSet:
         for alias, name in self.aliases.items():
             if name not in self.words:
                 raise DataError(f"alias {alias} names a type that is not in labels", found=name)
-        object.__setattr__(self, "words", MappingProxyType(dict(self.words)))
-        object.__setattr__(self, "aliases", MappingProxyType(dict(self.aliases)))
-
-    def __reduce__(self) -> tuple[type, tuple[dict[str, str], dict[str, str]]]:  # a mappingproxy cannot be pickled
-        return LabelSet, (dict(self.words), dict(self.aliases))
 
     @cached_property
     def types(self) -> tuple[str, ...]:
@@ -52,7 +49,7 @@ class LabelSet:
 
     @cached_property
     def tag_ids(self) -> Mapping[str, int]:
-        return MappingProxyType({tag: index for index, tag in enumerate(self.tags)})
+        return {tag: index for index, tag in enumerate(self.tags)}
 
     @cached_property
     def general_words(self) -> tuple[str, ...]:
@@ -60,22 +57,20 @@ class LabelSet:
         return tuple(dict.fromkeys(self.words.values()))
 
     def knows(self, name: str) -> bool:
-        """Whether it is a type or an alias of one."""
         return name in self.words or name in self.aliases
 
     def fits(self, tag: str, scheme: Scheme = "iob2") -> bool:
         """Whether the tag is `O`, or a prefix of the scheme with a known type."""
-        if scheme == "io":
-            return tag == "O" or self.knows(tag)
         prefix, _, name = tag.partition("-")
-        return tag == "O" or (len(prefix) == 1 and prefix in PREFIXES[scheme] and self.knows(name))
+        has_prefix = len(prefix) == 1 and prefix in PREFIXES[scheme] and self.knows(name)
+        return tag == "O" or (self.knows(tag) if scheme == "io" else has_prefix)
 
     def canonical(self, tag: str, scheme: Scheme = "iob2") -> str:
         """The tag with aliases resolved, in IOB1 for IO; raises DataError with the likely cause if it does not fit."""
         prefix, dash, name = tag.partition("-")
+        if tag != "O" and scheme == "io" and self.knows(tag):
+            return f"I-{self.aliases.get(tag, tag)}"
         if self.fits(tag, scheme):
-            if scheme == "io" and tag != "O":
-                return f"I-{self.aliases.get(tag, tag)}"
             return f"{prefix}{dash}{self.aliases.get(name, name)}"
         alike = next((known for known in (*self.words, *self.aliases) if known.lower() == name.lower()), "")
         if alike and self.fits(other := f"{prefix.upper()}-{alike}", scheme):
@@ -97,8 +92,8 @@ class LabelSet:
             raise DataError(what, todo=f"{hint}add the type to source.labels or source.aliases")
         return self.aliases.get(name, name)
 
-    def to_json(self) -> dict[str, dict[str, str]]:
-        return {"labels": dict(self.words), "aliases": dict(self.aliases)}
+    def to_json(self) -> dict[str, Mapping[str, str]]:
+        return {"labels": self.words, "aliases": self.aliases}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Mapping[str, str]]) -> Self:

@@ -1,9 +1,9 @@
 """The objects of a post's lattice: their positions, the cap on their number, and what the cap cuts."""
 
-from __future__ import annotations
-
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import Self
 
 from schema.errors import DataError
 from schema.records import Post, Source, Span
@@ -34,16 +34,15 @@ class CutObjects:
     n_objects: int = 0
     n_phrases: int = 0
 
-    def __add__(self, other: CutObjects) -> CutObjects:
-        return CutObjects(*(own + more for own, more in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*map(operator.add, astuple(self), astuple(other)))
 
     @classmethod
-    def of_post(cls, sources: Sequence[Source]) -> CutObjects:
+    def of_post(cls, sources: Sequence[Source]) -> Self:
         """The count for one post from the sources of its cut objects."""
         return cls(int(bool(sources)), len(sources), sources.count("phrase"))
 
     def message(self) -> str:
-        """Such as `12 object(s) of 3 post(s), 2 of them phrases`."""
         return f"{self.n_objects} object(s) of {self.n_posts} post(s), {self.n_phrases} of them phrases"
 
 
@@ -67,6 +66,7 @@ class CapCounter:
 
     def message(self) -> str:
         """What is cut; "" for nothing."""
+        if not self.cut.n_objects:
+            return ""
         unknown = " (phrases are counted after their stage has run)" if self.n_phrases is None else ""
-        what = f"train.max_objects {self.max_objects} cuts {self.cut.message()}{unknown}"
-        return what if self.cut.n_objects else ""
+        return f"train.max_objects {self.max_objects} cuts {self.cut.message()}{unknown}"

@@ -1,7 +1,5 @@
 """params.yaml as a value: the datasets and runs, and the raw section of each stage."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -63,8 +61,6 @@ class Report(Config):
 
 
 class Params(Config):
-    """The whole file."""
-
     datasets: tuple[Name, ...] = ()
     train_on: tuple[Name, ...] = ()
     approaches: tuple[Name, ...] = ()
@@ -87,7 +83,7 @@ class Params(Config):
 
 
 def known_split(name: str) -> EvaluatedSplit:
-    """The split with this name (`valid` is `dev`); raises ConfigError for one that cannot be scored."""
+    """The split of this name (`valid` is `dev`); raises ConfigError."""
     splits: dict[str, EvaluatedSplit] = {"train": "train", "dev": "dev", "valid": "dev", "test": "test"}
     if name not in splits:
         raise ConfigError(f"no split {name!r}", todo="use train, dev, test")
@@ -95,7 +91,6 @@ def known_split(name: str) -> EvaluatedSplit:
 
 
 def read_params(path: Path) -> Params:
-    """Read and validate a `params.yaml`. Raises ConfigError with the file, and the line or key."""
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
         loader.name = str(path)  # for errors

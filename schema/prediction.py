@@ -1,7 +1,5 @@
 """What a run predicts for a post, and its JSON form: one object per post."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,8 +16,6 @@ SCHEMA_VERSION = 2  # 1 had neither this number, nor the words' character offset
 
 @dataclass(frozen=True, slots=True)
 class PredictedEntity:
-    """A predicted entity of a post."""
-
     span: Span
     type: str
     text: str
@@ -44,10 +40,7 @@ class PredictedEntity:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The entities of a post, and the objects of its lattice; `synthetic`: made by parts that were trained on drawings.
-
-    Raises DataError if an object lies outside the post's words or images.
-    """
+    """The entities of a post and its objects; `synthetic`: by parts trained on drawings. Raises DataError."""
 
     post: Post
     entities: tuple[PredictedEntity, ...] = ()
@@ -70,7 +63,7 @@ class Prediction:
         objects: Iterable[Region] = (),
         synthetic: bool = False,
     ) -> Self:
-        """A prediction from entities with their confidences; an entity gets the boxes of phrases that overlap it."""
+        """A prediction from entities with confidences; each gets the boxes of phrases that overlap it."""
         regions, predicted = tuple(objects), []
         phrases = [one for one in regions if one.source == "phrase" and one.box]
         for entity, confidence in entities:
@@ -91,12 +84,10 @@ class Prediction:
 
     @cached_property
     def predicted(self) -> tuple[Entity, ...]:
-        """The predicted entities without confidences and boxes."""
         return tuple(one.entity for one in self.entities)
 
     @property
     def tags(self) -> list[str]:
-        """The prediction as IOB2 tags, one per word."""
         return to_tags(self.post.n_words, self.predicted)
 
     def to_json(self) -> dict[str, Any]:

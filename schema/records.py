@@ -1,7 +1,5 @@
 """The records of the pipeline: frozen values that check themselves once, so that their users need not."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -31,14 +29,12 @@ class Span:
         if not 0 <= self.start < self.end:
             raise DataError("a span needs 0 <= start < end", found=f"[{self.start}, {self.end})")
 
-    def overlaps(self, other: Span) -> bool:
+    def overlaps(self, other: Self) -> bool:
         return self.start < other.end and other.start < self.end
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Entity:
-    """A typed span of words."""
-
     span: Span
     type: str
 
@@ -64,8 +60,6 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of a post as ingest found it."""
-
     name: str  # relative to the dataset's image folder
     digest: str = ""  # sha256 of the file's bytes; "" without a file
     width: int = 0  # pixels after EXIF rotation; 0 unless `state` is "ok"
@@ -172,7 +166,6 @@ class Region:
 
     @property
     def image_index(self) -> int:
-        """The image of the box; 0 without a box."""
         return self.box.image_index if self.box else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -204,5 +197,4 @@ class Region:
 
     @classmethod
     def from_list(cls, source: Source, text: str, span: Sequence[int], box: Sequence[int], score: float) -> Self:
-        """The inverse of `to_list`."""
         return cls(source, text, None if span[0] < 0 else Span(*span), None if box[4] < 0 else Box(*box), score)

@@ -1,8 +1,8 @@
 """Precision, recall and F1 from counts, for taggers and parsers."""
 
-from __future__ import annotations
-
+import operator
 from dataclasses import asdict, astuple, dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class Counts:
     n_predicted: int = 0
     n_correct: int = 0
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(*(own + more for own, more in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*map(operator.add, astuple(self), astuple(other)))
 
     @property
     def precision(self) -> float:

@@ -1,7 +1,5 @@
 """Text from posts, made safe to print: nothing in it controls a terminal, a reading direction or a spreadsheet."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata
@@ -23,10 +21,7 @@ _MARKUP = re.compile(r"([\\`\[\]<>|])")  # characters that Markdown reads as lin
 
 
 def safe_text(value: object, limit: int | None = TEXT_CHARS) -> str:
-    """`value` as one harmless line: no control character, no direction mark, no lone surrogate (U+FFFD instead).
-
-    Tabs and line ends become spaces; text beyond `limit` characters (None: no limit) is cut, and the cut is marked.
-    """
+    """`value` as one harmless line: blanks for line ends, no control or direction mark, U+FFFD for a lone surrogate."""
     text = "".join(" " if char in _LINE_ENDS else char for char in str(value) if char not in _REMOVED)
     categories = {char: unicodedata.category(char) for char in set(text)}
     text = "".join("\ufffd" if categories[char] == "Cs" else char for char in text if categories[char] != "Cc")

@@ -1,9 +1,7 @@
 """The section `source` of a dataset: the names of its files, their format, and their labels."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,8 +12,6 @@ from schema.records import SPLITS, Split
 
 Format = Literal["conll", "jsonl", "text"]
 Export = Literal["doccano", "prodigy", "labelstudio"]
-_CONLL_FILES = {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"}
-_JSONL_FILES = {"train": "train.jsonl", "dev": "dev.jsonl", "test": "test.jsonl"}
 FIELDS = ("id", "tokens", "labels", "text", "entities", "images")  # of a post in JSONL
 READING = ("scheme", "columns", "fields", "ignore", "export", "label_names", "offsets", "tokenizer", "image_suffix")
 
@@ -38,7 +34,7 @@ class SourceConfig(Config):
     """A dataset folder: one file per split, and a folder of images."""
 
     format: Format = "conll"
-    files: dict[str, str] = Field(default=_CONLL_FILES)
+    files: dict[str, str] = Field(default={"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
     first: int | None = Field(default=None, ge=1)  # posts of each file, from its start: a shard of a dataset
     split: SplitConfig | None = None
     images: str = "images"
@@ -57,15 +53,13 @@ class SourceConfig(Config):
     @field_validator("files")
     @classmethod
     def _one_name_per_split(cls, files: dict[str, str]) -> dict[str, str]:
-        renamed = [("dev" if name == "valid" else name, file) for name, file in files.items()]
-        by_split = dict(renamed)
-        if len(by_split) < len(renamed):
+        by_split = {"dev" if name == "valid" else name: file for name, file in files.items()}
+        if len(by_split) < len(files):
             raise ValueError("valid and dev are one split: name it once")
-        unknown = [name for name in by_split if name not in SPLITS]
-        if unknown or not by_split:
-            raise ValueError(
-                f"unknown split {unknown[0]}, use train, dev, test" if unknown else "name at least one file"
-            )
+        if unknown := [name for name in by_split if name not in SPLITS]:
+            raise ValueError(f"unknown split {unknown[0]}, use train, dev, test")
+        if not by_split:
+            raise ValueError("name at least one file")
         return {split: by_split[split] for split in SPLITS if split in by_split}
 
     @field_validator("fields")
@@ -76,7 +70,7 @@ class SourceConfig(Config):
         return fields
 
     @model_validator(mode="after")
-    def _keys_agree(self) -> SourceConfig:
+    def _keys_agree(self) -> Self:
         if self.split and ("train" not in self.files or "dev" in self.files):
             raise ValueError("split.dev is cut from train: name files.train and no files.dev")
         try:
@@ -105,8 +99,8 @@ class SourceConfig(Config):
         return paths
 
 
-_JSONL = SourceConfig(format="jsonl", files=_JSONL_FILES)
-_JSON_FILES = {split: f"{split}.json" for split in _JSONL_FILES}
+_JSONL = SourceConfig(format="jsonl", files={split: f"{split}.jsonl" for split in ("train", "dev", "test")})
+_JSON_FILES = {split: f"{split}.json" for split in _JSONL.files}
 PRESETS: dict[str, SourceConfig] = {
     "conll": SourceConfig(),
     "jsonl": _JSONL,

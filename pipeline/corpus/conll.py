@@ -1,10 +1,7 @@
 """CoNLL files: one word per line with its label in another column, a blank line between posts.
 
-UMT's form begins each post with a line `IMGID:<id>`, which names its image. In a file without such lines, a post's id
-is the file's name and the post's number, and it has no image.
+UMT's form begins each post with a line `IMGID:<id>`, which names its image; else a post has an id, but no image.
 """
-
-from __future__ import annotations
 
 import re
 from collections import Counter
@@ -13,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Self
 
 from pipeline.corpus.config import SourceConfig
 from pipeline.corpus.records import RawPost, ReadLog, TagReader, checked_utf8, lines
@@ -40,7 +37,7 @@ class _Layout:
     heads: bool  # posts begin with an IMGID line
 
     @classmethod
-    def of(cls, sample: list[_Line], path: Path, source: SourceConfig) -> _Layout:
+    def of(cls, sample: list[_Line], path: Path, source: SourceConfig) -> Self:
         numbered = [(number, line) for number, line in sample if not _is_head(line) and not _separates(line)]
         rows = [line for _, line in numbered]
         words = [row for row in rows if not _is_comment(row)]
@@ -71,13 +68,15 @@ def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[
     rows: list[_Line] = []
     n_posts, ended = 0, False
     for number, line in chain(sample, all_lines):
-        if _is_comment(line) and not _is_word(line, layout):
-            continue
+        if _is_comment(line):
+            cells = _split(line, layout.separator)  # a word with its label, such as `# O`, is no comment
+            if layout.label is None or len(cells) != layout.n_columns or not _LABEL.match(cells[layout.label]):
+                continue
         if _is_head(line):
             if not layout.heads:
                 what = f"an {_HEAD} line, which the first post does not have"
                 todo = "begin each post of the file with such a line, or none"
-                yield partial(_raise, DataError(what, where=f"{path}:{number}", todo=todo))
+                yield partial(log.leave_out, DataError(what, where=f"{path}:{number}", todo=todo))
                 continue
             if head:
                 yield partial(_post, path, head, rows, reader, layout)
@@ -90,7 +89,7 @@ def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[
         elif layout.heads and (head is None or ended):
             todo = f"begin each post with a line {_HEAD}<id>; blank lines only separate posts"
             error = DataError("a word outside any post", where=f"{path}:{number}", found=repr(line), todo=todo)
-            yield partial(_raise, error)
+            yield partial(log.leave_out, error)
         else:
             if head is None:
                 n_posts += 1
@@ -101,7 +100,7 @@ def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[
 
 
 def count(path: Path) -> int:
-    """How many posts a well-formed file has, without parsing them: for progress."""
+    """How many posts a well-formed file has, for progress."""
     n_heads = n_groups = 0
     separated = True
     for _, line in lines(path):
@@ -120,14 +119,8 @@ def _separates(line: str) -> bool:
 
 
 def _is_comment(line: str) -> bool:
-    """Whether the line looks like a comment such as `# text = ...`; with a label in its columns it is a word."""
+    """Whether it looks like a comment such as `# text = ...`; with a label in its columns it is a word."""
     return line.startswith("# ")
-
-
-def _is_word(line: str, layout: _Layout) -> bool:
-    """Whether a line that looks like a comment is a word with its label, such as `# O`."""
-    cells = _split(line, layout.separator)
-    return layout.label is not None and len(cells) == layout.n_columns and bool(_LABEL.match(cells[layout.label]))
 
 
 def _split(line: str, separator: str) -> list[str]:
@@ -135,10 +128,6 @@ def _split(line: str, separator: str) -> list[str]:
         return re.split(" +", line.strip(" "))
     first, *others = line.split("\t") if separator else [line]
     return [first, *(cell.strip(" ") for cell in others)]
-
-
-def _raise(error: DataError) -> NoReturn:
-    raise error
 
 
 def _post(path: Path, head: _Line, lines_: list[_Line], reader: TagReader, layout: _Layout) -> RawPost | None:

@@ -1,11 +1,8 @@
 """Inputs of a dataset that DVC does not see in `data/<name>`, and a DVC stage that watches them.
 
-DVC hashes the dataset's folder, and follows links to files in it, but not links to folders; and `source.images` or
-`source.files` may be elsewhere. For such paths `watch` writes `inputs/<name>/dvc.yaml`: a stage that depends on them by
-content and writes their digests into the dataset's folder, on which the stage ingest depends.
+DVC does not follow links to folders. For what lies behind them or elsewhere, `watch` writes `inputs/<name>/dvc.yaml`:
+a stage that depends on it by content and writes its digests into the dataset's folder, on which ingest depends.
 """
-
-from __future__ import annotations
 
 import hashlib
 import os
@@ -75,7 +72,7 @@ def unwatched(root: Path, name: str, folder: Path, source: SourceConfig) -> list
 
 
 def _is_visible(folder: Path, path: Path) -> bool:
-    """Whether DVC reaches `path` from the dataset's folder: it is below it, and no folder in between is a link."""
+    """Whether DVC reaches `path` from the dataset's folder: below it, and not through a link to a folder."""
     inner = Path(os.path.normpath(path))
     between = [part for part in (inner, *inner.parents) if part != folder and part.is_relative_to(folder)]
     return inner.is_relative_to(folder) and ".." not in path.parts and not any(map(Path.is_symlink, between))
@@ -93,7 +90,6 @@ def _folder_links(folder: Path, entered: set[str]) -> Iterator[Path]:
 
 
 def _stage(root: Path, name: str, paths: list[Path]) -> str:
-    """The generated dvc.yaml; paths inside the project are relative to it."""
     deps = [path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix() for path in paths]
     out = _manifest(name, Path("data", name)).as_posix()
     stage = {"wdir": "../..", "cmd": f"sh bin/fmit inputs {name}", "deps": deps, "outs": [{out: {"cache": False}}]}

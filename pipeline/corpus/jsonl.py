@@ -1,7 +1,5 @@
 """JSONL: one post per line, as tokens with labels, or as text with entities by characters. A JSON list is read too."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re
@@ -34,9 +32,8 @@ _OFTEN = {"sentence": "text", "content": "text", "tweet": "text", "words": "toke
 def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[], RawPost]]:
     """Functions that return the posts of a file, in order; each raises DataError with file:line for a bad post.
 
-    A line is `{"id"?, "tokens", "labels"?, "images"?}` or `{"id"?, "text", "entities": [{"start", "end", "type"}]?,
-    "images"?}` with characters `[start, end)`; `source.fields` may rename the keys. Without labels or entities a post
-    is unlabelled. Other keys are ignored unless they look like labels, entities, images, or a misspelt key.
+    A line is `{"id"?, "tokens", "labels"?, "images"?}`, or has "text" and "entities": [{"start", "end", "type"}].
+    Other keys are ignored unless they look like labels, entities, images, or a misspelt key.
     """
     reader = _Reader(source, path, log)
     numbered = lines(path)
@@ -66,7 +63,7 @@ def texts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[
 
 
 def count(path: Path) -> int:
-    """How many posts a well-formed file of lines has, without parsing them: for progress."""
+    """How many posts a well-formed file of lines has, for progress."""
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
 
@@ -79,8 +76,6 @@ def _parsed(text: str, where: str) -> Any:
 
 
 class _Reader:
-    """Converts the rows of one file to posts."""
-
     def __init__(self, source: SourceConfig, path: Path, log: ReadLog) -> None:
         self.source, self.path, self.log = source, path, log
         self.tags = TagReader(source.label_set(), source.scheme, path, log)
@@ -99,7 +94,6 @@ class _Reader:
             raise moved(error, error.where or f"{self.path}:{number}") from None
 
     def _row(self, value: Any) -> Row:
-        """The row with our keys; raises DataError for other keys that look like a part of a post."""
         if not isinstance(value, Mapping):
             todo = 'write {"id": ..., "tokens": [...]} on each line'
             raise DataError("not an object", found=type(value).__name__, todo=todo)
@@ -112,7 +106,7 @@ class _Reader:
         return row
 
     def _refuse_likely(self, key: str, row: Row) -> None:
-        """Raises DataError for an unknown key that seems to be a part of the post and would be ignored."""
+        """Raise DataError for an unknown key that seems to be a part of the post."""
         value, ours = row[key], ""
         if _LIKE_GOLD.match(key) and (isinstance(value, list | dict) or (isinstance(value, str) and "B-" in value)):
             ours = "labels" if "tokens" in row else "entities"
@@ -199,7 +193,6 @@ class _Reader:
         return tuple(to_tags(len(words), annotated)), 0
 
     def _named(self, label: Any) -> Any:
-        """A label; its name if it is a number."""
         names = self.source.label_names
         if not isinstance(label, int) or isinstance(label, bool):
             return label
@@ -255,7 +248,6 @@ def _span(start: int, end: int, text: str, offsets: Offsets) -> Span:
 
 
 def _from_utf16(text: str, at: int) -> int:
-    """The character at a number of UTF-16 units."""
     return len(text.encode("utf-16-le")[: 2 * max(at, 0)].decode("utf-16-le", "ignore")) if at >= 0 else at
 
 

@@ -1,7 +1,5 @@
 """Files of any format as posts: ids made unique, images opened, and a dev split cut if the settings say so."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import unicodedata
@@ -30,8 +28,7 @@ FORMATS: Mapping[str, Callable[[Path, SourceConfig, ReadLog], Iterator[Callable[
 class ImageFolder:
     """Images of a folder, each distinct file decoded once; without a folder every image is missing.
 
-    A name from the data means the file with exactly that name, else a file whose name differs in Unicode
-    normalization, in the case of its suffix, in `.jpeg` for `.jpg`, or by a suffix that the data leaves out.
+    A name may differ from its file's in Unicode normalization, the case of the suffix, `.jpeg` for `.jpg`, or lack it.
     """
 
     def __init__(self, folder: Path | None, suffix: str = ".jpg") -> None:
@@ -43,7 +40,6 @@ class ImageFolder:
         self._listings: dict[str, tuple[set[str], dict[str, str]]] = {}  # see _listing
 
     def open(self, raws: Sequence[RawPost]) -> list[tuple[Image, ...]]:
-        """The images of each post, decoded in parallel."""
         names = [self._file_names(raw) for raw in raws]
         new = [name for name in dict.fromkeys(chain.from_iterable(names)) if name not in self._images]
         path = self._path
@@ -66,7 +62,6 @@ class ImageFolder:
         return [self._names[name] for name in written]
 
     def _search(self, name: str) -> str | None:
-        """The name of the file that a name from the data means; None if there is no such file."""
         path = PurePosixPath(name)
         if self.folder is None or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             return None
@@ -92,8 +87,7 @@ def read_dataset(
     """Posts of a dataset's files, split by split, read lazily. Raises DataError with file:line."""
     log = log or ReadLog()
     for split, path in paths.items():
-        cut = source.split if split == "train" else None
-        yield from read_file(path, source, split, folder, log, cut)
+        yield from read_file(path, source, split, folder, log, source.split if split == "train" else None)
 
 
 def read_file(
@@ -105,9 +99,8 @@ def read_file(
     cut: SplitConfig | None = None,
 ) -> Iterator[Post]:
     """Posts of one file, in order. `folder`: the images (None: all are missing); `cut`: makes some posts dev."""
-    log = log or ReadLog()
-    reads = islice(FORMATS[source.format](path, source, log), source.first)
-    return with_images(reads, split, folder or ImageFolder(None, source.image_suffix), log, cut)
+    log, folder = log or ReadLog(), folder or ImageFolder(None, source.image_suffix)
+    return with_images(islice(FORMATS[source.format](path, source, log), source.first), split, folder, log, cut)
 
 
 def with_images(
@@ -117,7 +110,6 @@ def with_images(
     log: ReadLog,
     cut: SplitConfig | None = None,
 ) -> Iterator[Post]:
-    """Posts with unique ids and opened images, in order."""
     while chunk := list(islice(reads, CHUNK_POSTS)):
         raws: list[RawPost] = []
         for read in chunk:
@@ -137,7 +129,7 @@ def with_images(
 
 
 def count_posts(path: Path, source: SourceConfig) -> int:
-    """How many posts of a well-formed file are read, without parsing them: for progress."""
+    """How many posts of a well-formed file are read, for progress."""
     count = conll.count(path) if source.format == "conll" else jsonl.count(path)
     return min(count, source.first or count)
 
@@ -151,5 +143,4 @@ def _is_cut(given_id: str, cut: SplitConfig) -> bool:
 def _folded(name: str) -> str:
     """A name without the differences that an image's name may have: see ImageFolder."""
     stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
-    suffix = suffix.lower()
-    return f"{stem}{dot}{'jpg' if suffix == 'jpeg' else suffix}"
+    return f"{stem}{dot}{'jpg' if suffix.lower() == 'jpeg' else suffix.lower()}"

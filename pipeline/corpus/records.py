@@ -1,7 +1,5 @@
 """What the readers share: numbered lines, checked tags, the posts that they yield, and counts of what they met."""
 
-from __future__ import annotations
-
 import codecs
 import re
 from collections import Counter
@@ -19,7 +17,7 @@ _UNDECODED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, by Pytho
 
 @dataclass(frozen=True, slots=True)
 class RawPost:
-    """A post as in its file: `id` may repeat, `images` are names of files that have not been opened."""
+    """A post as in its file: its id may repeat, its images have not been opened."""
 
     where: str  # file:line, for errors
     id: str
@@ -85,10 +83,9 @@ class ReadLog:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their 1-based numbers, without line ends (LF, CRLF; CR in a file without LF) and byte order mark.
+    """Numbered lines without byte order mark and ends (LF, CRLF; CR in a file without LF; never U+2028, U+0085).
 
-    U+2028 and U+0085 occur inside words of real posts, so they do not end a line. Bytes that are not UTF-8 become
-    surrogates: pass every text to `checked_utf8`. Raises DataError for a file that cannot be read.
+    Bytes that are not UTF-8 become surrogates: see `checked_utf8`. Raises DataError for a file that cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -102,7 +99,6 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def checked_utf8(line: str, where: str) -> str:
-    """The line; raises DataError if it has bytes that are not UTF-8."""
     if not line.isascii() and (bad := _UNDECODED.search(line)):
         at = len(line[: bad.start()].encode("utf-8", "surrogateescape"))
         found = f"byte 0x{ord(bad[0]) - 0xDC00:02x} at {at}"
@@ -111,7 +107,6 @@ def checked_utf8(line: str, where: str) -> str:
 
 
 def moved(error: DataError, where: str) -> DataError:
-    """The same error with another `where`."""
     return DataError(error.what, where=where, found=error.found, todo=error.todo)
 
 
@@ -123,7 +118,6 @@ class TagReader:
         self._canonical: dict[str, str] = {}
 
     def iob2(self, tags: Sequence[str], numbers: Sequence[int]) -> Gold:
-        """IOB2 tags of a post whose labels are in the lines `numbers`."""
         for tag, number in zip(tags, numbers, strict=True):
             if tag not in self._canonical:  # each distinct label is checked once
                 try:
@@ -138,7 +132,6 @@ class TagReader:
         return tuple(converted.tags), converted.n_orphans
 
     def type(self, name: str) -> str:
-        """An entity's type with aliases resolved."""
         try:
             return self.labels.canonical_type(name)
         except DataError:

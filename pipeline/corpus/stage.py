@@ -1,7 +1,5 @@
 """Stage ingest: from a dataset's own files to `posts.parquet` and figures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +19,6 @@ from schema.records import Post, Split
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Figures of a dataset, and remarks about it."""
-
     counts: Counts
     labels: LabelSet
     variant: str  # the known variant that the data are, or ""
@@ -33,11 +29,9 @@ class IngestReport:
     cut: str = ""  # what the cap on objects will cut
 
     def rows(self) -> list[tuple[str, ...]]:
-        """A table, heading first, like the paper's Table 1."""
         return statistics.rows(self.counts, self.labels, self.corpus)
 
     def remarks(self) -> list[str]:
-        """Peculiarities of the data, one per line."""
         log, counts = self.log, self.counts
         numbers = {
             "repeated id(s) became id~2 and so on; the given id is kept beside it": log.n_repeated,
@@ -63,10 +57,9 @@ class IngestReport:
 def survey(
     config: SourceConfig, folder: Path, progress: Progress = silent, observe: Callable[[Post], None] | None = None
 ) -> IngestReport:
-    """Read the files of a dataset's folder and count what is in them; `observe` is called with each post.
+    """Count what is in the files of a dataset's folder; `observe` is called with each post.
 
-    Nothing is written, and the posts are never all in memory. Raises DataError with file:line for malformed posts,
-    ConfigError for a missing file.
+    Raises DataError with file:line for malformed posts, ConfigError for a missing file.
     """
     paths = config.paths(folder)
     images, log = ImageFolder(folder / config.images, config.image_suffix), ReadLog()
@@ -98,10 +91,7 @@ def survey(
 def run(
     config: SourceConfig, folder: Path, out: Path, progress: Progress = silent, cap: CapCounter | None = None
 ) -> IngestReport:
-    """Survey a dataset's folder and publish its posts as `out`; `cap` counts what it will cut from each post.
-
-    Files are read twice, to count and to write. Raises as `survey` does.
-    """
+    """Publish the posts of a dataset's folder as `out`; `cap` counts what it will cut. Raises as `survey` does."""
     report = survey(config, folder, progress, cap.add if cap else None)
     paths, images = config.paths(folder), ImageFolder(folder / config.images, config.image_suffix)
     meta = {

@@ -1,7 +1,5 @@
 """A dataset in figures: posts and entities by split and type, orphan tags, images by their state."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -28,8 +26,7 @@ class SplitCounts:
     images: Counter[str] = field(default_factory=Counter)  # by state
 
     def to_json(self) -> dict[str, Any]:
-        counters = {"entities": dict(sorted(self.entities.items())), "images": dict(sorted(self.images.items()))}
-        return asdict(self) | counters
+        return asdict(self) | {name: dict(sorted(getattr(self, name).items())) for name in ("entities", "images")}
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Counts:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the project drew every image that is ok; false without images."""
+        """Whether the project drew every image that is ok."""
         return 0 < self.n_images == self.n_synthetic
 
     def total(self, figure: str) -> int:
@@ -65,7 +62,6 @@ class Counts:
 
 
 def count(posts: Iterable[Post]) -> Counts:
-    """Count posts while they are read."""
     splits: dict[str, SplitCounts] = {}
     bad: dict[str, dict[str, str]] = {state: {} for state in STATES[1:]}  # an image is listed once
     synthetic: dict[str, bool] = {}
@@ -97,19 +93,18 @@ def rows(counts: Counts, labels: LabelSet, corpus: str = "") -> list[tuple[str, 
         theirs = [paper[name][order.index(key)] if key in order and name in paper else None for name in splits]
         return title, *(f"{n}" if p is None else f"{n} ({p})" for n, p in zip(figures, theirs, strict=True))
 
-    others = {
-        "words": "n_words",
-        "orphan I- tags": "n_orphans",
-        "posts without labels": "n_unlabelled",
-        "posts that name no image": "n_without_image",
-    }
-    more = [line(title, [getattr(split, name) for split in splits.values()]) for title, name in others.items()]
+    shown = splits.values()
     return [
         ("entities" + (" (in the paper)" if paper else ""), *splits),
-        *(line(f"{t} {labels.words[t]}", [split.entities[t] for split in splits.values()], t) for t in labels.types),
-        line("total", [split.entities.total() for split in splits.values()], "Total"),
-        line("posts", [split.n_posts for split in splits.values()], "Posts"),
-        *more[:-1],
-        *(line(f"images {state}", [split.images[state] for split in splits.values()]) for state in STATES),
-        more[-1],
+        *(
+            line(f"{name} {word}", [split.entities[name] for split in shown], name)
+            for name, word in labels.words.items()
+        ),
+        line("total", [split.entities.total() for split in shown], "Total"),
+        line("posts", [split.n_posts for split in shown], "Posts"),
+        line("words", [split.n_words for split in shown]),
+        line("orphan I- tags", [split.n_orphans for split in shown]),
+        line("posts without labels", [split.n_unlabelled for split in shown]),
+        *(line(f"images {state}", [split.images[state] for split in shown]) for state in STATES),
+        line("posts that name no image", [split.n_without_image for split in shown]),
     ]

@@ -1,10 +1,9 @@
 """Tokenizes raw text by spaCy's rules for a language, or into characters; an emoji sequence or flag is one word."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 from schema.errors import ConfigError
@@ -30,26 +29,12 @@ def tokenize(text: str, tokenizer: str = "en") -> Offsets:
     if tokenizer == CHARACTERS:
         return tuple(match.span() for match in _CHARACTER.finditer(text))
     words = [(token.idx, token.idx + len(token)) for token in _spacy(tokenizer)(text) if not token.is_space]
-    return tuple(_joined(words, [match.span() for match in _EMOJI.finditer(text) if len(match[0]) > 1]))
-
-
-def _joined(words: list[tuple[int, int]], emoji: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The words, in which each range of `emoji` becomes a word, cut from its neighbours."""
-    at = 0
-    for start, end in emoji:
-        while at < len(words) and words[at][1] <= start:
-            yield words[at]
-            at += 1
-        if at == len(words):
-            return
-        if words[at][0] < start:
-            yield words[at][0], start
-        yield start, end
-        while at < len(words) and words[at][1] <= end:
-            at += 1
-        if at < len(words) and words[at][0] < end:
-            words[at] = end, words[at][1]
-    yield from words[at:]
+    words += [match.span() for match in _EMOJI.finditer(text) if len(match[0]) > 1]
+    owner = [0] * len(text)  # the number of each character's word, 0 for none; emoji are cut out of other words
+    for number, (start, end) in enumerate(words, start=1):
+        owner[start:end] = [number] * (end - start)
+    groups = (list(group) for number, group in groupby(range(len(text)), owner.__getitem__) if number)
+    return tuple((group[0], group[-1] + 1) for group in groups)
 
 
 @cache
