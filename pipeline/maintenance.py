@@ -47,6 +47,9 @@ class PreparedDataset:
         return replace(self, posts=replace(self.posts, posts=list(posts)))
 
 
+Datasets = Mapping[str, PreparedDataset]  # by name
+
+
 class Step(NamedTuple):
     """The rows that one stage needs, the name of its store, and a function that computes rows from items by key."""
 
@@ -113,9 +116,7 @@ class Recomputed(NamedTuple):
     change: str
 
 
-def recompute(
-    datasets: Mapping[str, PreparedDataset], root: Path, n_rows: int, seed: int | None
-) -> dict[str, dict[str, Any]]:
+def recompute(datasets: Datasets, root: Path, n_rows: int, seed: int | None) -> dict[str, dict[str, Any]]:
     """By dataset: how many rows were computed again, and a line for each that changed."""
     report = {}
     with open_stores(root) as stores:
@@ -218,13 +219,7 @@ class Forgotten:
     purged: Mapping[str, int]  # rows removed from each remote
 
 
-def forget(
-    post_id: str,
-    datasets: Mapping[str, PreparedDataset],
-    project: Mapping[str, PreparedDataset],
-    root: Path,
-    urls: Sequence[str] = (),
-) -> Forgotten:
+def forget(post_id: str, datasets: Datasets, project: Datasets, root: Path, urls: Sequence[str] = ()) -> Forgotten:
     """Remove the rows that only this post of `datasets` uses; `project`: all datasets whose posts may share rows.
 
     Raises DataError if a dataset has no such post.

@@ -10,8 +10,21 @@ from schema.errors import SyntheticError
 from schema.records import Post
 
 # Parameters that change no number: where and how fast a stage runs, what is checked or allowed, the number of files
-_PLACE = {"actors", "batch", "device", "engine", "timeout_s", "url", "workers"}
-SILENT = frozenset(_PLACE | {"allow_synthetic", "digest", "grid", "n_buckets"})
+SILENT = frozenset(
+    {
+        "actors",
+        "batch",
+        "device",
+        "engine",
+        "timeout_s",
+        "url",
+        "workers",
+        "allow_synthetic",
+        "digest",
+        "grid",
+        "n_buckets",
+    }
+)
 LIBRARIES = ("torch", "torchvision", "transformers", "pillow")  # whose releases change a row's last bits, or more
 MODELS = ("model", "weights")  # parameters that may hold a path
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 from schema.errors import DataError
 from schema.records import Entity, Span
@@ -105,20 +105,15 @@ DEFAULT_LABELS = LabelSet(
 )
 
 
-class Converted(NamedTuple):
-    """IOB2 tags, how many tags continued no entity and became `O`, and how many entities lacked their last tag."""
+def to_iob2(tags: Sequence[str], scheme: Scheme) -> tuple[list[str], int, int]:
+    """IOB2 tags, the number of tags that continued no entity and became `O`, and of entities without their last tag.
 
-    tags: list[str]
-    n_orphans: int = 0
-    n_unclosed: int = 0
-
-
-def to_iob2(tags: Sequence[str], scheme: Scheme) -> Converted:
-    """Tags of a scheme as IOB2. IOB2 itself passes unchanged: its orphan `I-` are part of the data."""
+    IOB2 itself passes unchanged: its orphan `I-` are part of the data.
+    """
     if scheme == "iob2":
-        return Converted(list(tags))
+        return list(tags), 0, 0
     if scheme in ("iob1", "io"):
-        return Converted(["B" + tag[1:] if orphan else tag for tag, orphan in zip(tags, _orphans(tags), strict=True)])
+        return ["B" + tag[1:] if orphan else tag for tag, orphan in zip(tags, orphans(tags), strict=True)], 0, 0
     # BIOES, BILOU and BMES: an entity has a first (B) and a last tag (E or L), or is one word (S or U)
     result, current, n_orphans, n_unclosed = [], "", 0, 0  # `current`: the type of the entity that is not closed yet
     for tag in tags:
@@ -128,7 +123,7 @@ def to_iob2(tags: Sequence[str], scheme: Scheme) -> Converted:
         n_orphans += prefix not in "BSUO" and not continues
         result.append(f"I-{name}" if continues else f"B-{name}" if prefix in "BSU" else "O")
         current = name if prefix == "B" or (continues and prefix in "IM") else ""
-    return Converted(result, n_orphans, n_unclosed + bool(current))
+    return result, n_orphans, n_unclosed + bool(current)
 
 
 def entities(tags: Sequence[str], *, lenient: bool = False) -> list[Entity]:
@@ -145,12 +140,8 @@ def entities(tags: Sequence[str], *, lenient: bool = False) -> list[Entity]:
     return result
 
 
-def n_orphans(tags: Sequence[str]) -> int:
-    """How many `I-` tags continue no entity of their type."""
-    return sum(_orphans(tags))
-
-
-def _orphans(tags: Sequence[str]) -> list[bool]:
+def orphans(tags: Sequence[str]) -> list[bool]:
+    """For each tag, whether it is an `I-` that continues no entity of its type."""
     return [tag.startswith("I-") and before[2:] != tag[2:] for before, tag in zip(["O", *tags], tags, strict=False)]
 
 

@@ -4,16 +4,16 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from schema.errors import DataError
 
-Split = Literal["train", "dev", "test", "predict"]
-Source = Literal["image", "general", "phrase"]
+Split = Literal["train", "dev", "test", "predict"]  # predict: posts without a split
+Source = Literal["image", "general", "phrase"]  # in the order of a post's objects
 ImageState = Literal["ok", "missing", "broken", "refused"]
 
-SPLITS: tuple[Split, ...] = ("train", "dev", "test", "predict")  # predict: posts without a split
-SOURCES: tuple[Source, ...] = ("image", "general", "phrase")  # the order of a post's objects
+SPLITS: tuple[Split, ...] = get_args(Split)
+SOURCES: tuple[Source, ...] = get_args(Source)
 CORNERS = ("x0", "y0", "x1", "y1")
 POST_ID = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")  # no separators: an id never becomes a path by accident
 
@@ -87,25 +87,19 @@ class Post:
     source_id: str | None = None  # the id in the data; None if it is `id`
 
     def __post_init__(self) -> None:
-        what, found, todo = "", "", ""
         if not POST_ID.fullmatch(self.id) or self.id in (".", ".."):
-            what, found = "a post id holds 1 to 200 characters, none of them a slash or a control", repr(self.id)
-            raise DataError(what, found=found)
+            what = "a post id holds 1 to 200 characters, none of them a slash or a control"
+            raise DataError(what, found=repr(self.id))
         if self.split not in SPLITS:
-            what, found, todo = "unknown split", self.split, f"use one of {', '.join(SPLITS)}"
-        elif not self.words or "" in self.words:
-            what = "a post needs at least one word, and no empty one"
-        elif len(self.offsets) != len(self.words):
-            what = f"{len(self.words)} words but {len(self.offsets)} offsets"
-        elif self.tags is not None and len(self.tags) != len(self.words):
-            what = f"{len(self.words)} words but {len(self.tags)} tags"
-        else:
-            for word, (start, end) in zip(self.words, self.offsets, strict=True):
-                if self.text[start:end] != word:
-                    what = f"offsets [{start}, {end}) do not hold {word!r}"
-                    break
-        if what:
-            raise DataError(f"post {self.id}: {what}", found=found, todo=todo)
+            raise DataError(f"post {self.id}: unknown split", found=self.split, todo=f"use one of {', '.join(SPLITS)}")
+        if not self.words or "" in self.words:
+            raise DataError(f"post {self.id}: a post needs at least one word, and no empty one")
+        for name, values in (("offsets", self.offsets), ("tags", self.tags)):
+            if values is not None and len(values) != len(self.words):
+                raise DataError(f"post {self.id}: {len(self.words)} words but {len(values)} {name}")
+        for word, (start, end) in zip(self.words, self.offsets, strict=True):
+            if self.text[start:end] != word:
+                raise DataError(f"post {self.id}: offsets [{start}, {end}) do not hold {word!r}")
 
     @property
     def n_words(self) -> int:
@@ -170,11 +164,9 @@ class Region:
 
     def to_json(self) -> dict[str, Any]:
         """The form in predictions and in boxes.parquet: named values, None where there is no span or box."""
-        start, end = (self.span.start, self.span.end) if self.span else (None, None)
-        corners = dict(zip(CORNERS, self.box.xyxy if self.box else (None,) * 4, strict=True))
-        index = self.box.image_index if self.box else None
-        head = {"source": self.source, "text": self.text, "start": start, "end": end, "image_index": index}
-        return {**head, **corners, "score": self.score}
+        span = {name: getattr(self.span, name, None) for name in ("start", "end")}
+        box = {name: getattr(self.box, name, None) for name in ("image_index", *CORNERS)}
+        return {"source": self.source, "text": self.text, **span, **box, "score": self.score}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -185,8 +177,7 @@ class Region:
         if value["start"] is not None:
             span = Span(int(value["start"]), int(value["end"]))
         if value["x0"] is not None:
-            x0, y0, x1, y1 = (int(value[name]) for name in CORNERS)
-            box = Box(x0, y0, x1, y1, int(value["image_index"]))
+            box = Box(*(int(value[name]) for name in (*CORNERS, "image_index")))
         return cls(value["source"], str(value["text"]), span, box, score)
 
     def to_list(self) -> list[Any]:

@@ -30,8 +30,7 @@ def safe_text(value: object, limit: int | None = TEXT_CHARS) -> str:
 
 def first_of(names: Sequence[object], n: int = 10, separator: str = ", ") -> str:
     """The first `n` of many names, and how many more there are."""
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return separator.join(map(str, names[:n])) + more
+    return separator.join(map(str, names[:n])) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def guarded(cell: object) -> object:

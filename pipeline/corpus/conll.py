@@ -5,7 +5,6 @@ UMT's form begins each post with a line `IMGID:<id>`, which names its image; els
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from pipeline.corpus.config import SourceConfig
-from pipeline.corpus.records import RawPost, ReadLog, TagReader, checked_utf8, lines
+from pipeline.corpus.records import RawPost, ReadLog, Reads, TagReader, checked_utf8, lines
 from schema.errors import DataError
 from schema.records import joined
 
@@ -58,7 +57,7 @@ class _Layout:
         return cls(separator, n_columns, word, label, heads)
 
 
-def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[], RawPost | None]]:
+def posts(path: Path, source: SourceConfig, log: ReadLog) -> Reads:
     """Functions that return the posts of a file, in order; each raises DataError with file:line for a bad post."""
     all_lines = lines(path)
     sample = list(islice(all_lines, _SAMPLE))

@@ -18,11 +18,10 @@ from schema.errors import ConfigError
 
 def hidden(folder: Path, source: SourceConfig) -> list[Path]:
     """Absolute paths that ingest reads and that DVC does not see in the dataset's folder."""
-    files, images = [folder / name for name in source.files.values()], folder / source.images
+    images, absolute = folder / source.images, []
+    files = (folder / name for name in source.files.values())
     paths = [path for path in files if not _is_visible(folder, path.parent)]
-    if images.is_dir() and not _is_visible(folder, images):
-        paths.append(images)
-    absolute = []
+    paths += [images] if images.is_dir() and not _is_visible(folder, images) else []
     for path in (*paths, *_folder_links(images, {os.path.realpath(images)})):
         if ".." in path.parts:  # resolve it; the last part may stay a link, which DVC follows
             path = Path(os.path.realpath(path)) if path.name == ".." else Path(os.path.realpath(path.parent), path.name)

@@ -3,14 +3,14 @@
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from pipeline.corpus.config import FIELDS, SourceConfig
-from pipeline.corpus.records import Gold, RawPost, ReadLog, TagReader, checked_utf8, lines, moved
+from pipeline.corpus.config import FIELDS, Export, SourceConfig
+from pipeline.corpus.records import Gold, RawPost, ReadLog, Reads, TagReader, checked_utf8, lines, moved
 from pipeline.corpus.tokenizer import Offsets, tokenize
 from schema.errors import DataError
 from schema.labels import to_tags
@@ -19,6 +19,11 @@ from schema.records import Entity, Span, joined
 Row = dict[str, Any]
 
 _START, _END = ("start", "start_offset", "begin"), ("end", "end_offset")
+_ENTITIES: dict[Export, tuple[str, ...]] = {
+    "doccano": ("label", "labels"),
+    "prodigy": ("spans",),
+    "labelstudio": ("label",),
+}
 _TYPE = ("type", "label", "labels", "entity_group", "entity_type")
 _LIKE_GOLD = re.compile(  # keys such as ner_tags, gold_labels, entity_spans; not pos_tags, hashtags, stages
     r"^(?!pos_|chunk_|dep_).*(?:(?:^|_|ner|bio)tags?|span|entit|label|annotation|mention|(?:^|_)(?:ner|bio|iob|ents)(?:_|$))",
@@ -29,7 +34,7 @@ _PRODIGY = " (in Prodigy's form: source: {preset: prodigy})"
 _OFTEN = {"sentence": "text", "content": "text", "tweet": "text", "words": "tokens"}  # keys of other projects
 
 
-def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[], RawPost]]:
+def posts(path: Path, source: SourceConfig, log: ReadLog) -> Reads:
     """Functions that return the posts of a file, in order; each raises DataError with file:line for a bad post.
 
     A line is `{"id"?, "tokens", "labels"?, "images"?}`, or has "text" and "entities": [{"start", "end", "type"}].
@@ -49,14 +54,14 @@ def posts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[
 
 def posts_in_memory(
     rows: Iterable[Mapping[str, Any] | str], source: SourceConfig, log: ReadLog, first: int = 1
-) -> Iterator[Callable[[], RawPost]]:
+) -> Reads:
     """Like `posts`, for objects as in a file's lines, or texts; one without an id gets its number."""
     reader = _Reader(source, Path("posts"), log)
     for number, row in enumerate(rows, start=first):
         yield partial(reader.post, number, {"text": row} if isinstance(row, str) else row, str(number))
 
 
-def texts(path: Path, source: SourceConfig, log: ReadLog) -> Iterator[Callable[[], RawPost]]:
+def texts(path: Path, source: SourceConfig, log: ReadLog) -> Reads:
     """Like `posts`, for a file of texts, one per line; the id of a post is its line number."""
     reader = _Reader(source, path, log)
     return (partial(reader.text, number, line) for number, line in lines(path))
@@ -97,7 +102,7 @@ class _Reader:
         if not isinstance(value, Mapping):
             todo = 'write {"id": ..., "tokens": [...]} on each line'
             raise DataError("not an object", found=type(value).__name__, todo=todo)
-        row = _EXPORTS[self.source.export](value) if self.source.export else dict(value)
+        row = _exported(value, self.source.export) if self.source.export else dict(value)
         row = {key: value for key, value in row.items() if value is not None and key not in self.source.ignore}
         row |= {ours: row.pop(theirs) for ours, theirs in self.source.fields.items() if theirs in row}
         for key in row:
@@ -213,8 +218,8 @@ class _Reader:
         except DataError as error:
             if self.source.offsets == "utf16" or len(text.encode("utf-16-le")) == 2 * len(text):
                 raise
-            todo = "the offsets may count UTF-16 units, where an emoji counts two: source.offsets: utf16"
-            todo = f"{error.todo}; {todo}" if error.todo else todo
+            hint = "the offsets may count UTF-16 units, where an emoji counts two: source.offsets: utf16"
+            todo = "; ".join(filter(None, (error.todo, hint)))
             raise DataError(error.what, found=error.found, todo=todo) from None
         return Entity(span, self.tags.type(name))
 
@@ -263,26 +268,18 @@ def _strings(value: Any, key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-# Rows of annotation tools as rows with `text` and `entities`, or with tokens
+def _exported(row: Mapping[str, Any], tool: Export) -> Row:
+    """A row of an annotation tool as one with `text` and `entities`, or with tokens."""
+    if tool == "labelstudio" and "data" in row:
+        return _labelstudio_task(row)
+    result = {"entities" if key in _ENTITIES[tool] else key: value for key, value in row.items()}
+    if tool == "prodigy" and result.pop("answer", "accept") != "accept":
+        result.pop("entities", None)  # they are not gold
+    return result
 
 
-def _doccano(row: Mapping[str, Any]) -> Row:
-    """`text` with `label` or `labels`: [[start, end, type], ...], or with `entities` of `start_offset` and `label`."""
-    return {"entities" if key in ("label", "labels") else key: value for key, value in row.items()}
-
-
-def _prodigy(row: Mapping[str, Any]) -> Row:
-    """`text` with `spans`, and `tokens` with their offsets; spans of an answer other than "accept" are not gold."""
-    row = {"entities" if key == "spans" else key: value for key, value in row.items()}
-    if row.pop("answer", "accept") != "accept":
-        row.pop("entities", None)
-    return row
-
-
-def _labelstudio(row: Mapping[str, Any]) -> Row:
-    """A task of the JSON export (`data` with `annotations`), or a row of JSON-MIN (the keys of `data`, and `label`)."""
-    if "data" not in row:
-        return {"entities" if key == "label" else key: value for key, value in row.items()}
+def _labelstudio_task(row: Mapping[str, Any]) -> Row:
+    """A task of Label Studio's JSON export; a row of JSON-MIN has the keys of its `data`."""
     annotations = [one for one in row.get("annotations") or () if not one.get("was_cancelled")]
     if len(annotations) > 1:
         raise DataError(f"{len(annotations)} annotations of one text", todo="keep one of them")
@@ -291,10 +288,3 @@ def _labelstudio(row: Mapping[str, Any]) -> Row:
         values = [one["value"] for one in annotations[0].get("result") or () if isinstance(one.get("value"), dict)]
         task["entities"] = [value for value in values if "start" in value]
     return task
-
-
-_EXPORTS: dict[str, Callable[[Mapping[str, Any]], Row]] = {
-    "doccano": _doccano,
-    "prodigy": _prodigy,
-    "labelstudio": _labelstudio,
-}

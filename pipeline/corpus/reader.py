@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.corpus import conll, jsonl
 from pipeline.corpus.config import SourceConfig, SplitConfig
-from pipeline.corpus.records import RawPost, ReadLog, moved
+from pipeline.corpus.records import RawPost, ReadLog, Reads, moved
 from schema.errors import DataError
 from schema.records import Image, Post, Split
 from vision import images
@@ -18,7 +18,7 @@ from vision import images
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")  # tried for a name without one, in this order
 CHUNK_POSTS = 256  # posts read ahead, so that their images are decoded in parallel
 N_THREADS = min(8, os.cpu_count() or 1)  # reading and decoding mostly run outside Python's lock
-FORMATS: Mapping[str, Callable[[Path, SourceConfig, ReadLog], Iterator[Callable[[], RawPost | None]]]] = {
+FORMATS: Mapping[str, Callable[[Path, SourceConfig, ReadLog], Reads]] = {
     "conll": conll.posts,
     "jsonl": jsonl.posts,
     "text": jsonl.texts,
@@ -42,14 +42,14 @@ class ImageFolder:
     def open(self, raws: Sequence[RawPost]) -> list[tuple[Image, ...]]:
         names = [self._file_names(raw) for raw in raws]
         new = [name for name in dict.fromkeys(chain.from_iterable(names)) if name not in self._images]
-        path = self._path
-        if self.folder is None:  # a name that leaves the folder is refused all the same
-            plain = [name for name in new if path is None or "/" not in name]
-            self._images |= {name: Image(name, state="missing", reason="no folder of images") for name in plain}
-            new = [name for name in new if name not in self._images]
-        if new and path is not None:
-            with ThreadPoolExecutor(N_THREADS) as pool:
-                self._images |= zip(new, pool.map(lambda name: images.probe(path, name), new), strict=True)
+
+        def opened(name: str) -> Image:
+            if self._path is None or (self.folder is None and "/" not in name):  # others may leave the folder
+                return Image(name, state="missing", reason="no folder of images")
+            return images.probe(self._path, name)
+
+        with ThreadPoolExecutor(N_THREADS) as pool:
+            self._images |= zip(new, pool.map(opened, new), strict=True)
         return [tuple(self._images[name] for name in some) for some in names]
 
     def _file_names(self, raw: RawPost) -> list[str]:
@@ -104,11 +104,7 @@ def read_file(
 
 
 def with_images(
-    reads: Iterator[Callable[[], RawPost | None]],
-    split: Split,
-    folder: ImageFolder,
-    log: ReadLog,
-    cut: SplitConfig | None = None,
+    reads: Reads, split: Split, folder: ImageFolder, log: ReadLog, cut: SplitConfig | None = None
 ) -> Iterator[Post]:
     while chunk := list(islice(reads, CHUNK_POSTS)):
         raws: list[RawPost] = []

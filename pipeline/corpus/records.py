@@ -30,6 +30,7 @@ class RawPost:
     n_orphans: int = 0  # tags of BIOES, BILOU and BMES that continue no entity: they became O
 
 
+Reads = Iterator[Callable[[], RawPost | None]]  # functions that return a file's posts, in order; None: it is left out
 Gold = tuple[tuple[str, ...] | None, int]  # IOB2 tags, and RawPost.n_orphans
 
 
@@ -100,8 +101,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def checked_utf8(line: str, where: str) -> str:
     if not line.isascii() and (bad := _UNDECODED.search(line)):
-        at = len(line[: bad.start()].encode("utf-8", "surrogateescape"))
-        found = f"byte 0x{ord(bad[0]) - 0xDC00:02x} at {at}"
+        found = f"byte 0x{ord(bad[0]) - 0xDC00:02x} at {len(line[: bad.start()].encode('utf-8', 'surrogateescape'))}"
         raise DataError("not UTF-8", where=where, found=found, todo="save the file as UTF-8")
     return line
 
@@ -127,9 +127,9 @@ class TagReader:
                     self.log.unknown.update(unknown)
                     self.log.n_fitting += len(tags) - len(unknown) - tags.count("O")
                     raise moved(error, f"{self.path}:{number}") from None
-        converted = to_iob2([self._canonical[tag] for tag in tags], self.scheme)
-        self.log.n_unclosed += converted.n_unclosed
-        return tuple(converted.tags), converted.n_orphans
+        result, n_orphans, n_unclosed = to_iob2([self._canonical[tag] for tag in tags], self.scheme)
+        self.log.n_unclosed += n_unclosed
+        return tuple(result), n_orphans
 
     def type(self, name: str) -> str:
         try:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.corpus.variants import PAPER, PAPER_TYPES
-from schema.labels import LabelSet, entities, n_orphans
+from schema.labels import LabelSet, entities, orphans
 from schema.records import SPLITS, Post
 
 STATES = ("ok", "missing", "broken", "refused")
@@ -70,7 +70,7 @@ def count(posts: Iterable[Post]) -> Counts:
         split.n_posts += 1
         split.n_words += post.n_words
         split.n_unlabelled += post.tags is None
-        split.n_orphans += n_orphans(post.tags or ())
+        split.n_orphans += sum(orphans(post.tags or ()))
         split.n_without_image += not post.images
         split.entities.update(entity.type for entity in entities(post.tags or ()))
         split.images.update(image.state for image in post.images)

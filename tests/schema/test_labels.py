@@ -7,7 +7,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2, Entities
 
 from schema.errors import DataError
-from schema.labels import DEFAULT_LABELS, LabelSet, ebd_tags, entities, n_orphans, to_iob2, to_tags
+from schema.labels import DEFAULT_LABELS, LabelSet, ebd_tags, entities, orphans, to_iob2, to_tags
 from schema.records import Entity, Span
 
 tags = st.lists(st.sampled_from(DEFAULT_LABELS.tags), min_size=1, max_size=12)
@@ -56,12 +56,12 @@ def test_tags_of_entities_give_the_entities_back(tags):
 
 
 def test_schemes():
-    assert to_iob2(["I-PER", "I-PER", "B-PER", "O", "I-LOC"], "iob1").tags == ["B-PER", "I-PER", "B-PER", "O", "B-LOC"]
-    assert to_iob2(["I-PER", "I-LOC"], "iob1").tags == ["B-PER", "B-LOC"]
-    assert to_iob2(["S-PER", "B-LOC", "I-LOC", "E-LOC"], "bioes").tags == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
-    assert to_iob2(["O", "I-PER"], "iob2").tags == ["O", "I-PER"]
-    assert to_iob2(["U-PER", "B-LOC", "I-LOC", "L-LOC"], "bilou").tags == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
-    assert to_iob2(["S-PER", "B-LOC", "M-LOC", "E-LOC"], "bmes").tags == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
+    assert to_iob2(["I-PER", "I-PER", "B-PER", "O", "I-LOC"], "iob1")[0] == ["B-PER", "I-PER", "B-PER", "O", "B-LOC"]
+    assert to_iob2(["I-PER", "I-LOC"], "iob1")[0] == ["B-PER", "B-LOC"]
+    assert to_iob2(["S-PER", "B-LOC", "I-LOC", "E-LOC"], "bioes")[0] == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
+    assert to_iob2(["O", "I-PER"], "iob2")[0] == ["O", "I-PER"]
+    assert to_iob2(["U-PER", "B-LOC", "I-LOC", "L-LOC"], "bilou")[0] == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
+    assert to_iob2(["S-PER", "B-LOC", "M-LOC", "E-LOC"], "bmes")[0] == ["B-PER", "B-LOC", "I-LOC", "I-LOC"]
     for scheme in ("iob2", "iob1", "bilou"):
         with pytest.raises(DataError, match=r"label 'S-PER' has the prefix 'S', .*; set source\.scheme: bioes or bmes"):
             DEFAULT_LABELS.canonical("S-PER", scheme)
@@ -77,8 +77,8 @@ def test_bounded_schemes_give_the_entities_that_they_were_made_of(tags, scheme):
         written[start:end] = [f"{'M' if name == 'bmes' else 'I'}-{entity.type}"] * (end - start)
         written[end - 1] = f"{last}-{entity.type}"
         written[start] = f"{single if end - start == 1 else 'B'}-{entity.type}"
-    found = to_iob2(written, name)
-    assert (entities(found.tags), found.n_orphans, found.n_unclosed) == (entities(tags), 0, 0)
+    result, *lost = to_iob2(written, name)
+    assert (entities(result), lost) == (entities(tags), [0, 0])
 
 
 def test_broken_bounded_tags_are_counted_and_never_merged():
@@ -93,7 +93,7 @@ def test_broken_bounded_tags_are_counted_and_never_merged():
 
 
 def test_orphans():
-    assert n_orphans(["I-PER", "I-PER", "O", "B-LOC", "I-ORG"]) == 2
+    assert orphans(["I-PER", "I-PER", "O", "B-LOC", "I-ORG"]) == [True, False, False, False, True]
 
 
 def test_boundaries_mark_first_and_last_words():
