@@ -11,7 +11,6 @@ Objects = Literal["all", "grounded", "phrases", "general", "image", "grid", "non
 Control = Literal["none", "shuffled", "empty"]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class VisionConfig(Config):
@@ -64,7 +63,7 @@ class TrainConfig(Config):
     lr_head: Amount = 2e-4
     lr_crf: Amount = 2e-4  # of the CRFs' transitions
     weight_decay: Amount = 0.0  # decoupled, on matrices only
-    warmup: Share = 0.0  # share of the whole training
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the whole training
     schedule: Literal["constant", "linear", "cosine"] = "constant"  # after warm-up; linear and cosine end at 0
     epochs: Count = 20
     patience: Count = 5  # epochs without a better dev F1 before training stops
@@ -92,12 +91,10 @@ class TrainConfig(Config):
         return self.vision.finetune and self.objects != "none" and self.control != "empty"
 
 
-# Ours, where the paper is silent: 20 epochs at most, patience 5, gradient norm 1, constant rates, first piece of a
-# word, no weight decay.
-_PAPER = TrainConfig(encoder="bert-base-cased", overflow="truncate")
-
 PRESETS: dict[str, TrainConfig] = {
-    "paper": _PAPER,
+    # Ours, where the paper is silent: 20 epochs at most, patience 5, gradient norm 1, constant rates, first piece of a
+    # word, no weight decay.
+    "paper": TrainConfig(encoder="bert-base-cased", overflow="truncate"),
     "minilm": TrainConfig(width=256, lr_head=5e-4, lr_crf=1e-2, warmup=0.1, schedule="linear", epochs=8, patience=3),
     "smoke": TrainConfig(
         width=128, layers=1, lr_head=1e-3, lr_crf=1e-2, warmup=0.1, schedule="linear", epochs=8, patience=4

@@ -103,9 +103,7 @@ class LogZ(torch.autograd.Function):
         return tags, None, tags[:, 0].sum(0), pairs, last[:, 0].sum(0)
 
 
-Transitions = tuple[
-    Tensor, Tensor
-]  # bool: tags that may start a sequence [K]; that may follow another, [K, K] from row
+Transitions = tuple[Tensor, Tensor]  # bool: tags that may start a sequence [K], may follow another [K, K] (from, to)
 
 
 def iob2_transitions(tags: Sequence[str]) -> Transitions:

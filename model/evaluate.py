@@ -5,10 +5,9 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cache import atomic, keys
 from cache.tables import read_posts
@@ -22,6 +21,7 @@ from schema.scores import Counts
 from schema.text import guarded, inert_json
 
 Tags = Sequence[str]
+Metrics = dict[str, dict[str, Any]]  # by split
 SCHEMA_VERSION = 2  # of the files below; 2 has predictions of schema version 2
 SUMMARY = ("f1", "precision", "recall")  # what metrics.json holds of each split: DVC shows a column for each
 
@@ -37,7 +37,7 @@ def run(
     images: Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Predict and score those of `splits` that the dataset has, and `required`; returns the metrics by split.
 
     Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split;
@@ -73,7 +73,7 @@ def run(
             "synthetic": trained.info.synthetic,  # whether it reads objects from parts that were trained on drawings
             **extra,
         }
-    write_scores(out, earlier(out, identity), predicted, metrics)
+    _write_scores(out, earlier(out, identity), predicted, metrics)
     return metrics
 
 
@@ -91,16 +91,10 @@ def label_mismatch(run_types: Sequence[str], dataset_types: Sequence[str], where
     return "; ".join(f"{text} {', '.join(types)}" for types, text in sides if types)
 
 
-def write_scores(
-    out: Path,
-    others: dict[str, dict[str, Any]],
-    predicted: dict[str, list[Prediction]],
-    metrics: dict[str, dict[str, Any]],
-) -> None:
-    """Publish `scores/`, `metrics.json` and `confusion.csv`; `others` are metrics of splits scored earlier."""
-    others = {split: values for split, values in others.items() if split not in metrics}
+def _write_scores(out: Path, scored: Metrics, predicted: dict[str, list[Prediction]], metrics: Metrics) -> None:
+    """Publish `scores/`, `metrics.json` and `confusion.csv`; `scored` are metrics of splits scored earlier."""
     with atomic.folder(out / "scores") as new:
-        for split in others:
+        for split in scored.keys() - metrics.keys():
             for path in (out / "scores").glob(f"*-{split}.*"):
                 shutil.copy(path, new / path.name)
         for split, predictions in predicted.items():
@@ -108,7 +102,7 @@ def write_scores(
             atomic.write_json(new / f"metrics-{split}.json", metrics[split])
             atomic.write_text(new / f"predictions-{split}.jsonl", "".join(lines))
             atomic.write_text(new / f"confusion-{split}.csv", confusion_rows(predictions))
-    scored = others | metrics
+    scored = scored | metrics
     summary = {split: {name: values["strict"]["micro"][name] for name in SUMMARY} for split, values in scored.items()}
     first = next(split for split in SPLITS if split in scored)
     atomic.write_json(out / "metrics.json", summary)
@@ -120,8 +114,8 @@ def weights_digest(folder: Path) -> str:
     return keys.digest_file((folder / "model" if (folder / "model").is_dir() else folder) / "weights.safetensors")
 
 
-def earlier(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Metrics by split in `out` that are of the same weights and posts; damaged ones do not count."""
+def earlier(out: Path, identity: dict[str, Any]) -> Metrics:
+    """Metrics in `out` that are of the same weights and posts; damaged ones do not count."""
     metrics = {}
     for path in sorted((out / "scores").glob("metrics-*.json")):
         try:
@@ -135,26 +129,24 @@ def earlier(out: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def confusion_rows(predictions: Sequence[Prediction]) -> str:
     """CSV with a row a word, as `dvc plots` counts them: actual type, predicted type; without words outside both."""
-    labelled = [prediction for prediction in predictions if prediction.post.tags is not None]
-    pairs = confusion([one.post.tags or () for one in labelled], [one.tags for one in labelled])
+    labelled = [(one.post.tags, one.tags) for one in predictions if one.post.tags is not None]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("actual", "predicted"))
-    for pair, n in sorted(pairs.items()):
+    for pair, n in sorted(confusion(labelled).items()):
         if pair != ("O", "O"):
             writer.writerows([[guarded(name) for name in pair]] * n)
     return file.getvalue()
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Micro-averaged counts and those of each type, in the label set's order."""
 
     micro: Counts
-    types: dict[str, Counts] = field(default_factory=dict)
+    types: dict[str, Counts]
 
     def to_json(self) -> dict[str, Any]:
-        return {"micro": self.micro.to_json(), "types": {name: self.types[name].to_json() for name in self.types}}
+        return {"micro": self.micro.to_json(), "types": {name: counts.to_json() for name, counts in self.types.items()}}
 
 
 def score(gold: Sequence[Tags], predicted: Sequence[Tags], types: Sequence[str], *, lenient: bool = False) -> Scores:
@@ -174,9 +166,6 @@ def score(gold: Sequence[Tags], predicted: Sequence[Tags], types: Sequence[str],
     return Scores(sum(counts.values(), Counts()), counts)
 
 
-def confusion(gold: Sequence[Tags], predicted: Sequence[Tags]) -> Counter[tuple[str, str]]:
-    """How many words of each actual type (`O` for none) got each predicted type."""
-    pairs: Counter[tuple[str, str]] = Counter()
-    for tags in zip(gold, predicted, strict=True):
-        pairs.update((a[2:] or "O", b[2:] or "O") for a, b in zip(*tags, strict=True))
-    return pairs
+def confusion(posts: Iterable[tuple[Tags, Tags]]) -> Counter[tuple[str, str]]:
+    """How many words of each actual type (`O` for none) got each predicted type; posts are (gold, predicted) tags."""
+    return Counter((a[2:] or "O", b[2:] or "O") for tags in posts for a, b in zip(*tags, strict=True))

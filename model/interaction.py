@@ -24,16 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from kernels import linear_2d, may_read_values, per_head
+from kernels import linear, linear_2d, may_read_values, per_head
 from schema.errors import DataError
 
 # Sizes of what is computed at once on a CPU, so that it stays in the cache. At D = 512, H = 8:
 LOOK_UP_ROWS = 2048  # rows of R: 4 MB
 ATTENTION_ROWS = 512  # text rows of a group of posts in attention: their products with W_kR have 8 MB
 STACK_ROWS = 1024  # text rows that pass through all layers together, without gradient
-
-
-# Positions (Section 3.1)
 
 
 def distances(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -65,9 +62,6 @@ class Sinusoids:
                 self._table = table
         spare = (len(table) + 1) // 2 - n_text
         return table[spare : len(table) - spare]
-
-
-# R of Eq. 9
 
 
 class Relative(NamedTuple):
@@ -161,9 +155,6 @@ def _chunks(rows: Tensor) -> list[slice]:
     return [slice(start, start + step) for start in range(0, rows.shape[0], step)]
 
 
-# Attention (Eq. 10-11) by groups of posts
-
-
 class Shape(NamedTuple):
     """Sizes of a batch, and where a group of posts has its rows."""
 
@@ -186,7 +177,6 @@ class Shape(NamedTuple):
         return [range(start, min(start + step, self.posts)) for start in range(0, self.posts, step)]
 
     def text_of(self, posts: range) -> slice:
-        """Text rows of some posts."""
         return slice(posts.start * self.text, posts.stop * self.text)
 
     def objects_of(self, posts: range) -> slice:
@@ -398,9 +388,6 @@ class _Attend(torch.autograd.Function):
         return None, d_content, d_keys, d_values, None, *of_position
 
 
-# Layers
-
-
 class Projection(nn.Module):
     """Eq. 1-2: both modalities to one width, through a shared second map."""
 
@@ -412,11 +399,10 @@ class Projection(nn.Module):
 
     def forward(self, text: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
         """text [B, T, text_dim] and objects [B, M, object_dim], M may be 0, to [B, T, dim] and [B, M, dim]."""
-        return self._project(self.text, text), self._project(self.objects, objects)
-
-    def _project(self, first: nn.Linear, cells: Tensor) -> Tensor:
-        hidden = linear_2d(cells.flatten(0, 1), first.weight, first.bias, relu=True)
-        return linear_2d(hidden, self.shared.weight, self.shared.bias).view(*cells.shape[:2], self.shared.out_features)
+        text = linear(text, self.text.weight, self.text.bias, relu=True)
+        objects = linear(objects, self.objects.weight, self.objects.bias, relu=True)
+        weight, bias = self.shared.weight, self.shared.bias
+        return linear(text, weight, bias), linear(objects, weight, bias)
 
 
 class Attention(nn.Module):
@@ -513,8 +499,7 @@ class FlatInteraction(nn.Module):
     def _run(self, lattice: list[Tensor], text_only: bool) -> tuple[Tensor, Tensor]:
         kind, (n_posts, n_text, _) = lattice[0].device.type, lattice[0].shape
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else lattice[0].dtype
-        words: Tensor | None = None
-        blocks: tuple[Tensor, ...] = ()
+        words, blocks = None, tuple[Tensor, ...]()
         if self.position is not None:
             weight = self.position.weight
             with torch.autocast(kind, enabled=False):  # sinusoids of long distances need the weights' precision

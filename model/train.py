@@ -3,8 +3,8 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from safetensors import SafetensorError, safe_open
 from cache import atomic, keys
 from cache.packs import Pack
 from cache.run_files import run_config
-from cache.tables import Posts, read_posts
+from cache.tables import read_posts
 from model.approaches import approach
 from model.checkpoint import SCHEMA_VERSION, RunInfo, digest_tensors, save_run, versions
 from model.config import TrainConfig
 from model.crops import crop_network, crop_reader
 from model.data import PostDataset
 from model.distributed import ProcessGroup, join
-from model.objects import open_pack, source_of
+from model.objects import ObjectSource, open_pack, source_of
 from model.predict import Progress, pick_device
 from model.tagger import ModelSpec
 from model.trainer import SAVE_EVERY_S, Checkpointer, EpochResult, Trainer
@@ -34,26 +34,6 @@ from schema.records import Post
 # The metadata of posts.parquet that a run records; `source` is how the files were read (tag scheme, tokenizer), so that
 # prediction can read files of the same kind.
 NOTED = ("variant", "warning", "sources", "source")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The inputs of a training: checked configuration (with the approach's changes) and data in memory."""
-
-    approach: str
-    seed: int
-    config: TrainConfig
-    table: Posts
-    pack: Pack | None
-    digests: dict[str, str]
-    images: Path | None  # the folder of the posts' images, for approaches that read crops
-
-    def split(self, name: str) -> list[Post]:
-        """Labelled posts of a split; raises DataError if there are none."""
-        posts = [post for post in self.table.posts if post.split == name and post.tags is not None]
-        if not posts:
-            raise DataError(f"training needs labelled posts in {name}", todo="a dataset in train_on has train and dev")
-        return posts
 
 
 def run(
@@ -82,16 +62,17 @@ def run(
     """
     config = approach(approach_name).configure(config)
     table, opened = read_posts(posts), open_pack(config, pack)
-    inputs = Inputs(approach_name, seed, config, table, opened, digests_of(posts, opened), images)
-    processes = join(pick_device(device))
-    trainer = _trainer(inputs, processes)
+    digests, processes = digests_of(posts, opened), join(pick_device(device))
+    info = RunInfo(approach_name, seed, config, table.labels, opened.meta if opened else None)
+    trainer = _trainer(info, table.posts, source_of(config, opened, table.posts), images, processes)
     start = digest_tensors(trainer.tagger.state_dict())
     if processes.from_first(lambda: start) != start:
         raise RunError("processes start from different weights", todo="give all of them the same machine type and data")
-    identity = {"config": config.model_dump(), "approach": approach_name, "seed": seed, "inputs": inputs.digests}
+    identity = {"config": config.model_dump(), "approach": approach_name, "seed": seed, "inputs": digests}
     resume = resume_root / keys.key("train", **identity, start=start)
-    cut = {"train": trainer.train.cut, "dev": trainer.dev.cut}
-    warnings = _warnings(inputs, cut)
+    datasets = {"train": trainer.train, "dev": trainer.dev}
+    cut = {split: dataset.cut for split, dataset in datasets.items()}
+    warnings = _warnings(table.posts, config, cut)
     with atomic.file_lock(resume, "trains this very run") if processes.first else contextlib.nullcontext():
         about_data = table.meta.get("warning")
         for message in [about_data, *warnings] if about_data else warnings:
@@ -100,7 +81,18 @@ def run(
         if trainer.selection:
             warn(trainer.selection)
         if processes.first:
-            info = _info(inputs, trainer, {**trainer.tagger.words.origin, "start_weights": start}, cut, warnings)
+            info = replace(
+                info,
+                inputs={**digests, **trainer.tagger.words.origin, "start_weights": start},
+                n_posts={split: len(dataset) for split, dataset in datasets.items()},
+                dev=trainer.position.history[trainer.position.best_epoch - 1].curve(),
+                versions=versions(),
+                n_cut={split: objects.n_objects for split, objects in cut.items()},
+                n_cut_phrases={split: objects.n_phrases for split, objects in cut.items()},
+                data={name: table.meta[name] for name in NOTED if name in table.meta},
+                selection=trainer.selection,
+                warnings=tuple(warnings),
+            )
             atomic.write_json(out / "curves.json", [result.curve() for result in trainer.position.history])
             save_run(out / "model", info, trainer.tagger)
             shutil.rmtree(resume, ignore_errors=True)
@@ -112,54 +104,35 @@ def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
     return {"posts": keys.digest_file(posts), **({"pack": pack.digest()} if pack else {})}
 
 
-def _trainer(inputs: Inputs, processes: ProcessGroup) -> Trainer:
-    config, labels, posts = inputs.config, inputs.table.labels, inputs.table.posts
-    source, meta = source_of(config, inputs.pack, posts), inputs.pack.meta if inputs.pack else None
-    torch.manual_seed(inputs.seed)
-    words = [post.words for post in inputs.split("train")]
-    tagger = approach(inputs.approach).build(ModelSpec(config, labels, meta.dim if meta else 1, None, words))
-    tagger.crop_net = crop_network(config, meta, trained=False)
-    crops = crop_reader(tagger.crop_net, inputs.images)
+def _trainer(
+    info: RunInfo, posts: Sequence[Post], source: ObjectSource, images: Path | None, processes: ProcessGroup
+) -> Trainer:
+    """The new tagger with its data; raises DataError if train or dev has no labelled posts."""
+    config, labels = info.config, info.labels
+    labelled = {split: [p for p in posts if p.split == split and p.tags is not None] for split in ("train", "dev")}
+    for split in labelled:
+        if not labelled[split]:
+            raise DataError(f"training needs labelled posts in {split}", todo="a dataset in train_on has train and dev")
+    torch.manual_seed(info.seed)
+    words = [post.words for post in labelled["train"]]
+    tagger = approach(info.approach).build(ModelSpec(config, labels, info.pack.dim if info.pack else 1, None, words))
+    tagger.crop_net = crop_network(config, info.pack, trained=False)
+    crops = crop_reader(tagger.crop_net, images)
     train, dev = (
-        PostDataset(inputs.split(name), source, labels, tagger.featurizer, config, inputs.seed, crops)
-        for name in ("train", "dev")
+        PostDataset(split, source, labels, tagger.featurizer, config, info.seed, crops) for split in labelled.values()
     )
-    return Trainer(tagger, train, dev, config, inputs.seed, processes)
+    return Trainer(tagger, train, dev, config, info.seed, processes)
 
 
-def _warnings(inputs: Inputs, cut: Mapping[str, CutObjects]) -> list[str]:
+def _warnings(posts: Sequence[Post], config: TrainConfig, cut: Mapping[str, CutObjects]) -> list[str]:
     """Problems of the data, known before the first epoch; a sentence each, without a full stop."""
-    reads_images = inputs.config.objects != "none" and inputs.config.control != "empty"
-    warnings = training_warnings(inputs.table.posts, reads_images=reads_images)
-    cause = f"max_objects: {inputs.config.max_objects} or the encoder's max_pieces"
+    warnings = training_warnings(posts, reads_images=config.objects != "none" and config.control != "empty")
+    cause = f"max_objects: {config.max_objects} or the encoder's max_pieces"
     return warnings + [
         f"{split}: {objects.message()}, are left out of the lattice by {cause}"
         for split, objects in cut.items()
         if objects.n_objects
     ]
-
-
-def _info(
-    inputs: Inputs, trainer: Trainer, origin: Mapping[str, str], cut: Mapping[str, CutObjects], warnings: list[str]
-) -> RunInfo:
-    position = trainer.position
-    selected = next(result for result in position.history if result.epoch == position.best_epoch)
-    return RunInfo(
-        approach=inputs.approach,
-        seed=inputs.seed,
-        config=inputs.config,
-        labels=inputs.table.labels,
-        pack=inputs.pack.meta if inputs.pack else None,
-        inputs={**inputs.digests, **origin},
-        n_posts={"train": len(trainer.train), "dev": len(trainer.dev)},
-        n_cut={name: objects.n_objects for name, objects in cut.items()},
-        n_cut_phrases={name: objects.n_phrases for name, objects in cut.items()},
-        selection=trainer.selection,
-        warnings=tuple(warnings),
-        dev=selected.curve(),
-        versions=versions(),
-        data={name: inputs.table.meta[name] for name in NOTED if name in inputs.table.meta},
-    )
 
 
 def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:

@@ -3,9 +3,6 @@
 Every random number of a step is drawn from (seed, step), and the order of posts from (seed, epoch), so a run that is
 resumed from any saved step ends with the weights of an uninterrupted one. Several processes each take a share of every
 batch and sum gradients and losses; only the first one saves and scores.
-
-`train.compile` is off by default; docs/performance.md has measurements. Only the pretrained encoder is compiled: the
-interaction has its own backward pass and the CRF a loop, which a compiler would unroll.
 """
 
 import json
@@ -18,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -91,9 +88,9 @@ def deterministic_algorithms(enabled: bool) -> Iterator[None]:
 
 
 def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
-    """Compile the encoder's forward and backward pass and try it on `batch`.
+    """Compile the encoder and try it on `batch`; if that fails, e.g. without a C++ compiler: a warning, and False.
 
-    If that fails (no C++ compiler, an encoder that cannot be traced), the encoder stays eager: a warning, and False.
+    The interaction has its own backward pass and the CRF a loop, which a compiler would unroll.
     """
     if not isinstance(tagger, EncoderTagger):
         warnings.warn("train.compile: this approach has no pretrained encoder; it runs eagerly", stacklevel=2)
@@ -132,7 +129,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Position:
-    """Progress of a training: complete epochs, batches and posts of the current epoch, all steps, results so far."""
+    """Complete epochs, batches and posts of the current epoch, all steps, results so far."""
 
     epoch: int = 0
     n_batches: int = 0
@@ -140,11 +137,6 @@ class Position:
     step: int = 0
     best_epoch: int = 0
     history: tuple[EpochResult, ...] = ()
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `asdict`."""
-        return cls(**{**values, "history": tuple(EpochResult(**row) for row in values["history"])})
 
 
 class Trainer:
@@ -154,16 +146,15 @@ class Trainer:
         self, tagger: Tagger, train: PostDataset, dev: PostDataset, config: TrainConfig, seed: int, group: ProcessGroup
     ) -> None:
         self.train, self.dev, self.config, self.seed = train, dev, config, seed
-        device = group.device
-        self.processes, self.device = group, device
-        self.tagger: Tagger = tagger.to(device)
+        self.processes, self.device = group, group.device
+        self.tagger: Tagger = tagger.to(self.device)
         self.dev_has_entities = not splits_without_entities(dev.posts)
         self.optimizer = build_optimizer(tagger, config)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
-        self.scaler.scale(torch.zeros((), device=device))  # creates its tensor even if the first step has no post
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
+        self.scaler.scale(torch.zeros((), device=self.device))  # creates its tensor even if the first step has no post
         self.position = Position()
         self.best: dict[str, Tensor] = {}
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def epochs(
         self, checkpointer: "Checkpointer | None" = None, progress: Progress | None = None
@@ -176,10 +167,10 @@ class Trainer:
             todo = "let all processes see the same project folder, .fmit included"
             raise RunError("processes resume from different states", where=f"process {self.processes.rank}", todo=todo)
         saver = checkpointer if self.processes.first else None
+        config, featurizer = self.config, self.tagger.featurizer
         if not self.position.step:
             self.tagger.prepare(self.train.features(row) for row in range(len(self.train)))
         yield from self.position.history
-        config, featurizer = self.config, self.tagger.featurizer
         batches = LengthBatches(self.train.n_cells(), config.batch, config.max_cells, self.seed, self.processes)
         workers = GPU_WORKERS if self.device.type == "cuda" else 0
         source = loader(self.train, batches, featurizer, self.device, workers)
@@ -196,7 +187,6 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether training is complete."""
         history = self.position.history
         if len(history) >= self.config.epochs or not history or not self.dev_has_entities:
             return len(history) >= self.config.epochs
@@ -299,7 +289,9 @@ class Checkpointer:
         if not states:
             return
         try:
-            trainer.position = Position.from_json(json.loads((states[-1] / "state.json").read_text(encoding="utf-8")))
+            position = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
+            position["history"] = tuple(EpochResult(**row) for row in position["history"])
+            trainer.position = Position(**position)
             put_tensors(trainer, load_file(states[-1] / "tensors.safetensors"))
             if trainer.position.best_epoch:
                 trainer.best = load_file(self._best(trainer.position.best_epoch))
@@ -341,9 +333,9 @@ def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
     for name, parameter in trainer.tagger.named_parameters():
         for part, value in trainer.optimizer.state.get(parameter, {}).items():
             tensors[f"{part}/{name}"] = value
+    scaler = trainer.scaler.state_dict()
+    tensors |= {SCALER + name: torch.tensor(number, dtype=torch.float64) for name, number in scaler.items()}
     tensors["loss_sum"] = trainer.loss_sum
-    for name, number in trainer.scaler.state_dict().items():
-        tensors[SCALER + name] = torch.tensor(number, dtype=torch.float64)
     return {name: value.to("cpu").contiguous() for name, value in tensors.items()}
 
 

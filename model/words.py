@@ -201,10 +201,8 @@ def windows(n_pieces: Sequence[int], limit: int) -> list[tuple[int, int]]:
 
 
 # Model types whose first two positions are reserved for padding.
-SHIFTED_TYPES = (
-    *("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "xmod"),
-    *("longformer", "mpnet", "ibert"),
-)
+SHIFTED_TYPES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
+SHIFTED_TYPES |= {"data2vec-text", "xmod", "longformer", "mpnet", "ibert"}
 FULL_MASK_TYPES = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 TRANSFORMERS_MAJOR = int(importlib.metadata.version("transformers").split(".")[0])
 
@@ -234,7 +232,7 @@ class WordEncoder(nn.Module):
         use_onednn(model)
         self.dim: int = model.config.hidden_size
         if getattr(model, "pooler", None) is not None:
-            setattr(model, "pooler", None)  # noqa: B010 - a layer over [CLS] that is never used
+            model.register_module("pooler", None)  # see UNUSED
 
     def forward(self, inputs: Mapping[str, Tensor], n_posts: int) -> Tensor:
         """Vectors [B, T, E] of the cells of `Pieces.collate`'s inputs; zeros at padding cells."""

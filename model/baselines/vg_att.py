@@ -35,9 +35,6 @@ class VgAtt(HBiLSTMCRF):
         sentence = self.sentence.last(vectors, batch.inputs["n_words"])
         cells = self.standard(batch.objects.to(words.dtype))
         shares = self.attention(sentence[:, None], cells, batch.object_mask)  # [B, 1, M]
-        return self.modulated(words, self.dropout(shares @ cells))
-
-    def modulated(self, words: Tensor, visual: Tensor) -> Tensor:
-        """The modulation gate on words [B, N, 2H] and visual contexts [B, 1, D]: [B, N, 2H]."""
+        visual = self.dropout(shares @ cells)  # v_c, [B, 1, D]
         gate_visual, gate_words, mixed = (self.gates(words) + self.seen(visual)).chunk(3, dim=2)
         return torch.sigmoid(gate_words) * words + torch.sigmoid(gate_visual) * mixed.tanh()

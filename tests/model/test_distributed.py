@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import distributed
 from model.distributed import ProcessGroup, join
 from tests.model import together
 from tests.model.tiny import VOCABULARY, write_encoder
@@ -84,7 +83,7 @@ def test_one_process_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tensor.item(), parameter.grad, alone.from_first(lambda: 3), alone.first) == (1.5, None, 3, True)
 
 
-def test_gradients_are_summed_in_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_summed(monkeypatch: pytest.MonkeyPatch) -> None:
     sums: list[int] = []
 
     def double(self: ProcessGroup, tensor: torch.Tensor) -> None:
@@ -92,7 +91,6 @@ def test_gradients_are_summed_in_buckets(monkeypatch: pytest.MonkeyPatch) -> Non
         tensor *= 2
 
     monkeypatch.setattr(ProcessGroup, "sum", double)
-    monkeypatch.setattr(distributed, "BUCKET", 5 * 4)  # bytes of five float32
     parameters = [
         torch.nn.Parameter(torch.zeros(n, dtype=kind)) for n, kind in ((2, torch.float32), (3, torch.float32))
     ]
@@ -101,7 +99,7 @@ def test_gradients_are_summed_in_buckets(monkeypatch: pytest.MonkeyPatch) -> Non
     for number, parameter in enumerate(parameters[:3], start=1):
         parameter.grad = torch.full_like(parameter, number)
     ProcessGroup(CPU, 0, 2).sum_gradients(parameters)
-    assert sums == [5, 9, 2]
+    assert sums == [2, 3, 9, 2]
     assert [parameter.grad.tolist() for parameter in parameters[:4] if parameter.grad is not None] == [
         [2.0] * 2,
         [4.0] * 3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from model.distributed import ProcessGroup
 from model.objects import FromMemory
 from model.predict import Decoded
 from model.tagger import ModelSpec
-from model.trainer import EpochResult, Position, Trainer, build_optimizer
+from model.trainer import EpochResult, Trainer, build_optimizer
 from schema.errors import RunError
 from tests.model.tiny import DIM, LABELS, linked, tiny_config
 
@@ -147,10 +146,8 @@ def test_stops_at_a_loss_that_is_not_finite(encoder: Path) -> None:
         list(trainer.epochs())
 
 
-def test_position_as_json_and_back() -> None:
+def test_curves_have_what_a_repeated_run_gives_again() -> None:
     result = EpochResult(1, 3, 0.5, 0.1, 0.2, 0.3, True, 7.0)
-    position = Position(1, 2, 16, 5, 1, (result,))
-    assert Position.from_json(asdict(position)) == position
     assert result.curve() == {
         "epoch": 1,
         "step": 3,

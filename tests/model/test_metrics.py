@@ -89,7 +89,7 @@ def test_json_holds_the_figures() -> None:
 def test_confusion_counts_every_word_once(tags: list[str], rng: random.Random) -> None:
     shuffled = tags[:]
     rng.shuffle(shuffled)
-    pairs = confusion([tags], [shuffled])
+    pairs = confusion([(tags, shuffled)])
     assert sum(pairs.values()) == len(tags)
     actual: Counter[str] = Counter()
     for (name, _), count in pairs.items():
