@@ -22,7 +22,7 @@ from cache import keys
 from cache.models import SYNTHETIC_GROUNDER
 from cache.weights import EMBEDDED, save_safetensors
 from pipeline.grounding.onestage.grounder import MEAN, PAD, STD, UNKNOWN, Vocabulary, architecture, letterbox, to_square
-from pipeline.grounding.onestage.network import OneStage, Sizes
+from pipeline.grounding.onestage.network import OneStage, Sizes, small_network
 from synthetic import checkpoint, scenes
 from synthetic.scenes import CUES, HEIGHT_PX, N_THINGS_MAX, WIDTH_PX, holds
 from synthetic.shapes import KINDS
@@ -200,7 +200,7 @@ def train(
     """
     batches = Batches(draw(TRAIN_SEED, n_scenes), seed)
     torch.manual_seed(seed)
-    network = OneStage(SIZES, len(WORDS)).train()
+    network = small_network(SIZES, len(WORDS)).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     inputs = keys.key("grounder", n_scenes=n_scenes, n_steps=n_steps, seed=seed, drawings=scenes.DRAWN_VALUE)
     state, saved_s = work / f"{inputs}.safetensors", time.monotonic()

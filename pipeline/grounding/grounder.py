@@ -91,6 +91,26 @@ class LazyGrounder(Grounder):
         return (self._is_cut or self.load().is_cut)(text)
 
 
+class TextVectors:
+    """The vectors [D] of texts, cached."""
+
+    def __init__(self, read: Callable[[list[str]], Tensor]) -> None:
+        self._read = read
+        self._vectors: dict[str, Tensor] = {}
+
+    def of(self, queries: Sequence[Sequence[str]], n_batch: int) -> Mapping[str, Tensor]:
+        """The vectors of at least these texts, which are read in batches of exactly `n_batch`."""
+        texts = dict.fromkeys(text for texts in queries for text in texts)
+        if len(self._vectors) + len(texts) > N_CACHED_TEXTS:
+            self._vectors.clear()
+        new = [text for text in texts if text not in self._vectors]
+        for start in range(0, len(new), n_batch):
+            part = new[start : start + n_batch]
+            padded = part + part[:1] * (n_batch - len(part))
+            self._vectors.update(zip(part, self._read(padded), strict=False))
+        return self._vectors
+
+
 def ground_images(
     grounder: Grounder, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]
 ) -> list[list[ScoredBox]]:

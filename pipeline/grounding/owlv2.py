@@ -6,7 +6,7 @@ B images a batch, P patches an image (each with one box), Q texts at once, D wid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import PIL.Image
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import Owlv2ForObjectDetection
 
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import N_CACHED_TEXTS, LazyGrounder, ScoredBox, deterministic_inference, pad_batch
+from pipeline.grounding.grounder import LazyGrounder, ScoredBox, TextVectors, deterministic_inference, pad_batch
 from pipeline.grounding.hub_model import HubGrounder, bounded
 
 N_QUERIES = 16  # matched with an image at once
@@ -36,7 +36,7 @@ class Owlv2Grounder(HubGrounder):
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self._vectors: dict[str, Tensor] = {}
+        self._vectors = TextVectors(self._read)
 
     @staticmethod
     def max_pieces(settings: Any) -> int:
@@ -52,24 +52,27 @@ class Owlv2Grounder(HubGrounder):
 
     @deterministic_inference()
     def ground(self, images: Sequence[Prepared], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
-        self._read(list(dict.fromkeys(text for texts in queries for text in texts)))
-        boxes: list[list[ScoredBox]] = []
-        for start in range(0, len(images), self._n_batch):
-            part = slice(start, start + self._n_batch)
-            boxes += self._ground(images[part], queries[part])
-        return boxes
+        vectors = self._vectors.of(queries, self._n_batch)
+        parts = [slice(start, start + self._n_batch) for start in range(0, len(images), self._n_batch)]
+        return [boxes for part in parts for boxes in self._ground(images[part], queries[part], vectors)]
 
-    def _ground(self, images: Sequence[Prepared], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
+    def _ground(
+        self, images: Sequence[Prepared], queries: Sequence[Sequence[str]], vectors: Mapping[str, Tensor]
+    ) -> list[list[ScoredBox]]:
         pixels = torch.stack([image.pixels for image in images]).to(self._model.device, self._model.dtype)
         maps = self._model.image_embedder(pixel_values=pad_batch(pixels, self._n_batch))[0]
         features = maps.flatten(1, 2)  # [B, P, D']
         # Boxes [B, P, 4]: centre, width and height as shares of the side of a square, which is the image with padding
         # to its right and below; so shares times the image's longer side are its pixels
         boxes = self._model.box_predictor(features, maps).double().cpu()
+        padding = features.new_zeros(self._model.config.projection_dim)
         rows: list[list[ScoredBox]] = [[] for _ in images]
         for start in range(0, max(map(len, queries), default=0), N_QUERIES):
             part = [texts[start : start + N_QUERIES] for texts in queries]
-            scores, best = self._match(features, part)
+            read = [[vectors[text] for text in texts] + [padding] * (N_QUERIES - len(texts)) for texts in part]
+            together = pad_batch(torch.stack([torch.stack(row) for row in read]), self._n_batch)  # [B, Q, D]
+            logits, best = self._model.class_predictor(features, together)[0].float().max(dim=1)  # of [B, P, Q]
+            scores, best = logits.sigmoid().cpu(), best.cpu()
             for i, texts in enumerate(part):
                 for j in range(len(texts)):
                     x, y, width, height = (boxes[i, best[i, j]] * images[i].longer_px).tolist()
@@ -77,32 +80,13 @@ class Owlv2Grounder(HubGrounder):
                     rows[i].append(ScoredBox(xyxy, float(scores[i, j])))
         return rows
 
-    def _match(self, features: Tensor, queries: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """For each image's texts the best patch's score (a sigmoid) and its index, [B', Q] each, on the CPU."""
-        padding = features.new_zeros(self._model.config.projection_dim)
-        rows = [[self._vectors[text] for text in texts] for texts in queries]
-        texts = torch.stack([torch.stack(row + [padding] * (N_QUERIES - len(row))) for row in rows])  # [B', Q, D]
-        logits = self._model.class_predictor(features, pad_batch(texts, self._n_batch))[0]  # [B, P, Q]
-        scores, best = logits.float().max(dim=1)
-        return scores.sigmoid().cpu(), best.cpu()
-
-    def _read(self, texts: Sequence[str]) -> None:
-        """Cache the vector [D], of length 1, of every text."""
-        if len(self._vectors) + len(texts) > N_CACHED_TEXTS:
-            self._vectors.clear()
-        new = [text for text in texts if text not in self._vectors]
-        for start in range(0, len(new), self._n_batch):
-            part = new[start : start + self._n_batch]
-            pieces = self._tokenizer(
-                part + part[:1] * (self._n_batch - len(part)),
-                padding="max_length",
-                truncation=True,
-                max_length=self.n_pieces,
-                return_tensors="pt",
-            ).to(self._model.device)
-            owl = self._model.owlv2
-            output = owl.text_model(input_ids=pieces["input_ids"], attention_mask=pieces["attention_mask"])
-            self._vectors |= zip(part, F.normalize(owl.text_projection(output.pooler_output), dim=-1), strict=False)
+    def _read(self, texts: list[str]) -> Tensor:
+        """Vectors [*, D] of length 1."""
+        options = {"padding": "max_length", "truncation": True, "max_length": self.n_pieces, "return_tensors": "pt"}
+        pieces = self._tokenizer(texts, **options).to(self._model.device)
+        owl = self._model.owlv2
+        output = owl.text_model(input_ids=pieces["input_ids"], attention_mask=pieces["attention_mask"])
+        return F.normalize(owl.text_projection(output.pooler_output), dim=-1)
 
 
 def open_grounder(config: GroundConfig) -> LazyGrounder:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.grounding.onestage.network import OneStage
+from pipeline.grounding.onestage.network import small_network
 from synthetic import grounder_training
 from synthetic.grounder_training import SIZES, TRAIN_SEED, WORDS, Batches, DrawnScenes, draw, query, targets
 from synthetic.scenes import CUES
@@ -28,7 +28,7 @@ def test_targets_decode_to_the_boxes_they_were_made_from() -> None:
         corner = rng.uniform(0, 1, (n, 2)) * (SIZES.size_px - side)
         things.append(np.concatenate([corner, corner + side], axis=1))
     index, weight, offsets = targets(things)
-    network = OneStage(SIZES, len(WORDS))
+    network = small_network(SIZES, len(WORDS))
     answers = torch.zeros(4, len(network.grid), 5)
     answers[index[:, 0], index[:, 1], :2] = torch.logit(offsets[:, :2])
     answers[index[:, 0], index[:, 1], 2:4] = offsets[:, 2:]
@@ -122,4 +122,4 @@ def test_the_loss_is_small_only_for_the_right_answers(drawn: DrawnScenes) -> Non
     entropy = -(weight * weight.log()).sum() / len(words)  # what several right answers cost at least
     assert grounder_training.loss(Oracle(), batch).item() == pytest.approx(entropy.item(), abs=1e-3)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    assert grounder_training.loss(OneStage(SIZES, len(WORDS)), batch).item() > 5
+    assert grounder_training.loss(small_network(SIZES, len(WORDS)), batch).item() > 5

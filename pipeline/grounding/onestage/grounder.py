@@ -28,14 +28,14 @@ from cache.models import ModelRef, digest_of
 from pipeline.engine import batch_shape
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import (
-    N_CACHED_TEXTS,
     Grounder,
     LazyGrounder,
     ScoredBox,
+    TextVectors,
     deterministic_inference,
     pad_batch,
 )
-from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, conv, sizes_of
+from pipeline.grounding.onestage.network import Darknet, Head, OneStage, Sizes, conv, small_network
 from pipeline.grounding.onestage.text import BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
 from vision.torch_files import load_state, read_state
@@ -120,11 +120,6 @@ def to_square(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np
     return xyxy * scale + np.array([*offset, *offset])
 
 
-def to_image(xyxy: np.ndarray, scale: float, offset: tuple[float, float]) -> np.ndarray:
-    """Boxes [..., 4] of the square in the image's pixels; inverse of `to_square`."""
-    return (xyxy - np.array([*offset, *offset])) / scale
-
-
 class Vocabulary:
     """The words that the network trained on drawings knows; a word's index is its id."""
 
@@ -167,7 +162,7 @@ class OneStageGrounder(Grounder):
         self.network, self.reader = network.eval(), reader
         self.identity, self.synthetic = dict(identity), synthetic
         self._box, self._n_threads = box, n_threads
-        self._queries: dict[str, Tensor] = {}
+        self._vectors = TextVectors(self._read)
 
     def prepare(self, image: PIL.Image.Image) -> Letterboxed:
         return self._box(image, self.network.sizes.size_px)
@@ -176,15 +171,19 @@ class OneStageGrounder(Grounder):
         return self.reader.is_cut(text)
 
     def ground(self, images: Sequence[Letterboxed], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
-        boxes: list[list[ScoredBox]] = []
-        with deterministic_inference(), _threads(self._n_threads):
-            self._read(list(dict.fromkeys(text for texts in queries for text in texts)))
-            for start in range(0, len(images), N_IMAGES):
-                part = slice(start, start + N_IMAGES)
-                boxes += self._ground(images[part], queries[part])
-        return boxes
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(self._n_threads or n_threads)
+        try:
+            with deterministic_inference():
+                vectors = self._vectors.of(queries, N_QUERIES)
+                parts = [slice(start, start + N_IMAGES) for start in range(0, len(images), N_IMAGES)]
+                return [boxes for part in parts for boxes in self._ground(images[part], queries[part], vectors)]
+        finally:
+            torch.set_num_threads(n_threads)
 
-    def _ground(self, images: Sequence[Letterboxed], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
+    def _ground(
+        self, images: Sequence[Letterboxed], queries: Sequence[Sequence[str]], vectors_of: Mapping[str, Tensor]
+    ) -> list[list[ScoredBox]]:
         device = self.network.grid.device
         pixels = torch.from_numpy(np.stack([image.pixels for image in images]))
         maps = self.network.see(pad_batch(pixels, batch_shape(len(images), N_IMAGES)).to(device))
@@ -193,35 +192,18 @@ class OneStageGrounder(Grounder):
         for start in range(0, len(rows), N_QUERIES):
             part = rows[start : start + N_QUERIES]
             image = pad_batch(torch.tensor([i for i, _ in part]), N_QUERIES).to(device)
-            vectors = pad_batch(torch.stack([self._queries[text] for _, text in part]), N_QUERIES)
+            vectors = pad_batch(torch.stack([vectors_of[text] for _, text in part]), N_QUERIES)
             answers = self.network.answer([x[image] for x in maps], vectors)
             scores, best = answers[..., 4].softmax(dim=1).max(dim=1)  # [Q], shares of all K answers
             squares = self.network.boxes(answers)[torch.arange(N_QUERIES), best].double().cpu().numpy()
             for (i, _), box, score in zip(part, squares, scores.double().tolist(), strict=False):
-                x0, y0, x1, y1 = to_image(box, images[i].scale, images[i].offset).tolist()
+                x0, y0, x1, y1 = ((box - np.tile(images[i].offset, 2)) / images[i].scale).tolist()
                 boxes[i].append(ScoredBox((x0, y0, x1, y1), score))
         return boxes
 
-    def _read(self, texts: Sequence[str]) -> None:
-        """Cache the vector [D] of every text."""
-        if len(self._queries) + len(texts) > N_CACHED_TEXTS:
-            self._queries.clear()
-        new = [text for text in texts if text not in self._queries]
-        for start in range(0, len(new), N_QUERIES):
-            part = new[start : start + N_QUERIES]
-            words = pad_batch(torch.tensor([self.reader.encode(text) for text in part]), N_QUERIES)
-            self._queries |= zip(part, self.network.read(words.to(self.network.grid.device)), strict=False)
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    """This many of PyTorch's threads inside the block (None: unchanged); afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    def _read(self, texts: list[str]) -> Tensor:
+        words = torch.tensor([self.reader.encode(text) for text in texts])
+        return self.network.encoder(words.to(self.network.grid.device))
 
 
 # The network trained on drawings
@@ -239,7 +221,7 @@ def load_synthetic(path: Path) -> OneStageGrounder:
         found = f"metadata {sorted(metadata)}"
         raise WeightsError("not the weights of a one-stage grounder", where=str(path), found=found)
     words = json.loads(metadata["words"])
-    network = OneStage(sizes_of(json.loads(metadata["sizes"])), len(words))
+    network = small_network(Sizes(**json.loads(metadata["sizes"])), len(words))
     load_state(network, read_state(path), "the one-stage grounder", path)
     return OneStageGrounder(network, Vocabulary(words), _identity(path), synthetic=True)
 
@@ -277,24 +259,17 @@ class PaperHead(Head):
         self.answer: nn.Conv2d = nn.Conv2d(width // 2, self.answer.out_channels, 1)
 
 
-class PaperOneStage(OneStage):
-    """Darknet-53 and one of the two text encoders, whose vectors two layers bring to the common width."""
+def build(settings: dict[str, Any]) -> OneStage:
+    """The network that `config.json` describes, with random weights.
 
-    max_log = math.inf
-
-    def __init__(self, sizes: Sizes, text: BertText | LstmText) -> None:
-        nn.Module.__init__(self)  # the parts of OneStage are others
-        width, backbone = sizes.width, Darknet(sizes)
-        first = [nn.Linear(text.dim, width), nn.BatchNorm1d(width), nn.ReLU()]
-        encoder = nn.Sequential(text, *first, nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU())
-        self._set_parts(sizes, backbone, encoder, PaperHead)
-
-
-def build(settings: dict[str, Any]) -> PaperOneStage:
-    """The network that `config.json` describes, with random weights."""
-    text = settings["text_sizes"]
-    encoder = BertText(BertConfig(**text)) if settings["text"] == "bert" else LstmText(**text)
-    return PaperOneStage(sizes_of(settings["sizes"]), encoder)
+    Darknet-53 and one of the two text encoders, whose vectors two layers bring to the common width.
+    """
+    sizes, text_sizes = Sizes(**settings["sizes"]), settings["text_sizes"]
+    text = BertText(BertConfig(**text_sizes)) if settings["text"] == "bert" else LstmText(**text_sizes)
+    first, second = (
+        (nn.Linear(n, sizes.width), nn.BatchNorm1d(sizes.width), nn.ReLU()) for n in (text.dim, sizes.width)
+    )
+    return OneStage(sizes, Darknet(sizes), nn.Sequential(text, *first, *second), PaperHead, max_log=math.inf)
 
 
 def open_grounder(config: GroundConfig) -> LazyGrounder:

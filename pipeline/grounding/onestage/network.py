@@ -9,11 +9,11 @@ Shapes: N images, Q queries, W words a query, D width, A anchors a cell, S scale
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +26,7 @@ SLOPE = 0.1  # of Darknet's leaky ReLU
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a OneStage is built from. The paper's: size 256, stem 32 of stride 1, Darknet-53's stages, width 512.
+    """What a network is built from, also from JSON. The paper's: size 256, stem 32 of stride 1, Darknet-53, width 512.
 
     `stages`: (channels, residual blocks) of each halving of the map; one map for each entry of `anchors`, finest
     first, comes from the last stages. `anchors`: per scale the (width, height) pairs, pixels of the network's input.
@@ -49,15 +49,6 @@ class Sizes:
     def channels(self) -> list[int]:
         """Of the stem's and each stage's output."""
         return [self.stem, *(n for n, _ in self.stages)]
-
-
-def sizes_of(plain: Mapping[str, Any]) -> Sizes:
-    """Sizes from their JSON form."""
-
-    def tuples(value: Any) -> Any:
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-    return Sizes(**{key: tuples(value) for key, value in plain.items()})
 
 
 def conv(n_in: int, n_out: int, kernel: int, stride: int = 1, slope: float = SLOPE) -> nn.Sequential:
@@ -142,7 +133,7 @@ class Darknet(Stages):
         return maps[::-1]
 
 
-def layers(blocks: tuple[int, ...] = BLOCKS) -> Iterator[tuple[str, int]]:
+def layers() -> Iterator[tuple[str, int]]:
     """Each convolution of `Darknet` but `mapped`, and its number in Darknet's own list of layers.
 
     That list counts layers without weights too: a sum after each residual block; after a scale's four convolutions and
@@ -150,7 +141,7 @@ def layers(blocks: tuple[int, ...] = BLOCKS) -> Iterator[tuple[str, int]]:
     """
     yield "stem", 0
     number = 1
-    for stage, n_blocks in enumerate(blocks):
+    for stage, n_blocks in enumerate(BLOCKS):
         yield f"stages.{stage}.0", number
         number += 1
         for block in range(n_blocks):
@@ -177,8 +168,7 @@ class QueryEncoder(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """int64 [Q, W], 0 pads -> [Q, D]."""
         real = (words > 0).unsqueeze(-1)
-        mean = (self.embedding(words) * real).sum(1) / real.sum(1).clamp(min=1)
-        return self.layers(mean)
+        return self.layers((self.embedding(words) * real).sum(1) / real.sum(1).clamp(min=1))
 
 
 class Head(nn.Module):
@@ -207,17 +197,18 @@ class Head(nn.Module):
 
 
 class OneStage(nn.Module):
-    """The whole network. `see` runs once an image, `read` once a text, `answer` once a query."""
+    """The whole network. `see` runs once an image, `encoder` once a text, `answer` once a query.
+
+    `max_log`: at most, of a side over its anchor.
+    """
 
     grid: Tensor  # [K, 5], see anchor_grid
-    max_log = 3.0  # at most, of a side over its anchor
 
-    def __init__(self, sizes: Sizes, n_words: int) -> None:
+    def __init__(
+        self, sizes: Sizes, backbone: nn.Module, encoder: nn.Module, head: type[Head] = Head, max_log: float = 3.0
+    ) -> None:
         super().__init__()
-        self._set_parts(sizes, Backbone(sizes), QueryEncoder(n_words, sizes.width), Head)
-
-    def _set_parts(self, sizes: Sizes, backbone: nn.Module, encoder: nn.Module, head: type[Head]) -> None:
-        self.sizes, self.backbone, self.encoder = sizes, backbone, encoder
+        self.sizes, self.backbone, self.encoder, self.max_log = sizes, backbone, encoder, max_log
         self.heads = nn.ModuleList(head(sizes.width, len(pairs)) for pairs in sizes.anchors)
         self.register_buffer("grid", anchor_grid(sizes), persistent=False)
 
@@ -225,17 +216,13 @@ class OneStage(nn.Module):
         """float32 [N, 3, size, size], standardised -> for each scale [N, D, rows, columns]."""
         return [cast(Head, head).see(x) for head, x in zip(self.heads, self.backbone(images), strict=True)]
 
-    def read(self, words: Tensor) -> Tensor:
-        """int64 [Q, W], 0 pads -> queries [Q, D]."""
-        return self.encoder(words)
-
     def answer(self, maps: Sequence[Tensor], queries: Tensor) -> Tensor:
         """Maps of `see` (row q: the image of query q) and queries [Q, D] -> raw answers [Q, K, 5]."""
         return torch.cat([head(x, queries) for head, x in zip(self.heads, maps, strict=True)], dim=1)
 
     def forward(self, maps: Sequence[Tensor], words: Tensor) -> Tensor:
-        """`answer` to what `read` makes of the words."""
-        return self.answer(maps, self.read(words))
+        """Maps of `see` and words int64 [Q, W], 0 pads -> raw answers [Q, K, 5]."""
+        return self.answer(maps, self.encoder(words))
 
     def boxes(self, answers: Tensor) -> Tensor:
         """Raw answers [Q, K, 5] -> x0, y0, x1, y1 in pixels of the input, [Q, K, 4].
@@ -248,15 +235,19 @@ class OneStage(nn.Module):
         return torch.cat([centre - half, centre + half], dim=-1)
 
 
+def small_network(sizes: Sizes, n_words: int) -> OneStage:
+    """The network that is trained on drawings, with random weights."""
+    return OneStage(sizes, Backbone(sizes), QueryEncoder(n_words, sizes.width))
+
+
 def coordinate_maps(features: Tensor) -> Tensor:
     """Eight numbers a cell, the first six in [-1, 1]: [N, *, rows, columns] -> [N, 8, rows, columns]."""
     n, _, rows, columns = features.shape
-    x = torch.arange(columns, dtype=features.dtype, device=features.device).expand(rows, columns) / columns
-    y = torch.arange(rows, dtype=features.dtype, device=features.device)[:, None].expand(rows, columns) / rows
+    sides = (torch.arange(side, dtype=features.dtype, device=features.device) / side for side in (rows, columns))
+    y, x = torch.meshgrid(*sides, indexing="ij")
     dx, dy = 1 / columns, 1 / rows
     scaled = [2 * edge - 1 for edge in (x, y, x + dx, y + dy, x + dx / 2, y + dy / 2)]
-    sizes = [torch.full_like(x, dx), torch.full_like(x, dy)]
-    return torch.stack([*scaled, *sizes]).expand(n, -1, -1, -1)
+    return torch.stack([*scaled, torch.full_like(x, dx), torch.full_like(x, dy)]).expand(n, -1, -1, -1)
 
 
 def anchor_grid(sizes: Sizes) -> Tensor:
@@ -266,8 +257,6 @@ def anchor_grid(sizes: Sizes) -> Tensor:
     """
     rows = []
     for stride, pairs in zip(sizes.strides, sizes.anchors, strict=True):
-        n_cells = sizes.size_px // stride
-        for index in range(n_cells * n_cells):
-            y, x = divmod(index, n_cells)
-            rows += [(x * stride, y * stride, stride, *pair) for pair in pairs]
+        edges = range(0, sizes.size_px // stride * stride, stride)
+        rows += [(x, y, stride, *pair) for y in edges for x in edges for pair in pairs]
     return torch.tensor(rows, dtype=torch.float32)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from cache import atomic, keys, weights
-from pipeline.grounding.onestage.grounder import FILES, FORMAT, MODEL_TYPE, PaperOneStage, build
-from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, Sizes, layers
+from pipeline.grounding.onestage.grounder import FILES, FORMAT, MODEL_TYPE, build
+from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, OneStage, Sizes, layers
 from pipeline.grounding.onestage.text import Corpus
 from schema.errors import WeightsError
 from vision.torch_files import load_tensors
@@ -144,7 +144,7 @@ def _scale(number: int) -> int:
     return N_SCALES - 1 - number
 
 
-def _empty_network(settings: dict[str, Any]) -> PaperOneStage:
+def _empty_network(settings: dict[str, Any]) -> OneStage:
     with torch.device("meta"):
         return build(settings)
 

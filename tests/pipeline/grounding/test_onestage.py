@@ -12,6 +12,7 @@ from pipeline.grounding.onestage.network import (
     Sizes,
     anchor_grid,
     coordinate_maps,
+    small_network,
 )
 
 TINY = Sizes(
@@ -34,7 +35,7 @@ PAPER = Sizes(
 
 def _tiny(seed: int = 0) -> OneStage:
     torch.manual_seed(seed)
-    return OneStage(TINY, n_words=9).eval()
+    return small_network(TINY, n_words=9).eval()
 
 
 def test_sizes_of_the_maps_and_answers() -> None:
@@ -49,7 +50,7 @@ def test_sizes_of_the_maps_and_answers() -> None:
 
 def test_the_paper_s_sizes_give_darknet_53_at_512_channels_and_three_scales() -> None:
     with torch.device("meta"):
-        network = OneStage(PAPER, n_words=2)
+        network = small_network(PAPER, n_words=2)
     assert PAPER.strides == (8, 16, 32)
     convolutions = [m for m in network.backbone.modules() if isinstance(m, torch.nn.Conv2d)]
     assert len(convolutions) == 52 + 3  # Darknet-53 without its classifier, and three to the common width

@@ -11,7 +11,7 @@ from PIL import Image
 from cache.weights import EMBEDDED, load_safetensors, save_safetensors
 from pipeline.grounding.grounder import ground_images
 from pipeline.grounding.onestage.grounder import OneStageGrounder, Vocabulary, architecture, load_synthetic
-from pipeline.grounding.onestage.network import OneStage
+from pipeline.grounding.onestage.network import small_network
 from schema.errors import WeightsError
 from tests.pipeline.grounding.test_onestage import TINY
 
@@ -21,7 +21,7 @@ WEIGHTS = EMBEDDED / "synthetic-grounder.safetensors"
 
 def _grounder(seed: int = 0) -> OneStageGrounder:
     torch.manual_seed(seed)
-    network = OneStage(TINY, len(WORDS))
+    network = small_network(TINY, len(WORDS))
     for module in network.modules():  # away from the start values, where half the network is silent
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
