@@ -94,10 +94,10 @@ class Plan(Generic[Item, Detail]):
 
 
 class Part(Protocol):
-    """A parser, grounder or backbone. `identity` names everything that its rows depend on."""
+    """A parser, grounder or backbone."""
 
     @property
-    def identity(self) -> Mapping[str, str]: ...
+    def identity(self) -> Mapping[str, str]: ...  # everything that its rows depend on
 
 
 Compute = Callable[[dict[str, Any], Any], Iterable[tuple[str, Any]]]  # (items by key, part) -> (key, row), any order
@@ -108,8 +108,7 @@ class Cluster(Protocol):
 
     def compute(
         self, stage: str, missing: dict[str, Any], identity: Mapping[str, str], compute: Compute, store: Any
-    ) -> Generator[list[str], None, None]:
-        """Yield the keys of rows that are in the store now."""
+    ) -> Generator[list[str], None, None]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,8 +97,6 @@ def steps(dataset: PreparedDataset, stores: Mapping[str, Rows]) -> Iterator[Step
         yield Step(grids, regions.STORE, partial(extract, net=pipeline.net, grid=True))
 
 
-# Recompute
-
 # How far a row may be from a recomputed one: more than another machine or library version causes, less than any change
 # of weights or method. Trees must be equal; a box is compared by its corners and score, a feature row by its largest
 # difference relative to its largest number.
@@ -108,12 +106,10 @@ FEATURES = {"float32": 1e-3, "float16": 0.01, "bfloat16": 0.05}  # by the precis
 
 
 class Recomputed(NamedTuple):
-    """A row that was computed again; `change` says how it differs, "" if it does not."""
-
     stage: str
     key: str
     post_id: str
-    change: str
+    change: str  # how the row differs, "" if it does not
 
 
 def recompute(datasets: Datasets, root: Path, n_rows: int, seed: int | None) -> dict[str, dict[str, Any]]:
@@ -167,9 +163,6 @@ def _change(stage: str, before: Any, now: Any, tolerance: float) -> str:
     return "" if share <= tolerance else f"by {share:.3g} of its largest number, more than {tolerance:g}"
 
 
-# Pull
-
-
 def choose(posts: Sequence[Post], parts: Sequence[str], where: str) -> list[Post]:
     """Some of a dataset's posts: a part is a split, or N for the first N posts of each split. Raises ConfigError."""
     chosen = list(posts)
@@ -202,8 +195,6 @@ def pull(dataset: PreparedDataset, root: Path, url: str) -> tuple[list[dict[str,
             stages.append({"stage": step.plan.stage, "n_rows": len(needed), "n_here": n_here})
     return stages, total
 
-
-# Forget a post
 
 DTYPES = ("float16", "float32")  # in which a feature may have been stored
 

@@ -20,7 +20,6 @@ from cache.store import Store
 from pipeline.engine import Compute, Part, put_rows
 from schema.errors import ConfigError, FmitError
 
-Job = tuple[str, Any]  # key and item
 MAX_ACTOR_CPUS = 8  # a process gains little from more: start more actors instead
 
 
@@ -87,9 +86,9 @@ class Worker:
             self._part = open_part()
         except FmitError as error:  # reported with each task: Ray restarts an actor that raises here for ever
             self._error = str(error)
-        else:
-            if (own := dict(self._part.identity)) != identity:
-                self._error = f"this machine has other parts: {own} instead of {identity}"
+            return
+        if (own := dict(self._part.identity)) != identity:
+            self._error = f"this machine has other parts: {own} instead of {identity}"
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
         """The keys of each task's rows, all in the store, or the error."""
@@ -124,12 +123,12 @@ def failed(stage: str, reason: str) -> WorkerError:
     return WorkerError(f"{stage}: a worker failed", found=reason, todo=todo)
 
 
-def cut(jobs: Iterable[Job], group: Callable[[Any], str], n_items: int) -> Iterator[list[Job]]:
+def cut(jobs: Iterable[tuple[str, Any]], group: Callable[[Any], str], n_items: int) -> Iterator[list[tuple[str, Any]]]:
     """Tasks of at least `n_items` jobs (the last may be shorter); no group is split between two tasks."""
-    groups: dict[str, list[Job]] = defaultdict(list)
+    groups: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for number, (key, item) in enumerate(jobs):
         groups[group(item) or str(number)].append((key, item))
-    task: list[Job] = []
+    task: list[tuple[str, Any]] = []
     for members in groups.values():
         task += members
         if len(task) >= n_items:

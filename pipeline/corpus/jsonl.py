@@ -253,7 +253,7 @@ def _span(start: int, end: int, text: str, offsets: Offsets) -> Span:
 
 
 def _from_utf16(text: str, at: int) -> int:
-    return len(text.encode("utf-16-le")[: 2 * max(at, 0)].decode("utf-16-le", "ignore")) if at >= 0 else at
+    return len(text.encode("utf-16-le")[: 2 * at].decode("utf-16-le", "ignore")) if at >= 0 else at
 
 
 def _list(value: Any, key: str) -> list[Any]:
