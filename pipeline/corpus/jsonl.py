@@ -67,12 +67,6 @@ def texts(path: Path, source: SourceConfig, log: ReadLog) -> Reads:
     return (partial(reader.text, number, line) for number, line in lines(path))
 
 
-def count(path: Path) -> int:
-    """How many posts a well-formed file of lines has, for progress."""
-    with path.open("rb") as file:
-        return sum(1 for line in file if line.strip())
-
-
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)

@@ -126,8 +126,12 @@ def with_images(
 
 def count_posts(path: Path, source: SourceConfig) -> int:
     """How many posts of a well-formed file are read, for progress."""
-    count = conll.count(path) if source.format == "conll" else jsonl.count(path)
-    return min(count, source.first or count)
+    if source.format == "conll":
+        n_posts = conll.count(path)
+    else:
+        with path.open("rb") as file:
+            n_posts = sum(1 for line in file if line.strip())
+    return min(n_posts, source.first or n_posts)
 
 
 def _is_cut(given_id: str, cut: SplitConfig) -> bool:
