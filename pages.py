@@ -29,7 +29,7 @@ from report.tables_page import WRITTEN, Section, build, publish
 from schema import records
 from schema.errors import DataError, ImageError, RunError
 from schema.prediction import Prediction
-from synthetic import gold as synthetic_gold
+from synthetic import draw
 from vision import images
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def tables(
     refuse_strange(folder, WRITTEN)
     runs = run_set(project)
     data = {name: project.data(name) for name in runs.posts}
-    synthetic = {name: path for name, path in data.items() if (path / synthetic_gold.FILE).is_file()}
+    synthetic = {name: path for name, path in data.items() if (path / draw.GOLD_FILE).is_file()}
     loaders = {name: loader(project.images(name)) for name in runs.posts}
     boxes = {name: functools.partial(synthetic_boxes, folder=path) for name, path in synthetic.items()}
     speeds, redact = read_fusion(fusion or project.root / "fusion.json"), redact or project.params.report.redact
@@ -202,10 +202,10 @@ def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
 
     Raises DataError if the gold in `folder` has none of the lines' posts.
     """
-    posts = synthetic_gold.read_gold(folder)
+    posts = draw.read_gold(folder)
     if not any(line.post.id in posts for line in lines):
         what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
-        raise DataError(what, where=str(folder / synthetic_gold.FILE), found=f"{len(posts)} other posts", todo=todo)
+        raise DataError(what, where=str(folder / draw.GOLD_FILE), found=f"{len(posts)} other posts", todo=todo)
     names = {post_id: post.names for post_id, post in posts.items() if post.image == "ok"}
     return {
         (line.post.id, entity): tuple(name.box.xyxy for name in names.get(line.post.id, ()) if name.span == entity.span)
@@ -259,7 +259,7 @@ def run_grounding(run: Path, gold: Path, split: str | None = None, min_score: fl
         raise RunError(f"not scored on {name}", where=str(run), found=splits, todo="fmit evaluate")
     labelled = [prediction for prediction in results.predictions[name] if prediction.gold is not None]
     remark = ""
-    if (gold / synthetic_gold.FILE).is_file():
+    if (gold / draw.GOLD_FILE).is_file():
         boxes = synthetic_boxes(labelled, gold)
     else:
         matched = match(labelled, gold)

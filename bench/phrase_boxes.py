@@ -3,7 +3,7 @@
     python -m bench.phrase_boxes --dataset smoke
 
 Needs a dataset that `fmit draw` wrote and the stages up to `phrases` (`dvc repro --glob 'phrases@*'`). Gold phrases and
-boxes are those of the synthetic images (synthetic.gold): a general word's gold box is that of the first name of its
+boxes are those of the synthetic images (synthetic.draw): a general word's gold box is that of the first name of its
 type, a phrase's that of the object whose phrase shares most of its words; otherwise the whole image. Each pair is a
 project of its own below --work; it shares the store of the project in the current folder.
 """
@@ -26,7 +26,7 @@ from report.grounding import SCORES, score
 from report.layout import span_text
 from report.runs import read_predictions
 from schema.records import Box, Phrase, Post, PostPhrases, Span
-from synthetic.gold import GoldPost, GoldThing, read_gold
+from synthetic.draw import GoldPost, GoldThing, read_gold
 
 PHRASES, BOXES = ("gold", "model", "no"), ("gold", "model", "random")
 APPROACH = "fmit"

@@ -7,7 +7,7 @@ import numpy as np
 from cache import tables
 from fmit import Project
 from schema.records import Span
-from synthetic.gold import GoldPost, GoldThing, read_gold
+from synthetic.draw import GoldPost, GoldThing, read_gold
 from vision.boxes import iou
 
 HIT_IOU = 0.5

@@ -1,24 +1,31 @@
-"""Stage draw: a smoke shard in `data/<name>/`, laid out as any other dataset."""
+"""Stage draw: a smoke shard in `data/<name>/`, laid out as any other dataset, with its gold and highest scores.
+
+The types of a post's names are distinct and, by the symmetry of synthetic.posts, each assignment that agrees with
+what can be seen is equally likely. So a name without evidence has each type that no other name of its post shows with
+equal probability. Spans are never in doubt.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, field_validator
 
 from cache import atomic
 from pipeline.engine import Progress, silent
 from schema.config import Config
-from schema.records import Split
-from synthetic.gold import FILE as GOLD_FILE
-from synthetic.gold import Ceilings, GoldPost, ceilings, gold, lines
-from synthetic.posts import BLOCK, Draft, draft
-from synthetic.scenes import compose, png_bytes, shard_rng
+from schema.errors import DataError
+from schema.records import Box, Span, Split
+from synthetic.posts import BLOCK, TYPES, Draft, Image, draft
+from synthetic.scenes import Scene, compose, png_bytes, shard_rng
 
+GOLD_FILE = "gold.jsonl"
 BROKEN_BYTES = 400  # what is left of a broken image: its header and a little more
 N_THREADS = min(4, os.cpu_count() or 1)  # Pillow draws and compresses outside Python's lock
 
@@ -40,11 +47,113 @@ class DrawConfig(Config):
 
     @property
     def sizes(self) -> dict[Split, int]:
-        named: dict[Split, int] = {"train": self.n_train, "dev": self.n_dev, "test": self.n_test}
-        return {split: size for split, size in named.items() if size}
+        sizes: dict[Split, int] = {"train": self.n_train, "dev": self.n_dev, "test": self.n_test}
+        return {split: size for split, size in sizes.items() if size}
 
 
 PRESETS = {"smoke": DrawConfig(), "tiny": DrawConfig(n_train=160, n_dev=80, n_test=80)}
+
+
+@dataclass(frozen=True, slots=True)
+class GoldThing:
+    """A thing of an image: its pixels, kind, and the cue that is true of no other thing (None: there is none).
+
+    For a name: its words, its phrase's words and its type; `noun` decides the type where it is not "". A thing that is
+    no entity has a phrase if the post mentions it, and never a type.
+    """
+
+    kind: str
+    cue: str | None
+    box: Box
+    phrase: Span | None = None
+    span: Span | None = None
+    type: str = ""
+    noun: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldPost:
+    """Names and other things of a post; those of a missing or broken image cannot be seen."""
+
+    id: str
+    split: Split
+    image: Image
+    names: tuple[GoldThing, ...]
+    others: tuple[GoldThing, ...]
+
+
+def gold(draft: Draft, scene: Scene) -> GoldPost:
+    """The gold of a post drawn as this scene."""
+    things = scene.things
+    names = tuple(
+        GoldThing(thing.kind, thing.cue, thing.box, name.phrase, name.span, name.type, name.noun)
+        for name, thing in zip(draft.mentions, things, strict=False)
+    )
+    phrases = [draft.thing_span, *[None] * len(things)]  # only the first of the other things may be mentioned
+    others = tuple(
+        GoldThing(thing.kind, thing.cue, thing.box, phrase)
+        for phrase, thing in zip(phrases, things[len(names) :], strict=False)
+    )
+    return GoldPost(draft.id, draft.split, draft.image, names, others)
+
+
+def gold_lines(posts: Iterable[GoldPost]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(asdict(post), sort_keys=True) + "\n" for post in posts)
+
+
+def read_gold(folder: Path) -> dict[str, GoldPost]:
+    """Gold of a drawn dataset's folder by post id; raises DataError where it is missing or damaged."""
+    path = folder / GOLD_FILE
+    try:
+        rows = path.read_bytes().splitlines()
+    except OSError:
+        raise DataError("no gold", where=str(path), todo="only drawn datasets have it: fmit draw") from None
+    adapter, posts = TypeAdapter(GoldPost), {}
+    for number, row in enumerate(rows, 1):
+        try:
+            post = adapter.validate_json(row)
+        except (ValueError, DataError) as error:
+            found = str(error).splitlines()[0]
+            what, todo = "not a line of gold", "draw it again: fmit draw"
+            raise DataError(what, where=f"{path}:{number}", found=found, todo=todo) from None
+        posts[post.id] = post
+    return posts
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """Highest expected strict micro-F1 for predictors that read the posts' text, and with their images."""
+
+    text: float
+    images: float
+
+
+def ceilings(drafts: Iterable[Draft]) -> Ceilings:
+    """Both ceilings of some posts."""
+    drafts = list(drafts)
+    text, both = ([one for draft in drafts for one in chances(draft, images=images)] for images in (False, True))
+    return Ceilings(float(best_f1(text)), float(best_f1(both)))
+
+
+def chances(draft: Draft, *, images: bool) -> list[Fraction]:
+    """For each name of a post, the probability of its most likely type."""
+    visible = images and draft.image == "ok"
+    certain = [bool(mention.noun) or visible for mention in draft.mentions]
+    return [Fraction(1) if one else Fraction(1, len(TYPES) - sum(certain)) for one in certain]
+
+
+def best_f1(each: Sequence[Fraction]) -> Fraction:
+    """Highest expected F1 where `each` name is right with its probability and may be left out.
+
+    Gold entities number G = len(each). Predicting a set S gives 2 sum_S(probability) / (|S| + G) in expectation,
+    exactly, since G and |S| are fixed; the best S of each size has the most certain names.
+    """
+    right, best = Fraction(0), Fraction(0)
+    for n_predicted, chance in enumerate(sorted(each, reverse=True), start=1):
+        right += chance
+        best = max(best, 2 * right / (n_predicted + len(each)))
+    return best
 
 
 @dataclass(frozen=True)
@@ -66,7 +175,7 @@ class DrawReport:
 def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawReport:
     """Publish a drawn dataset as the folder `out`, in place of an older one; the same config gives the same bytes.
 
-    Ingest reads `<split>.jsonl` and `images/`; `gold.jsonl` (synthetic.gold) and `ceilings.json` are for scoring.
+    Ingest reads `<split>.jsonl` and `images/`; `gold.jsonl` and `ceilings.json` are for scoring.
     """
     drafts = {split: [draft(config.seed, split, k) for k in range(size)] for split, size in config.sizes.items()}
     posts = [post for some in drafts.values() for post in some]
@@ -83,18 +192,15 @@ def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawRepor
             return gold(post, scene)
 
         for split, some in drafts.items():
-            (folder / f"{split}.jsonl").write_text("".join(map(_row, some)), encoding="utf-8")
-        found = []
+            rows = [{"id": x.id, "tokens": list(x.words), "labels": x.tags, "images": [f"{x.id}.png"]} for x in some]
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+        drawn = []
         with ThreadPoolExecutor(N_THREADS) as pool:
             for one in pool.map(draw, posts):
-                found.append(one)
-                progress(len(found), len(posts))
-        (folder / GOLD_FILE).write_text(lines(found), encoding="utf-8")
+                drawn.append(one)
+                progress(len(drawn), len(posts))
+        (folder / GOLD_FILE).write_text(gold_lines(drawn), encoding="utf-8")
         report = {"schema_version": 1} | {split: asdict(value) for split, value in best.items()}
         (folder / "ceilings.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return DrawReport(config.sizes, best)
-
-
-def _row(post: Draft) -> str:
-    row = {"id": post.id, "tokens": list(post.words), "labels": post.tags, "images": [f"{post.id}.png"]}
-    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -187,12 +187,7 @@ def schedule(share: float) -> float:
 
 
 def train(
-    out: Path = WEIGHTS,
-    *,
-    work: Path = WORK,
-    n_scenes: int = N_TRAIN_SCENES,
-    n_steps: int = N_STEPS,
-    seed: int = 0,
+    out: Path = WEIGHTS, *, work: Path = WORK, n_scenes: int = N_TRAIN_SCENES, n_steps: int = N_STEPS, seed: int = 0
 ) -> Iterator[tuple[int, float]]:
     """Train the grounder, yielding (step, loss); the weights are published at `out` after step `n_steps`.
 

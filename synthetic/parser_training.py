@@ -195,7 +195,7 @@ class _Trainer:
         texts = [[word.lower() if low else word for word in tree.words] for low, tree in zip(lower, batch, strict=True)]
         pieces = [self._pieces(words, span_parser.MAX_WORD_PIECES) for words in texts]
         inputs = encode(texts, pieces, max(sum(map(len, found)) for found in pieces) + 2)
-        vectors = self.net.words(inputs.ids, inputs.pool, inputs.shapes)
+        vectors = self.net.words(*inputs)
         sentence, start, end = span_parser.span_indices([len(tree.words) for tree in batch])
         logits = self.net.spans(self.net.fences(vectors), sentence, start, end)
         gold = torch.zeros(len(batch), vectors.shape[1], vectors.shape[1], dtype=torch.int64)

@@ -16,7 +16,7 @@ from PIL import Image as Images
 from PIL import PngImagePlugin
 
 from schema.records import Box
-from synthetic.shapes import KINDS, Look, sprite
+from synthetic.shapes import KINDS, RGB, Look, sprite
 from vision.images import DRAWN_KEY
 
 DRAWN_VALUE = "1"  # version of the drawings
@@ -90,10 +90,20 @@ def compose(rng: np.random.Generator, specs: Sequence[ThingSpec]) -> Scene:
 
 
 def place(rng: np.random.Generator, specs: Sequence[ThingSpec], shapes: Sequence[tuple[int, int]]) -> list[Box]:
-    """Boxes for things of these widths and heights, by rejection; the range of sizes shrinks until the search ends."""
+    """Boxes for things with these shapes (width, height), by rejection; the sizes shrink until the search ends.
+
+    Sizes follow from the cues; a thing may be prominent where no cue is about size.
+    """
+    is_sized = any(spec.cue in SIZES for spec in specs)
     squeeze = 1.0
     while True:
-        sizes = [_sides(rng, spec, specs, shape, squeeze) for spec, shape in zip(specs, shapes, strict=True)]
+        sizes = []
+        for spec, (width, height) in zip(specs, shapes, strict=True):
+            low, high = {"tiny": TINY_PX, "huge": HUGE_PX}.get(spec.cue or "", NORMAL_PX)
+            if not is_sized and rng.random() < 0.2:
+                low, high = PROMINENT_PX
+            scale = (low + squeeze * rng.uniform(0, high - low)) / math.sqrt(width * height)
+            sizes.append((round(width * scale), round(height * scale)))
         for _ in range(20):
             boxes = [_random_box(rng, spec.cue, *size) for spec, size in zip(specs, sizes, strict=True)]
             if _apart(boxes) and all(holds(spec.cue, i, boxes) for i, spec in enumerate(specs) if spec.cue):
@@ -101,24 +111,10 @@ def place(rng: np.random.Generator, specs: Sequence[ThingSpec], shapes: Sequence
         squeeze *= 0.9
 
 
-def _sides(
-    rng: np.random.Generator, spec: ThingSpec, specs: Sequence[ThingSpec], shape: tuple[int, int], squeeze: float
-) -> tuple[int, int]:
-    """Width and height by the thing's cue; a thing may be prominent where no cue is about size."""
-    low, high = {"tiny": TINY_PX, "huge": HUGE_PX}.get(spec.cue or "", NORMAL_PX)
-    if not any(other.cue in SIZES for other in specs) and rng.random() < 0.2:
-        low, high = PROMINENT_PX
-    scale = (low + squeeze * rng.uniform(0, high - low)) / math.sqrt(shape[0] * shape[1])
-    return round(shape[0] * scale), round(shape[1] * scale)
-
-
 def _random_box(rng: np.random.Generator, cue: str | None, width: int, height: int) -> Box:
     """A box of this size, its centre in the cue's part of the image where the cue is a place."""
     corner = []
-    for side, whole, (low_cue, high_cue) in (
-        (width, WIDTH_PX, ("left", "right")),
-        (height, HEIGHT_PX, ("upper", "lower")),
-    ):
+    for side, whole, low_cue, high_cue in (width, WIDTH_PX, "left", "right"), (height, HEIGHT_PX, "upper", "lower"):
         first, last = (1 - NEAR) * (cue == high_cue), NEAR if cue == low_cue else 1
         low = max(EDGE_PX, math.ceil(first * whole - side / 2))
         high = min(whole - EDGE_PX - side, math.floor(last * whole - side / 2))
@@ -192,9 +188,9 @@ def _look(rng: np.random.Generator, background: np.ndarray) -> Look:
     accent = _distinct_colour(rng, fill)
     ink = _distinct_colour(rng, fill, accent)
     return Look(
-        fill=_rgb(fill),
-        accent=_rgb(accent),
-        ink=_rgb(ink),
+        fill,
+        accent,
+        ink,
         ink_width=float(rng.choice([0.0, 2.5, 4.0, 6.0])),
         turn=float(rng.uniform(-16, 16)),
         flip=bool(rng.random() < 0.5),
@@ -203,16 +199,13 @@ def _look(rng: np.random.Generator, background: np.ndarray) -> Look:
     )
 
 
-def _distinct_colour(rng: np.random.Generator, *others: np.ndarray) -> np.ndarray:
+def _distinct_colour(rng: np.random.Generator, *others: np.ndarray | RGB) -> RGB:
     """A random colour at a weighted distance from the others; the required distance shrinks until one fits."""
     weights = np.array([0.8, 1.1, 0.6])  # green has the greatest share of luminance
     distance = 95.0
     while True:
         colour = rng.integers(0, 256, 3).astype(float)
         if all(np.linalg.norm((colour - other) * weights) >= distance for other in others):
-            return colour
+            red, green, blue = map(int, colour)
+            return red, green, blue
         distance *= 0.97
-
-
-def _rgb(colour: np.ndarray) -> tuple[int, int, int]:
-    return int(colour[0]), int(colour[1]), int(colour[2])

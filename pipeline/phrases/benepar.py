@@ -3,20 +3,29 @@
 A pass has a fixed shape: sentences of one padded length, among them a filler sentence of exactly that length, so the
 others change no bit of an answer. Models that read characters pack their input by its lengths, so they parse one
 sentence a pass.
+
+benepar 0.2.0 relies on two things that transformers 5 removed. Its retokenizer calls a method that fast tokenizers no
+longer have: see `compatible_tokenizers`. State dicts of its models contain tensors that transformers no longer uses:
+OBSOLETE, such as T5's relative bias in cross-attention, which would make a strict load fail.
 """
 
 from __future__ import annotations
 
+import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from benepar import InputSentence
+import transformers
+from benepar import InputSentence, nkutil, parse_chart, retokenization
 
 from cache.models import ModelRef, digest_of
-from pipeline.phrases.benepar_compat import load_chart_parser
 from pipeline.phrases.parser import ROOTS, LazyParser, Node, Parsed, parse_in_parts
+from schema.errors import WeightsError
+from vision.torch_files import load_tensors
 
 VERSION = "1"
 N_ROWS = 8  # sentences of a pass, the filler included
@@ -25,6 +34,7 @@ MAX_WORDS = 100  # of a pass: time and memory of benepar's chart search grow wit
 MAX_CHARACTERS = 100  # of a word for models that read characters
 LENGTH_STEP = 16  # pieces: padded lengths are multiples of it
 FILLER = "a"  # one piece in any vocabulary
+OBSOLETE = (".position_ids", ".EncDecAttention.relative_attention_bias.weight")
 
 
 class BeneparParser:
@@ -114,3 +124,57 @@ def open_parser(name: str) -> LazyParser:
     path = ModelRef(name, "parser", "benepar").locate()
     identity = {"parser": "benepar", "weights": digest_of("benepar", path), "version": VERSION}
     return LazyParser(identity, lambda: BeneparParser(load_chart_parser(path), identity))
+
+
+def load_chart_parser(path: Path) -> parse_chart.ChartParser:
+    """A benepar model from its release folder (config.json, benepar_model.bin, tokenizer) or its one-file checkpoint.
+
+    Pickles are read with `weights_only`. Raises WeightsError for another layout.
+    """
+    try:
+        config, state = _read(path)
+        with compatible_tokenizers():
+            parser = parse_chart.ChartParser(**config)
+        expected = parser.state_dict()
+        state = {name: value for name, value in state.items() if name in expected or not name.endswith(OBSOLETE)}
+        parser.load_state_dict(state)
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError, WeightsError) as error:
+        found, todo = str(error), ""
+        if isinstance(error, WeightsError):
+            found, todo = f"{error.what}: {error.found}" if error.found else error.what, error.todo
+        raise WeightsError("not a benepar model that can be loaded", where=str(path), found=found, todo=todo) from None
+    return parser.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
+    if path.is_dir():
+        config = dict(transformers.AutoConfig.from_pretrained(path).benepar)
+        state = load_tensors(path / "benepar_model.bin")
+        config["pretrained_model_path"] = str(path)
+    else:
+        data = load_tensors(path)
+        config, state = dict(data["config"]), data["state_dict"]
+    hparams = {"force_root_constituent": True, **config["hparams"]}  # absent from older models
+    return {**config, "hparams": nkutil.HParams(**hparams)}, state
+
+
+def compatible_tokenizers() -> mock._patch:
+    """A context in which benepar's retokenizer makes tokenizers `with_special_tokens`."""
+
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        return with_special_tokens(transformers.AutoTokenizer.from_pretrained(*args, **kwargs))
+
+    library = types.SimpleNamespace(AutoTokenizer=types.SimpleNamespace(from_pretrained=from_pretrained))
+    return mock.patch.object(retokenization, "transformers", library)
+
+
+def with_special_tokens(tokenizer: Any) -> Any:
+    """The tokenizer with `build_inputs_with_special_tokens(ids)`: the ids between its own prefix and suffix."""
+    if hasattr(tokenizer, "build_inputs_with_special_tokens"):
+        return tokenizer
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    start = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
+    prefix, suffix = whole[:start], whole[start + len(bare) :]
+    tokenizer.build_inputs_with_special_tokens = lambda ids: prefix + list(ids) + suffix
+    return tokenizer

@@ -1,9 +1,8 @@
-"""The phrases stage's parameters, and the parsers that they name: a new one needs a module and a line in PARSERS."""
+"""The phrases stage's parameters, and the parsers that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -40,8 +39,16 @@ class PhrasesConfig(Config):
 
     def model_ref(self) -> ModelRef:
         """The parser's model; its digest goes into the rows' keys (a CoreNLP server has none)."""
-        kind = PARSERS[self.parser].model_kind
+        kind = PARSERS[self.parser]
         return ModelRef(self.url if kind == "server" else self.model, "parser", kind, digest=self.digest)
+
+
+PARSERS: dict[str, ModelKind] = {  # the kind of each parser's model
+    "embedded": "embedded",
+    "benepar": "benepar",
+    "corenlp": "server",
+    "noun-chunks": "spacy",
+}
 
 
 def open_parser(config: PhrasesConfig) -> LazyParser:
@@ -49,7 +56,7 @@ def open_parser(config: PhrasesConfig) -> LazyParser:
 
     Raises WeightsError for a model that is missing, or is not that of `config.digest`.
     """
-    parser = PARSERS[config.parser].open(config)
+    parser = _open(config)
     digest = parser.identity.get("weights", "")
     if config.digest and config.digest != digest:
         raise WeightsError(
@@ -61,43 +68,26 @@ def open_parser(config: PhrasesConfig) -> LazyParser:
     return parser
 
 
-def _embedded(config: PhrasesConfig) -> LazyParser:
-    from pipeline.phrases import span_parser  # late, as those below: a parser's libraries are loaded when it is used
+def _open(config: PhrasesConfig) -> LazyParser:
+    # Late imports: only the libraries of the parser that is used are loaded
+    if config.parser == "embedded":
+        from pipeline.phrases import span_parser
 
-    return span_parser.open_parser(config.model_ref().locate())
+        return span_parser.open_parser(config.model_ref().locate())
+    if config.parser == "benepar":
+        from pipeline.phrases import benepar
 
+        return benepar.open_parser(config.model)
+    if config.parser == "corenlp":
+        from pipeline.phrases.corenlp import CoreNlpParser
 
-def _benepar(config: PhrasesConfig) -> LazyParser:
-    from pipeline.phrases import benepar
-
-    return benepar.open_parser(config.model)
-
-
-def _corenlp(config: PhrasesConfig) -> LazyParser:
-    from pipeline.phrases import corenlp
-
-    return corenlp.open_parser(config.url, config.timeout_s, config.model)
-
-
-def _noun_chunks(config: PhrasesConfig) -> LazyParser:
+        server = CoreNlpParser(config.url, config.timeout_s, config.model)
+        return LazyParser(server.identity, lambda: server)
     from pipeline.phrases import noun_chunks
 
     return noun_chunks.open_parser(config.model)
 
 
-class ParserEntry(NamedTuple):
-    """How a parser is opened, and what kind of model it has."""
-
-    open: Callable[[PhrasesConfig], LazyParser]
-    model_kind: ModelKind
-
-
-PARSERS = {
-    "embedded": ParserEntry(_embedded, "embedded"),
-    "benepar": ParserEntry(_benepar, "benepar"),
-    "corenlp": ParserEntry(_corenlp, "server"),
-    "noun-chunks": ParserEntry(_noun_chunks, "spacy"),
-}
 PRESETS = {
     "embedded": PhrasesConfig(),
     "smoke": PhrasesConfig(),

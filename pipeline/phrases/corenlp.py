@@ -11,7 +11,7 @@ import requests
 from nltk.parse.corenlp import CoreNLPParser
 from nltk.tree import Tree
 
-from pipeline.phrases.parser import ROOTS, LazyParser, Node, Parsed, parse_in_parts
+from pipeline.phrases.parser import ROOTS, Node, Parsed, parse_in_parts
 from schema.errors import FmitError
 
 VERSION = "1"
@@ -30,7 +30,7 @@ class CoreNlpParser:
     def __init__(self, url: str, timeout_s: float, model: str) -> None:
         self._url, self._timeout_s = url, timeout_s
         self._client = CoreNLPParser(url=url)
-        self.identity = _identity(model)
+        self.identity = {"parser": "corenlp", "model": model, "version": VERSION}  # no address: it changes no answer
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """See `Parser.parse`; raises ServerError."""
@@ -54,15 +54,6 @@ class CoreNlpParser:
 
     def _error(self, what: str, found: str, todo: str) -> ServerError:
         return ServerError(what, where=self._url, found=found, todo=todo)
-
-
-def open_parser(url: str, timeout_s: float, model: str) -> LazyParser:
-    """The parser of a server; the first request is that of the first sentence."""
-    return LazyParser(_identity(model), lambda: CoreNlpParser(url, timeout_s, model))
-
-
-def _identity(model: str) -> dict[str, str]:
-    return {"parser": "corenlp", "model": model, "version": VERSION}  # no address: keys must not depend on it
 
 
 def constituents(tree: Tree, first: int = 0) -> list[Node]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 VERSION = "1"  # raise it when the normalized words of a post change
@@ -50,9 +50,11 @@ class _Word:
 def sentences(post: Sequence[str]) -> list[Sentence]:
     """The normalized sentences of a post; none where it consists of headers, URLs, emoji and punctuation."""
     words = _body(_visible(post))
-    found = []
-    for start, end in _ranges(words):
-        part = words[start:end]
+    found, start = [], 0
+    for end in range(1, len(words) + 1):
+        if not _is_cut(words, end):
+            continue
+        part, start = words[start:end], end
         if any(character.isalnum() for word in part for character in word.text):
             texts, index, is_name = zip(*((word.text, word.index, word.mark == "@") for word in part), strict=True)
             found.append(Sentence(texts, index, is_name))
@@ -98,16 +100,11 @@ def _body(words: Sequence[_Word]) -> list[_Word]:
     return [word for word in words[first:last] if word.text != "RT"]
 
 
-def _ranges(words: Sequence[_Word]) -> Iterator[tuple[int, int]]:
-    """Sentences [start, end): cut after final punctuation, and around each hashtag that is not part of the text."""
-    start = 0
-    for at in range(1, len(words) + 1):
-        is_cut = at == len(words) or _is_loose(words, at) or _is_loose(words, at - 1)
-        if not is_cut and _ends_sentence(words, at - 1):
-            is_cut = not END.fullmatch(words[at].text) and words[at].text not in CLOSING
-        if is_cut:
-            yield start, at
-            start = at
+def _is_cut(words: Sequence[_Word], at: int) -> bool:
+    """Whether a sentence ends before a word: after final punctuation, and around hashtags outside the text."""
+    if at == len(words) or _is_loose(words, at) or _is_loose(words, at - 1):
+        return True
+    return _ends_sentence(words, at - 1) and not END.fullmatch(words[at].text) and words[at].text not in CLOSING
 
 
 def _is_loose(words: Sequence[_Word], at: int) -> bool:

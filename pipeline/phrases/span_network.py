@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -168,18 +168,13 @@ def shape(word: str) -> int:
     return 6 if word[0].isupper() else 7
 
 
-class Inputs(NamedTuple):
-    """The arguments of `SpanNet.words`, see there for shapes and padding."""
+def encode(
+    sentences: Sequence[Sequence[str]], pieces: Sequence[Sequence[tuple[int, ...]]], n_pieces: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The arguments of `SpanNet.words` for sentences with the pieces of their words.
 
-    ids: Tensor
-    pool: Tensor
-    shapes: Tensor
-
-
-def encode(sentences: Sequence[Sequence[str]], pieces: Sequence[Sequence[tuple[int, ...]]], n_pieces: int) -> Inputs:
-    """Sentences with the pieces of their words, padded to `n_pieces` with both special tokens.
-
-    Words are padded to `n_pieces` too (no sentence has more), so that number determines a batch's shape.
+    Pieces, with both special tokens, are padded to `n_pieces`; words too (no sentence has more), so that number
+    determines a batch's shape.
     """
     n_rows = len(sentences)
     ids = np.zeros((n_rows, n_pieces), np.int64)
@@ -192,7 +187,7 @@ def encode(sentences: Sequence[Sequence[str]], pieces: Sequence[Sequence[tuple[i
         owner = np.repeat(np.arange(len(counts)), counts)
         pool[row, owner, np.arange(len(flat))] = 1.0 / counts[owner]
         shapes[row, 1 : len(words) + 1] = [shape(word) for word in words]
-    return Inputs(torch.from_numpy(ids), torch.from_numpy(pool), torch.from_numpy(shapes))
+    return torch.from_numpy(ids), torch.from_numpy(pool), torch.from_numpy(shapes)
 
 
 class Block(nn.Module):

@@ -63,9 +63,7 @@ class EmbeddedParser:
                     answers[index] = nodes
         return answers
 
-    def _scores(
-        self, sentences: list[Sequence[str]], pieces: list[list[tuple[int, ...]]], n_pieces: int
-    ) -> NDArray[np.float32]:
+    def _scores(self, sentences: list[Sequence[str]], pieces: list[list[tuple[int, ...]]], n_pieces: int) -> Floats:
         """Label scores [rows, W, W, K] at [start, end]; 0 where that is no span of words."""
         inputs = encode(sentences, pieces, n_pieces)
         n_fences = max(map(len, sentences)) + 1

@@ -47,13 +47,9 @@ Trees = list[dict[str, Any]]  # rows of STORE_SCHEMA
 
 def plan(posts: Sequence[Post], parser: Parser) -> Plan[list[Sentence], list[Sentence]]:
     """The trees that posts need: one per post, none for a post without anything to parse."""
-
-    def rows() -> Iterator[tuple[str, list[tuple[str, list[Sentence]]], list[Sentence]]]:
-        for post in posts:
-            sentences = normalize.sentences(post.words)
-            yield post.id, [(row_key(sentences, parser), sentences)] if sentences else [], sentences
-
-    return Plan.of("phrases", rows())
+    normalized = [(post.id, normalize.sentences(post.words)) for post in posts]
+    rows = ((post_id, [(row_key(found, parser), found)] if found else [], found) for post_id, found in normalized)
+    return Plan.of("phrases", rows)
 
 
 def row_key(sentences: Sequence[Sentence], parser: Parser) -> str:
@@ -156,12 +152,8 @@ def find_phrases(
 def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progress: Progress = silent) -> Tally:
     """Publish `out`, one row per post; its metadata names parser and parameters under `phrases`."""
     parser, table = open_parser(config), tables.read_posts(posts)
-    cluster = cluster_of(config, partial(open_parser, config), _ungrouped, BATCH)
+    cluster = cluster_of(config, partial(open_parser, config), lambda _: "", BATCH)
     with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=parser.identity) as store:
         phrases, tally = find_phrases(table.posts, config, parser, store, progress, cluster)
     tables.write_phrases(out, phrases, {"phrases": note(config, parser.identity, synthetic=False)})
     return replace(tally, n_cut=sum(one.n_cut for one in phrases))
-
-
-def _ungrouped(sentences: Sequence[Sentence]) -> str:
-    return ""

@@ -12,7 +12,7 @@ from cache.tables import read_boxes, read_phrases, read_posts
 from pipeline.engine import silent
 from project import Project
 from schema.records import Box
-from synthetic.gold import read_gold
+from synthetic.draw import read_gold
 from tests.commands.test_tables import params, write_synthetic
 from tests.model.tiny import write_encoder
 

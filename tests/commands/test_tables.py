@@ -13,7 +13,7 @@ import pages
 from pipeline.engine import silent
 from project import Project
 from schema.records import Split
-from synthetic.gold import FILE, gold, lines
+from synthetic.draw import GOLD_FILE, gold, gold_lines
 from synthetic.posts import draft
 from synthetic.scenes import compose, shard_rng
 from tests import own
@@ -71,7 +71,7 @@ def write_synthetic(folder: Path) -> None:
     own.write_posts(folder, SIZES)
     drafts = [draft(0, split, k) for split, size in SIZES.items() for k in range(size)]
     posts = [gold(one, compose(shard_rng(0, one.number), one.things)) for one in drafts]
-    (folder / FILE).write_text(lines(posts), encoding="utf-8")
+    (folder / GOLD_FILE).write_text(gold_lines(posts), encoding="utf-8")
 
 
 @pytest.fixture

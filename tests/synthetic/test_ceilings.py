@@ -5,7 +5,7 @@ from itertools import combinations, permutations, product
 import pytest
 
 from synthetic import posts
-from synthetic.gold import best_f1, ceilings, chances
+from synthetic.draw import best_f1, ceilings, chances
 from synthetic.posts import BLOCK, TYPES, draft
 
 

@@ -9,8 +9,7 @@ from pipeline.corpus.config import PRESETS as SOURCES
 from pipeline.corpus.config import SourceConfig
 from schema.errors import ConfigError
 from synthetic import draw
-from synthetic.draw import PRESETS, DrawConfig, run
-from synthetic.gold import Ceilings, read_gold
+from synthetic.draw import PRESETS, Ceilings, DrawConfig, read_gold, run
 from synthetic.posts import BLOCK, draft
 from synthetic.scenes import compose, holds, png_bytes, shard_rng
 

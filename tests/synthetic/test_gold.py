@@ -1,7 +1,7 @@
 import pytest
 
 from schema.errors import DataError
-from synthetic.gold import FILE, gold, lines, read_gold
+from synthetic.draw import GOLD_FILE, gold, gold_lines, read_gold
 from synthetic.posts import BLOCK, draft
 from synthetic.scenes import compose, shard_rng
 
@@ -29,7 +29,7 @@ def test_gold_says_what_the_scene_shows():
 
 def test_gold_is_read_as_it_was_written(tmp_path):
     found = [gold(*drawn(k)) for k in range(BLOCK // 8)]
-    (tmp_path / FILE).write_text(lines(found), encoding="utf-8")
+    (tmp_path / GOLD_FILE).write_text(gold_lines(found), encoding="utf-8")
     assert read_gold(tmp_path) == {post.id: post for post in found}
 
 
@@ -40,6 +40,6 @@ def test_only_drawn_data_have_gold(tmp_path):
 
 @pytest.mark.parametrize("line", ['{"x', "[]", '{"id": "1"}', '{"id": "1", "names": [{"box": 3}], "others": []}'])
 def test_a_damaged_line_is_named(tmp_path, line):
-    (tmp_path / FILE).write_text(lines([gold(*drawn(0))]) + line + "\n", encoding="utf-8")
+    (tmp_path / GOLD_FILE).write_text(gold_lines([gold(*drawn(0))]) + line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"gold\.jsonl:2: not a line of gold .*; draw it again: fmit draw"):
         read_gold(tmp_path)

@@ -9,7 +9,7 @@ import torch
 from benepar import nkutil, parse_chart
 from transformers import BertConfig, BertModel, BertTokenizerFast, T5Config, T5TokenizerFast
 
-from pipeline.phrases import benepar_compat
+from pipeline.phrases import benepar
 
 LABELS = {"": 0, "NP": 1, "S": 2, "S::VP": 3, "VP": 4, "PP": 5}
 TAGS = {"UNK": 0, "NN": 1, "VB": 2}
@@ -74,7 +74,7 @@ def _release(folder: Path, encoder: Any, settings: dict[str, Any], seed: int) ->
     encoder.benepar = {"tag_vocab": TAGS, "label_vocab": LABELS, "char_vocab": None, "hparams": settings}
     encoder.save_pretrained(folder)
     torch.manual_seed(seed)
-    with benepar_compat.compatible_tokenizers():
+    with benepar.compatible_tokenizers():
         made = parse_chart.ChartParser(
             TAGS, LABELS, None, nkutil.HParams(**settings), pretrained_model_path=str(folder)
         )

@@ -11,7 +11,7 @@ import torch
 from benepar import InputSentence
 
 from pipeline.phrases import benepar
-from pipeline.phrases.benepar_compat import load_chart_parser
+from pipeline.phrases.benepar import load_chart_parser
 from pipeline.phrases.config import PhrasesConfig, open_parser
 from pipeline.phrases.corenlp import constituents
 from schema.errors import WeightsError

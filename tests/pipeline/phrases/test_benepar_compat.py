@@ -2,7 +2,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from cache.models import minilm_folder
-from pipeline.phrases.benepar_compat import load_chart_parser, with_special_tokens
+from pipeline.phrases.benepar import load_chart_parser, with_special_tokens
 from schema.errors import WeightsError
 
 

@@ -18,8 +18,8 @@ def test_padding_changes_no_score():
     with torch.no_grad():
         short = encode(WORDS[:1], PIECES[:1], 8)
         long = encode(WORDS, PIECES, 12)
-        a = model.fences(model.words(short.ids, short.pool, short.shapes))
-        b = model.fences(model.words(long.ids, long.pool, long.shapes))
+        a = model.fences(model.words(*short))
+        b = model.fences(model.words(*long))
     torch.testing.assert_close(a[0, :4], b[0, :4], atol=1e-5, rtol=1e-5)
 
 
