@@ -77,12 +77,10 @@ def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
 
 def sheet(project: Project, dataset: str, out: Path, *, n: int, redact: bool = False) -> None:
     """Write a contact sheet of the boxes of a dataset's first `n` posts."""
-    table = project.posts(dataset)
+    table, load = project.posts(dataset), loader(project.images(dataset))
     boxes, meta = parquet.read_boxes(project.out(dataset, "boxes.parquet"))
-    load, synthetic = loader(project.images(dataset)), bool(meta.get("ground", {}).get("synthetic"))
-    write_sheet(
-        table.posts, boxes, table.labels, out, title=dataset, load_image=load, synthetic=synthetic, redact=redact, n=n
-    )
+    options = {"title": dataset, "synthetic": bool(meta.get("ground", {}).get("synthetic")), "redact": redact, "n": n}
+    write_sheet(table.posts, boxes, table.labels, out, load_image=load, **options)
 
 
 def loader(folder: Path) -> Loader:
@@ -142,26 +140,20 @@ def run_set(project: Project) -> RunSet:
             if trained_on is None:
                 missing[dataset, row] = "no dataset with the same posts and `ground: {grounder: random}`"
                 continue
-            is_random = trained_on in random
-            candidates = {folder: config for folder, config in same_posts.items() if _boxes_are(is_random, config)}
-            matches, reason = _matches(project, approach, trained_on, candidates)
+            matches, reason = _matches(project, approach, trained_on, same_posts, trained_on in random)
             runs |= {(dataset, row, seed): scores[folder] for seed, folder in matches.items()}
             missing |= {(dataset, row): reason} if reason else {}
     notes = {name: tuple(_notes(project, name, configs, digest)) for name, digest in shown.items()}
     return RunSet({name: posts[name] for name in shown}, runs, tuple(rows), missing, notes)
 
 
-def _boxes_are(random: bool, config: Mapping[str, Any]) -> bool:
-    """Whether a run's configuration agrees that the boxes of its features are random; it may name no grounder."""
-    provenance = (config.get("pack") or {}).get("provenance", {})
-    grounder = provenance.get("ground", {}).get("config", {}).get("grounder", "")
-    return not grounder or (grounder == RANDOM) == random
-
-
 def _matches(
-    project: Project, approach: str, dataset: str, configs: Mapping[Path, Mapping[str, Any]]
+    project: Project, approach: str, dataset: str, configs: Mapping[Path, Mapping[str, Any]], is_random: bool
 ) -> tuple[dict[int, Path], str]:
-    """The runs of an approach on a dataset by seed, and why there are not more; `configs` are those to consider."""
+    """The runs of an approach on a dataset by seed, and why there are not more; `configs` are those to consider.
+
+    A run is left out if its configuration names a grounder that does not agree with `is_random`.
+    """
     from model.approaches import APPROACHES
 
     settings = json.loads(project.config(dataset, approach).model_dump_json())
@@ -169,7 +161,11 @@ def _matches(
     outdated = ""
     for folder, config in sorted(configs.items(), key=lambda item: (item[1].get("approach") != approach, item[0])):
         trained = APPROACHES.get(config.get("approach", ""))
+        provenance = (config.get("pack") or {}).get("provenance", {})
+        grounder = provenance.get("ground", {}).get("config", {}).get("grounder", "")
         if trained is None or trained.build is not APPROACHES[approach].build:
+            continue
+        if grounder and (grounder == RANDOM) != is_random:
             continue
         if config["config"] == settings and project.is_up_to_date(folder, dataset, approach, config["seed"]):
             matches.setdefault(config["seed"], folder)

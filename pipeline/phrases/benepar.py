@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import types
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -44,8 +44,14 @@ class BeneparParser:
         self._model = model.cuda() if torch.cuda.is_available() else model
         self._labels = {index: label for label, index in model.config["label_vocab"].items()}
         self._reads_characters = model.char_encoder is not None
-        self._max_pieces = self._find_max_pieces()
         self.identity = identity
+        limits = [MAX_PIECES]
+        if model.add_timing is not None:
+            limits.append(model.add_timing.timing_table.shape[0])
+        if not self._reads_characters:
+            limits.append(model.retokenizer.tokenizer.model_max_length - model.retokenizer.is_t5)
+            limits.append(getattr(model.pretrained_model.config, "max_position_embeddings", MAX_PIECES))
+        self._max_pieces = min(limits)  # of a pass, special tokens included; words, if it reads characters
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """See `Parser.parse`."""
@@ -53,16 +59,6 @@ class BeneparParser:
         readable = [self._readable(words, limit) for words in sentences]
         words, costs = [words for words, _ in readable], [costs for _, costs in readable]
         return parse_in_parts(words, self._parse_parts, min(limit, MAX_WORDS), costs, limit)
-
-    def _find_max_pieces(self) -> int:
-        """Pieces (words, for models that read characters) of a pass at most, special tokens included."""
-        limits = [MAX_PIECES]
-        if self._model.add_timing is not None:
-            limits.append(self._model.add_timing.timing_table.shape[0])
-        if not self._reads_characters:
-            limits.append(self._model.retokenizer.tokenizer.model_max_length - self._model.retokenizer.is_t5)
-            limits.append(getattr(self._model.pretrained_model.config, "max_position_embeddings", MAX_PIECES))
-        return min(limits)
 
     def _readable(self, words: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
         """Words as the model can read them, and the pieces of each. A word without a piece becomes the unknown one."""
@@ -132,9 +128,15 @@ def load_chart_parser(path: Path) -> parse_chart.ChartParser:
     Pickles are read with `weights_only`. Raises WeightsError for another layout.
     """
     try:
-        config, state = _read(path)
+        if path.is_dir():
+            config = transformers.AutoConfig.from_pretrained(path).benepar | {"pretrained_model_path": str(path)}
+            state = load_tensors(path / "benepar_model.bin")
+        else:
+            data = load_tensors(path)
+            config, state = data["config"], data["state_dict"]
+        hparams = nkutil.HParams(**{"force_root_constituent": True, **config["hparams"]})  # absent from older models
         with compatible_tokenizers():
-            parser = parse_chart.ChartParser(**config)
+            parser = parse_chart.ChartParser(**{**config, "hparams": hparams})
         expected = parser.state_dict()
         state = {name: value for name, value in state.items() if name in expected or not name.endswith(OBSOLETE)}
         parser.load_state_dict(state)
@@ -144,18 +146,6 @@ def load_chart_parser(path: Path) -> parse_chart.ChartParser:
             found, todo = f"{error.what}: {error.found}" if error.found else error.what, error.todo
         raise WeightsError("not a benepar model that can be loaded", where=str(path), found=found, todo=todo) from None
     return parser.eval()
-
-
-def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
-    if path.is_dir():
-        config = dict(transformers.AutoConfig.from_pretrained(path).benepar)
-        state = load_tensors(path / "benepar_model.bin")
-        config["pretrained_model_path"] = str(path)
-    else:
-        data = load_tensors(path)
-        config, state = dict(data["config"]), data["state_dict"]
-    hparams = {"force_root_constituent": True, **config["hparams"]}  # absent from older models
-    return {**config, "hparams": nkutil.HParams(**hparams)}, state
 
 
 def compatible_tokenizers() -> mock._patch:

@@ -43,17 +43,13 @@ def _load(name: str, identity: dict[str, str]) -> NounChunkParser:
     try:
         pipeline = spacy.load(name)
     except (*DAMAGED, OSError, ImportError) as error:
-        raise WeightsError(
-            f"no spaCy pipeline {name!r} that can be loaded",
-            found=" ".join(reason(error).split()),
-            todo=f"give its folder as model, or install it: python -m spacy download {name}",
-        ) from None
+        what, found = f"no spaCy pipeline {name!r} that can be loaded", " ".join(reason(error).split())
+        todo = f"give its folder as model, or install it: python -m spacy download {name}"
+        raise WeightsError(what, found=found, todo=todo) from None
     if "parser" not in pipeline.pipe_names:
-        raise WeightsError(
-            f"the spaCy pipeline {name!r} has no dependency parser",
-            found=", ".join(pipeline.pipe_names) or "no components",
-            todo="use a pipeline with one, such as en_core_web_sm",
-        )
+        found = ", ".join(pipeline.pipe_names) or "no components"
+        todo = "use a pipeline with one, such as en_core_web_sm"
+        raise WeightsError(f"the spaCy pipeline {name!r} has no dependency parser", found=found, todo=todo)
     if pipeline.vocab.get_noun_chunks is None:
         todo = "use a pipeline of a language with noun chunks, or parser: benepar"
         raise WeightsError("spaCy has no noun chunks in this language", where=name, found=str(pipeline.lang), todo=todo)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.engine import Part
 from schema.errors import DataError
 
 Node = tuple[int, int, str]  # words [start, end) and label of a constituent
@@ -31,15 +32,12 @@ class Parsed:
                 raise DataError("a constituent needs 0 <= start < end and a label", found=f"[{start}, {end}) {label!r}")
 
 
-class Parser(Protocol):
+class Parser(Part, Protocol):
     """A constituency parser, or any other source of labelled spans.
 
     `identity` contains everything that changes the answers (name, digest of the weights, algorithm version) and nothing
     else. A sentence's answer does not depend on the sentences beside it.
     """
-
-    @property
-    def identity(self) -> Mapping[str, str]: ...
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
         """One answer a sentence, in order. Sentences have at least one word; words are not empty."""
