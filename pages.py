@@ -79,8 +79,8 @@ def sheet(project: Project, dataset: str, out: Path, *, n: int, redact: bool = F
     """Write a contact sheet of the boxes of a dataset's first `n` posts."""
     table, load = project.posts(dataset), loader(project.images(dataset))
     boxes, meta = parquet.read_boxes(project.out(dataset, "boxes.parquet"))
-    options = {"title": dataset, "synthetic": bool(meta.get("ground", {}).get("synthetic")), "redact": redact, "n": n}
-    write_sheet(table.posts, boxes, table.labels, out, load_image=load, **options)
+    more: dict[str, Any] = {"synthetic": bool(meta.get("ground", {}).get("synthetic")), "redact": redact, "n": n}
+    write_sheet(table.posts, boxes, table.labels, out, title=dataset, load_image=load, **more)
 
 
 def loader(folder: Path) -> Loader:

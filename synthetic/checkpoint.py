@@ -1,7 +1,5 @@
 """What an interrupted training of a part resumes from: modules and optimizer in one safetensors file."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ what can be seen is equally likely. So a name without evidence has each type tha
 equal probability. Spans are never in doubt.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Sequence

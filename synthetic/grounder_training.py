@@ -4,8 +4,6 @@ Shapes: N scenes, T = N_THINGS_MAX things of a scene (absent ones: kind -1, a bo
 K answers to a query (see onestage.network), S = SIZES.size_px.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ trained together by a cross-entropy over all spans of a sentence, beside a part-
 The published weights are an exponential average over steps; a card beside them says how good they are.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import math
@@ -154,9 +152,9 @@ class _Trainer:
         self.net.minilm.load_package(folder / "model.safetensors")
         self._pieces = span_network.Pieces(folder / "tokenizer.json")
         self.average = copy.deepcopy(self.net).eval()
-        updates = list(self.net.minilm.parameters())
         others = [value for name, value in self.net.named_parameters() if not name.startswith("minilm.")]
-        groups = [{"params": others, "peak": recipe.rate}, {"params": updates, "peak": recipe.minilm_rate}]
+        updates = {"params": list(self.net.minilm.parameters()), "peak": recipe.minilm_rate}
+        groups = [{"params": others, "peak": recipe.rate}, updates]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01)
         self._n_steps = recipe.epochs * -(-len(trees) // recipe.batch)
 

@@ -6,8 +6,6 @@ with each type. One of these permutations renames the types: whatever else a pos
 types to its names is equally likely, unless a noun decides one. So the highest possible scores are known exactly.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path

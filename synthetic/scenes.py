@@ -4,8 +4,6 @@ A scene depends on its random generator only. `random_scene` makes those that tr
 `shard_rng` is the generator of a smoke shard's; the two never share a generator.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Sequence

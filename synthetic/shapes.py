@@ -3,8 +3,6 @@
 Coordinates are in units of 0..100 on a square canvas; y grows downwards, as in the image.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

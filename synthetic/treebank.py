@@ -1,9 +1,7 @@
 """Trees in Penn Treebank brackets: words as they are written, and constituents with their labels."""
 
-from __future__ import annotations
-
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.phrases.parser import ROOTS, Node, category
@@ -12,6 +10,7 @@ from schema.errors import DataError
 TOKEN = re.compile(r"[()]|[^\s()]+")
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}
 TRACE = "-NONE-"  # tag of an empty element, which is no word
+CHILD = ""  # stands for a node among the tokens of a node
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +32,6 @@ class Tree:
         return found
 
 
-@dataclass
-class _Node:
-    """A node whose bracket is still open: its first word, the tokens directly in it, whether it has nodes in it."""
-
-    start: int
-    tokens: list[str] = field(default_factory=list)
-    has_children: bool = False
-
-
 def read(path: Path) -> list[Tree]:
     """The trees of a bracketed file, in order, without empty ones; raises DataError with file:line for bad brackets."""
     try:
@@ -53,7 +43,7 @@ def read(path: Path) -> list[Tree]:
         return f"{path}:{text.count(chr(10), 0, offset) + 1}"
 
     trees: list[Tree] = []
-    open_nodes: list[_Node] = []
+    open_nodes: list[tuple[int, list[str]]] = []  # the first word of a node, and the tokens directly in it
     words: list[str] = []
     tags: list[str] = []
     spans: list[Node] = []
@@ -62,35 +52,36 @@ def read(path: Path) -> list[Tree]:
         token, problem = match.group(), ""
         if token == "(":
             if open_nodes:
-                open_nodes[-1].has_children = True
+                open_nodes[-1][1].append(CHILD)
             else:
                 first, words, tags, spans = match.start(), [], [], []
-            open_nodes.append(_Node(len(words)))
+            open_nodes.append((len(words), []))
         elif not open_nodes:
             problem = "a tree begins with ("
         elif token != ")":
-            open_nodes[-1].tokens.append(token)
+            open_nodes[-1][1].append(token)
         else:
-            problem = _close(open_nodes.pop(), not open_nodes, words, tags, spans)
+            start, tokens = open_nodes.pop()
+            problem = _close(start, tokens, not open_nodes, words, tags, spans)
             if not open_nodes and words:
                 trees.append(Tree(tuple(words), tuple(tags), tuple(spans)))
         if problem:
             raise DataError(problem, where=line(match.start()), found=repr(token))
     if open_nodes:
-        todo = "is a bracket missing, or the file cut off?"
-        raise DataError("the tree that begins here is not closed", where=line(first), todo=todo)
+        what, todo = "the tree that begins here is not closed", "is a bracket missing, or the file cut off?"
+        raise DataError(what, where=line(first), todo=todo)
     return trees
 
 
-def _close(node: _Node, is_root: bool, words: list[str], tags: list[str], spans: list[Node]) -> str:
+def _close(start: int, tokens: list[str], is_root: bool, words: list[str], tags: list[str], spans: list[Node]) -> str:
     """Add a node whose bracket closes to the tree; returns what is wrong with it, or ""."""
-    tokens = node.tokens
-    if node.has_children:
-        if len(tokens) > 1:
+    if CHILD in tokens:
+        own = [token for token in tokens if token != CHILD]
+        if len(own) > 1:
             return "words and nodes beside each other in one node"
-        label = category(tokens[0]) if tokens else ""
-        if label not in ROOTS and node.start < len(words):
-            spans.append((node.start, len(words), label))
+        label = category(own[0]) if own else ""
+        if label not in ROOTS and start < len(words):
+            spans.append((start, len(words), label))
     elif len(tokens) == 2:
         if tokens[0] != TRACE:
             tags.append(category(tokens[0]))

@@ -9,8 +9,6 @@ longer have: see `compatible_tokenizers`. State dicts of its models contain tens
 OBSOLETE, such as T5's relative bias in cross-attention, which would make a strict load fail.
 """
 
-from __future__ import annotations
-
 import types
 import warnings
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The phrases stage's parameters, and the parsers that they name."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -59,12 +57,10 @@ def open_parser(config: PhrasesConfig) -> LazyParser:
     parser = _open(config)
     digest = parser.identity.get("weights", "")
     if config.digest and config.digest != digest:
-        raise WeightsError(
-            f"the {config.parser} parser is not the one that phrases.digest names",
-            where=config.model,
-            found=digest or "a parser whose model has no digest",
-            todo="fetch the model again, or name the digest of the one you mean",
-        )
+        what = f"the {config.parser} parser is not the one that phrases.digest names"
+        found = digest or "a parser whose model has no digest"
+        todo = "fetch the model again, or name the digest of the one you mean"
+        raise WeightsError(what, where=config.model, found=found, todo=todo)
     return parser
 
 
@@ -89,8 +85,6 @@ def _open(config: PhrasesConfig) -> LazyParser:
 
 
 PRESETS = {
-    "embedded": PhrasesConfig(),
-    "smoke": PhrasesConfig(),
-    "tiny": PhrasesConfig(),
+    **dict.fromkeys(("embedded", "smoke", "tiny"), PhrasesConfig()),
     "paper": PhrasesConfig(parser="corenlp", model="", max_phrases=None),  # Section 3.1: the Stanford parser, all NPs
 }

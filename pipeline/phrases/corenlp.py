@@ -3,8 +3,6 @@
 Start one with `java -mx4g -cp '*' edu.stanford.nlp.pipeline.StanfordCoreNLPServer -port 9000 -timeout 60000`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import requests

@@ -5,8 +5,6 @@ words are dropped, others are rewritten (one word stays one word), the post is c
 the index of the post's word.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import unicodedata

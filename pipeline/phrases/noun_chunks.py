@@ -1,7 +1,5 @@
 """Noun chunks of a spaCy pipeline: flat base phrases, from its dependency parse."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import spacy

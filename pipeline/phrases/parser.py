@@ -1,7 +1,5 @@
 """The interface of all parsers: words in, labelled spans out. Sentences that are too long are parsed in parts."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ B sentences, P pieces, C = 384 MiniLM's width, N words with a special token befo
 between them, D width, K labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -9,8 +9,6 @@ scores its gain; a span with gain 0 exists for the binary form only and is no co
 B sentences, W fenceposts (W - 1 words).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Sequence

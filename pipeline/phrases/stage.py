@@ -4,8 +4,6 @@ The store keeps whole parse trees; which of their nodes are noun phrases is deci
 or label parses nothing again, and posts with the same normalized words share one tree.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
