@@ -70,7 +70,7 @@ PLURALS = frozenset(("people", "men", "women", "children"))
 
 
 class SentenceEncoder:
-    """MiniLM's sentence vectors: the mean over a text's pieces, of length 1."""
+    """MiniLM's sentence vectors."""
 
     def __init__(self) -> None:
         self._model = span_network.MiniLM(layers=6, rank=0, dropout=0.0)
@@ -79,7 +79,8 @@ class SentenceEncoder:
         self.encode = lru_cache(N_CACHED_TEXTS)(self._encode)
 
     def _encode(self, text: str) -> Tensor:
-        ids = torch.tensor([_pieces(text)[: span_network.N_POSITIONS]])
+        """The mean over a text's pieces, of length 1."""
+        ids = torch.tensor([_tokenizer().encode(text).ids[: span_network.N_POSITIONS]])
         last = self._model(ids, torch.ones_like(ids, dtype=torch.bool))[-1]
         return F.normalize(last[0].mean(0), dim=0)
 
@@ -92,13 +93,9 @@ def _tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _pieces(text: str) -> list[int]:
-    return _tokenizer().encode(text).ids
-
-
 def is_cut(text: str) -> bool:
     """Whether a text has more pieces than MiniLM has positions."""
-    return len(_pieces(text)) > span_network.N_POSITIONS
+    return len(_tokenizer().encode(text).ids) > span_network.N_POSITIONS
 
 
 class Noun(NamedTuple):
@@ -117,8 +114,6 @@ class Match(NamedTuple):
 
 
 class DetectorGrounder(Grounder):
-    """Detects objects once an image, and matches each text with them."""
-
     def __init__(self, detector: Detector, encoder: SentenceEncoder, identity: dict[str, str]) -> None:
         self._detector, self._encoder, self.identity = detector, encoder, identity
         names = [[name, *(PEOPLE if name == "person" else ())] for name in detector.classes]

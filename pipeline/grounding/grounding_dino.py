@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import PIL.Image
+import PIL.ImageOps
 import torch
 from torch import Tensor
 from transformers import GroundingDinoForObjectDetection
 from transformers.models.grounding_dino.modeling_grounding_dino import SPECIAL_TOKENS
 
-from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import LazyGrounder, ScoredBox, deterministic_inference, pad_batch
+from pipeline.grounding.grounder import ScoredBox, deterministic_inference, pad_batch
 from pipeline.grounding.hub_model import HubGrounder, bounded
 from schema.errors import WeightsError
 
@@ -47,6 +48,7 @@ class GroundingDinoGrounder(HubGrounder):
     """A phrase gets the box with the highest mean score over the phrase's pieces."""
 
     model_class, processor_name, version = GroundingDinoForObjectDetection, "GroundingDino", "1"
+    max_pieces, merges = attrgetter("max_text_len"), True
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
@@ -58,16 +60,14 @@ class GroundingDinoGrounder(HubGrounder):
             raise WeightsError("a tokenizer whose [CLS], [SEP] and '.' are not those of uncased BERT", found=found)
 
     @staticmethod
-    def max_pieces(settings: Any) -> int:
-        return settings.max_text_len
-
-    @staticmethod
     def count_pieces(tokenizer: Any, text: str) -> int:
         return len(_pieces(tokenizer, text)) + N_AROUND
 
     def prepare(self, image: PIL.Image.Image) -> Prepared:
         smaller = bounded(image, self._processor.size["longest_edge"])
-        padded = _padded(smaller)
+        shortest = -(-max(smaller.size) // MAX_ASPECT)
+        right, bottom = (max(shortest - side, 0) for side in smaller.size)
+        padded = PIL.ImageOps.expand(smaller, (0, 0, right, bottom))  # black
         pixels = self._processor(images=padded, return_tensors="pt")["pixel_values"][0]
         scale_x, scale_y = image.width / smaller.width, image.height / smaller.height
         return Prepared(pixels, (padded.width * scale_x, padded.height * scale_y))
@@ -122,22 +122,10 @@ class GroundingDinoGrounder(HubGrounder):
         return best_boxes
 
 
-def open_grounder(config: GroundConfig) -> LazyGrounder:
-    """Grounding DINO from a folder or the hub's files on this machine; raises WeightsError."""
-    return GroundingDinoGrounder.open(config, merges=config.merge, merged="yes" if config.merge else "no")
-
-
 def _pieces(tokenizer: Any, text: str) -> list[int]:
     """Pieces of a phrase without those that would end it for the network: "St. Louis" is one phrase, not two."""
     pieces = tokenizer(text.lower(), add_special_tokens=False, verbose=False)["input_ids"]
     return [piece for piece in pieces if piece not in SPECIAL_TOKENS and piece != PADDING]
 
 
-def _padded(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The image, with black to the right or below until its sides are within MAX_ASPECT."""
-    shortest = -(-max(image.size) // MAX_ASPECT)
-    if min(image.size) >= shortest:
-        return image
-    padded = PIL.Image.new("RGB", (max(image.width, shortest), max(image.height, shortest)))
-    padded.paste(image)
-    return padded
+open_grounder = GroundingDinoGrounder.open

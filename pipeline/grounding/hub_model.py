@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,16 +36,12 @@ class HubGrounder(Grounder):
     model_class: ClassVar[Any]
     processor_name: ClassVar[str]
     version: ClassVar[str]  # of everything between an image and its boxes that the identity does not name
+    max_pieces: ClassVar[attrgetter[int]]  # of a text, from the model's settings
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, identity: dict[str, str], n_batch: int) -> None:
         self._model, self._processor, self._tokenizer, self._n_batch = model, processor, tokenizer, n_batch
         self.identity = identity
         self.n_pieces: int = self.max_pieces(model.config)
-
-    @staticmethod
-    def max_pieces(settings: Any) -> int:
-        """Pieces of a text that a model reads."""
-        raise NotImplementedError
 
     @staticmethod
     def count_pieces(tokenizer: Any, text: str) -> int:
@@ -54,23 +51,23 @@ class HubGrounder(Grounder):
         return self.count_pieces(self._tokenizer, text) > self.n_pieces
 
     @classmethod
-    def open(cls, config: GroundConfig, *, merges: bool = False, **fields: str) -> LazyGrounder:
-        """The grounder from a folder or the hub's files on this machine; `fields` are added to its identity.
-
-        Raises WeightsError.
-        """
+    def open(cls, config: GroundConfig) -> LazyGrounder:
+        """The grounder from a folder or the hub's files on this machine; raises WeightsError."""
         folder = find_folder(config)
-        named = identity(config, folder, cls.version) | fields
+        merges = cls.merges and config.merge
+        named = identity(config, folder, cls.version) | ({"merged": "yes" if merges else "no"} if cls.merges else {})
 
         def load() -> Grounder:
             model = load_model(cls.model_class, folder, config)
             processor = image_processor(cls.processor_name, folder, config.processor)
-            grounder = cls(model, processor, _tokenizer(folder), named, n_batch(config))
+            grounder = cls(model, processor, _part("Tokenizer", folder), named, n_batch(config))
             grounder.merges = merges
             return grounder
 
         def is_cut(text: str) -> bool:
-            return cls.count_pieces(_tokenizer(folder), text) > cls.max_pieces(_settings(folder))
+            return cls.count_pieces(_part("Tokenizer", folder), text) > cls.max_pieces(
+                _part("Config", folder, "model's settings")
+            )
 
         return LazyGrounder(named, load, merges=merges, is_cut=is_cut)
 
@@ -106,7 +103,7 @@ def load_model(model_class: Any, folder: Path, config: GroundConfig) -> Any:
     Raises WeightsError for a folder of another model, a damaged one, and one that lacks tensors.
     """
     expected = model_class.config_class.model_type
-    model_type = _settings(folder, f"{expected} model").model_type
+    model_type = _part("Config", folder, f"{expected} model").model_type
     if model_type != expected:
         raise WeightsError(f"not a model of type {expected}", where=str(folder), found=model_type)
     dtype = "dtype" if int(transformers.__version__.split(".")[0]) > 4 else "torch_dtype"
@@ -143,16 +140,12 @@ def image_processor(name: str, folder: Path, processor: Processor) -> Any:
         return processor_class.from_pretrained(folder, local_files_only=True)
 
 
-@lru_cache(maxsize=2)
-def _settings(folder: Path, what: str = "model's settings") -> Any:
-    with _loading(what, folder):
-        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(folder: Path) -> Any:
-    with _loading("tokenizer", folder):
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+@lru_cache(maxsize=4)
+def _part(kind: str, folder: Path, what: str = "") -> Any:
+    """A model's "Config" or "Tokenizer"."""
+    with _loading(what or kind.lower(), folder):
+        auto_class = getattr(transformers, f"Auto{kind}")
+        return auto_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ B images a batch, P patches an image (each with one box), Q texts at once, D wid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import PIL.Image
@@ -15,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import Owlv2ForObjectDetection
 
-from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.grounder import LazyGrounder, ScoredBox, TextVectors, deterministic_inference, pad_batch
+from pipeline.grounding.grounder import ScoredBox, TextVectors, deterministic_inference, pad_batch
 from pipeline.grounding.hub_model import HubGrounder, bounded
 
 N_QUERIES = 16  # matched with an image at once
@@ -33,14 +33,11 @@ class Owlv2Grounder(HubGrounder):
     """The image is embedded once; each text gets the box of the patch with the highest score for it."""
 
     model_class, processor_name, version = Owlv2ForObjectDetection, "Owlv2", "1"
+    max_pieces = attrgetter("text_config.max_position_embeddings")
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self._vectors = TextVectors(self._read)
-
-    @staticmethod
-    def max_pieces(settings: Any) -> int:
-        return settings.text_config.max_position_embeddings
 
     @staticmethod
     def count_pieces(tokenizer: Any, text: str) -> int:
@@ -89,6 +86,4 @@ class Owlv2Grounder(HubGrounder):
         return F.normalize(owl.text_projection(output.pooler_output), dim=-1)
 
 
-def open_grounder(config: GroundConfig) -> LazyGrounder:
-    """OWLv2 from a folder or the hub's files on this machine; raises WeightsError."""
-    return Owlv2Grounder.open(config)
+open_grounder = Owlv2Grounder.open

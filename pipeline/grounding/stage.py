@@ -58,10 +58,18 @@ def plan(
     def rows() -> Iterator[tuple[str, list[Job], Grounding]]:
         for post in posts:
             grounded = by_post.get(post.id, ())[: config.n_phrases_max]
-            jobs = [
-                (row_key(query, identity), query) for query in _queries(post, labels, grounded, merged=grounder.merges)
+            # A merging grounder reads the phrases together, and the general words by themselves: all posts with an
+            # image share the boxes of its general words
+            groups = (labels.general_words, [phrase.text for phrase in grounded])
+            among = [tuple(dict.fromkeys(texts)) if grounder.merges else () for texts in groups]
+            queries = [
+                Query(image, text, together)
+                for image in post.images
+                if image.ok
+                for texts, together in zip(groups, among, strict=True)
+                for text in texts
             ]
-            yield post.id, jobs, (post, grounded)
+            yield post.id, [(row_key(query, identity), query) for query in queries], (post, grounded)
 
     return Plan.of("ground", rows())
 
@@ -74,23 +82,6 @@ def row_key(query: Query, grounder: str) -> str:
     among = {"among": query.among} if query.among else {}
     fields = {"image": query.image.digest, "text": query.text, "grounder": grounder, "pixels": images.VERSION}
     return keys.key("box", **fields, **among, version=VERSION)
-
-
-def _queries(post: Post, labels: LabelSet, phrases: Sequence[Phrase], *, merged: bool) -> list[Query]:
-    """All queries of a post's usable images: in each the general words, then the phrases.
-
-    `merged`: the phrases are read together, and the general words are read together; separate groups, so that all
-    posts with an image share the boxes of its general words.
-    """
-    groups = [list(labels.general_words), [phrase.text for phrase in phrases]]
-    among = [tuple(dict.fromkeys(texts)) if merged else () for texts in groups]
-    return [
-        Query(image, text, together)
-        for image in post.images
-        if image.ok
-        for texts, together in zip(groups, among, strict=True)
-        for text in texts
-    ]
 
 
 def compute(
@@ -127,17 +118,20 @@ def assemble(
     """
     name = short_name(grounder)
     return {
-        post_id: list(_regions(post, labels, phrases, iter(map(_read_box, answers)), name))
+        post_id: list(_regions(post, labels, phrases, answers, name))
         for post_id, (post, phrases), answers in plan.read(rows)
     }
 
 
 def _regions(
-    post: Post, labels: LabelSet, phrases: Sequence[Phrase], answers: Iterator[ScoredBox], grounder: str
+    post: Post, labels: LabelSet, phrases: Sequence[Phrase], rows: Sequence[list[dict[str, Any]]], grounder: str
 ) -> Iterator[Region]:
-    """The post's regions from the answers to its queries."""
-    texts = (*labels.general_words, *phrases)
-    by_image = {index: [next(answers) for _ in texts] for index, image in enumerate(post.images) if image.ok}
+    """The post's regions from the rows of its queries."""
+    answers = (  # with scores as the table stores them
+        ScoredBox((row["x0"], row["y0"], row["x1"], row["y1"]), float(np.float32(row["score"]))) for [row] in rows
+    )
+    n_texts = len(labels.general_words) + len(phrases)
+    by_image = {index: list(islice(answers, n_texts)) for index, image in enumerate(post.images) if image.ok}
     for index, scored in by_image.items():
         for word, box in zip(labels.general_words, scored, strict=False):
             yield _region(post, index, word, None, box, grounder)
@@ -151,11 +145,6 @@ def _region(post: Post, index: int, text: str, span: Span | None, scored: Scored
     image = post.images[index]
     box, clamped = boxes.clip(scored.xyxy, image.width, image.height, index)
     return Region("phrase" if span else "general", text, span, box, scored.score, clamped, grounder)
-
-
-def _read_box(row: list[dict[str, Any]]) -> ScoredBox:
-    x0, y0, x1, y1, score = (row[0][name] for name in STORE_SCHEMA.names)
-    return ScoredBox((x0, y0, x1, y1), float(np.float32(score)))  # as the table stores it
 
 
 def short_name(grounder: Grounder) -> str:

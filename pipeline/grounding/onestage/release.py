@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cache import atomic, keys, weights
 from pipeline.grounding.onestage.grounder import FILES, FORMAT, MODEL_TYPE, build
-from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, OneStage, Sizes, layers
+from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, Sizes, layers
 from pipeline.grounding.onestage.text import Corpus
 from schema.errors import WeightsError
 from vision.torch_files import load_tensors
@@ -59,18 +59,14 @@ class _Dropped:
         pass
 
 
-class _Words:
-    """The toolkit's `Corpus` or its `Dictionary`, as plain attributes."""
-
-
 def settings_of(state: Mapping[str, Tensor], trained_on: str, size_px: int) -> dict[str, Any]:
     """`config.json` of a checkpoint: its sizes follow from its tensors' shapes. Raises WeightsError, KeyError."""
     if "fcn_out.0.0.weight" in state:
         todo = "take weights that were trained without --light"
         raise WeightsError("not the full model", found="the light one", todo=todo)
     numbers = dict(layers())
-    firsts = [numbers[f"stages.{stage}.0"] for stage in range(len(BLOCKS))]
-    channels = [len(state[f"{VISUAL}.{number}.conv_{number}.weight"]) for number in firsts]
+    stages = [numbers[f"stages.{stage}.0"] for stage in range(len(BLOCKS))]
+    channels = [len(state[f"{VISUAL}.{number}.conv_{number}.weight"]) for number in stages]
     sizes = Sizes(
         size_px=size_px,
         stem=len(state[f"{VISUAL}.0.conv_0.weight"]),
@@ -89,16 +85,23 @@ def anchors(trained_on: str, size_px: int) -> tuple[tuple[tuple[float, float], .
     return tuple(tuple(scaled[at : at + N_ANCHORS][::-1]) for at in range(0, N_SCALES * N_ANCHORS, N_ANCHORS))
 
 
-def renamed(state: Mapping[str, Tensor], settings: dict[str, Any]) -> tuple[dict[str, np.ndarray], set[str]]:
-    """Our tensors, and the names of those that they are made of. Raises KeyError for a missing one."""
+def renamed(state: Mapping[str, Tensor], settings: dict[str, Any]) -> tuple[dict[str, np.ndarray], set[str], list[str]]:
+    """Our tensors, the names of those that they are made of, and those of ours with a wrong shape or infinite values.
+
+    Raises KeyError for a missing tensor.
+    """
     tensors: dict[str, np.ndarray] = {}
-    used, modules, width = set(), _released_modules(), settings["sizes"]["width"]
-    for name in _empty_network(settings).state_dict():
+    used, bad, modules, width = set(), [], _released_modules(), settings["sizes"]["width"]
+    with torch.device("meta"):
+        layers_of_ours = build(settings).state_dict()
+    for name, empty in layers_of_ours.items():
         fusion = re.fullmatch(r"heads\.(\d)\.(visual|query|coordinates)\.weight", name)
         if name.endswith("num_batches_tracked"):
             tensors[name] = np.zeros((), np.int64)
             continue
-        theirs = f"fcn_emb.{_scale(int(fusion[1]))}.0.conv.weight" if fusion else _released_name(name, modules, state)
+        theirs = (
+            f"fcn_emb.{N_SCALES - 1 - int(fusion[1])}.0.conv.weight" if fusion else _released_name(name, modules, state)
+        )
         used.add(theirs)
         value = state[theirs].float().numpy()
         if fusion:  # theirs acts on image, text and coordinates, concatenated
@@ -106,7 +109,9 @@ def renamed(state: Mapping[str, Tensor], settings: dict[str, Any]) -> tuple[dict
             parts = {"visual": value[:, :width], "query": value[:, width : 2 * width, 0, 0]}
             value = parts[fusion[2]] if fusion[2] in parts else coordinates[:, list(COORDINATES)]
         tensors[name] = value
-    return tensors, used
+        if value.shape != empty.shape or not np.isfinite(value).all():
+            bad.append(name)
+    return tensors, used, bad
 
 
 def _released_modules() -> dict[str, str]:
@@ -117,7 +122,7 @@ def _released_modules() -> dict[str, str]:
         names[f"backbone.{ours}.0"] = f"{VISUAL}.{number}.conv_{number}"
         names[f"backbone.{ours}.1"] = f"{VISUAL}.{number}.batch_norm_{number}"
     for scale in range(N_SCALES):
-        head = f"heads.{_scale(scale)}"
+        head = f"heads.{N_SCALES - 1 - scale}"  # ours are counted from the finest scale, theirs from the coarsest
         blocks |= {f"{head}.mixed.{2 + number}": f"fcn_emb.{scale}.{1 + number}" for number in range(2)}
         blocks[f"{head}.mixed.4"] = f"fcn_out.{scale}.0"
         names |= {f"{head}.mixed.0": f"fcn_emb.{scale}.0.bn", f"{head}.answer": f"fcn_out.{scale}.1"}
@@ -139,25 +144,12 @@ def _released_name(name: str, modules: Mapping[str, str], state: Mapping[str, Te
     return f"{modules[module]}.{part}"
 
 
-def _scale(number: int) -> int:
-    """Ours are counted from the finest scale, theirs from the coarsest."""
-    return N_SCALES - 1 - number
-
-
-def _empty_network(settings: dict[str, Any]) -> OneStage:
-    with torch.device("meta"):
-        return build(settings)
-
-
 def _text_sizes(state: Mapping[str, Tensor]) -> tuple[str, dict[str, int]]:
     """The kind of text encoder, and its sizes."""
     if f"{TEXT}.rnn.weight_ih_l0" in state:
         n_words, embedding = state[f"{TEXT}.embedding.weight"].shape
-        return "lstm", {
-            "n_words": n_words,
-            "embedding": embedding,
-            "hidden": state[f"{TEXT}.rnn.weight_hh_l0"].shape[1],
-        }
+        hidden = state[f"{TEXT}.rnn.weight_hh_l0"].shape[1]
+        return "lstm", {"n_words": n_words, "embedding": embedding, "hidden": hidden}
     vocabulary, hidden = state[f"{TEXT}.embeddings.word_embeddings.weight"].shape
     return "bert", {
         "vocab_size": vocabulary,
@@ -187,16 +179,22 @@ def convert(file: Path, out: Path, *, words: Path, trained_on: str = "", size_px
     state = read_state(file)
     try:
         settings = settings_of(state, data, size_px)
-        tensors, used = renamed(state, settings)
+        tensors, used, bad = renamed(state, settings)
     except KeyError as error:
         raise WeightsError("not the toolkit's layout", where=str(file), found=f"no tensor {error.args[0]}") from None
     unknown = sorted(name for name in state.keys() - used if not UNUSED.match(name))
-    if unknown:
-        found = f"{len(unknown)} unknown tensor(s), {unknown[0]} among them"
-        raise WeightsError("not the toolkit's layout", where=str(file), found=found)
-    _check(settings, tensors, file)
+    for names, problem in (unknown, "unknown tensor(s)"), (sorted(bad), "tensor(s) of another shape or not finite"):
+        if names:
+            found = f"{len(names)} {problem}, {names[0]} among them"
+            raise WeightsError("not the toolkit's layout", where=str(file), found=found)
     settings |= {"trained_on": data, "released_sha256": keys.digest_file(file)}
-    lines = _words_of(words, settings)
+    lines = read_words(words / FILES["bert"] if words.is_dir() else words)
+    n_words = settings["text_sizes"]["vocab_size" if settings["text"] == "bert" else "n_words"]
+    if len(lines) != n_words:
+        todo = "give the words that the weights were trained with"
+        raise WeightsError(f"{len(lines)} words for {n_words} vectors", where=str(words), todo=todo)
+    if settings["text"] == "lstm":
+        Corpus(lines)  # checks its special words
     with atomic.folder(out) as new:
         weights.save_safetensors(new / "model.safetensors", tensors, {})
         (new / FILES[settings["text"]]).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -223,30 +221,8 @@ def read_words(file: Path) -> list[str]:
             return file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise WeightsError(f"cannot read the words: {error}", where=str(file)) from None
-    corpus = load_tensors(file, [(_Words, name) for name in LISTS])
+    corpus = load_tensors(file, [(SimpleNamespace, name) for name in LISTS])
     words = getattr(getattr(corpus, "dictionary", None), "idx2word", None)
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise WeightsError("not a word list of the toolkit", where=str(file), found=type(corpus).__name__)
     return words
-
-
-def _words_of(path: Path, settings: dict[str, Any]) -> list[str]:
-    """The words of a file, or of BERT's folder, as many as the network has vectors."""
-    bert = settings["text"] == "bert"
-    words = read_words(path / FILES["bert"] if path.is_dir() else path)
-    n_words = settings["text_sizes"]["vocab_size" if bert else "n_words"]
-    if len(words) != n_words:
-        todo = "give the words that the weights were trained with"
-        raise WeightsError(f"{len(words)} words for {n_words} vectors", where=str(path), todo=todo)
-    if not bert:
-        Corpus(words)
-    return words
-
-
-def _check(settings: dict[str, Any], tensors: dict[str, np.ndarray], file: Path) -> None:
-    """Raise WeightsError where a tensor does not have its layer's shape, or is not finite."""
-    shapes = {name: value.shape for name, value in _empty_network(settings).state_dict().items()}
-    bad = sorted(name for name, value in tensors.items() if value.shape != shapes[name] or not np.isfinite(value).all())
-    if bad:
-        found = f"{len(bad)} tensor(s) of another shape or not finite, {bad[0]} among them"
-        raise WeightsError("not the toolkit's layout", where=str(file), found=found)

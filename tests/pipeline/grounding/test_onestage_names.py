@@ -35,7 +35,8 @@ def test_sizes_follow_from_shapes() -> None:
 def test_every_tensor_is_used_or_known_to_be_unused(kind: str) -> None:
     state = plain(kind)
     settings = settings_of(state, "flickr", 64)
-    tensors, used = renamed(state, settings)
+    tensors, used, bad = renamed(state, settings)
+    assert bad == []
     assert {name for name in state.keys() - used if not UNUSED.match(name)} == set()
     assert not any(UNUSED.match(name) for name in used)
     wanted = build(settings).state_dict()
@@ -46,7 +47,7 @@ def test_every_tensor_is_used_or_known_to_be_unused(kind: str) -> None:
 
 def test_the_first_fusion_is_cut_in_three_and_coordinates_change_places() -> None:
     state = plain("lstm")
-    tensors, _ = renamed(state, settings_of(state, "flickr", 64))
+    tensors, _, _ = renamed(state, settings_of(state, "flickr", 64))
     first = state["fcn_emb.2.0.conv.weight"].numpy()  # theirs counts from the coarsest, ours from the finest
     assert np.array_equal(tensors["heads.0.visual.weight"], first[:, :16])
     assert np.array_equal(tensors["heads.0.query.weight"], first[:, 16:32, 0, 0])
