@@ -20,16 +20,12 @@ from schema.errors import ConfigError
 
 
 class Approach(NamedTuple):
-    """How an approach is built, a line about it, and what it changes in a dataset's configuration.
-
-    `changes` define the approach and always apply; `defaults`, how it trains best, apply unless the dataset's section
-    sets the key.
-    """
+    """How an approach is built, a line about it, and what it changes in a dataset's configuration."""
 
     build: Callable[[ModelSpec], Tagger]
     about: str
-    changes: Mapping[str, Any] = MappingProxyType({})
-    defaults: Mapping[str, Any] = MappingProxyType({})
+    changes: Mapping[str, Any] = MappingProxyType({})  # these define the approach and always apply
+    defaults: Mapping[str, Any] = MappingProxyType({})  # how it trains best, unless the dataset's section sets the key
 
     def configure(self, config: TrainConfig) -> TrainConfig:
         """The dataset's configuration with this approach's defaults and changes."""
@@ -80,8 +76,7 @@ APPROACHES: Mapping[str, Approach] = {
 def approach(name: str) -> Approach:
     """The approach of that name; raises ConfigError with the known names."""
     if name not in APPROACHES:
-        near = difflib.get_close_matches(name, APPROACHES, n=1)
-        names = ", ".join(APPROACHES)
+        near, names = difflib.get_close_matches(name, APPROACHES, n=1), ", ".join(APPROACHES)
         todo = f"did you mean {near[0]}? The approaches are {names}" if near else f"use one of {names}"
         raise ConfigError(f"no approach {name!r}", where="params.yaml approaches", todo=todo)
     return APPROACHES[name]

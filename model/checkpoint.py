@@ -148,9 +148,9 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
         raise RunError("no readable run", where=str(folder), found=type(error).__name__, todo=todo) from None
     info = RunInfo.from_json(values, str(folder))
     rng = torch.get_rng_state()  # building draws weights, which are then replaced
+    spec = ModelSpec(info.config, info.labels, info.pack.dim if info.pack else 1, folder / "encoder")
     try:
-        dim = info.pack.dim if info.pack else 1
-        tagger = approach(info.approach).build(ModelSpec(info.config, info.labels, dim, folder / "encoder"))
+        tagger = approach(info.approach).build(spec)
     except WeightsError as error:
         what, todo = "the run lacks its encoder's files", "pull the run again (dvc pull), or train again"
         raise RunError(what, where=str(folder / "encoder"), found=error.found, todo=todo) from None
@@ -170,11 +170,9 @@ def card(info: RunInfo) -> str:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["md"] = plain_markdown
     template = environment.from_string(CARD.read_text(encoding="utf-8"))
-    provenance = sorted(info.pack.provenance.items()) if info.pack else []
-    identities = [(name, json.dumps(part.get("identity", part), sort_keys=True)) for name, part in provenance]
-    return template.render(
-        info=info,
-        about=approach(info.approach).about,
-        is_fmit=approach(info.approach).build is FMIT,
-        identities=[(name, safe_text(text, None).replace("`", "'")) for name, text in identities],
-    )
+    identities = {}
+    for name, part in sorted(info.pack.provenance.items()) if info.pack else ():
+        identity = json.dumps(part.get("identity", part), sort_keys=True)
+        identities[name] = safe_text(identity, None).replace("`", "'")
+    build, about, *_ = approach(info.approach)
+    return template.render(info=info, about=about, is_fmit=build is FMIT, identities=identities.items())

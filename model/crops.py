@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,8 +25,7 @@ from vision.crops import Transform, crop_tensor
 EMBEDDED = "embedded"  # regions.weights: the file with the name of the network
 
 
-@dataclass(frozen=True)
-class Crop:
+class Crop(NamedTuple):
     """The part of an image that a feature is computed from; without an image: the empty image."""
 
     image: Image | None
@@ -77,11 +76,7 @@ class CropReader:
 
 
 def crop_network(config: TrainConfig, meta: PackMeta | None, *, trained: bool) -> CropNet | None:
-    """The network that made the pack's features, if `config` reads crops; `trained`: without weights, which follow.
-
-    Raises PackError if the pack does not name its network, WeightsError if the weights are missing or have another
-    digest.
-    """
+    """The network that made the pack's features, if `config` reads crops; `trained`: without weights, which follow."""
     if not config.reads_crops or meta is None:
         return None
     regions = meta.provenance.get("regions", {})
@@ -92,8 +87,9 @@ def crop_network(config: TrainConfig, meta: PackMeta | None, *, trained: bool) -
     values, vision = json.loads(identity["transform"]), config.vision
     transform = Transform(values["crop_px"], values["resize_px"], tuple(values["mean"]), tuple(values["std"]))
     file = None if trained else _weights_file(config, identity, regions.get("config", {}))
-    options: dict[str, Any] = {"batch": vision.batch, "checkpointing": vision.checkpointing}
-    net = build_crop_net(identity["name"], file, transform, meta.dim, **options)
+    net = build_crop_net(
+        identity["name"], file, transform, meta.dim, batch=vision.batch, checkpointing=vision.checkpointing
+    )
     return net.requires_grad_(vision.lr > 0)
 
 

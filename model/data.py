@@ -86,12 +86,10 @@ class Batch:
     def to(self, device: torch.device | str) -> Self:
         return self.mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin_memory(self) -> Self:
-        """Called by DataLoader, so that copies to a GPU overlap with computation."""
+    def pin_memory(self) -> Self:  # called by DataLoader, so that copies to a GPU overlap with computation
         return self.mapped(Tensor.pin_memory)
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The batch with every tensor changed."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors: dict[str, Any] = {n: change(value) for n, value in values.items() if isinstance(value, Tensor)}
         return replace(self, inputs={name: change(value) for name, value in self.inputs.items()}, **tensors)
@@ -175,10 +173,7 @@ def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropRead
         if example.spans:
             features[index, : len(example.spans)] = example.features
             spans[index, : len(example.spans)] = example.spans
-    tags = boundaries = None
-    if all(example.tags is not None for example in examples):
-        tags = padded([example.tags or () for example in examples])
-        boundaries = padded([example.boundaries or () for example in examples])
+    labelled = all(example.tags is not None for example in examples)
     pixels, crop_index = crops.batch([example.crops for example in examples], most) if crops else (None, None)
     return Batch(
         rows=tuple(example.row for example in examples),
@@ -187,8 +182,8 @@ def collate(examples: Sequence[Example], featurizer: Featurizer, crops: CropRead
         objects=torch.from_numpy(features),
         spans=torch.from_numpy(spans),
         object_mask=torch.arange(most) < n_objects[:, None],
-        tags=tags,
-        boundaries=boundaries,
+        tags=padded([example.tags or () for example in examples]) if labelled else None,
+        boundaries=padded([example.boundaries or () for example in examples]) if labelled else None,
         crops=pixels,
         crop_index=crop_index,
     ).checked()

@@ -10,7 +10,7 @@ import datetime
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +39,7 @@ class ProcessGroup:
     def sum(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all processes."""
         if self.size > 1:
-            from accelerate.utils import reduce
-
-            tensor.copy_(reduce(tensor, "sum"))
+            torch.distributed.all_reduce(tensor)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their sums; a process without posts in a step adds zeros."""
@@ -55,9 +53,9 @@ class ProcessGroup:
         """The result of `compute` in the first process, returned in every process; the others only wait."""
         if self.size == 1:
             return compute()
-        from accelerate.utils import broadcast_object_list
-
-        return broadcast_object_list([compute() if self.first else None])[0]  # type: ignore[return-value]
+        results = [compute() if self.first else None]
+        torch.distributed.broadcast_object_list(results)
+        return cast(T, results[0])
 
 
 def join(device: torch.device) -> ProcessGroup:

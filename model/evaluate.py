@@ -40,11 +40,9 @@ def run(
 ) -> Metrics:
     """Predict and score those of `splits` that the dataset has, and `required`; returns the metrics by split.
 
-    Writes below `out` (the run's folder): `scores/` with metrics, predictions and confusion of each split;
-    `metrics.json`, strict micro F1, precision and recall by split; `confusion.csv` of the first split. Earlier scores
-    of other splits stay if they are of the same weights and posts.
-    Raises DataError if a split in `required` has no labelled posts, if none of `splits` has any, or if run and dataset
-    have no entity type in common.
+    Writes `scores/`, `metrics.json` and `confusion.csv` (of the first split) below `out`, by default the run's folder.
+    Earlier scores of other splits stay if they are of the same weights and posts. Raises DataError if a split in
+    `required` has no labelled posts, if none of `splits` has any, or if run and dataset have no entity type in common.
     """
     out = out or folder
     trained, table = Run.load(folder, device), read_posts(posts)
@@ -58,8 +56,8 @@ def run(
     if missing := [split for split in required if split not in predicted] or ([] if predicted else splits):
         raise DataError(f"no labelled posts in {', '.join(missing)}", where=str(posts), todo="see evaluate.splits")
     types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
-    identity: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "weights": weights_digest(folder)}
-    identity["posts"] = keys.digest_file(posts)
+    digests = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
+    identity: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **digests}
     extra = identity | ({"label_mismatch": mismatch} if mismatch else {})
     metrics = {}
     for split, predictions in predicted.items():
@@ -78,10 +76,7 @@ def run(
 
 
 def label_mismatch(run_types: Sequence[str], dataset_types: Sequence[str], where: str) -> str:
-    """A warning that names the entity types which only the run or only the dataset has; "" where the sets are equal.
-
-    Raises DataError where they have no type in common: every score would be 0.
-    """
+    """A warning of entity types that only the run or only the dataset has; DataError if they have none in common."""
     only_run, only_dataset = (sorted({*a} - {*b}) for a, b in ((run_types, dataset_types), (dataset_types, run_types)))
     if not {*run_types} & {*dataset_types}:
         found = f"run: {', '.join(only_run)}; dataset: {', '.join(only_dataset)}"

@@ -198,8 +198,7 @@ class Shape(NamedTuple):
     def write(self, rows: Tensor, posts: range, values: Tensor) -> None:
         """The inverse of `read`: copies values [n*H, I, C] into the rows of some posts."""
         views = self.views(rows, posts)
-        sizes = [view.shape[2] for view in views]
-        parts = values.view(len(posts), self.heads, *values.shape[1:]).split(sizes, dim=2)
+        parts = values.view(len(posts), self.heads, *values.shape[1:]).split([view.shape[2] for view in views], dim=2)
         for view, part in zip(views, parts, strict=True):
             view.copy_(part)
 
@@ -312,8 +311,7 @@ class PositionGradient(PositionTerm):
 
     def gradients(self) -> tuple[Tensor | None, ...]:
         """Of the fields of AttentionInputs from `position_query` on."""
-        d_words = self.d_words.transpose(0, 1).flatten(1)
-        return self.d_query, self.d_weight.flatten(0, 1), d_words, *self.d_relative
+        return self.d_query, self.d_weight.flatten(0, 1), self.d_words.transpose(0, 1).flatten(1), *self.d_relative
 
 
 def shifted(raw: Tensor, n: int) -> Tensor:
@@ -517,15 +515,10 @@ class FlatInteraction(nn.Module):
         return torch.cat(text), torch.cat(objects)
 
     def _stack(
-        self,
-        lattice: list[Tensor],
-        words: Tensor | None,
-        blocks: tuple[Tensor, ...],
-        dtype: torch.dtype,
-        text_only: bool,
+        self, cells: list[Tensor], words: Tensor | None, blocks: tuple[Tensor, ...], dtype: torch.dtype, text_only: bool
     ) -> tuple[Tensor, Tensor]:
         """All layers; with `text_only` the objects are returned as they came."""
-        text, text_mask, objects, spans, object_mask = lattice
+        text, text_mask, objects, spans, object_mask = cells
         shape = Shape(text.shape[0], text.shape[1], objects.shape[1], self.heads)
         rows = torch.cat([text.reshape(-1, self.dim), objects.reshape(-1, self.dim)])
         spans = spans.masked_fill(~object_mask[..., None], 0)

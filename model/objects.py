@@ -29,10 +29,7 @@ ObjectSource = Callable[[Post], Objects]
 
 @dataclass(frozen=True)
 class FromPack:
-    """Reads a post's objects from a pack; `grid`: the grid cells of its images, from a pack keyed by image digest.
-
-    A class, not a closure, because DataLoader workers pickle it.
-    """
+    """A post's objects in a pack, or its images' cells in a `grid`. A class, because DataLoader workers pickle it."""
 
     pack: Pack
     grid: bool = False
@@ -59,10 +56,7 @@ def no_objects(post: Post) -> Objects:
 
 
 def open_pack(config: TrainConfig, path: Path | None) -> Pack | None:
-    """The pack at `path`, or its grid if `config` reads the grid; None if `config` reads no objects and no pack exists.
-
-    Raises PackError if `config` reads objects and the pack, or its grid, is missing.
-    """
+    """The pack at `path`, or its grid if `config` reads it; None if `config` reads no objects and no pack exists."""
     if config.objects == "none" and (path is None or not path.exists()):
         return None
     if path is None:

@@ -6,7 +6,7 @@ Tags come from constrained Viterbi decoding in batches, confidences from the CRF
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -50,12 +50,12 @@ def decode(
     confidences: bool = False,
     progress: Progress | None = None,
 ) -> list[Decoded]:
-    """Decode every post of the dataset, in order. Paths are valid IOB2; words without a vector get `O`."""
+    """Decode every post, in order. Tags are valid IOB2; words without a vector get `O`."""
     results: dict[int, Decoded] = {}
     was_training, names = tagger.training, dataset.labels.tags
+    allowed = iob2_transitions(names)
     tagger.eval()
     batches = LengthBatches(dataset.n_cells(), config.batch, config.max_cells)
-    allowed = iob2_transitions(names)
     with torch.no_grad(), autocast(device, config.amp):
         for cpu_batch in loader(dataset, batches, tagger.featurizer, device, workers=0):
             batch = tagger.with_features(cpu_batch.to(device))
@@ -84,8 +84,8 @@ def _confidences(
     ]
     if not rows:
         return [()] * len(spans)
-    posts, start, end, begin, inside = torch.tensor(rows, device=emissions.device).unbind(1)
-    bounds = torch.stack([start, end], dim=1)
+    columns = torch.tensor(rows, device=emissions.device)
+    posts, bounds, (begin, inside) = columns[:, 0], columns[:, 1:3], columns[:, 3:].unbind(1)
     log_probs = tagger.crf.span_log_prob(emissions, batch.word_mask, posts, bounds, begin, inside)
     probs = iter(log_probs.exp().clamp(max=1.0).tolist())
     return [tuple(next(probs) for _ in post_spans) for post_spans in spans]
@@ -125,10 +125,11 @@ class Run:
     ) -> list[Prediction]:
         """Predict posts with their objects: a pack (`model.objects.open_pack`), one value a post, or None (text only).
 
-        `images` is the folder of the posts' images, for runs that read crops. Raises RunError without objects that the
+        `images`: the folder of the posts' images, for runs that read crops. Raises RunError without objects that the
         run reads, PackError for a pack that does not fit run or posts.
         """
-        info, source = self.info, cast(ObjectSource, no_objects)
+        info = self.info
+        source: ObjectSource = no_objects
         if isinstance(objects, Pack):
             info.check_pack(objects.meta, str(objects.folder))
             source = source_of(info.config, objects, posts)

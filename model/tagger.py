@@ -129,7 +129,6 @@ class FMIT(EncoderTagger):
         tags, boundaries = batch.gold
         text, objects = self._lattice(batch)
         loss = self.crf.nll(self._tag(batch, text, objects), tags, batch.word_mask)
-        if self.detects_boundaries:
-            boundary_loss = self.boundary_crf.nll(self._mark(batch, text), boundaries, batch.word_mask)
-            loss = loss + self.ebd_weight * boundary_loss
-        return loss
+        if not self.detects_boundaries:
+            return loss
+        return loss + self.ebd_weight * self.boundary_crf.nll(self._mark(batch, text), boundaries, batch.word_mask)

@@ -58,8 +58,7 @@ TRACKERS = {"dvclive": dvclive, "tensorboard": tensorboard}
 def open_trackers(names: Sequence[str], run: Path) -> Iterator[Callable[[EpochResult], None]]:
     """One tracker for all of `names`, each writing to the folder of its name in the run.
 
-    The epochs of an interrupted call are repeated, so each holds the whole training. Raises ConfigError if a package is
-    missing.
+    The epochs of an interrupted call are repeated, so each holds the whole training.
     """
     with contextlib.ExitStack() as stack:
         logs = []

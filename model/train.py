@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -53,12 +53,10 @@ def run(
 ) -> Iterator[EpochResult]:
     """Train and publish `out/curves.json` and `out/model`; yields each epoch, first those of an interrupted call.
 
-    `config` is the dataset's section, to which the approach applies its changes; `images` is the folder of the posts'
-    images, for `vision.finetune`; `warn` gets a message for each problem of the data. Started by a launcher, all
-    processes train one model and the first one publishes. The state to resume from is in
-    `resume_root/<digest of configuration and inputs>` and is removed after publication. Nothing happens before the
-    first `next`, and nothing is published unless the iterator is exhausted. Raises RunError if another process is
-    training the same run.
+    `config` is the dataset's section, to which the approach applies its changes; `images`: the folder of the posts'
+    images, for `vision.finetune`; `warn` gets a message for each problem of the data. The state to resume from is in a
+    folder of `resume_root` and is removed after publication. Nothing happens before the first `next`, and nothing is
+    published unless the iterator is exhausted. Raises RunError if another process is training the same run.
     """
     config = approach(approach_name).configure(config)
     table, opened = read_posts(posts), open_pack(config, pack)
@@ -149,30 +147,24 @@ def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[st
         return False
     now, words = dict(digests), Path(config.words)
     if "words" in then["inputs"] and words.is_file():
-        now["words"] = _digest(words, _stamps(words))
+        now["words"] = _digest(config.words, None, _stamps(words))
     if "encoder" in then["inputs"] and not config.encoder_digest:  # a pinned one is checked when it is loaded
         stamps = _stamps(Path(config.encoder).expanduser())
         with contextlib.suppress(WeightsError):
-            now["encoder"] = _encoder_digest(config.encoder, config.encoder_revision, stamps)
+            now["encoder"] = _digest(config.encoder, config.encoder_revision, stamps)
     same = {name: then["inputs"].get(name) for name in now} == now
     return is_complete and same and then["config"] == json.loads(config.model_dump_json()) and then["seed"] == seed
 
 
-Stamps = tuple[tuple[str, int, int], ...]
-
-
-def _stamps(path: Path) -> Stamps:
+def _stamps(path: Path) -> tuple[tuple[str, int, int], ...]:
     """Name, size and time of a file or of a folder's files: they change with the contents, and need no reading."""
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 @lru_cache
-def _digest(path: Path, stamps: Stamps) -> str:
-    """Digest of a file that may have gigabytes: computed once per process, unless its stamp changes."""
-    return keys.digest_file(path)
-
-
-@lru_cache
-def _encoder_digest(name: str, revision: str, stamps: Stamps) -> str:
+def _digest(name: str, revision: str | None, stamps: Hashable) -> str:
+    """Digest of an encoder, or without `revision` of a file; of gigabytes, so once per process while `stamps` stay."""
+    if revision is None:
+        return keys.digest_file(Path(name))
     return find_encoder(TrainConfig(encoder=name, encoder_revision=revision))[1]["encoder"]

@@ -45,10 +45,9 @@ RANK_STRIDE = 2**40  # beyond any step count: each process of a group draws its 
 
 
 def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled decay: `lr_encoder` for pretrained parameters, `lr_crf` for CRFs, `vision.lr` for the crop
-    network, `lr_head` for the rest.
+    """Adam with decoupled decay, and the configuration's learning rate for each part as the "rate" of its group.
 
-    A group's "rate" is its full rate. The fused form never waits for a GPU.
+    The fused form never waits for a GPU.
     """
     rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
     for module in tagger.modules():
@@ -226,10 +225,7 @@ class Trainer:
         return self._close(loss, (self.position.n_posts - before) / max(time.perf_counter() - started, 1e-9))
 
     def _step(self, group: Sequence[Batch], n_posts: int, done: float) -> None:
-        """One optimiser step on the mean loss of `n_posts` posts; `group` holds those of this process.
-
-        `done`: the share of the whole training that is complete after this step.
-        """
+        """One step on the mean loss of `n_posts` posts; `group`: this process's; `done`: as in `lr_multiplier`."""
         torch.manual_seed(seed_of(self.seed, self.position.step + self.processes.rank * RANK_STRIDE))
         for settings in self.optimizer.param_groups:
             settings["lr"] = settings["rate"] * lr_multiplier(self.config, done)
@@ -253,8 +249,8 @@ class Trainer:
         """Score dev, save the weights if they are the best so far, and advance to the next epoch."""
         epoch, step, history = self.position.epoch + 1, self.position.step, self.position.history
         if not math.isfinite(loss):
-            what, todo = "training diverged: the loss is not a finite number", "lower the learning rates"
-            raise RunError(what, where=f"epoch {epoch}", todo=todo)
+            what = "training diverged: the loss is not a finite number"
+            raise RunError(what, where=f"epoch {epoch}", todo="lower the learning rates")
         micro = self.processes.from_first(self._dev_score)
         past = {result.dev_f1 for result in history}
         best = micro.f1 > max(past, default=-1.0) or past == {micro.f1}  # while all are equal, the last one is selected

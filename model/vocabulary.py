@@ -44,8 +44,7 @@ def key_of(word: str) -> str:
 def read_vectors(path: Path, needed: Collection[str], n_more: int = N_MORE) -> dict[str, np.ndarray]:
     """Vectors, float32 [E], of the keys in `needed` and of the first `n_more` other keys of a file, in its order.
 
-    Of several words with one key the first counts. A word2vec header (`words numbers`) is skipped. Raises WeightsError
-    if the file does not exist, DataError for a line of another length or without numbers.
+    Of several words with one key the first counts. A word2vec header (`words numbers`) is skipped.
     """
     vectors: dict[str, np.ndarray] = {}
     needed, dim = frozenset(needed), 0
@@ -129,11 +128,6 @@ class Vocabulary:
         frequent = sorted(character for character, count in characters.items() if count > 1)
         return cls(tuple(ordered), sum(count > 1 for count in keys.values()), tuple(frequent), word_dim)
 
-    def extended(self, keys: Iterable[str], word_dim: int) -> Self:
-        """With the keys that are not among its words as `given`."""
-        words = set(self.words)
-        return replace(self, given=tuple(key for key in keys if key not in words), word_dim=word_dim)
-
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {key: row for row, key in enumerate((*self.words, *self.given), start=1)}
@@ -165,7 +159,6 @@ class Vocabulary:
         }
 
     def save(self, folder: Path) -> None:
-        """Write FILE into a run's folder."""
         text = json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)})
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -191,11 +184,10 @@ def draw_uniform(embedding: nn.Embedding) -> None:
 
 
 class WordTable(nn.Module):
-    """A vector for each row of a vocabulary.
+    """A vector for each row of a vocabulary: learned for words of the training posts, fixed for others of a file.
 
-    Words of the training posts have learned vectors, drawn from U(-sqrt(3/E), sqrt(3/E)) or read from a file; vectors
-    of other words of the file are fixed; all remaining words share one learned vector, which in training also replaces
-    a random half of the words that occur once.
+    All remaining words share one learned vector, which in training also replaces a random half of the words that occur
+    once.
     """
 
     given: Tensor
@@ -232,7 +224,8 @@ def build_table(words: str, assets: Path | None, train_words: Iterable[Sequence[
     if words == RANDOM:
         return WordTable(vocabulary)
     vectors = read_vectors(Path(words), vocabulary.words)
-    table = WordTable(vocabulary.extended(vectors, len(next(iter(vectors.values())))))
+    word_dim, own = len(next(iter(vectors.values()))), set(vocabulary.words)
+    table = WordTable(replace(vocabulary, given=tuple(key for key in vectors if key not in own), word_dim=word_dim))
     with torch.no_grad():
         for row, key in enumerate(vocabulary.words, start=1):
             if key in vectors:

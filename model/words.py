@@ -31,7 +31,7 @@ UNUSED = "pooler."  # a layer over [CLS] that is never used; many checkpoints la
 def find_encoder(config: TrainConfig) -> tuple[Path, dict[str, str]]:
     """The folder of the encoder that `config` names, with the digest of its weights and a hub model's commit.
 
-    Needs no network. Raises WeightsError, with the command that fetches it, if it is not here or is not the pinned one.
+    Needs no network. Raises WeightsError if it is not on this machine or is not the pinned one.
     """
     if config.encoder == "embedded":
         folder, digest = minilm_folder(), MINILM_SHA256
@@ -52,8 +52,7 @@ def find_encoder(config: TrainConfig) -> tuple[Path, dict[str, str]]:
 def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenizer, PreTrainedModel]:
     """Tokenizer and model in float32; not `pretrained`: the architecture with random weights.
 
-    Runs no code from the folder and reads pickles as tensors only. Raises WeightsError if a file is damaged or a weight
-    is missing, which transformers would initialise at random.
+    Runs no code from the folder and reads pickles as tensors only. Raises WeightsError for damaged or missing weights.
     """
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -83,10 +82,7 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenize
 
 
 def as_pretrained(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, with the text normalisation of its model's pretraining: BERTweet's @USER, HTTPURL, :emoji_names:.
-
-    Raises WeightsError if the package that names emoji is missing.
-    """
+    """The tokenizer, with the text normalisation of its pretraining: BERTweet's @USER, HTTPURL, :emoji_names:."""
     if isinstance(tokenizer, BertweetTokenizer):
         if tokenizer.demojizer is None:
             raise WeightsError("BERTweet needs the package that names emoji", todo="pip install 'fmit[bertweet]'")
@@ -159,11 +155,7 @@ class Pieces:
         `pieces` [W, P] int64 (pad id behind the real ones), `piece_mask` [W, P] bool, `pool` [W, T, P] float32 (weight
         of each piece in each cell's vector; zero at padding cells), `window_post` [W] int64.
         """
-        rows = [
-            (index, row, owner)
-            for index, post in enumerate(posts)
-            for row, owner in zip(post.windows, post.cells, strict=True)
-        ]
+        rows = [(i, *window) for i, post in enumerate(posts) for window in zip(post.windows, post.cells, strict=True)]
         n_cells, n_pieces = max(post.n_words for post in posts) + 2, max(len(row) for _, row, _ in rows)
         pieces = torch.full((len(rows), n_pieces), int(self.tokenizer.pad_token_id or 0))
         mask = torch.zeros(len(rows), n_pieces, dtype=torch.bool)
@@ -208,23 +200,18 @@ TRANSFORMERS_MAJOR = int(importlib.metadata.version("transformers").split(".")[0
 
 
 def attention_mask(model: PreTrainedModel, real: Tensor, full: bool | None = None) -> Tensor:
-    """The attention mask for pieces `real` bool [W, P].
+    """The mask for pieces `real` bool [W, P]; on a GPU (or if `full`) it is [W, 1, P, P] where the model accepts that.
 
-    With a [W, P] mask transformers checks whether all of it is true, which stalls a GPU. So on a GPU (or if `full`) the
-    models that accept a [W, 1, P, P] mask get one.
+    Of a [W, P] mask transformers checks whether all of it is true, which stalls a GPU.
     """
-    full = real.is_cuda if full is None else full
     accepts = model.config.model_type in FULL_MASK_TYPES and model.config._attn_implementation == "sdpa"
-    if full and accepts and TRANSFORMERS_MAJOR >= 5:
+    if (real.is_cuda if full is None else full) and accepts and TRANSFORMERS_MAJOR >= 5:
         return real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
     return real.long()
 
 
 class WordEncoder(nn.Module):
-    """A transformers encoder and the pooling of its pieces to words. `dim` is E.
-
-    `origin`: digest and revision of the pretrained weights; empty if a run's weights follow.
-    """
+    """A transformers encoder and the pooling of its pieces to words; `origin`: digest and revision of its weights."""
 
     def __init__(self, model: PreTrainedModel, pieces: Pieces, origin: Mapping[str, str]) -> None:
         super().__init__()
@@ -256,10 +243,7 @@ class WordEncoder(nn.Module):
 
 
 def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
-    """The pretrained encoder that `config` names, or the architecture that a run saved in `folder`, weights to follow.
-
-    Needs no network. Raises WeightsError if the model is not on this machine or is not the pinned one.
-    """
+    """The encoder that `config` names (see `find_encoder`), or the architecture that a run saved, weights to follow."""
     source, origin = (folder, dict[str, str]()) if folder else find_encoder(config)
     tokenizer, model = load_encoder(source, config.encoder, pretrained=folder is None)
     positions = getattr(model.config, "max_position_embeddings", None)
@@ -268,5 +252,4 @@ def build_words(config: TrainConfig, folder: Path | None = None) -> WordEncoder:
         if config.max_pieces > usable:
             what, found = "max_pieces exceeds the positions of the encoder", f"{config.max_pieces} of {usable}"
             raise ConfigError(what, found=found, todo="lower train.max_pieces")
-    pieces = Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling)
-    return WordEncoder(model, pieces, origin)
+    return WordEncoder(model, Pieces(tokenizer, config.max_pieces, config.overflow, config.pooling), origin)

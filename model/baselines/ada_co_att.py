@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.baselines.layers import AdditiveAttention, Standardize
-from model.baselines.recurrent import CNN_HIDDEN, CnnBiLSTMCRF, Spelling, char_filters, draw_glorot
+from model.baselines.recurrent import CnnBiLSTMCRF, Spelling, char_filters, draw_glorot
 from model.data import Batch
 from model.tagger import ModelSpec
 
@@ -18,10 +18,7 @@ UNITS, CHAR_DIM, WINDOWS, N_FILTERS = 200, 30, (2, 3, 4), 32
 
 
 class CharWindows(Spelling):
-    """w'_j = max over i of tanh(C_j c[i..i+l_j-1] + b_j) for windows of several lengths l_j, concatenated.
-
-    A window starts at each character; zeros follow the last one.
-    """
+    """w'_j = max over i of tanh(C_j c[i..i+l_j-1] + b_j) for windows of several lengths l_j, with zeros at the end."""
 
     def __init__(self, n_characters: int, dropout: float) -> None:
         super().__init__(N_FILTERS * len(WINDOWS), n_characters, CHAR_DIM, dropout)
@@ -72,8 +69,8 @@ class CoAttention(nn.Module):
 class AdaCoAtt(CnnBiLSTMCRF):
     """CNN-BiLSTM-CRF with the co-attention between its two halves, and characters read by several windows."""
 
-    def __init__(self, spec: ModelSpec, hidden: int = CNN_HIDDEN) -> None:
-        super().__init__(spec, CharWindows, hidden)
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, CharWindows)
         self.co_attention = CoAttention(self.context.dim, spec.object_dim, spec.config.dropout)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:

@@ -78,10 +78,7 @@ class AdditiveAttention(nn.Module):
         self.score = nn.Linear(units, 1, bias=False)  # the softmax cancels a bias
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """Attention weights [B, Q, K] for queries [B, Q, D], keys [B, K, D] and mask [B, K].
-
-        A row sums to 1, or is all zeros if the post has no real key.
-        """
+        """Weights [B, Q, K] of queries [B, Q, D] over keys [B, K, D] with mask [B, K]; zeros without a real key."""
         pairs = (self.query(queries)[:, :, None] + self.key(keys)[:, None]).tanh()  # [B, Q, K, units]
         scores = self.score(pairs)[..., 0].masked_fill(~mask[:, None], torch.finfo(pairs.dtype).min)
         return scores.softmax(dim=2) * mask[:, None]
@@ -141,10 +138,7 @@ class TransformerLayer(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Features at mean 0 and deviation 1 over all training posts, per dimension; the sums are part of the weights.
-
-    Before `learn`, features pass unchanged.
-    """
+    """Features at mean 0 and deviation 1 over all training posts, per dimension; unchanged before `learn`."""
 
     count: Tensor
     total: Tensor

@@ -24,7 +24,7 @@ CNN_CHAR_DIM, N_FILTERS, WINDOW, CNN_HIDDEN = 30, 30, 3, 200  # Ma and Hovy, Tab
 
 
 def draw_glorot(module: nn.Module) -> None:
-    """U(-sqrt(6/(rows + columns)), ...) and biases 0 for all linear layers in a module: Ma and Hovy, Section 3.1.
+    """Glorot's uniform weights and zero biases in all linear layers (Ma and Hovy, Section 3.1).
 
     With torch's smaller default a signal fades over a few layers.
     """
@@ -115,10 +115,10 @@ class RecurrentTagger(Tagger):
 class HBiLSTMCRF(RecurrentTagger):
     """Lample et al., Sections 2 and 4: word and spelling vectors, dropout, BiLSTM, a hidden layer of tanh, CRF."""
 
-    def __init__(self, spec: ModelSpec, hidden: int = HBILSTM_HIDDEN) -> None:
-        super().__init__(spec, lambda n_characters, dropout: CharBiLSTM(n_characters), hidden)
-        self.hidden = nn.Linear(self.context.dim, hidden)
-        self.tag = nn.Linear(hidden, len(spec.labels.tags))
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, lambda n_characters, dropout: CharBiLSTM(n_characters), HBILSTM_HIDDEN)
+        self.hidden = nn.Linear(self.context.dim, HBILSTM_HIDDEN)
+        self.tag = nn.Linear(HBILSTM_HIDDEN, len(spec.labels.tags))
         draw_glorot(self)
 
     def emissions(self, batch: Batch) -> Tensor:
@@ -129,10 +129,8 @@ class HBiLSTMCRF(RecurrentTagger):
 class CnnBiLSTMCRF(RecurrentTagger):
     """Ma and Hovy, Section 2.4: BiLSTM, linear layer, CRF; dropout before and after the BiLSTM."""
 
-    def __init__(
-        self, spec: ModelSpec, spelling: Callable[[int, float], Spelling] = CharCNN, hidden: int = CNN_HIDDEN
-    ) -> None:
-        super().__init__(spec, spelling, hidden)
+    def __init__(self, spec: ModelSpec, spelling: Callable[[int, float], Spelling] = CharCNN) -> None:
+        super().__init__(spec, spelling, CNN_HIDDEN)
         self.tag = nn.Linear(self.context.dim, len(spec.labels.tags))
         draw_glorot(self)
 

@@ -35,7 +35,7 @@ class Gate(nn.Module):
     def forward(self, own: Tensor, others: Tensor, edges: Tensor) -> Tensor:
         """own [B, I, D], others [B, J, D], edges bool [B, I, J] -> own_i + sum over its j of alpha_ij * others_j.
 
-        alpha_ij = sigmoid(W own_i + W' others_j): two maps of nodes and a sum, not a map of every pair. [B, I, D].
+        alpha_ij = sigmoid(W own_i + W' others_j): two maps of nodes and a sum, not a map of every pair.
         """
         alpha = torch.sigmoid(self.own(own)[:, :, None] + self.other(others)[:, None])  # [B, I, J, D]
         shares = alpha * others[:, None]
@@ -73,10 +73,9 @@ class Interaction(nn.Module):
         )
 
     def forward(self, words: Tensor, word_mask: Tensor, objects: Tensor, spans: Tensor, object_mask: Tensor) -> Tensor:
-        """H_x after the last layer, [B, N, D].
+        """H_x after the last layer, [B, N, D], which computes nothing that only objects need.
 
-        words [B, N, text_dim], word_mask bool [B, N], objects [B, M, object_dim] (M may be 0), spans int64 [B, M, 2]
-        (head, tail), object_mask bool [B, M]. The last layer computes nothing that only objects need.
+        words [B, N, text_dim], objects [B, M, object_dim] (M may be 0), masks bool, spans int64 [B, M, 2] (head, tail).
         """
         place = sinusoid(torch.arange(1, words.shape[1] + 1, device=words.device), words.shape[2])
         text, visual = self.text(words + place.to(words.dtype)), self.objects(objects)

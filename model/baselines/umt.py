@@ -57,10 +57,7 @@ class Interaction(nn.Module):
 
 
 class UMT(EncoderTagger):
-    """Both tasks: the typed CRF over H, guided by the span scores of a text-only Transformer layer.
-
-    lambda is `ebd_weight` of the configuration.
-    """
+    """Both tasks: the typed CRF over H, guided by the span scores of a text-only layer; lambda is `ebd_weight`."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)

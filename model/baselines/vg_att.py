@@ -20,11 +20,11 @@ class VgAtt(HBiLSTMCRF):
     with their own weights, and w_i = b_w * h_i + b_v * m goes to the CRF.
     """
 
-    def __init__(self, spec: ModelSpec, hidden: int = HBILSTM_HIDDEN) -> None:
-        super().__init__(spec, hidden)
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
         width = self.context.dim
         self.standard = Standardize(spec.object_dim)
-        self.sentence = BiLSTM(self.words.vocabulary.word_dim + self.spelling.dim, hidden)
+        self.sentence = BiLSTM(self.words.vocabulary.word_dim + self.spelling.dim, HBILSTM_HIDDEN)
         self.attention = AdditiveAttention(self.sentence.dim, spec.object_dim, width)
         self.gates = nn.Linear(width, 3 * width)  # W and b of b_v, b_w and m
         self.seen = nn.Linear(spec.object_dim, 3 * width, bias=False)  # U of the same

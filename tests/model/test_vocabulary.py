@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,13 +45,12 @@ def test_a_batch_holds_each_spelling_once(vocabulary: Vocabulary) -> None:
 
 
 def test_further_keys_come_behind(vocabulary: Vocabulary) -> None:
-    more = vocabulary.extended(("rome", "ann", "oslo"), 7)
-    assert (more.given, more.word_dim, more.words) == (("rome", "oslo"), 7, vocabulary.words)
+    more = replace(vocabulary, given=("rome", "oslo"))
     assert more.encode(("Oslo", "ann", "paris")).rows == (7, 2, 0)
 
 
 def test_it_comes_back(vocabulary: Vocabulary, tmp_path: Path) -> None:
-    more = vocabulary.extended(("rome",), 7)
+    more = replace(vocabulary, given=("rome",), word_dim=7)
     more.save(tmp_path)
     assert Vocabulary.load(tmp_path) == more
 
