@@ -235,11 +235,11 @@ def _means(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["run"].rpartition("-")[0], row["split"]), []).append(row)
-    for (name, split), some in groups.items():
-        if len(some) > 1:
-            micro = {key: fmean(row[key] for row in some) for key in ("precision", "recall", "f1")}
-            run = f"{name}: mean of {len(some)} seeds"
-            yield {"run": run, "split": split, **micro, "ceiling": some[0]["ceiling"], "report": None}
+    for (name, split), members in groups.items():
+        if len(members) > 1:
+            micro = {key: fmean(row[key] for row in members) for key in ("precision", "recall", "f1")}
+            run = f"{name}: mean of {len(members)} seeds"
+            yield {"run": run, "split": split, **micro, "ceiling": members[0]["ceiling"], "report": None}
 
 
 def run_grounding(run: Path, gold: Path, split: str | None = None, min_score: float | None = None) -> dict[str, Any]:

@@ -64,8 +64,8 @@ class Project:
 
     def pack(self, dataset: str) -> Path:
         """Features to train on: `data.NAME.pack`, else the output of the regions stage."""
-        named = self.params.dataset(dataset).pack
-        return self.root / Path(named).expanduser() if named else self.out(dataset, "pack")
+        given = self.params.dataset(dataset).pack
+        return self.root / Path(given).expanduser() if given else self.out(dataset, "pack")
 
     def images(self, dataset: str) -> Path:
         return self.data(dataset) / self.source(dataset).images
@@ -100,8 +100,8 @@ class Project:
 
     def used_datasets(self) -> list[str]:
         """Datasets that are prepared or trained on; every dataset where params.yaml names none."""
-        named = dict.fromkeys((*self.params.datasets, *self.params.train_on))
-        return [name for name in named if name in self.params.data] or list(self.params.data)
+        names = dict.fromkeys((*self.params.datasets, *self.params.train_on))
+        return [name for name in names if name in self.params.data] or list(self.params.data)
 
     def models(self, datasets: Sequence[str] = ()) -> list[ModelRef]:
         """The models that datasets (none given: all used ones) need, each once with its datasets, in stage order."""
@@ -264,7 +264,7 @@ class Project:
         same = [name for name, digest in digests.items() if digest == given.get("posts")]
         packs = {name: Pack(self.pack(name)) for name in same if len(same) > 1 and self.pack(name).is_dir()}
         own = {name: [features.digest() for features in (pack, pack.grid) if features] for name, pack in packs.items()}
-        return [name for name, known in own.items() if given.get("pack") in known] or same
+        return [name for name, own_digests in own.items() if given.get("pack") in own_digests] or same
 
     def runs(self) -> list[tuple[Path, str]]:
         """The runs that params name, each with its dataset."""

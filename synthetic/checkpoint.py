@@ -14,7 +14,9 @@ Modules = Mapping[str, nn.Module]
 
 def save(path: Path, modules: Modules, optimizer: torch.optim.Optimizer, progress: Mapping[str, str]) -> None:
     """Publish the state of modules and optimizer, with `progress` as the file's metadata."""
-    tensors = {f"{owner}/{name}": value for owner, one in modules.items() for name, value in one.state_dict().items()}
+    tensors = {
+        f"{owner}/{name}": value for owner, module in modules.items() for name, value in module.state_dict().items()
+    }
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items()}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,7 @@ class Ceilings:
 def ceilings(drafts: Iterable[Draft]) -> Ceilings:
     """Both ceilings of some posts."""
     drafts = list(drafts)
-    text, both = ([one for draft in drafts for one in chances(draft, images=images)] for images in (False, True))
+    text, both = ([chance for draft in drafts for chance in chances(draft, images=images)] for images in (False, True))
     return Ceilings(float(best_f1(text)), float(best_f1(both)))
 
 
@@ -138,7 +138,7 @@ def chances(draft: Draft, *, images: bool) -> list[Fraction]:
     """For each name of a post, the probability of its most likely type."""
     visible = images and draft.image == "ok"
     certain = [bool(mention.noun) or visible for mention in draft.mentions]
-    return [Fraction(1) if one else Fraction(1, len(TYPES) - sum(certain)) for one in certain]
+    return [Fraction(1) if is_certain else Fraction(1, len(TYPES) - sum(certain)) for is_certain in certain]
 
 
 def best_f1(each: Sequence[Fraction]) -> Fraction:
@@ -176,8 +176,8 @@ def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawRepor
     Ingest reads `<split>.jsonl` and `images/`; `gold.jsonl` and `ceilings.json` are for scoring.
     """
     drafts = {split: [draft(config.seed, split, k) for k in range(size)] for split, size in config.sizes.items()}
-    posts = [post for some in drafts.values() for post in some]
-    best = {split: ceilings(some) for split, some in drafts.items()}
+    posts = [post for members in drafts.values() for post in members]
+    best = {split: ceilings(members) for split, members in drafts.items()}
     with atomic.folder(out) as folder:
         images = folder / "images"
         images.mkdir()
@@ -189,16 +189,16 @@ def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawRepor
                 (images / f"{post.id}.png").write_bytes(data if post.image == "ok" else data[:BROKEN_BYTES])
             return gold(post, scene)
 
-        for split, some in drafts.items():
-            rows = [{"id": x.id, "tokens": list(x.words), "labels": x.tags, "images": [f"{x.id}.png"]} for x in some]
+        for split, members in drafts.items():
+            rows = [{"id": x.id, "tokens": list(x.words), "labels": x.tags, "images": [f"{x.id}.png"]} for x in members]
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
-        drawn = []
+        gold_posts = []
         with ThreadPoolExecutor(N_THREADS) as pool:
-            for one in pool.map(draw, posts):
-                drawn.append(one)
-                progress(len(drawn), len(posts))
-        (folder / GOLD_FILE).write_text(gold_lines(drawn), encoding="utf-8")
+            for gold_post in pool.map(draw, posts):
+                gold_posts.append(gold_post)
+                progress(len(gold_posts), len(posts))
+        (folder / GOLD_FILE).write_text(gold_lines(gold_posts), encoding="utf-8")
         report = {"schema_version": 1} | {split: asdict(value) for split, value in best.items()}
         (folder / "ceilings.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return DrawReport(config.sizes, best)

@@ -56,8 +56,8 @@ def score(trees: Sequence[Tree] | Path, parser: Parser) -> Score:
         raise DataError("no trees to score", where=str(trees) if isinstance(trees, Path) else "")
     total = Counts()
     for tree, answer in zip(gold, parser.parse([tree.words for tree in gold]), strict=True):
-        wanted, found = tree.labelled("NP"), {(start, end) for start, end, label in answer.spans if label == "NP"}
-        total += Counts(len(wanted), len(found), len(wanted & found))
+        expected, predicted = tree.labelled("NP"), {(start, end) for start, end, label in answer.spans if label == "NP"}
+        total += Counts(len(expected), len(predicted), len(expected & predicted))
     return Score(total.n_gold, total.n_predicted, total.n_correct, len(gold))
 
 
@@ -113,7 +113,7 @@ def train(path: Path, out: Path, *, recipe: Recipe | None = None, resume: Path) 
     trainer.step = int(progress.get("step", 0))
     for epoch in range(int(progress.get("epoch", 0)) + 1, recipe.epochs + 1):
         loss = trainer.epoch(epoch)
-        found = score(measured, trainer.parser()) if measured else Score()
+        held_out_score = score(measured, trainer.parser()) if measured else Score()
         if epoch < recipe.epochs:
             checkpoint.save(state, modules, trainer.optimizer, {"epoch": str(epoch), "step": str(trainer.step)})
         else:
@@ -121,7 +121,7 @@ def train(path: Path, out: Path, *, recipe: Recipe | None = None, resume: Path) 
             figure = score(measured, span_parser.load(out)) if measured else None
             atomic.write_text(out.with_suffix(".md"), card(out, source, len(trainer.trees), figure))
             state.unlink(missing_ok=True)
-        yield Epoch(epoch, loss, found)
+        yield Epoch(epoch, loss, held_out_score)
 
 
 def card(path: Path, source: Mapping[str, str], n_trees: int, figure: Score | None) -> str:
@@ -192,7 +192,7 @@ class _Trainer:
         lower = [rng.random() < self.recipe.lower_prob for _ in batch]
         texts = [[word.lower() if low else word for word in tree.words] for low, tree in zip(lower, batch, strict=True)]
         pieces = [self._pieces(words, span_parser.MAX_WORD_PIECES) for words in texts]
-        inputs = encode(texts, pieces, max(sum(map(len, found)) for found in pieces) + 2)
+        inputs = encode(texts, pieces, max(sum(map(len, ids)) for ids in pieces) + 2)
         vectors = self.net.words(*inputs)
         sentence, start, end = span_parser.span_indices([len(tree.words) for tree in batch])
         logits = self.net.spans(self.net.fences(vectors), sentence, start, end)
@@ -200,8 +200,8 @@ class _Trainer:
         tags = torch.full(vectors.shape[:2], -100)
         for row, tree in enumerate(batch):
             for (first, last), label in tree.chains().items():
-                known = label if label in self.labels else "NP" if "NP" in label.split("+") else "X"
-                gold[row, first, last] = self.labels.index(known)
+                name = label if label in self.labels else "NP" if "NP" in label.split("+") else "X"
+                gold[row, first, last] = self.labels.index(name)
             tags[row, 1 : len(tree.words) + 1] = torch.tensor([self._tags.index(tag) for tag in tree.tags])
         spans = F.cross_entropy(logits, gold[sentence, start, end], reduction="sum") / len(batch) / 5
         assert self.net.tags is not None
@@ -211,8 +211,8 @@ class _Trainer:
 def _batches(trees: Sequence[Tree], n: int, rng: random.Random) -> list[list[Tree]]:
     """Batches of trees of similar length: shuffled, sorted within stretches of 20 batches, shuffled again."""
     shuffled = rng.sample(list(trees), len(trees))
-    found = []
+    batches = []
     for start in range(0, len(shuffled), 20 * n):
         stretch = sorted(shuffled[start : start + 20 * n], key=lambda tree: len(tree.words))
-        found += [stretch[at : at + n] for at in range(0, len(stretch), n)]
-    return rng.sample(found, len(found))
+        batches += [stretch[at : at + n] for at in range(0, len(stretch), n)]
+    return rng.sample(batches, len(batches))

@@ -168,7 +168,7 @@ def _block(seed: int, split: Split, index: int) -> tuple[_Cell, ...]:
     plans = []
     for counted in (_SINGLE_PLANS, _PAIR_PLANS):
         plans += rng.sample([(clues, image) for count, clues, image in counted for _ in range(count)], HALF)
-    cells = [_Cell(*text, some, *plan) for text, some, plan in zip(texts, names, plans, strict=True)]
+    cells = [_Cell(*text, post_names, *plan) for text, post_names, plan in zip(texts, names, plans, strict=True)]
     return tuple(rng.sample(cells, BLOCK))
 
 
@@ -177,6 +177,6 @@ def _names(rng: Random, split: Split, types: list[tuple[str, ...]]) -> list[tupl
     names = TEST_NAMES if split == "test" else NAMES
     while True:
         queues = {name: iter(rng.sample(names, len(names))) for name in TYPES}
-        drawn = [tuple(next(queues[name]) for name in some) for some in types]
-        if all(len(set(some)) == len(some) for some in drawn):
+        drawn = [tuple(next(queues[name]) for name in post_types) for post_types in types]
+        if all(len(set(post_names)) == len(post_names) for post_names in drawn):
             return drawn

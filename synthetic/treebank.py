@@ -26,10 +26,10 @@ class Tree:
 
     def chains(self) -> dict[tuple[int, int], str]:
         """One label a span: the labels of nodes over the same words are joined from the outermost in, `S+VP`."""
-        found: dict[tuple[int, int], str] = {}
+        chains: dict[tuple[int, int], str] = {}
         for start, end, label in self.spans:
-            found[start, end] = f"{label}+{found[start, end]}" if (start, end) in found else label
-        return found
+            chains[start, end] = f"{label}+{chains[start, end]}" if (start, end) in chains else label
+        return chains
 
 
 def read(path: Path) -> list[Tree]:

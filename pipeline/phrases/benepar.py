@@ -52,7 +52,6 @@ class BeneparParser:
         self._max_pieces = min(limits)  # of a pass, special tokens included; words, if it reads characters
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
-        """See `Parser.parse`."""
         limit = max(4, self._max_pieces * 15 // 16 - 2)  # words may have a few more pieces in a sentence
         readable = [self._readable(words, limit) for words in sentences]
         words, costs = [words for words, _ in readable], [costs for _, costs in readable]
@@ -64,9 +63,9 @@ class BeneparParser:
             return [word[:MAX_CHARACTERS] for word in words], [1] * len(words)
         tokenizer = self._model.retokenizer.tokenizer
         short = [word[: limit // 4] for word in words]  # a character has at most four bytes, so four pieces
-        found = tokenizer(short, add_special_tokens=False)["input_ids"]
-        readable = [word if ids else tokenizer.unk_token or FILLER for word, ids in zip(short, found, strict=True)]
-        return readable, [max(len(ids), 1) for ids in found]
+        pieces = tokenizer(short, add_special_tokens=False)["input_ids"]
+        readable = [word if ids else tokenizer.unk_token or FILLER for word, ids in zip(short, pieces, strict=True)]
+        return readable, [max(len(ids), 1) for ids in pieces]
 
     def _parse_parts(self, parts: Sequence[Sequence[str]]) -> list[list[Node]]:
         examples = [_example(words) for words in parts]
@@ -76,13 +75,18 @@ class BeneparParser:
             fillers = [filler] * (N_ROWS - len(members)) if filler else []
             batch = (
                 [*(examples[index] for index in members), *fillers],
-                [*(encoded[index] for index in members), *(self._model.encode(one) for one in fillers)],
+                [*(encoded[index] for index in members), *(self._model.encode(sentence) for sentence in fillers)],
             )
             with warnings.catch_warnings():  # torch_struct, which searches the charts, is older than torch
                 warnings.filterwarnings("ignore", ".*does not define `arg_constraints`")
                 trees = self._model._parse_encoded(*batch, return_compressed=True)  # a generator
                 for index, tree in zip(members, trees, strict=False):  # without those of the fillers
-                    answers[index] = self._nodes(tree)
+                    answers[index] = [
+                        (int(start), int(end), label)
+                        for start, end, label_id in zip(tree.starts, tree.ends, tree.labels, strict=True)
+                        for label in self._labels[int(label_id)].split("::")
+                        if label not in ROOTS
+                    ]
         return answers
 
     def _passes(self, encoded: Sequence[Any]) -> Iterator[tuple[InputSentence | None, list[int]]]:
@@ -92,21 +96,13 @@ class BeneparParser:
             return
         n_special = len(self._model.encode(_example([FILLER]))["input_ids"]) - 1
         groups: dict[int, list[int]] = {}
-        for index, one in enumerate(encoded):
-            length = -(-len(one["input_ids"]) // LENGTH_STEP) * LENGTH_STEP
+        for index, inputs in enumerate(encoded):
+            length = -(-len(inputs["input_ids"]) // LENGTH_STEP) * LENGTH_STEP
             groups.setdefault(length, []).append(index)
         for length, members in sorted(groups.items()):
             filler = _example([FILLER] * (min(length, self._max_pieces) - n_special))
             for first in range(0, len(members), N_ROWS - 1):
                 yield filler, members[first : first + N_ROWS - 1]
-
-    def _nodes(self, tree: Any) -> list[Node]:
-        return [
-            (int(start), int(end), label)
-            for start, end, index in zip(tree.starts, tree.ends, tree.labels, strict=True)
-            for label in self._labels[int(index)].split("::")
-            if label not in ROOTS
-        ]
 
 
 def _example(words: Sequence[str]) -> InputSentence:

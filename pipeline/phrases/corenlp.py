@@ -58,8 +58,8 @@ def constituents(tree: Tree, first: int = 0) -> list[Node]:
     """Nodes above part-of-speech tags, in preorder; `first` is the index of the tree's first word."""
     if isinstance(tree[0], str):
         return []
-    found = [] if tree.label() in ROOTS else [(first, first + len(tree.leaves()), tree.label())]
+    nodes = [] if tree.label() in ROOTS else [(first, first + len(tree.leaves()), tree.label())]
     for child in tree:
-        found += constituents(child, first)
+        nodes += constituents(child, first)
         first += len(child.leaves())
-    return found
+    return nodes

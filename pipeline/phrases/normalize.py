@@ -48,20 +48,20 @@ class _Word:
 def sentences(post: Sequence[str]) -> list[Sentence]:
     """The normalized sentences of a post; none where it consists of headers, URLs, emoji and punctuation."""
     words = _body(_visible(post))
-    found, start = [], 0
+    normalized, start = [], 0
     for end in range(1, len(words) + 1):
         if not _is_cut(words, end):
             continue
         part, start = words[start:end], end
         if any(character.isalnum() for word in part for character in word.text):
             texts, index, is_name = zip(*((word.text, word.index, word.mark == "@") for word in part), strict=True)
-            found.append(Sentence(texts, index, is_name))
-    return found
+            normalized.append(Sentence(texts, index, is_name))
+    return normalized
 
 
 def _visible(post: Sequence[str]) -> list[_Word]:
     """Words that can be seen, without URLs; `#Word` and `@name` without their mark, which may be its own token."""
-    found: list[_Word] = []
+    visible: list[_Word] = []
     mark, in_entity = "", False
     for index, word in enumerate(post):
         text = _plain(word)
@@ -73,9 +73,9 @@ def _visible(post: Sequence[str]) -> list[_Word]:
             continue
         if MARKED.fullmatch(text):
             mark, text = text[0], text[1:]
-        found.append(_Word(index, text.rstrip(":") if mark == "@" else text, mark))
+        visible.append(_Word(index, text.rstrip(":") if mark == "@" else text, mark))
         mark = ""
-    return found
+    return visible
 
 
 def _plain(word: str) -> str:

@@ -55,7 +55,6 @@ class LazyParser:
         self.load = functools.cache(load)  # raises WeightsError where the model cannot be read
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
-        """See `Parser.parse`."""
         return self.load().parse(sentences)
 
 
@@ -67,8 +66,8 @@ def parse_in_parts(
     max_cost: int = 0,
 ) -> list[Parsed]:
     """Sentences as `parse` answers for parts of them, see `ranges`; without `costs` the number of words is limited."""
-    each = costs if costs is not None else [[0] * len(words) for words in sentences]
-    cuts = [ranges(words, some, max_words, max_cost) for words, some in zip(sentences, each, strict=True)]
+    costs = costs if costs is not None else [[0] * len(words) for words in sentences]
+    cuts = [ranges(words, each, max_words, max_cost) for words, each in zip(sentences, costs, strict=True)]
     parts = [words[start:end] for words, cut in zip(sentences, cuts, strict=True) for start, end in cut]
     answers = iter(parse(parts))
     parsed = []
@@ -84,7 +83,7 @@ def ranges(words: Sequence[str], costs: Sequence[int], max_words: int, max_cost:
     A part ends after the last mark in its second half, else as late as possible. A word that costs more than `max_cost`
     is a part of its own.
     """
-    found, start = [], 0
+    parts, start = [], 0
     while start < len(words):
         end, used = start + 1, costs[start]
         while end < len(words) and end - start < max_words and used + costs[end] <= max_cost:
@@ -93,6 +92,6 @@ def ranges(words: Sequence[str], costs: Sequence[int], max_words: int, max_cost:
         if end < len(words):
             marks = [at for at in range(start + (end - start) // 2, end) if words[at][-1] in MARKS]
             end = marks[-1] + 1 if marks else end
-        found.append((start, end))
+        parts.append((start, end))
         start = end
-    return found
+    return parts

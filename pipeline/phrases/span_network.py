@@ -178,10 +178,10 @@ def encode(
     ids = np.zeros((n_rows, n_pieces), np.int64)
     pool = np.zeros((n_rows, n_pieces, n_pieces), np.float32)
     shapes = np.zeros((n_rows, n_pieces), np.int64)
-    for row, (words, found) in enumerate(zip(sentences, pieces, strict=True)):
-        flat = [CLS, *(piece for word in found for piece in word), SEP]
+    for row, (words, ids_of_words) in enumerate(zip(sentences, pieces, strict=True)):
+        flat = [CLS, *(piece for word in ids_of_words for piece in word), SEP]
         ids[row, : len(flat)] = flat
-        counts = np.array([1, *map(len, found), 1])
+        counts = np.array([1, *map(len, ids_of_words), 1])
         owner = np.repeat(np.arange(len(counts)), counts)
         pool[row, owner, np.arange(len(flat))] = 1.0 / counts[owner]
         shapes[row, 1 : len(words) + 1] = [shape(word) for word in words]

@@ -41,15 +41,14 @@ class EmbeddedParser:
         self.identity = _identity(digest)
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
-        """See `Parser.parse`."""
         costs = [list(map(len, self._pieces(words, MAX_WORD_PIECES))) for words in sentences]
         return parse_in_parts(sentences, self._parse_parts, MAX_WORDS, costs, MAX_PIECES)
 
     def _parse_parts(self, parts: Sequence[Sequence[str]]) -> list[list[Node]]:
         pieces = [self._pieces(words, MAX_WORD_PIECES) for words in parts]
         buckets: dict[int, list[int]] = {}
-        for index, found in enumerate(pieces):
-            buckets.setdefault(bucket(sum(map(len, found)) + 2), []).append(index)
+        for index, ids_of_words in enumerate(pieces):
+            buckets.setdefault(bucket(sum(map(len, ids_of_words)) + 2), []).append(index)
         answers: list[list[Node]] = [[] for _ in parts]
         for n_pieces, members in sorted(buckets.items()):
             for first in range(0, len(members), N_ROWS):
@@ -78,11 +77,11 @@ def constituents(scores: Floats, n_words: list[int], labels: Sequence[str]) -> l
     """Labelled spans of each sentence's best tree; scores [rows, W, W, K], label 0 is "no constituent" and scores 0."""
     best = scores[..., 1:].argmax(-1) + 1
     gains = np.maximum(scores[..., 1:].max(-1), 0.0)
-    found = []
-    for row, tree in enumerate(best_trees(gains, n_words)):
-        nodes = [(start, end, labels[best[row, start, end]]) for start, end in tree if gains[row, start, end] > 0]
-        found.append([(start, end, label) for start, end, chain in nodes for label in chain.split("+")])
-    return found
+    trees = []
+    for row, spans in enumerate(best_trees(gains, n_words)):
+        nodes = [(start, end, labels[best[row, start, end]]) for start, end in spans if gains[row, start, end] > 0]
+        trees.append([(start, end, label) for start, end, chain in nodes for label in chain.split("+")])
+    return trees
 
 
 def best_trees(gains: Floats, n_words: list[int]) -> list[list[tuple[int, int]]]:

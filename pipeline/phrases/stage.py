@@ -46,7 +46,7 @@ Trees = list[dict[str, Any]]  # rows of STORE_SCHEMA
 def plan(posts: Sequence[Post], parser: Parser) -> Plan[list[Sentence], list[Sentence]]:
     """The trees that posts need: one per post, none for a post without anything to parse."""
     normalized = [(post.id, normalize.sentences(post.words)) for post in posts]
-    rows = ((post_id, [(row_key(found, parser), found)] if found else [], found) for post_id, found in normalized)
+    rows = ((post_id, [(row_key(text, parser), text)] if text else [], text) for post_id, text in normalized)
     return Plan.of("phrases", rows)
 
 
@@ -63,13 +63,13 @@ def compute(items: dict[str, list[Sentence]], parser: Parser) -> Iterator[tuple[
 
 def _parse(posts: Sequence[Sequence[Sentence]], parser: Parser) -> list[Trees]:
     answers = iter(parser.parse([sentence.words for sentences in posts for sentence in sentences]))
-    found = []
+    trees = []
     for sentences in posts:
         parsed = [next(answers) for _ in sentences]
         rows = [(number, *span) for number, sentence in enumerate(parsed) for span in sentence.spans]
         rows += [(-1, 0, 0, name) for name in sorted({sentence.fallback for sentence in parsed} - {""})]
-        found.append([dict(zip(COLUMNS, row, strict=True)) for row in rows])
-    return found
+        trees.append([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+    return trees
 
 
 def assemble(plan: Plan[list[Sentence], list[Sentence]], rows: Readable, config: PhrasesConfig) -> list[PostPhrases]:
@@ -108,12 +108,12 @@ def noun_phrases(nodes: Iterable[Node], labels: Sequence[str], kind: Kind) -> li
         name, old = category(label), spans.get((start, end))
         if name in labels and (old is None or labels.index(name) < labels.index(old)):
             spans[start, end] = name
-    found = [(start, end, label) for (start, end), label in sorted(spans.items())]
+    phrases = [(start, end, label) for (start, end), label in sorted(spans.items())]
     if kind == "maximal":
-        return [node for node in found if not any(_inside(node, other) for other in found)]
+        return [node for node in phrases if not any(_inside(node, other) for other in phrases)]
     if kind == "base":
-        return [node for node in found if not any(_inside(other, node) for other in found)]
-    return found
+        return [node for node in phrases if not any(_inside(other, node) for other in phrases)]
+    return phrases
 
 
 def _inside(inner: Node, outer: Node) -> bool:
@@ -154,4 +154,4 @@ def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progres
     with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=parser.identity) as store:
         phrases, tally = find_phrases(table.posts, config, parser, store, progress, cluster)
     tables.write_phrases(out, phrases, {"phrases": note(config, parser.identity, synthetic=False)})
-    return replace(tally, n_cut=sum(one.n_cut for one in phrases))
+    return replace(tally, n_cut=sum(post.n_cut for post in phrases))
