@@ -80,7 +80,6 @@ class TrainConfig(Config):
         return self
 
     def encoder_ref(self) -> ModelRef:
-        """The text encoder's files."""
         if self.encoder == "embedded":
             return MINILM
         return ModelRef(self.encoder, "encoder", "hub", digest=self.encoder_digest, revision=self.encoder_revision)

@@ -52,8 +52,7 @@ class CropReader:
     def batch(self, rows: Sequence[Sequence[Crop | None]], width: int) -> tuple[Tensor, Tensor]:
         """The distinct crops of some posts, uint8 [N, 3, C, C], and the index of each object's crop, int64 [B, width].
 
-        -1: no crop (None in `rows`, and padding). Each image is decoded once. Raises ImageError if an image is not the
-        one that ingest read, DataError if a box exceeds it.
+        -1: no crop (None in `rows`, and padding). Raises ImageError if an image is not the one that ingest read.
         """
         index = torch.full((len(rows), width), -1, dtype=torch.int64)
         numbers: dict[object, int] = {}

@@ -102,7 +102,7 @@ class Example(NamedTuple):
     encoded: Any
     features: np.ndarray  # [M, D]; [M, 0] if crops are read
     spans: tuple[tuple[int, int], ...]  # (head, tail)
-    crops: tuple[Crop | None, ...]  # of each object, if crops are read
+    crops: tuple[Crop | None, ...]  # of each object; None without one, or if features are read
     tags: tuple[int, ...] | None = None
     boundaries: tuple[int, ...] | None = None
 
@@ -129,12 +129,11 @@ class PostDataset(Dataset[Example]):
 
     def __getitem__(self, row: int) -> Example:
         post, plan, encoded = self.posts[row], self.plans[row], self.encoded[row]
-        features, crops = np.zeros((len(plan.spans), 0), np.float32), tuple[Crop | None, ...]()
+        features: np.ndarray = np.zeros((len(plan.spans), 0), np.float32)
+        crops: tuple[Crop | None, ...] = (None,) * len(plan.spans)
         if self.crops is None:
             features = self.features(row)
-        elif plan.owner is None:
-            crops = (None,) * len(plan.spans)
-        else:
+        elif plan.owner is not None:
             owner = self.posts[plan.owner]
             regions = self.objects(owner).regions
             crops = tuple(crop_of(owner, regions[index]) for index in plan.indices)
@@ -197,9 +196,8 @@ def seed_of(seed: int, number: int) -> int:
 class LengthBatches(Sampler[list[int]]):
     """Batches of posts of similar length: at most `batch` posts and `max_cells` padded cells, or one longer post.
 
-    With a seed the order depends on seed and `epoch` only, so a resumed run sees the batches of an uninterrupted one;
-    without a seed posts are sorted by length. `skip`: batches of this epoch that are already trained. The processes
-    of `group` share each batch; iterating gives the non-empty shares of this process.
+    With a seed the order depends on seed and `epoch` only; without, posts are sorted by length. `skip`: batches of this
+    epoch that are already trained. Iterating gives the non-empty shares of this process in `group`.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
 """Experiment trackers that show a training's epochs while it runs: DVCLive and TensorBoard, optional packages.
 
-They are an option of the command, not a parameter: a run's name, and whether DVC repeats it, do not depend on them.
-The environment variable FMIT_TRACKERS sets the option when DVC runs the command.
+They are an option of the command (or FMIT_TRACKERS), not a parameter: whether DVC repeats a run is independent of them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from torch.nn.utils.rnn import pad_sequence
 from cache.keys import digest_file
 from schema.errors import DataError, RunError, WeightsError
 
-RANDOM = "random"  # TrainConfig.words: word vectors are drawn
 WORD_DIM = 100  # floats: both papers' width for English, Ma and Hovy's GloVe and Lample et al.'s skip-n-grams
 UNKNOWN_SHARE = 0.5  # of the words that occur once: Lample et al., Section 4.1
 N_MORE = 100_000  # ours: words of a file that are in no training post; the most frequent ones come first
@@ -221,7 +220,7 @@ def build_table(words: str, assets: Path | None, train_words: Iterable[Sequence[
     if assets is not None:
         return WordTable(Vocabulary.load(assets))
     vocabulary = Vocabulary.of_posts(train_words, WORD_DIM)
-    if words == RANDOM:
+    if words == "random":
         return WordTable(vocabulary)
     vectors = read_vectors(Path(words), vocabulary.words)
     word_dim, own = len(next(iter(vectors.values()))), set(vocabulary.words)

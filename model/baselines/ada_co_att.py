@@ -74,6 +74,5 @@ class AdaCoAtt(CnnBiLSTMCRF):
         self.co_attention = CoAttention(self.context.dim, spec.object_dim, spec.config.dropout)
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """Words [B, N, 2H] fused with the image; padding holds anything."""
         words, cells = super().contexts(batch, vectors), batch.objects.to(vectors.dtype)
         return self.co_attention(words, batch.word_mask, cells, batch.object_mask)

@@ -19,7 +19,6 @@ class BertCRF(EncoderTagger):
         self.crf = CRF(n_tags)
 
     def emissions(self, batch: Batch) -> Tensor:
-        """Tag scores [B, N, K]; objects are not read."""
         return self.tag(self.read(batch)[:, 1:-1])
 
 

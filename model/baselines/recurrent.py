@@ -88,7 +88,6 @@ class RecurrentTagger(Tagger):
     words: WordTable
 
     def __init__(self, spec: ModelSpec, spelling: Callable[[int, float], Spelling], hidden: int) -> None:
-        """`spelling` is built from the number of characters and the dropout."""
         super().__init__()
         self.words = build_table(spec.config.words, spec.assets, spec.train_words)
         self.featurizer = vocabulary = self.words.vocabulary
@@ -135,5 +134,4 @@ class CnnBiLSTMCRF(RecurrentTagger):
         draw_glorot(self)
 
     def emissions(self, batch: Batch) -> Tensor:
-        """Tag scores [B, N, K]."""
         return self.tag(self.dropout(self.contexts(batch, self.vectors(batch.inputs))))

@@ -30,7 +30,6 @@ class VgAtt(HBiLSTMCRF):
         self.seen = nn.Linear(spec.object_dim, 3 * width, bias=False)  # U of the same
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """Words modulated by the image [B, N, 2H]; padding holds anything."""
         words = super().contexts(batch, vectors)
         sentence = self.sentence.last(vectors, batch.inputs["n_words"])
         cells = self.standard(batch.objects.to(words.dtype))
