@@ -45,7 +45,7 @@ def test_revisions_live_side_by_side(model):
     assert (first / "model.safetensors").read_bytes() == b"weights"
 
 
-def test_a_changed_blob_is_damage_and_installing_again_mends_it(model):
+def test_a_changed_blob_is_damage_and_installing_again_repairs_it(model):
     found = hub.install("name", model)
     (found / "model.safetensors").resolve().write_bytes(b"weighty")
     assert hub.damage(found) == "the bytes of model.safetensors do not match their digest"
