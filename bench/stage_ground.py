@@ -28,7 +28,7 @@ from pipeline import engine
 from pipeline.engine import Plan
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.detector import DetectorGrounder, choose, parse
-from pipeline.grounding.grounder import Grounder
+from pipeline.grounding.grounder import Grounder, TextVectors
 from pipeline.grounding.owlv2 import Owlv2Grounder
 from pipeline.grounding.registry import build_grounder
 from pipeline.grounding.stage import STORE_SCHEMA, Query, compute
@@ -73,10 +73,10 @@ def pil_images(folder: Path, n_images: int) -> list[Image]:
 def run_stage(grounder: Grounder, folder: Path, photos: Sequence[Image], workers: int) -> None:
     """The stage without its tables: rows into an empty store, texts read again."""
     if isinstance(grounder, Owlv2Grounder):
-        grounder._vectors.clear()
+        grounder._vectors = TextVectors(grounder._read)
     if isinstance(grounder, DetectorGrounder):
         grounder._match.cache_clear()
-        grounder._encoder.encode.cache_clear()
+        grounder._encode.cache_clear()
     wanted = {f"{k:064x}": query for k, query in enumerate(Query(image, text) for image in photos for text in TEXTS)}
     plan: Plan[Query, None] = Plan("ground", wanted, {}, {})
     work = partial(compute, folder=folder, n_workers=workers)
@@ -151,7 +151,7 @@ def measure_detector(options: argparse.Namespace) -> dict[str, object]:
 
         def forward(batch: Tensor) -> object:
             for text in {*TEXTS, *heads} if batch is made[0][0] else ():
-                grounder._encoder._encode(text)
+                grounder._encode.__wrapped__(text)
             return network(batch)
 
         return forward

@@ -1,7 +1,5 @@
 """Boxes as plain geometry: overlap, and a detector's floats as whole pixels of an image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 N images, H and W pixels of a map.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Literal
 

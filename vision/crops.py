@@ -3,8 +3,6 @@
 C: side of the input in pixels.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 
@@ -53,9 +51,7 @@ class Transform:
 
     def standardise(self, pixels: Tensor) -> Tensor:
         """uint8 [N, 3, C, C] -> float32 [N, 3, C, C], the same memory format."""
-        shape = (1, 3, 1, 1)
-        mean = torch.tensor(self.mean, device=pixels.device).view(shape)
-        std = torch.tensor(self.std, device=pixels.device).view(shape)
+        mean, std = (torch.tensor(x, device=pixels.device).view(1, 3, 1, 1) for x in (self.mean, self.std))
         return pixels.float().div_(255).sub_(mean).div_(std)
 
 
@@ -67,9 +63,8 @@ def crop_tensor(image: PIL.Image.Image, box: Box | None, transform: Transform) -
     if box is None or box.xyxy == (0, 0, *image.size):
         return transform.pixels(image)
     if box.x1 > image.width or box.y1 > image.height:
-        raise DataError(
-            f"a box {box.xyxy} outside its image of {image.width} x {image.height}", todo="run the ground stage again"
-        )
+        what = f"a box {box.xyxy} outside its image of {image.width} x {image.height}"
+        raise DataError(what, todo="run the ground stage again")
     return transform.pixels(image.crop(box.xyxy))
 
 

@@ -3,8 +3,6 @@
 D detections of one image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple

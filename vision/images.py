@@ -1,7 +1,5 @@
 """Untrusted images: few formats, capped in bytes and pixels, decoded completely; every failure has a reason."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib
@@ -72,9 +70,8 @@ def load(folder: Path, image: records.Image) -> PIL.Image.Image:
         what = f"{error.what}, but ingest read it"
         raise ImageError(what, state=error.state, where=image.name, found=error.found, todo=todo) from None
     if hashlib.sha256(data).hexdigest() != image.digest:
-        raise ImageError(
-            "the image changed since ingest", state="broken", where=image.name, todo="run the ingest stage again"
-        )
+        what, todo = "the image changed since ingest", "run the ingest stage again"
+        raise ImageError(what, state="broken", where=image.name, todo=todo)
     return decode(data, image.name)
 
 

@@ -3,8 +3,6 @@
 N images, C channels, P cells of all three maps (52 x 52, 26 x 26, 13 x 13), K classes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

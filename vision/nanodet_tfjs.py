@@ -3,8 +3,6 @@
 The package's weights are float16 already, with batch norm folded by its authors, so nothing is rounded here.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -74,9 +72,8 @@ def convolutions(graph: dict[str, Any], binary: bytes) -> dict[str, np.ndarray]:
     """Weight and bias of every convolution, float16, by `vision.nanodet`'s names."""
     tensors, nodes = read_weights(graph, binary), graph["modelTopology"]["node"]
     biases = {node["input"][0]: node["input"][1] for node in nodes if node["op"] == "Add"}
-    numbered = [
-        node for node in nodes if node["op"] == "Conv2D"
-    ]  # convolution, convolution_1, ... as in a forward pass
+    numbered = [node for node in nodes if node["op"] == "Conv2D"]
+    # convolution, convolution_1, ... as in a forward pass
     numbered.sort(key=lambda node: [int(number) for number in re.findall(r"_(\d+)$", node["name"])])
     state = {}
     for name, node in zip(convolution_names(), numbered, strict=True):

@@ -3,8 +3,6 @@
 N crops, C side of a crop in pixels, D channels of the last stage, R side of its map (7 for 224 pixels).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

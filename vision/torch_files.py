@@ -1,7 +1,5 @@
 """Tensors from files of weights, and nothing else that a pickle may hold."""
 
-from __future__ import annotations
-
 import pickle
 import re
 import struct

@@ -1,7 +1,5 @@
 """The ground stage's parameters."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
 from typing import Literal
 

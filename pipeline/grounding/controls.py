@@ -1,7 +1,5 @@
 """Grounders that ignore the image, as baselines: what a model gains over their boxes comes from where a box lies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -13,11 +13,9 @@ Below a threshold the box is the whole image; the score stays what it was.
 C classes, D detections, W = 384 floats a sentence vector.
 """
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -69,20 +67,19 @@ COUNTS = {"two": 2, "both": 2, "three": 3, "four": 4, "five": 5}
 PLURALS = frozenset(("people", "men", "women", "children"))
 
 
-class SentenceEncoder:
-    """MiniLM's sentence vectors."""
+def sentence_encoder() -> Callable[[str], Tensor]:
+    """The function that gives MiniLM's vector [W] of a text: the mean over its pieces, of length 1."""
+    model = span_network.MiniLM(layers=6, rank=0, dropout=0.0)
+    model.load_package(minilm_folder() / "model.safetensors")
+    model.eval()
 
-    def __init__(self) -> None:
-        self._model = span_network.MiniLM(layers=6, rank=0, dropout=0.0)
-        self._model.load_package(minilm_folder() / "model.safetensors")
-        self._model.eval()
-        self.encode = lru_cache(N_CACHED_TEXTS)(self._encode)
-
-    def _encode(self, text: str) -> Tensor:
-        """The mean over a text's pieces, of length 1."""
+    @lru_cache(N_CACHED_TEXTS)
+    def encode(text: str) -> Tensor:
         ids = torch.tensor([_tokenizer().encode(text).ids[: span_network.N_POSITIONS]])
-        last = self._model(ids, torch.ones_like(ids, dtype=torch.bool))[-1]
+        last = model(ids, torch.ones_like(ids, dtype=torch.bool))[-1]
         return F.normalize(last[0].mean(0), dim=0)
+
+    return encode
 
 
 @lru_cache(maxsize=1)
@@ -106,16 +103,12 @@ class Noun(NamedTuple):
     n_objects: int
 
 
-class Match(NamedTuple):
-    """The probability of each class [C] that a text names it, and the text's number of objects as in Noun."""
-
-    probabilities: Tensor
-    n_objects: int
+Match = tuple[Tensor, int]  # the probability of each class [C] that a text names it, and `Noun.n_objects`
 
 
 class DetectorGrounder(Grounder):
-    def __init__(self, detector: Detector, encoder: SentenceEncoder, identity: dict[str, str]) -> None:
-        self._detector, self._encoder, self.identity = detector, encoder, identity
+    def __init__(self, detector: Detector, encode: Callable[[str], Tensor], identity: dict[str, str]) -> None:
+        self._detector, self._encode, self.identity = detector, encode, identity
         names = [[name, *(PEOPLE if name == "person" else ())] for name in detector.classes]
         self._classes = [self._vectors(words) for words in names]
         self._kinds = [self._vectors(words) for words in KINDS]
@@ -142,40 +135,39 @@ class DetectorGrounder(Grounder):
         boxes = self._detector.detect(self._detector.prepare(image), image.size).boxes
         return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]
 
-    def is_cut(self, text: str) -> bool:
-        return is_cut(text)
+    is_cut = staticmethod(is_cut)
 
     def match(self, text: str) -> Match:
-        """The probability of each class [C] for a text."""
         noun = parse(text, self._detector.classes)
-        head, whole = (self._encoder.encode(words) for words in (noun.head, text))
+        head, whole = (self._encode(words) for words in (noun.head, text))
         cosines = HEAD_WEIGHT * self._to_classes(head) + (1 - HEAD_WEIGHT) * self._to_classes(whole)
         best = float(cosines.max())
         named = _logistic((best - KNOWN_COSINE) / KNOWN_SCALE) * ((cosines - best) / CLASS_SCALE).exp()
         if noun.is_name:
             person, *others = (float((words @ whole).topk(N_NEAREST).values.mean()) for words in self._kinds)
             named = torch.maximum(named, _logistic((person - max(others)) / PERSON_SCALE) * self._prior)
-        return Match(named, noun.n_objects)
+        return named, noun.n_objects
 
     def _to_classes(self, vector: Tensor) -> Tensor:
         return torch.stack([(words @ vector).max() for words in self._classes])
 
     def _vectors(self, words: Sequence[str]) -> Tensor:
-        return torch.stack([self._encoder.encode(word) for word in words])
+        return torch.stack([self._encode(word) for word in words])
 
 
 def choose(detections: Detections, match: Match, size: tuple[int, int]) -> ScoredBox:
     """The box and score of a text in an image of `size`."""
-    scores = detections.scores * match.probabilities[detections.classes]
+    probabilities, n_objects = match
+    scores = detections.scores * probabilities[detections.classes]
     best, score = (int(scores.argmax()), float(scores.max())) if len(scores) else (0, 0.0)
     if score < MIN_SCORE:
         return ScoredBox((0.0, 0.0, float(size[0]), float(size[1])), score)
     boxes = detections.boxes[best : best + 1]
-    if match.n_objects != 1:
+    if n_objects != 1:
         same = detections.classes == detections.classes[best]
-        if match.n_objects == 0:
+        if n_objects == 0:
             same &= detections.scores >= PLURAL_SCORE * detections.scores[best]
-        boxes = detections.boxes[same][: match.n_objects or None]
+        boxes = detections.boxes[same][: n_objects or None]
     x0, y0 = boxes[:, :2].amin(0).tolist()
     x1, y1 = boxes[:, 2:].amax(0).tolist()
     return ScoredBox((x0, y0, x1, y1), score)
@@ -216,7 +208,7 @@ def open_grounder(config: GroundConfig) -> LazyGrounder:
     @torch.inference_mode()
     def load() -> DetectorGrounder:
         detector = load_detector(config.detector, path, config.torch_device())
-        return DetectorGrounder(detector, SentenceEncoder(), identity)
+        return DetectorGrounder(detector, sentence_encoder(), identity)
 
     return LazyGrounder(identity, load, is_cut=is_cut)
 

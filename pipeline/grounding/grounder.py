@@ -3,8 +3,6 @@
 Also what grounders share: loading at first use, batches of one shape, deterministic inference.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ pass has one text length and one image shape: padding of images would change the
 N passes at once, K boxes a pass, T pieces of a text.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from operator import attrgetter

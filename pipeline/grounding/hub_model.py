@@ -1,7 +1,5 @@
 """What grounders on models of the transformers library share: their folder, their identity, and how they are loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -36,7 +34,7 @@ class HubGrounder(Grounder):
     model_class: ClassVar[Any]
     processor_name: ClassVar[str]
     version: ClassVar[str]  # of everything between an image and its boxes that the identity does not name
-    max_pieces: ClassVar[attrgetter[int]]  # of a text, from the model's settings
+    max_pieces: ClassVar["attrgetter[int]"]  # of a text, from the model's settings
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, identity: dict[str, str], n_batch: int) -> None:
         self._model, self._processor, self._tokenizer, self._n_batch = model, processor, tokenizer, n_batch
@@ -64,10 +62,9 @@ class HubGrounder(Grounder):
             grounder.merges = merges
             return grounder
 
-        def is_cut(text: str) -> bool:
-            return cls.count_pieces(_part("Tokenizer", folder), text) > cls.max_pieces(
-                _part("Config", folder, "model's settings")
-            )
+        def is_cut(text: str) -> bool:  # without the weights
+            settings = _part("Config", folder, "model's settings")
+            return cls.count_pieces(_part("Tokenizer", folder), text) > cls.max_pieces(settings)
 
         return LazyGrounder(named, load, merges=merges, is_cut=is_cut)
 

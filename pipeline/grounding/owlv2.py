@@ -4,8 +4,6 @@ A batch has a fixed shape, short ones are padded, so that a row's bits do not de
 B images a batch, P patches an image (each with one box), Q texts at once, D width of the common space.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from pipeline.grounding.grounder import Grounder, LazyGrounder
 
 
+class GrounderEntry(NamedTuple):
+    """The module whose `open_grounder` opens a grounder, its default weights ("" for none) and their kind."""
+
+    module: str  # imported when the grounder is opened, since it loads its libraries
+    weights: str = ""
+    kind: ModelKind = "embedded"
+    any_dtype: bool = False  # False: it computes in float32 only
+
+
 def ground_config(section: Mapping[str, Any], where: str) -> GroundConfig:
     """The configuration of a params section, see `Config.from_section`; raises ConfigError for an unknown grounder."""
     config = GroundConfig.from_section(section, where, PRESETS)
@@ -56,27 +65,16 @@ def open_grounder(config: GroundConfig) -> LazyGrounder:
     grounder: LazyGrounder = module.open_grounder(config.model_copy(update={"weights": weights_of(config)}))
     digest = grounder.identity.get("weights", "")
     if config.digest and config.digest != digest:
-        raise WeightsError(
-            f"the {config.grounder} grounder is not the one that ground.digest names",
-            where=weights_of(config),
-            found=digest or "a grounder without weights",
-            todo="fetch the model again, or name the digest of the one you mean",
-        )
+        what = f"the {config.grounder} grounder is not the one that ground.digest names"
+        todo = "fetch the model again, or name the digest of the one you mean"
+        found = digest or "a grounder without weights"
+        raise WeightsError(what, where=weights_of(config), found=found, todo=todo)
     return grounder
 
 
 def build_grounder(config: GroundConfig) -> Grounder:
     """As `open_grounder`, loaded; raises WeightsError also for weights of another network."""
     return open_grounder(config).load()
-
-
-class GrounderEntry(NamedTuple):
-    """The module whose `open_grounder` opens a grounder, its default weights ("" for none) and their kind."""
-
-    module: str  # imported when the grounder is opened, since it loads its libraries
-    weights: str = ""
-    kind: ModelKind = "embedded"
-    any_dtype: bool = False  # False: it computes in float32 only
 
 
 CONTROLS, ONE_STAGE = "pipeline.grounding.controls", "pipeline.grounding.onestage.grounder"

@@ -1,7 +1,5 @@
 """Stage ground: posts and phrases to boxes.parquet, a box for every general word and noun phrase."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -132,19 +130,16 @@ def _regions(
     )
     n_texts = len(labels.general_words) + len(phrases)
     by_image = {index: list(islice(answers, n_texts)) for index, image in enumerate(post.images) if image.ok}
+    chosen: list[tuple[int, str, Span | None, ScoredBox]] = []
     for index, scored in by_image.items():
-        for word, box in zip(labels.general_words, scored, strict=False):
-            yield _region(post, index, word, None, box, grounder)
-    for number, phrase in enumerate(phrases, start=len(labels.general_words)):
-        if by_image:
-            best = max(by_image, key=lambda index: by_image[index][number].score)
-            yield _region(post, best, phrase.text, phrase.span, by_image[best][number], grounder)
-
-
-def _region(post: Post, index: int, text: str, span: Span | None, scored: ScoredBox, grounder: str) -> Region:
-    image = post.images[index]
-    box, clamped = boxes.clip(scored.xyxy, image.width, image.height, index)
-    return Region("phrase" if span else "general", text, span, box, scored.score, clamped, grounder)
+        chosen += [(index, word, None, box) for word, box in zip(labels.general_words, scored, strict=False)]
+    for number, phrase in enumerate(phrases if by_image else (), start=len(labels.general_words)):
+        best = max(by_image, key=lambda index: by_image[index][number].score)
+        chosen.append((best, phrase.text, phrase.span, by_image[best][number]))
+    for index, text, span, answer in chosen:
+        image = post.images[index]
+        box, clamped = boxes.clip(answer.xyxy, image.width, image.height, index)
+        yield Region("phrase" if span else "general", text, span, box, answer.score, clamped, grounder)
 
 
 def short_name(grounder: Grounder) -> str:

@@ -1,7 +1,5 @@
 """Which network makes the features, and which regions a post has."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal

@@ -4,8 +4,6 @@ N crops of a batch, C side of a crop in pixels, D floats of a feature, R cells o
 objects of a post.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -47,6 +45,13 @@ N_BATCHES = 8  # of a cluster's task: only its last batch is padded
 # Which objects a post has, in the lattice's order
 
 
+class PostRegions(NamedTuple):
+    """A post's objects in the lattice's order, and how many phrases the cap left out."""
+
+    regions: tuple[Region, ...]
+    n_cut: int = 0
+
+
 def post_regions(
     post: Post, boxes: Sequence[Region], labels: LabelSet, config: RegionsConfig, phrases: Sequence[Phrase] = ()
 ) -> tuple[Region, ...]:
@@ -69,11 +74,8 @@ def post_regions(
         regions.append(Region("image", "", None, Box(0, 0, image.width, image.height, index), WHOLE_SCORE))
         for word in labels.general_words:
             if (index, word) not in general:
-                raise DataError(
-                    f"no box for the general word {word!r}",
-                    where=f"post {post.id}, image {index}",
-                    todo="run the ground stage again",
-                )
+                where, todo = f"post {post.id}, image {index}", "run the ground stage again"
+                raise DataError(f"no box for the general word {word!r}", where=where, todo=todo)
             regions.append(general[index, word])
     by_span = {one.span: one for one in boxes if one.source == "phrase" and one.span is not None}
     return (*regions, *(by_span[span] for span in sorted(by_span)))
@@ -113,13 +115,6 @@ class Crop(NamedTuple):
     @property
     def digest(self) -> str:
         return self.image.digest if self.image else images.EMPTY_DIGEST
-
-
-class PostRegions(NamedTuple):
-    """A post's objects in the lattice's order, and how many phrases the cap left out."""
-
-    regions: tuple[Region, ...]
-    n_cut: int = 0
 
 
 def plan(
@@ -225,10 +220,8 @@ def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str,
     with np.errstate(over="ignore"):
         values = rows[: len(names)].cpu().numpy().astype(dtype)
     if not np.isfinite(values).all():
-        raise WeightsError(
-            f"a feature is not finite as {dtype}",
-            todo="check the weights, or set regions.store_dtype and regions.dtype to float32",
-        )
+        todo = "check the weights, or set regions.store_dtype and regions.dtype to float32"
+        raise WeightsError(f"a feature is not finite as {dtype}", todo=todo)
     yield from zip(names, values, strict=True)
 
 

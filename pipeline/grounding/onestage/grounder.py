@@ -5,11 +5,9 @@ ICCV 2019), from a folder that `release.convert` wrote: `config.json`, `model.sa
 encoder, `vocab.txt` (BERT) or `words.txt` (LSTM). Shapes as in `network`.
 """
 
-from __future__ import annotations
-
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache, partial
@@ -43,7 +41,9 @@ from vision.torch_files import load_state, read_state
 VERSION = "1"  # of everything between an image and its boxes that the weights' digest does not cover
 SYNTHETIC_NAME = "toy-onestage"  # in keys of stored rows, so it keeps its first value: another would recompute them all
 N_IMAGES, N_QUERIES = 4, 8  # of a pass: fixed, since a row's last bits depend on the batch's shape, not its content
-N_THREADS = 1  # of a pass: the last bits depend on it too, and small layers lose more to waiting than they gain
+N_THREADS = (
+    1  # of the small network: the last bits depend on it too, and small layers lose more to waiting than they gain
+)
 N_WORDS = 6  # of a query that reach the network; the rest of the known words is cut
 PAD, UNKNOWN = "<pad>", "<unk>"
 
@@ -138,7 +138,6 @@ class Vocabulary:
         return ids + [self._ids[PAD]] * (N_WORDS - len(ids))
 
     def is_cut(self, text: str) -> bool:
-        """Whether there are more known words than the network reads."""
         return len(self._known(text)) > N_WORDS
 
     def _known(self, text: str) -> list[int]:
@@ -147,7 +146,7 @@ class Vocabulary:
 
 
 class OneStageGrounder(Grounder):
-    """A network in evaluation mode. `n_threads`: of a pass on a CPU; None: as the caller has set."""
+    """A network in evaluation mode: that trained on drawings (`synthetic`) or the published one."""
 
     def __init__(
         self,
@@ -156,23 +155,20 @@ class OneStageGrounder(Grounder):
         identity: Mapping[str, str],
         *,
         synthetic: bool,
-        box: Callable[[PIL.Image.Image, int], Letterboxed] = letterbox,
-        n_threads: int | None = N_THREADS,
     ) -> None:
         self.network, self.reader = network.eval(), reader
         self.identity, self.synthetic = dict(identity), synthetic
-        self._box, self._n_threads = box, n_threads
         self._vectors = TextVectors(self._read)
 
     def prepare(self, image: PIL.Image.Image) -> Letterboxed:
-        return self._box(image, self.network.sizes.size_px)
+        return (letterbox if self.synthetic else paper_letterbox)(image, self.network.sizes.size_px)
 
     def is_cut(self, text: str) -> bool:
         return self.reader.is_cut(text)
 
     def ground(self, images: Sequence[Letterboxed], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
         n_threads = torch.get_num_threads()
-        torch.set_num_threads(self._n_threads or n_threads)
+        torch.set_num_threads(N_THREADS if self.synthetic else n_threads)
         try:
             with deterministic_inference():
                 vectors = self._vectors.of(queries, N_QUERIES)
@@ -226,17 +222,6 @@ def load_synthetic(path: Path) -> OneStageGrounder:
     return OneStageGrounder(network, Vocabulary(words), _identity(path), synthetic=True)
 
 
-def _open_synthetic(config: GroundConfig) -> LazyGrounder:
-    path = weights.find(config.weights)
-
-    @cache
-    def vocabulary() -> Vocabulary:
-        return Vocabulary(json.loads(weights.load_safetensors(path)[1]["words"]))
-
-    load = partial(load_synthetic, path)
-    return LazyGrounder(_identity(path), load, synthetic=True, is_cut=lambda text: vocabulary().is_cut(text))
-
-
 def _identity(path: Path) -> dict[str, str]:
     return {"name": SYNTHETIC_NAME, "version": VERSION, "weights": digest_file(path)}
 
@@ -275,7 +260,10 @@ def build(settings: dict[str, Any]) -> OneStage:
 def open_grounder(config: GroundConfig) -> LazyGrounder:
     """The grounder that the parameters name, its weights not loaded yet; raises WeightsError where they are missing."""
     if config.grounder == "synthetic-grounder":
-        return _open_synthetic(config)
+        path = weights.find(config.weights)
+        vocabulary = cache(lambda: Vocabulary(json.loads(weights.load_safetensors(path)[1]["words"])))
+        load = partial(load_synthetic, path)
+        return LazyGrounder(_identity(path), load, synthetic=True, is_cut=lambda text: vocabulary().is_cut(text))
     folder = ModelRef(config.weights, "grounder", "converted").locate()
     with _reading(folder):
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -286,15 +274,15 @@ def open_grounder(config: GroundConfig) -> LazyGrounder:
         reader = Pieces(words) if settings["text"] == "bert" else Corpus(words.read_text("utf-8").splitlines())
     identity = {"name": config.grounder, "version": PAPER_VERSION, "weights": digest_of("converted", folder)}
 
-    def load() -> OneStageGrounder:
+    def load_published() -> OneStageGrounder:
         with _reading(folder):
             network = build(settings)
         path = folder / "model.safetensors"
         load_state(network, read_state(path), "the one-stage grounder", path)
         network.to(config.torch_device())
-        return OneStageGrounder(network, reader, identity, synthetic=False, box=paper_letterbox, n_threads=None)
+        return OneStageGrounder(network, reader, identity, synthetic=False)
 
-    return LazyGrounder(identity, load, is_cut=reader.is_cut)
+    return LazyGrounder(identity, load_published, is_cut=reader.is_cut)
 
 
 @contextmanager

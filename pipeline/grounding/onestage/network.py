@@ -7,8 +7,6 @@ answers for some anchors; the best box is the arg-max over all scales, cells and
 Shapes: N images, Q queries, W words a query, D width, A anchors a cell, S scales, C cells of all scales, K = C * A.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import cast
 

@@ -4,12 +4,9 @@ A checkpoint is a pickle of `epoch`, `best_loss`, `optimizer` and `state_dict`, 
 unpickled as tensors only; other contents, such as a score as a NumPy number, are dropped unread.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -20,7 +17,7 @@ from torch import Tensor
 
 from cache import atomic, keys, weights
 from pipeline.grounding.onestage.grounder import FILES, FORMAT, MODEL_TYPE, build
-from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, Sizes, layers
+from pipeline.grounding.onestage.network import BLOCKS, N_SCALES, layers
 from pipeline.grounding.onestage.text import Corpus
 from schema.errors import WeightsError
 from vision.torch_files import load_tensors
@@ -67,16 +64,16 @@ def settings_of(state: Mapping[str, Tensor], trained_on: str, size_px: int) -> d
     numbers = dict(layers())
     stages = [numbers[f"stages.{stage}.0"] for stage in range(len(BLOCKS))]
     channels = [len(state[f"{VISUAL}.{number}.conv_{number}.weight"]) for number in stages]
-    sizes = Sizes(
-        size_px=size_px,
-        stem=len(state[f"{VISUAL}.0.conv_0.weight"]),
-        stem_stride=1,
-        stages=tuple(zip(channels, BLOCKS, strict=True)),
-        width=len(state["mapping_visu.0.conv.weight"]),
-        anchors=anchors(trained_on, size_px),
-    )
+    sizes = {
+        "size_px": size_px,
+        "stem": len(state[f"{VISUAL}.0.conv_0.weight"]),
+        "stem_stride": 1,
+        "stages": tuple(zip(channels, BLOCKS, strict=True)),
+        "width": len(state["mapping_visu.0.conv.weight"]),
+        "anchors": anchors(trained_on, size_px),
+    }
     kind, text = _text_sizes(state)
-    return {"model_type": MODEL_TYPE, "format": FORMAT, "text": kind, "text_sizes": text, "sizes": asdict(sizes)}
+    return {"model_type": MODEL_TYPE, "format": FORMAT, "text": kind, "text_sizes": text, "sizes": sizes}
 
 
 def anchors(trained_on: str, size_px: int) -> tuple[tuple[tuple[float, float], ...], ...]:

@@ -3,8 +3,6 @@
 Q queries, W numbers a query, E width of a word, H width of one direction.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +71,6 @@ class Pieces:
         return ids + [0] * (N_WORDS - len(ids))
 
     def is_cut(self, text: str) -> bool:
-        """Whether a text has more pieces."""
         return len(self._tokenizer(text.lower(), verbose=False)["input_ids"]) > N_WORDS
 
 
@@ -94,7 +91,6 @@ class Corpus:
         return ids + [0] * (N_WORDS - len(ids))
 
     def is_cut(self, text: str) -> bool:
-        """Whether a text has more words."""
         return len(self._split(text)) > N_WORDS
 
     @staticmethod

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.grounding.config import GroundConfig
-from pipeline.grounding.detector import Match, Noun, choose, parse
+from pipeline.grounding.detector import Noun, choose, parse
 from pipeline.grounding.grounder import ground_images
 from pipeline.grounding.registry import build_grounder
 from report.grounding import GoldPhrase, average_precision, fits
@@ -46,26 +46,26 @@ def test_heads(text, noun):
     [("the puppy", "dog"), ("his new phone", "cell phone"), ("a hot dog", "hot dog"), ("Anna", "person")],
 )
 def test_the_most_probable_class(grounder, text, name):
-    assert CLASSES[grounder.match(text).probabilities.argmax()] == name
+    assert CLASSES[grounder.match(text)[0].argmax()] == name
 
 
 def test_what_no_class_fits_gets_low_probabilities(grounder):
     for text in ("London", "location", "organization", "this morning"):
-        assert grounder.match(text).probabilities.max() < 0.4
-    assert grounder.match("person").probabilities.max() > 0.9
+        assert grounder.match(text)[0].max() < 0.4
+    assert grounder.match("person")[0].max() > 0.9
 
 
 def test_choice_of_a_box():
     boxes = torch.tensor([[0.0, 0, 9, 9], [5, 5, 20, 20], [30, 30, 40, 40]])
     detections = Detections(boxes, torch.tensor([0.8, 0.5, 0.3]), torch.tensor([16, 16, 0]))
     dog = torch.eye(80)[16]
-    assert choose(detections, Match(dog, 1), (50, 50)).xyxy == (0, 0, 9, 9)
-    assert choose(detections, Match(dog, 0), (50, 50)).xyxy == (0, 0, 20, 20)
-    assert choose(detections, Match(dog, 2), (50, 50)).xyxy == (0, 0, 20, 20)
-    weak = choose(detections, Match(dog * 0.1, 1), (50, 40))
+    assert choose(detections, (dog, 1), (50, 50)).xyxy == (0, 0, 9, 9)
+    assert choose(detections, (dog, 0), (50, 50)).xyxy == (0, 0, 20, 20)
+    assert choose(detections, (dog, 2), (50, 50)).xyxy == (0, 0, 20, 20)
+    weak = choose(detections, (dog * 0.1, 1), (50, 40))
     assert (weak.xyxy, round(weak.score, 3)) == ((0, 0, 50, 40), 0.08)
     nothing = Detections(boxes[:0], boxes[:0, 0], detections.classes[:0])
-    assert choose(nothing, Match(dog, 1), (50, 40)).xyxy == (0, 0, 50, 40)
+    assert choose(nothing, (dog, 1), (50, 40)).xyxy == (0, 0, 50, 40)
 
 
 def test_rows_do_not_depend_on_their_company(grounder):
