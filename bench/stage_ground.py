@@ -98,8 +98,8 @@ def run_plain_loop(grounder: Owlv2Grounder, folder: Path, photos: Sequence[Image
 def batches(grounder: Owlv2Grounder, folder: Path, photos: Sequence[Image]) -> Iterator[tuple[Tensor, Tensor]]:
     """Pixels [B, 3, side, side] and text vectors [B, Q, D] of full passes."""
     size, model = grounder._n_batch, grounder._model
-    grounder._read(TEXTS)
-    texts = torch.stack([grounder._vectors[text] for text in TEXTS])
+    vectors = grounder._vectors.of([TEXTS], size)
+    texts = torch.stack([vectors[text] for text in TEXTS])
     prepared = [grounder.prepare(images.load(folder, image)).pixels for image in photos]
     for start in range(0, len(prepared) // size * size, size):
         pixels = torch.stack(prepared[start : start + size]).to(model.device, model.dtype)

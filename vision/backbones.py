@@ -123,6 +123,9 @@ class CropNet(nn.Module):
     backward pass computes it again: activations take the memory of one slice, however many crops a step has.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         network: nn.Module,
@@ -135,6 +138,8 @@ class CropNet(nn.Module):
         super().__init__()
         self.network, self._maps = network.eval(), maps
         self.transform, self.dim, self.batch, self.checkpointing = transform, dim, batch, checkpointing
+        for name, values in (("mean", transform.mean), ("std", transform.std)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> Self:
         """As any module's, but the network itself stays in evaluation mode: it has batch norm and no dropout."""
@@ -152,7 +157,8 @@ class CropNet(nn.Module):
 
     def _features(self, crops: Tensor) -> Tensor:
         pixels = crops.contiguous(memory_format=torch.channels_last)
-        return self._maps(self.network, self.transform.standardise(pixels)).float().mean((2, 3))
+        x = pixels.float().div_(255).sub_(self.mean).div_(self.std)
+        return self._maps(self.network, x).float().mean((2, 3))
 
 
 def build_crop_net(
