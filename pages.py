@@ -1,7 +1,5 @@
 """Pages and tables of a project: the report of a run, a post, a contact sheet, the paper's tables, a summary."""
 
-from __future__ import annotations
-
 import difflib
 import functools
 import json
@@ -10,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cache import tables as parquet
 from cache.keys import digest_file
@@ -19,7 +17,7 @@ from cache.run_files import read_object, refuse_strange, refuse_unwritable, run_
 from pipeline.phrases import normalize
 from project import Project
 from report import html
-from report.grounding import Corners, GoldBoxes, GoldPhrase, ceiling, centre_box, evaluate, match, read_gold, score
+from report.grounding import Corners, GoldBoxes, ceiling, centre_box, evaluate, match, read_gold, score
 from report.pages import Loader
 from report.posts import write_sheet
 from report.results import published, read_fusion
@@ -31,11 +29,6 @@ from schema.errors import DataError, ImageError, RunError
 from schema.prediction import Prediction
 from synthetic import draw
 from vision import images
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from pipeline.grounding.grounder import Grounder
 
 RANDOM = "random"  # the grounder of the control
 
@@ -181,7 +174,7 @@ def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, A
             yield f"Trained on {config.get('n_posts', {}).get('train', 0)} posts."
             break
     best = _ceilings(project, dataset)
-    for split in [name for name in ("test", "dev") if name in best][:1]:
+    if split := next((name for name in ("test", "dev") if name in best), None):
         text, both = (100 * best[split][name] for name in ("text", "images"))
         best_f1 = f"{text:.2f} from text only and {both:.2f} with images"
         yield f"Synthetic posts: the highest F1 that can be expected on {split} is {best_f1}."
@@ -282,20 +275,26 @@ def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> di
     from pipeline.grounding.config import GroundConfig
     from pipeline.grounding.controls import RandomBox, WholeImage
     from pipeline.grounding.detector import DetectorGrounder
+    from pipeline.grounding.grounder import Grounder, ground_images
     from pipeline.grounding.registry import build_grounder
+
+    def ground(grounder: Grounder) -> list[tuple[Corners, float]]:  # a box and a score for each phrase, in order
+        grounded = {name: iter(ground_images(grounder, [decoded[name]], [texts[name]])[0]) for name in names}
+        return [(box.xyxy, box.score) for box in (next(grounded[phrase.image]) for phrase in phrases)]
 
     if not folder.is_dir():
         raise DataError("no folder of images", where=str(folder), todo="give the folder of the images with --images")
     records = {path.name: images.probe(folder, path.name) for path in sorted(folder.iterdir()) if path.is_file()}
     phrases = read_gold(gold, {name: (record.width, record.height) for name, record in records.items() if record.ok})
     names = dict.fromkeys(phrase.image for phrase in phrases)
+    texts = {name: [phrase.text for phrase in phrases if phrase.image == name] for name in names}
     decoded = {name: images.load(folder, records[name]) for name in names}
     grounder = build_grounder(GroundConfig.from_section(section, "ground", {}))
     boxes = {
-        section["grounder"]: _ground(grounder, phrases, decoded),
-        "whole image": _ground(WholeImage(), phrases, decoded),
+        section["grounder"]: ground(grounder),
+        "whole image": ground(WholeImage()),
         "centre box": [(centre_box(*decoded[phrase.image].size), 0.0) for phrase in phrases],
-        "random boxes": _ground(RandomBox(), phrases, decoded),
+        "random boxes": ground(RandomBox()),
     }
     best = None
     if isinstance(grounder, DetectorGrounder):
@@ -307,14 +306,3 @@ def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> di
         "scores": {name: asdict(evaluate(phrases, grounded)) for name, grounded in boxes.items()},
         "ceiling": best,
     }
-
-
-def _ground(
-    grounder: Grounder, phrases: Sequence[GoldPhrase], images: Mapping[str, Image]
-) -> list[tuple[Corners, float]]:
-    """A box and a score for each phrase, in order."""
-    from pipeline.grounding.grounder import ground_images
-
-    texts = {name: [phrase.text for phrase in phrases if phrase.image == name] for name in images}
-    grounded = {name: iter(ground_images(grounder, [image], [texts[name]])[0]) for name, image in images.items()}
-    return [(box.xyxy, box.score) for box in (next(grounded[phrase.image]) for phrase in phrases)]
