@@ -189,9 +189,8 @@ def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
     """
     from pipeline.phrases.config import PhrasesConfig, open_parser
     from synthetic import parser_training
-    from synthetic.treebank import read
 
-    trees = parser_training.held_out(read(treebank))[1] if held_out else treebank
+    trees = parser_training.held_out(parser_training.read_trees(treebank))[1] if held_out else treebank
     score = parser_training.score(trees, open_parser(PhrasesConfig()))
     rates = f"P {score.precision:.4f} R {score.recall:.4f} F1 {score.f1:.4f}"
     value = {name: figure for name, figure in score.to_json().items() if name != "seconds"}

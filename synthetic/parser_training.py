@@ -9,6 +9,7 @@ import copy
 import json
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,18 +23,99 @@ from torch import Tensor
 from cache import atomic, keys
 from cache.models import minilm_folder
 from pipeline.phrases import span_network, span_parser
-from pipeline.phrases.parser import Parser
+from pipeline.phrases.parser import ROOTS, Node, Parser, category
 from pipeline.phrases.span_network import Size, SpanNet, encode
 from schema.errors import DataError
 from schema.scores import Counts
-from synthetic import checkpoint, treebank
-from synthetic.treebank import Tree
+from synthetic import checkpoint
 
 BLOCKS = ((240, 320), (900, 980), (1700, 1780), (2520, 2600), (3300, 3380))  # held-out trees of the GUM file, by index
 MIN_LABEL = 5  # labels on fewer trees are trained as NP or X
 MAX_WORDS = 110  # longer training sentences are left out: the number of spans grows with the square
 WARM_UP = 200  # steps
 CARD = Path(__file__).with_name("parser_card.md")  # a template for str.format
+TOKEN = re.compile(r"[()]|[^\s()]+")
+BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}
+TRACE = "-NONE-"  # tag of an empty element, which is no word
+CHILD = ""  # stands for a node among the tokens of a node
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A sentence: words, their part-of-speech tags, and constituents (start, end, label), inner ones first."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    spans: tuple[Node, ...]
+
+    def labelled(self, label: str) -> set[tuple[int, int]]:
+        return {(start, end) for start, end, name in self.spans if name == label}
+
+    def chains(self) -> dict[tuple[int, int], str]:
+        """One label a span: the labels of nodes over the same words are joined from the outermost in, `S+VP`."""
+        chains: dict[tuple[int, int], str] = {}
+        for start, end, label in self.spans:
+            chains[start, end] = f"{label}+{chains[start, end]}" if (start, end) in chains else label
+        return chains
+
+
+def read_trees(path: Path) -> list[Tree]:
+    """The trees, without empty ones, of a file in Penn Treebank brackets; raises DataError with file:line for bad ones."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("not a text in UTF-8", where=str(path), todo="save it as UTF-8") from error
+
+    def line(offset: int) -> str:
+        return f"{path}:{text.count(chr(10), 0, offset) + 1}"
+
+    trees: list[Tree] = []
+    open_nodes: list[tuple[int, list[str]]] = []  # the first word of a node, and the tokens directly in it
+    words: list[str] = []
+    tags: list[str] = []
+    spans: list[Node] = []
+    first = 0
+    for match in TOKEN.finditer(text):
+        token, problem = match.group(), ""
+        if token == "(":
+            if open_nodes:
+                open_nodes[-1][1].append(CHILD)
+            else:
+                first, words, tags, spans = match.start(), [], [], []
+            open_nodes.append((len(words), []))
+        elif not open_nodes:
+            problem = "a tree begins with ("
+        elif token != ")":
+            open_nodes[-1][1].append(token)
+        else:
+            start, tokens = open_nodes.pop()
+            problem = _close(start, tokens, not open_nodes, words, tags, spans)
+            if not open_nodes and words:
+                trees.append(Tree(tuple(words), tuple(tags), tuple(spans)))
+        if problem:
+            raise DataError(problem, where=line(match.start()), found=repr(token))
+    if open_nodes:
+        what, todo = "the tree that begins here is not closed", "is a bracket missing, or the file cut off?"
+        raise DataError(what, where=line(first), todo=todo)
+    return trees
+
+
+def _close(start: int, tokens: list[str], is_root: bool, words: list[str], tags: list[str], spans: list[Node]) -> str:
+    """Add a node whose bracket closes to the tree; returns what is wrong with it, or ""."""
+    if CHILD in tokens:
+        own = [token for token in tokens if token != CHILD]
+        if len(own) > 1:
+            return "words and nodes beside each other in one node"
+        label = category(own[0]) if own else ""
+        if label not in ROOTS and start < len(words):
+            spans.append((start, len(words), label))
+    elif len(tokens) == 2:
+        if tokens[0] != TRACE:
+            tags.append(category(tokens[0]))
+            words.append(BRACKETS.get(tokens[1], tokens[1]))
+    elif len(tokens) > 2 or not is_root:  # at the root, an empty tree
+        return "a leaf needs a tag and a word"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +133,7 @@ class Score(Counts):
 
 def score(trees: Sequence[Tree] | Path, parser: Parser) -> Score:
     """Compare a parser's noun phrases with those of gold trees, as sets of spans; it gets the trees' words."""
-    gold = treebank.read(trees) if isinstance(trees, Path) else trees
+    gold = read_trees(trees) if isinstance(trees, Path) else trees
     if not gold:
         raise DataError("no trees to score", where=str(trees) if isinstance(trees, Path) else "")
     total = Counts()
@@ -104,7 +186,7 @@ def train(path: Path, out: Path, *, recipe: Recipe | None = None, resume: Path) 
     from seed and epoch only.
     """
     recipe = recipe or Recipe()
-    training, measured = held_out(treebank.read(path))
+    training, measured = held_out(read_trees(path))
     source = {"treebank": keys.digest_file(path), "recipe": json.dumps(asdict(recipe), sort_keys=True)}
     state = resume / f"{keys.key('parser-training', **source, minilm=span_network.DIGEST)}.safetensors"
     trainer = _Trainer(recipe, [tree for tree in training if len(tree.words) <= MAX_WORDS])

@@ -7,7 +7,7 @@ import pytest
 from cache.keys import digest_file
 from pipeline.phrases import span_parser
 from pipeline.phrases.span_network import Size
-from synthetic import parser_training, treebank
+from synthetic import parser_training
 from synthetic.parser_training import score
 from tests.imports import ROOT
 
@@ -44,7 +44,7 @@ def test_a_killed_training_ends_in_the_same_weights(trees, tmp_path):
 
 
 def test_blocks_held_out_are_not_trained_on():
-    made = [treebank.Tree((str(k),), ("NN",), ()) for k in range(400)]
+    made = [parser_training.Tree((str(k),), ("NN",), ()) for k in range(400)]
     fit, measured = parser_training.held_out(made)
     assert len(fit) + len(measured) == 400
     assert not {tree.words for tree in fit} & {tree.words for tree in measured}
@@ -54,6 +54,6 @@ def test_blocks_held_out_are_not_trained_on():
 
 @pytest.mark.skipif(not TREEBANK.is_file(), reason="needs ../shared/data/treebank, which is not here")
 def test_the_shipped_parser_keeps_its_promise_on_held_out_trees():
-    _, measured = parser_training.held_out(treebank.read(TREEBANK))
+    _, measured = parser_training.held_out(parser_training.read_trees(TREEBANK))
     found = score(measured[:120], span_parser.load(ROOT / "weights/parser.safetensors"))
     assert found.f1 >= 0.8

@@ -2,8 +2,7 @@ import pytest
 
 from pipeline.phrases.parser import Parsed
 from schema.errors import DataError
-from synthetic.parser_training import score
-from synthetic.treebank import Tree
+from synthetic.parser_training import Tree, score
 
 TREES = [
     Tree(("the", "dog", "saw", "a", "cat"), (), ((0, 2, "NP"), (3, 5, "NP"), (2, 5, "VP"))),

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from schema.errors import DataError
-from synthetic import treebank
+from synthetic.parser_training import Tree, read_trees
 
 
-def read(tmp_path: Path, text: str) -> list[treebank.Tree]:
+def read(tmp_path: Path, text: str) -> list[Tree]:
     path = tmp_path / "trees.ptb"
     path.write_text(text, encoding="utf-8")
-    return treebank.read(path)
+    return read_trees(path)
 
 
 def test_a_tree_by_hand(tmp_path: Path) -> None:
@@ -48,14 +48,14 @@ def test_a_label_is_cut_at_its_first_hyphen_and_nowhere_else(tmp_path: Path) -> 
 def test_line_ends_and_marks_of_other_systems_change_nothing(tmp_path: Path) -> None:
     path = tmp_path / "trees.ptb"
     path.write_bytes(b"\xef\xbb\xbf(ROOT\r\n  (NP (NN a)))\r\n(NP (NN b))\r\n")
-    assert [tree.words for tree in treebank.read(path)] == [("a",), ("b",)]
+    assert [tree.words for tree in read_trees(path)] == [("a",), ("b",)]
 
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "trees.ptb"
     path.write_bytes("(NP (NN caf\xe9))".encode("latin-1"))
     with pytest.raises(DataError, match=r"trees\.ptb: not a text in UTF-8; save it as UTF-8"):
-        treebank.read(path)
+        read_trees(path)
 
 
 @pytest.mark.parametrize(
