@@ -60,7 +60,7 @@ class Tree:
 
 
 def read_trees(path: Path) -> list[Tree]:
-    """The trees, without empty ones, of a file in Penn Treebank brackets; raises DataError with file:line for bad ones."""
+    """The non-empty trees of a file in Penn Treebank brackets; raises DataError with file:line for bad brackets."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
