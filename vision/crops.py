@@ -68,6 +68,15 @@ def crop_tensor(image: PIL.Image.Image, box: Box | None, transform: Transform) -
     return transform.pixels(image.crop(box.xyxy))
 
 
+def bounded(image: PIL.Image.Image, side_px: int) -> PIL.Image.Image:
+    """The image in RGB, made smaller where a side is longer than `side_px`."""
+    scale = side_px / max(image.size)
+    if scale >= 1:
+        return image.convert("RGB")
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.convert("RGB").resize((width, height), PIL.Image.Resampling.BOX)
+
+
 def _centre_of_resized(image: PIL.Image.Image, resize_px: int, crop_px: int) -> PIL.Image.Image:
     """What torchvision's resize and centre crop give, to one level of rounding, without making what the crop drops."""
     short = min(image.size)

@@ -15,6 +15,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from vision import nanodet
 from vision.conv_layer import optimize
+from vision.crops import bounded
 from vision.torch_files import load_state, read_state
 
 NANODET = "nanodet-g"
@@ -72,13 +73,7 @@ def _torchvision(name: str, weights: Path, device: str) -> Detector:
         scale = torch.tensor([size[0] / pixels.shape[2], size[1] / pixels.shape[1]] * 2)
         return Detections(output["boxes"].cpu() * scale, output["scores"].cpu(), output["labels"].cpu())
 
-    return Detector(name, classes, _bounded_pixels, detect)
+    def prepare(image: PIL.Image.Image) -> Tensor:
+        return pil_to_tensor(bounded(image, MAX_SIDE_PX))  # uint8 [3, H, W]
 
-
-def _bounded_pixels(image: PIL.Image.Image) -> Tensor:
-    """uint8 [3, H, W]."""
-    scale = MAX_SIDE_PX / max(image.size)
-    if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), PIL.Image.Resampling.BOX)
-    return pil_to_tensor(image.convert("RGB"))
+    return Detector(name, classes, prepare, detect)

@@ -19,8 +19,9 @@ from transformers import GroundingDinoForObjectDetection
 from transformers.models.grounding_dino.modeling_grounding_dino import SPECIAL_TOKENS
 
 from pipeline.grounding.grounder import ScoredBox, deterministic_inference, pad_batch
-from pipeline.grounding.hub_model import HubGrounder, bounded
+from pipeline.grounding.hub_model import MAX_SCALE, HubGrounder
 from schema.errors import WeightsError
+from vision.crops import bounded
 
 MAX_ASPECT = 16  # beyond it the short side is padded: a line of one pixel would be resized to none
 PADDING = 0  # its piece in uncased BERT's vocabulary
@@ -62,7 +63,7 @@ class GroundingDinoGrounder(HubGrounder):
         return len(_pieces(tokenizer, text)) + N_AROUND
 
     def prepare(self, image: PIL.Image.Image) -> Prepared:
-        smaller = bounded(image, self._processor.size["longest_edge"])
+        smaller = bounded(image, MAX_SCALE * self._processor.size["longest_edge"])
         shortest = -(-max(smaller.size) // MAX_ASPECT)
         right, bottom = (max(shortest - side, 0) for side in smaller.size)
         padded = PIL.ImageOps.expand(smaller, (0, 0, right, bottom))  # black

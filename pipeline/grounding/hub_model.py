@@ -7,7 +7,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
-import PIL.Image
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -22,7 +21,9 @@ from vision.torch_files import DAMAGED, reason
 
 SUFFIXES = (".json", ".txt", ".model")  # of the files beside the weights that change numbers: settings, vocabularies
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # a tokenizer needs one of them
-MAX_SCALE = 4  # of an image's longer side over the network's, before its processor takes it; see bounded
+# Of an image's longer side over the network's, before its processor takes it. OWLv2's makes a float square of the
+# longer side and blurs it by a kernel that grows with it: a line of 20,000 pixels would take gigabytes and hours
+MAX_SCALE = 4
 GPU_BATCH = 8  # images of a batch on a GPU where the parameters do not say
 TODO = "give the folder of a complete model, or: fmit models fetch NAME"
 UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries raise on damaged files of a model
@@ -157,17 +158,3 @@ def _loading(what: str, folder: Path) -> Iterator[None]:
 def n_batch(config: GroundConfig) -> int:
     """Images and texts of a batch; one on a CPU: a row's last bits depend on its position in a batch."""
     return 1 if config.torch_device() == "cpu" else config.batch or GPU_BATCH
-
-
-def bounded(image: PIL.Image.Image, network_px: int) -> PIL.Image.Image:
-    """The image in RGB, made smaller where a side is longer than MAX_SCALE times the network's.
-
-    OWLv2's processor makes a float square of the longer side and blurs it by a square kernel that grows with it: a line
-    of 20,000 pixels would take gigabytes and hours.
-    """
-    image = image.convert("RGB")
-    scale = MAX_SCALE * network_px / max(image.size)
-    if scale >= 1:
-        return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), PIL.Image.Resampling.BOX)

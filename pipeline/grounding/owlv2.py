@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from transformers import Owlv2ForObjectDetection
 
 from pipeline.grounding.grounder import ScoredBox, TextVectors, deterministic_inference, pad_batch
-from pipeline.grounding.hub_model import HubGrounder, bounded
+from pipeline.grounding.hub_model import MAX_SCALE, HubGrounder
+from vision.crops import bounded
 
 N_QUERIES = 16  # matched with an image at once
 
@@ -42,7 +43,7 @@ class Owlv2Grounder(HubGrounder):
         return len(tokenizer(text, verbose=False)["input_ids"])
 
     def prepare(self, image: PIL.Image.Image) -> Prepared:
-        smaller = bounded(image, self._model.config.vision_config.image_size)
+        smaller = bounded(image, MAX_SCALE * self._model.config.vision_config.image_size)
         return Prepared(self._processor(images=smaller, return_tensors="pt")["pixel_values"][0], max(image.size))
 
     @deterministic_inference()

@@ -67,35 +67,26 @@ class Letterboxed(NamedTuple):
     offset: tuple[float, float]
 
 
-def letterbox(image: PIL.Image.Image, size_px: int) -> Letterboxed:
-    """The image scaled to fit a square and centred."""
-    scale, (width, height), (x, y) = _fit(image.size, size_px)
-    square = np.zeros((3, size_px, size_px), np.float32)
-    small = image.convert("RGB").resize((width, height), PIL.Image.Resampling.BILINEAR)
-    pixels = (np.asarray(small, np.float32) / 255.0 - MEAN) / STD
-    square[:, y : y + height, x : x + width] = pixels.transpose(2, 0, 1)
-    return Letterboxed(square, scale, (x, y))
+def letterbox(image: PIL.Image.Image, size_px: int, *, paper: bool = False) -> Letterboxed:
+    """The image scaled to fit a square and centred.
 
-
-def paper_letterbox(image: PIL.Image.Image, size_px: int) -> Letterboxed:
-    """As in the toolkit of Yang et al. (2019): resized by area, centred on ImageNet's mean colour.
-
-    Half a pixel of padding counts in the offset, as in the boxes that the network was trained on.
+    `paper`: as in the toolkit of Yang et al. (2019), resized by area, on ImageNet's mean colour. Half a pixel of
+    padding counts in the offset, as in the boxes that the network was trained on.
     """
-    scale, (width, height), (x, y) = _fit(image.size, size_px)
+    scale = size_px / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    x, y = (size_px - width) // 2, (size_px - height) // 2
+    rgb, offset = image.convert("RGB"), (float(x), float(y))
     square = np.empty((size_px, size_px, 3), np.float32)
-    square[:] = PAPER_PADDING
-    square[y : y + height, x : x + width] = by_area(np.asarray(image.convert("RGB")), width, height)
-    pixels = (square / 255.0 - np.array(PAPER_MEAN, np.float32)) / np.array(PAPER_STD, np.float32)
-    offset = ((size_px - width) / 2, (size_px - height) / 2)
+    if paper:
+        small, offset = by_area(np.asarray(rgb), width, height), ((size_px - width) / 2, (size_px - height) / 2)
+        square[:], mean, std = PAPER_PADDING, np.array(PAPER_MEAN, np.float32), np.array(PAPER_STD, np.float32)
+    else:
+        small = np.asarray(rgb.resize((width, height), PIL.Image.Resampling.BILINEAR))
+        square[:], mean, std = 255 * MEAN, np.array(MEAN, np.float32), np.array(STD, np.float32)
+    square[y : y + height, x : x + width] = small
+    pixels = (square / 255.0 - mean) / std
     return Letterboxed(np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32), scale, offset)
-
-
-def _fit(size: tuple[int, int], size_px: int) -> tuple[float, tuple[int, int], tuple[int, int]]:
-    """The scale that fits an image into a square, and its size and corner there."""
-    scale = size_px / max(size)
-    width, height = (max(1, round(side * scale)) for side in size)
-    return scale, (width, height), ((size_px - width) // 2, (size_px - height) // 2)
 
 
 def by_area(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -161,7 +152,7 @@ class OneStageGrounder(Grounder):
         self._vectors = TextVectors(self._read)
 
     def prepare(self, image: PIL.Image.Image) -> Letterboxed:
-        return (letterbox if self.synthetic else paper_letterbox)(image, self.network.sizes.size_px)
+        return letterbox(image, self.network.sizes.size_px, paper=not self.synthetic)
 
     def is_cut(self, text: str) -> bool:
         return self.reader.is_cut(text)

@@ -18,6 +18,7 @@ from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.registry import build_grounder
 from schema.errors import WeightsError
 from tests.pipeline.grounding.checkpoints import write_json
+from vision.crops import bounded
 
 
 def copied(folder: Path, to: Path) -> Path:
@@ -156,10 +157,10 @@ def test_identity_covers_settings_and_vocabulary_but_no_card(owl: Path, tmp_path
 
 def test_a_giant_image_is_made_smaller_and_others_stay() -> None:
     image = Image.fromarray(np.arange(3000, dtype=np.uint8).reshape(20, 50, 3))
-    assert hub_model.bounded(image, 50) is not None
-    assert hub_model.bounded(image, 13).size == (50, 20)
-    assert hub_model.bounded(image, 5).size == (20, 8)
-    assert hub_model.bounded(Image.new("L", (9000, 1)), 5).size == (20, 1)
+    assert bounded(image, 200) is not None
+    assert bounded(image, 52).size == (50, 20)
+    assert bounded(image, 20).size == (20, 8)
+    assert bounded(Image.new("L", (9000, 1)), 20).size == (20, 1)
 
 
 def test_a_cpu_takes_one_image_a_pass() -> None:

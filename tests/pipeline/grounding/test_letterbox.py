@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.grounding.onestage.grounder import by_area, letterbox, paper_letterbox, to_square
+from pipeline.grounding.onestage.grounder import by_area, letterbox, to_square
 
 
 @pytest.mark.parametrize("size", [(160, 128), (128, 160), (40, 400), (64, 64)])
@@ -41,9 +41,9 @@ def test_by_area_every_old_pixel_counts_by_the_share_that_is_covered() -> None:
 
 def test_the_paper_s_letterbox_counts_half_a_pixel_of_padding() -> None:
     image = Image.new("RGB", (100, 31), (255, 0, 51))
-    square, scale, offset = paper_letterbox(image, 50)
+    square, scale, offset = letterbox(image, 50, paper=True)
     assert (square.shape, square.dtype, scale, offset) == ((3, 50, 50), np.float32, 0.5, (0.0, 17.0))
-    _, _, odd = paper_letterbox(Image.new("RGB", (100, 30)), 50)
+    _, _, odd = letterbox(Image.new("RGB", (100, 30)), 50, paper=True)
     assert odd == (0.0, 17.5)
     mean, std = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
     assert square[:, 25, 25] == pytest.approx((np.array((255, 0, 51)) / 255 - mean) / std, abs=1e-5)
