@@ -140,12 +140,7 @@ class OneStageGrounder(Grounder):
     """A network in evaluation mode: that trained on drawings (`synthetic`) or the published one."""
 
     def __init__(
-        self,
-        network: OneStage,
-        reader: Vocabulary | Pieces | Corpus,
-        identity: Mapping[str, str],
-        *,
-        synthetic: bool,
+        self, network: OneStage, reader: Vocabulary | Pieces | Corpus, identity: Mapping[str, str], *, synthetic: bool
     ) -> None:
         self.network, self.reader = network.eval(), reader
         self.identity, self.synthetic = dict(identity), synthetic
