@@ -120,7 +120,11 @@ class Model:
 def _folder(images: Path | str | None) -> Path | None:
     """The folder of images, or None; raises DataError for a wrong path: every post would lack its image."""
     if images is not None and not Path(images).is_dir():
-        raise DataError("no folder of images", where=str(images), todo="name another, or none to read only the text")
+        raise DataError(
+            "the image folder does not exist",
+            where=str(images),
+            todo="give another folder, or None to use only the text",
+        )
     return None if images is None else Path(images)
 
 

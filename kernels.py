@@ -47,7 +47,7 @@ def linear_2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool 
 
 
 def per_head(x: Tensor, weight: Tensor) -> Tensor:
-    """One product a head: x [N, H * in], weight [H, out, in] -> [N, H, out]; no gradient."""
+    """One product per head: x [N, H * in], weight [H, out, in] -> [N, H, out]; no gradient."""
     n, (heads, width, own) = x.shape[0], weight.shape
     if not uses_onednn(x):
         return torch.bmm(x.reshape(n, heads, own).transpose(0, 1), weight.transpose(1, 2)).transpose(0, 1)

@@ -44,7 +44,7 @@ def report(
 
 
 def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
-    """A post with what the stages made of it so far; raises DataError if the dataset has no such post."""
+    """A post with the outputs of the stages that have run; raises DataError if the dataset has no such post."""
     table = project.posts(dataset)
     post = next((post for post in table.posts if post.id == post_id), None)
     if post is None:
@@ -168,7 +168,7 @@ def _matches(
 
 
 def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, Any]], digest: str) -> Iterator[str]:
-    """What a reader of a dataset's tables must know."""
+    """Notes for readers of a dataset's tables."""
     for config in configs.values():
         if config["inputs"].get("posts") == digest:
             yield f"Trained on {config.get('n_posts', {}).get('train', 0)} posts."
@@ -253,7 +253,7 @@ def run_grounding(run: Path, gold: Path, split: str | None = None, min_score: fl
     else:
         matched = match(labelled, gold)
         notes = {"names match no entity": matched.n_unmatched, "objects without a name": matched.n_nameless}
-        notes["files of another size, scaled"] = matched.n_scaled
+        notes["files with a different image size, scaled"] = matched.n_scaled
         boxes = matched.boxes
         remark = f" in {matched.n_files} files" + "".join(f"; {n} {what}" for what, n in notes.items() if n)
     return {
@@ -283,7 +283,9 @@ def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> di
         return [(box.xyxy, box.score) for box in (next(grounded[phrase.image]) for phrase in phrases)]
 
     if not folder.is_dir():
-        raise DataError("no folder of images", where=str(folder), todo="give the folder of the images with --images")
+        raise DataError(
+            "the image folder does not exist", where=str(folder), todo="give the image folder with --images"
+        )
     records = {path.name: images.probe(folder, path.name) for path in sorted(folder.iterdir()) if path.is_file()}
     phrases = read_gold(gold, {name: (record.width, record.height) for name, record in records.items() if record.ok})
     names = dict.fromkeys(phrase.image for phrase in phrases)

@@ -141,7 +141,7 @@ class Project:
         return chosen
 
     def posts(self, dataset: str) -> Posts:
-        """The dataset's posts with their labels; raises DataError before it was ingested."""
+        """The dataset's posts with their labels; raises DataError if it has not been ingested."""
         self.params.dataset(dataset)  # raises ConfigError for an unknown name
         return tables.read_posts(self.out(dataset, "posts.parquet"))
 
@@ -199,7 +199,7 @@ class Project:
         return {name: self.prepared(name) for name in datasets or ingested}
 
     def prepared(self, dataset: str) -> PreparedDataset:
-        """A dataset's tables as far as they exist, and its parts, synthetic ones too; DataError without posts."""
+        """The tables of a dataset that exist, and its models, synthetic ones too; DataError without posts."""
         from pipeline.feature_pipeline import FeaturePipeline
         from pipeline.maintenance import PreparedDataset
 

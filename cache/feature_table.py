@@ -123,7 +123,7 @@ class _Table:
         self.rows: dict[str, list[int]] = defaultdict(list)  # by post id
         for row, post_id in enumerate(self._small.column("post_id").to_pylist()):
             if post_id not in post_ids:
-                raise self._error(row, "a post that the dataset does not have", repr(post_id))
+                raise self._error(row, "the dataset has no such post", repr(post_id))
             self.rows[post_id].append(row)
 
     def stage_features(self, staging: IO[bytes]) -> tuple[int, bool]:
@@ -136,14 +136,14 @@ class _Table:
             bad = (lengths != dim) | (lengths < 1)
             if bad.any():
                 length = int(lengths[np.argmax(bad)])
-                what = "features of another width than in the first row" if length > 0 else "no features"
+                what = "features have a different width than in the first row" if length > 0 else "no features"
                 raise self._error(row + int(np.argmax(bad)), what, f"{length} and {dim} numbers" if length > 0 else "")
             with np.errstate(over="ignore"):
                 values = np.asarray(column.flatten(), dtype=np.float64).reshape(-1, dim).astype(np.float32)
                 fits_half = fits_half and bool((values.astype(np.float16) == values).all())
             finite = np.isfinite(values).all(1)
             if not finite.all():
-                raise self._error(row + int(np.argmin(finite)), "features that are not finite numbers in float32")
+                raise self._error(row + int(np.argmin(finite)), "features are not finite in float32")
             staging.write(values.tobytes())
             row += len(values)
         staging.flush()
@@ -162,7 +162,7 @@ class _Table:
             word = words.index(region.text) if region.source == "general" else -1
             position = (*order, word, region.box.xyxy if region.box else ())
             if position in objects:
-                raise self._error(row, f"an object that row {objects[position][0]} has already", f"{region}")
+                raise self._error(row, f"row {objects[position][0]} already has this object", f"{region}")
             objects[position] = (row, region)
         ordered = [objects[position] for position in sorted(objects)]
         numbers = features[[row for row, _ in ordered]].astype(dtype).reshape(len(ordered), features.shape[1])
@@ -215,7 +215,7 @@ def _region(values: Mapping[str, Any], post: Post, words: Sequence[str]) -> Regi
         (score is not None and math.isfinite(score), "every object has a score, a finite number", str(score)),
         (0 <= image_index < max(1, n_images), f"post {post.id} has {n_images} image(s)", f"image_index {image_index}"),
         (end is None or end <= post.n_words, f"post {post.id} has {post.n_words} words", f"word_end {end}"),
-        (not has_box or None not in corners, f"a box has all of {', '.join(CORNERS)}, or none", str(corners)),
+        (not has_box or None not in corners, f"a box needs all of {', '.join(CORNERS)}, or none of them", str(corners)),
         (not has_box or n_images, f"post {post.id} names no image, so its objects have no box", f"a box {corners}"),
     ):
         if not is_right:

@@ -88,7 +88,7 @@ def install(name: str, source: Path, revision: str = "") -> Path:
     """Copy a model's folder into the cache as a snapshot, which loads without a network. Raises WeightsError."""
     if wrong := damage(source):
         todo = "give the folder of a downloaded model"
-        raise WeightsError(f"not a whole model: {wrong}", where=str(source), todo=todo)
+        raise WeightsError(f"incomplete model: {wrong}", where=str(source), todo=todo)
     base = _base(name)
     digests = {path.name: keys.digest_file(path) for path in sorted(source.iterdir()) if path.is_file()}
     commit = revision or keys.key("model-folder", files=digests)[:40]

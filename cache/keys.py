@@ -28,14 +28,14 @@ def canonical(value: Any) -> str:
         return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         todo = "use text, numbers, booleans, lists and mappings with text keys"
-        raise DataError(f"no canonical JSON: {error}", todo=todo) from None
+        raise DataError(f"cannot be written as canonical JSON: {error}", todo=todo) from None
 
 
 def _check_names(value: Any) -> None:
     if isinstance(value, dict):
         for name, inner in value.items():
             if not isinstance(name, str):  # json would turn 1 and "1" into the same name
-                raise TypeError(f"the name {name!r} is not text")
+                raise TypeError(f"the name {name!r} is not a string")
             _check_names(inner)
     elif isinstance(value, list | tuple):
         for inner in value:

@@ -182,7 +182,7 @@ def compact(folder: str | Path) -> CompactReport:
 
 
 def forget(folder: str | Path, unwanted: Collection[str]) -> ForgetReport:
-    """Remove rows by key, and all quarantined shards, while nobody compacts or pulls; raises Newer before that."""
+    """Remove rows by key, and all quarantined shards, while no one else compacts or pulls; raises Newer before that."""
     unwanted = set(unwanted)
     packed = keys.pack_keys(unwanted)
     directories = shard_directories(Path(folder))

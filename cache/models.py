@@ -346,7 +346,9 @@ def _find_inside(source: Path, name: str) -> Path:
             return given
     if (source / "config.json").is_file() and not Path(name).suffix:
         return source
-    raise WeightsError(f"no {Path(name).name} there", where=str(source), todo=f"put it into {source / Path(name).name}")
+    raise WeightsError(
+        f"{Path(name).name} not found", where=str(source), todo=f"put it into {source / Path(name).name}"
+    )
 
 
 def _unreachable(where: str, error: object) -> WeightsError:

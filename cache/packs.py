@@ -97,7 +97,7 @@ class Pack:
         try:
             value = json.loads((self.folder / META).read_bytes())
             if value.pop("schema_version") != VERSION:
-                raise ValueError(f"another schema version than {VERSION}")
+                raise ValueError(f"the schema version is not {VERSION}")
             self.meta = PackMeta(**value)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             todo = "run the regions stage, or `fmit pack import`"
@@ -286,7 +286,7 @@ def write_pack(
                 (new / GRID).mkdir()
                 _write_files(new / GRID, folder / GRID, *grid)
     except OSError as error:
-        todo = "free space or fix the folder's rights, then run the same command again"
+        todo = "free space or fix the folder's permissions, then run the same command again"
         what = f"the pack cannot be written: {error.strerror or error}"
         raise PackError(what, where=str(folder), todo=todo) from None
 
@@ -299,7 +299,7 @@ def _write_files(new: Path, old: Path, meta: PackMeta, posts: ObjectsById) -> No
         for post_id, objects in posts:
             bucket = members[bucket_of(post_id, meta.n_buckets)]
             if post_id in bucket:
-                raise PackError(f"post {post_id!r} comes twice")
+                raise PackError(f"post {post_id!r} appears twice")
             features, shape = objects.features, (len(objects.regions), meta.dim)
             if features.dtype != dtype or features.shape != shape:
                 what = f"post {post_id!r}: features must be {dtype} {list(shape)}"

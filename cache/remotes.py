@@ -34,7 +34,7 @@ N_TRIES = 3
 PAUSE_S = 0.5  # before the second try; doubled before each further one
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}  # an upload appears whole or not at all
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "ssh": "ssh", "sftp": "ssh"}
-TODO = "check address, rights and network, then run the same command again"
+TODO = "check the address, permissions and network, then run the same command again"
 _ADDRESS = re.compile(r"(?!.*://).+|[a-zA-Z][\w+.-]*://.+")  # a folder, or a URL that has more than a protocol
 _DIRECTORY = r"(?:(?!\.\./)[\w.-]+/)*(?:arrays|rows-[0-9a-f]{12})"
 _SHARD = re.compile(rf"({_DIRECTORY})/shards/([0-9a-f]{{64}})(\.h5|\.parquet)")
@@ -44,7 +44,7 @@ _BACKENDS = {"botocore", "aiohttp", "gcsfs", "asyncssh", "fsspec"}  # packages w
 
 
 class Unreachable(StoreError):
-    """A remote did not do what was asked; trying again may help."""
+    """A remote operation failed; trying again may help."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Remote:
         if not may_be_empty and not self.shards():
             found = f"{len(self.files)} other file(s)" if self.files else "nothing"
             todo = "check the address; `fmit cache push` fills a remote"
-            raise StoreError("no shard of a store there", where=str(url), found=found, todo=todo)
+            raise StoreError("this address has no store", where=str(url), found=found, todo=todo)
 
     def list_files(self) -> dict[str, int]:
         root, is_local = self._root, isinstance(self._system, LocalFileSystem)
         if is_local and Path(root).is_dir() and not os.access(root, os.R_OK | os.X_OK):  # it would look empty
-            raise StoreError("the remote folder cannot be read", where=root, todo="fix its rights")
+            raise StoreError("the remote folder cannot be read", where=root, todo="fix its permissions")
         files = {}
         with _remote_errors(), contextlib.suppress(FileNotFoundError):  # nothing was ever sent there
             self._system.invalidate_cache()
@@ -97,7 +97,7 @@ class Remote:
             return self._system.cat_file(f"{self._root}/{path}")
 
     def write(self, data: bytes, path: str) -> None:
-        """Write or replace a file, which appears whole or not at all."""
+        """Write or replace a file atomically."""
         if isinstance(self._system, LocalFileSystem):
             write_file(Path(self._root, path), data, "the remote folder cannot be written")
             return
@@ -127,7 +127,7 @@ class Remote:
             self._system.rm_file(f"{self._root}/{path}")
 
     def shards(self) -> list[RemoteShard]:
-        """The shards, sorted by path. Other files are ignored, and paths that lead out of a store."""
+        """The shards, sorted by path. Other files, and paths outside the store, are ignored."""
         matches = map(_SHARD.fullmatch, sorted(self.files))
         return [RemoteShard(*match.groups()) for match in matches if match]
 
@@ -200,7 +200,7 @@ def _remote_errors(where: str = "") -> Iterator[None]:
             raise
         what = f"{type(error).__name__}: {error}"
         if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
-            todo = "free space or fix the folder's rights, then run the same command again"
+            todo = "free space or fix the folder's permissions, then run the same command again"
             raise StoreError(what, todo=todo) from None
         raise Unreachable(what, where=where, todo=TODO) from None
 
@@ -251,7 +251,7 @@ def pull(folder: str | Path, url: str | Path, needed: Collection[str] | None = N
 
 
 def purge(url: str | Path, unwanted: Collection[str]) -> ForgetReport:
-    """Remove rows by key, and damaged shards, from a remote, while nobody pushes; after an error, call it again."""
+    """Remove rows by key, and damaged shards, from a remote, while no one else pushes; after an error, call again."""
     packed, remote = np.unique(keys.pack_keys(unwanted)), Remote(url)
     removed = []
     for shard in remote.shards():

@@ -44,7 +44,7 @@ def refuse_unwritable(folder: Path) -> None:
     parent = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         found = f"{parent} is {'read-only' if parent.is_dir() else 'not a folder'}"
-        raise RunError("cannot be written", where=str(folder), found=found, todo="name another folder")
+        raise RunError("cannot be written", where=str(folder), found=found, todo="choose another folder")
 
 
 def refuse_strange(folder: Path, own: str) -> None:
@@ -52,6 +52,6 @@ def refuse_strange(folder: Path, own: str) -> None:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     foreign = [name for name in names if name != ".DS_Store" and not re.fullmatch(own, name)]
     if foreign:
-        found, todo = ", ".join([*foreign[:3], "..."][: len(foreign)]), "name a new folder, or move them"
-        what = "this folder would be replaced, other files in it included"
+        found, todo = ", ".join([*foreign[:3], "..."][: len(foreign)]), "choose a new folder, or move them"
+        what = "this folder would be replaced, including the other files in it"
         raise RunError(what, where=str(folder), found=found, todo=todo)

@@ -56,7 +56,7 @@ class ShardDirectory:
         self.shards, self.index, self.quarantine = (folder / name for name in ("shards", "index", "quarantine"))
 
     def make(self) -> None:
-        with disk_errors("the store's folder cannot be made", self.folder):
+        with disk_errors("the store's folder cannot be created", self.folder):
             for folder in (self.shards, self.index, self.quarantine):
                 make_folder(folder)
 
@@ -128,7 +128,7 @@ class ShardDirectory:
 def shard_directories(folder: Path) -> list[ShardDirectory]:
     """All shard directories in a store, or in a folder of stores, by path; StoreError if it may not be read."""
     if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):  # the search below would skip it silently
-        raise StoreError("the store cannot be read", where=str(folder), todo="fix its rights, or set FMIT_STORE")
+        raise StoreError("the store cannot be read", where=str(folder), todo="fix its permissions, or set FMIT_STORE")
     parents = [path.parent for path in sorted(folder.rglob("shards")) if path.is_dir()]
     kinds = [(path, ".h5" if path.name == "arrays" else ".parquet") for path in parents]
     return [ShardDirectory(path, suffix) for path, suffix in kinds if re.match(r"arrays$|rows-", path.name)]
@@ -156,7 +156,7 @@ def disk_errors(what: str, where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        todo = "what was flushed is safe; free space or fix the folder's rights, then run the same command again"
+        todo = "what was flushed is safe; free space or fix the folder's permissions, then run the same command again"
         raise StoreError(f"{what}: {error.strerror or error}", where=str(where), todo=todo) from None
 
 

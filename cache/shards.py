@@ -65,7 +65,7 @@ class Reader(ABC):
         with _reading(self._path):
             for row, key, (found, digest, value) in zip(rows, expected, self._entries(rows), strict=True):
                 if found != key:
-                    raise Damaged(f"row {row} holds another key", where=self._path.name, found=found.hex())
+                    raise Damaged(f"row {row} has a different key", where=self._path.name, found=found.hex())
                 if self._check == "always" and row_digest(key, value) != digest:
                     raise Damaged(f"row {row} does not match its digest", where=self._path.name)
                 values.append(value)
@@ -106,8 +106,8 @@ def _check_format(note: str, path: Path) -> None:
     with contextlib.suppress(ValueError, KeyError, TypeError):
         version = int(json.loads(note)["format"])
     if version > FORMAT:
-        what = f"a shard of format {version}, this version reads {FORMAT}"
-        raise Newer(what, where=str(path), todo="use the version of the program that the others use")
+        what = f"the shard has format {version}, but this version reads {FORMAT}"
+        raise Newer(what, where=str(path), todo="use the same version of fmit as the others")
 
 
 @contextlib.contextmanager
@@ -179,7 +179,7 @@ class ArrayReader(Reader):
         _check_format(self.note, path)
         table = self._extents.get("rows")
         if not table or table.dtype != _ROW or len(table.shape) != 1 or {"float16", "float32"} - set(self._extents):
-            raise Damaged("the shard has another layout", where=self._path.name)
+            raise Damaged("the shard has a different layout", where=self._path.name)
         self._table, self.n_rows = table, table.shape[0]
         self._handle = os.open(path, os.O_RDONLY)
 
@@ -197,7 +197,7 @@ class ArrayReader(Reader):
             self._read_into(entry, self._table.offset + row * _ROW.itemsize)
             key, digest, start, width, ndim, *shape = _UNPACK.unpack(entry.data)
             if width not in _DTYPES or ndim > MAX_NDIM or min(shape[:ndim], default=0) < 0:
-                raise Damaged(f"row {row} has no possible dtype and shape", where=self._path.name)
+                raise Damaged(f"row {row} has an invalid dtype or shape", where=self._path.name)
             extent, count = self._extents[str(_DTYPES[width])], math.prod(shape[:ndim])
             if not 0 <= start <= start + count <= extent.shape[0]:
                 raise Damaged(f"row {row} lies outside the shard", where=self._path.name)
@@ -237,7 +237,7 @@ class RowCodec:
         unknown = set().union(*value) - self._names if value else set()
         if unknown:  # Arrow would drop them silently
             names = ", ".join(sorted(map(str, unknown)))
-            raise StoreError(f"fields that the schema lacks: {names}", where=f"key {key}")
+            raise StoreError(f"fields that are not in the schema: {names}", where=f"key {key}")
         try:
             rows = pa.array([[dict(row) for row in value]], type=self._value).to_pylist()[0]
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -268,7 +268,7 @@ class RowReader(Reader):
         _check_format(self.note, path)
         self.codec = codec or RowCodec(pa.schema(list(schema.field("value").type.value_type)))
         if not schema.equals(self.codec.schema, check_metadata=False):
-            raise Damaged("the shard has another schema", where=self._path.name)
+            raise Damaged("the shard has a different schema", where=self._path.name)
         self.n_rows = self._file.metadata.num_rows
 
     def close(self) -> None:

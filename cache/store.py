@@ -1,4 +1,4 @@
-"""The store: rows by key, computed once. Deleting it costs time, never a result.
+"""The store: rows by key, computed once. Deleting it costs time but no results.
 
 Rows that were put wait in memory until `flush` publishes them as one immutable shard. No lock is needed: two writers of
 the same row make two shards with equal rows. A `Store` belongs to one thread; any number of processes may open the same
@@ -89,7 +89,7 @@ class Store(contextlib.AbstractContextManager["Store"]):
         """Add rows; a key that is present keeps its value. StoreError, with nothing added, for an invalid value."""
         admitted = {key: self._codec.admit(rows[key], key) for key in self.missing(rows)}
         if admitted and not self._directory.writable():
-            todo = "fix its rights, or set FMIT_STORE"
+            todo = "fix its permissions, or set FMIT_STORE"
             raise StoreError("the store is read-only", where=str(self._directory.folder), todo=todo)
         for key, value in admitted.items():
             self._waiting[key] = value
@@ -224,13 +224,13 @@ class Index:
 
 
 def read_index(path: Path) -> tuple[Segment, dict[str, int]]:
-    """An index file's rows, and its shards' sizes; OSError if it is damaged or of another layout."""
+    """An index file's rows, and its shards' sizes; OSError if it is damaged or has a different layout."""
     data = path.read_bytes()
     if keys.digest_bytes(data) != path.stem:
         raise OSError("the index's bytes do not match its name")
     note, extents = hdf5.extents(path)
     if set(Segment._fields) - set(extents):
-        raise OSError("the index has another layout")
+        raise OSError("the index has a different layout")
     packed, shards, rows = (extents[name].view(data) for name in Segment._fields)
     return Segment(packed.view(keys.PACKED).reshape(-1), shards, rows), json.loads(note)["shards"]
 
@@ -325,7 +325,7 @@ class Catalog:
         self._scanned = (0, 0)
 
     def exclude(self, name: str, error: StoreError) -> None:
-        """Ignore a shard that cannot be used: a damaged one goes to quarantine, one of a later version stays."""
+        """Ignore a shard that cannot be used: a damaged one goes to quarantine, one from a later version stays."""
         self.index.remove([name])
         self._unusable.add(name)
         if isinstance(error, Newer):

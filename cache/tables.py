@@ -59,7 +59,7 @@ def write(path: str | Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema
 
 
 def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows and metadata of a table; DataError if it is missing, damaged, or of another schema or version."""
+    """Rows and metadata of a table; DataError if it is missing, damaged or has a different schema or version."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
@@ -74,7 +74,7 @@ def read(path: str | Path, schema: pa.Schema) -> tuple[list[dict[str, Any]], dic
         note = json.loads((table.schema.metadata or {}).get(META, b"{}"))
     version = note.get("schema_version") if isinstance(note, dict) and isinstance(note.get("meta"), dict) else None
     if version != SCHEMA_VERSION or not table.schema.equals(schema, check_metadata=False):
-        what = f"a table of another layout: version {SCHEMA_VERSION} with {', '.join(schema.names)} is needed"
+        what = f"the table has a different layout: version {SCHEMA_VERSION} with {', '.join(schema.names)} is needed"
         found = f"version {version} with {', '.join(table.schema.names)}"
         raise DataError(what, where=str(path), found=found, todo="run its stage again with this version")
     return table.to_pylist(), note["meta"]

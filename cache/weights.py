@@ -33,7 +33,7 @@ def find(name_or_path: str | Path, digest: str | None = None) -> Path:
     if path is None:
         embedded = ", ".join(sorted(path.stem for path in EMBEDDED.glob(f"*{SUFFIX}")))
         found = f"nothing at {name_or_path}, in {folder()} or under weights"
-        todo = f"get it (fmit models fetch), or give a path or the name of an embedded one: {embedded}"
+        todo = f"fetch it (fmit models fetch), or give a path or the name of an embedded one: {embedded}"
         raise WeightsError(f"no weights {str(name_or_path)!r}", found=found, todo=todo)
     if digest is not None:
         verify(path, digest)

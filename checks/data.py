@@ -90,7 +90,7 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
 
 
 def check_labels(topic: str, config: SourceConfig, files: Mapping[Split, Path]) -> Iterator[Finding]:
-    """All types that are neither in labels nor in aliases, and all tags of another scheme, with their numbers."""
+    """All types that are neither in labels nor in aliases, and all tags outside the scheme, with their counts."""
     labels, log = config.label_set(), ReadLog(lambda _: None, foreign_labels=True)
     with suppress(DataError):  # reported where posts are read
         counts = count(read_dataset(config, files, ImageFolder(None), log))
@@ -103,7 +103,7 @@ def check_labels(topic: str, config: SourceConfig, files: Mapping[Split, Path]) 
         counter[key] += n
     if types:
         todo = "add them to source.labels (TYPE: general word), or to source.aliases (NAME: TYPE)"
-        yield problem(topic, f"types that source.labels does not know: {_with_numbers(types)}", todo)
+        yield problem(topic, f"types that are not in source.labels: {_with_numbers(types)}", todo)
         if not log.n_fitting:
             what = f"source.labels ({', '.join(labels.types)}) has no type in common with the data"
             yield problem(topic, what, f"set data.NAME.source.labels to the data's types: {', '.join(sorted(types))}")
@@ -125,7 +125,7 @@ def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
     if report.warning and counts.image_warning():
         yield problem(topic, report.warning, "see the reasons below; a dataset without images names none in its posts")
     elif report.warning:
-        yield note(topic, report.warning, "name the label version beside every score")
+        yield note(topic, report.warning, "report the label version with every score")
     for remark in report.remarks():
         if not remark.startswith("warning"):
             yield note(topic, remark)
@@ -139,7 +139,7 @@ def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
 
 
 def _check_training_splits(topic: str, counts: Counts) -> Iterator[Finding]:
-    effects = {"train": "the model can learn no entity", "dev": "no epoch can be better than another"}
+    effects = {"train": "the model cannot learn any entity", "dev": "no epoch can be better than another"}
     for split, effect in effects.items():
         figures = counts.splits.get(split)
         if figures is None or figures.n_unlabelled == figures.n_posts:

@@ -74,7 +74,7 @@ def check_pair(torch_version: str, vision_version: str) -> Finding:
         return problem("versions", f"{versions}: two different builds", PAIR)
     if error := import_error("torchvision"):
         return problem("versions", f"{versions}: torchvision cannot be imported: {error}", PAIR)
-    return ok("versions", f"{versions} fit together")
+    return ok("versions", f"{versions} are compatible")
 
 
 def import_error(module: str) -> str:
@@ -195,7 +195,7 @@ def check_dvc(root: Path) -> Iterator[Finding]:
         if not any((folder / name).exists() for folder in (root, *root.parents)):
             yield note("dvc", f"no {what} repository: dvc repro does not work here", todo)
     if not (root / "dvc.yaml").is_file():
-        yield note("dvc", "no dvc.yaml: there are no stages to run", "copy the one of this repository")
+        yield note("dvc", "no dvc.yaml: there are no stages to run", "copy the one from this repository")
     elif (root / "dvc.lock").is_file():
         yield ok("dvc", "stages have run; `dvc status` lists those that are out of date")
     else:

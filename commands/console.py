@@ -1,4 +1,4 @@
-"""What the commands share: options, progress and notes on stderr, tables and JSON on stdout."""
+"""Shared by all commands: options, progress and notes on stderr, tables and JSON on stdout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUIET = "fmit.quiet"  # key in click's meta, which all contexts of a call share
 MAX_COLUMNS = 1000  # of a table that is not printed on a terminal
 LOG_S = 60.0  # seconds between two lines of progress in a log
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + SIGINT
-STARTS_AGAIN = "no partial output was left; the same command starts again"
+STARTS_AGAIN = "no partial output was left; the same command starts over"
 RESUMES = "finished work is kept; the same command resumes from there"
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}  # bytes
 

@@ -36,7 +36,7 @@ def _store_root(ctx: click.Context, parameter: click.Parameter, folder: Path | N
 
 
 def on_store(command: Callable[..., None], *, must_exist: bool = True) -> Callable[..., None]:
-    """Adds --json and --store, which is the argument `root`; --params stands above it, for commands that have that."""
+    """Add --json and --store (the argument `root`). Commands with --params put that decorator above this one."""
     folder = click.Path(path_type=Path, file_okay=False, exists=must_exist)
     about = "The store's folder.  [default: $FMIT_STORE, else .fmit/store in the project]"
     store = click.option("--store", "root", type=folder, callback=_store_root, help=about)
@@ -179,7 +179,12 @@ def push(url: str, root: Path, as_json: bool) -> None:
 
 @cache.command(example="fmit cache pull team-store --for smoke:dev", after=console.RESUMES)
 @click.argument("url")
-@click.option("--for", "whose", metavar="DATASET[:SPLIT][:N]", help="Only what these posts need; N: first of a split.")
+@click.option(
+    "--for",
+    "whose",
+    metavar="DATASET[:SPLIT][:N]",
+    help="Only the rows that these posts need; N: the first N of a split.",
+)
 @console.params_option
 @partial(on_store, must_exist=False)
 def pull(url: str, whose: str | None, params_path: Path, root: Path, as_json: bool) -> None:
@@ -225,7 +230,7 @@ def forget(
     print_result(as_json, report, *([] if report.n_left else _forgotten_lines(post_id, datasets, report)))
     if report.n_left:
         todo = "another process wrote or pulled them in the meantime: stop it and run this command again"
-        raise StoreError(f"{report.n_left} of the post's rows are stored again", where=str(root), todo=todo)
+        raise StoreError(f"{report.n_left} of the post's rows are in the store again", where=str(root), todo=todo)
 
 
 def print_removed(command: str, report: RemovalReport, *, dry_run: bool, as_json: bool) -> None:
@@ -259,7 +264,7 @@ def _forgotten_lines(post_id: str, datasets: tuple[str, ...], report: Forgotten)
         what = f"rows by {first_of(report.others)} were made with other parameters, so their posts are unknown"
         lines.append(f"{what}: `fmit cache drop --where producer=NAME` removes them all")
     folders = " and ".join(f"data/{name}" for name in datasets)
-    lines.append(f"now remove the post from {folders} and run `dvc repro`: the stages' outputs still hold it")
+    lines.append(f"now remove the post from {folders} and run `dvc repro`: the stages' outputs still contain it")
     lines.append("then `dvc gc --workspace --cloud` removes old outputs here and on DVC's remote")
     if not report.purged:
         lines.append("rows that `fmit cache push` sent are still on its remotes: --remote URL removes them there too")

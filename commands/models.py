@@ -54,7 +54,7 @@ def list_(catalog: bool, dataset: str | None, project: Project, as_json: bool) -
 
 @models.command(example="fmit models fetch", after=console.RESUMES)
 @names_argument
-@click.option("--from", "source", type=console.EXISTING_FOLDER, help="Copy from this folder, not from the network.")
+@click.option("--from", "source", type=console.EXISTING_FOLDER, help="Copy from this folder instead of downloading.")
 @dataset_option
 @project_option
 def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, project: Project) -> None:
@@ -111,7 +111,10 @@ def convert() -> None:
 @click.argument("file", type=EXISTING_FILE)
 @click.argument("out", type=console.FOLDER, required=False)
 @click.option("--words", type=click.Path(path_type=Path, exists=True), help=words_help)
-@click.option("--trained-on", help="flickr, referit or refcoco: decides the anchors.  [default: from the file's name]")
+@click.option(
+    "--trained-on",
+    help="Training data (flickr, referit or refcoco), which sets the anchors.  [default: from the file's name]",
+)
 @click.option("--size-px", default=256, show_default=True, help="Side of the network's input; 256 in the release.")
 def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str | None, size_px: int) -> None:
     """Convert the one-stage grounder's FILE.pth.tar (Yang et al., 2019) into the folder OUT.
@@ -126,7 +129,7 @@ def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str |
 
     vocabulary = words or hub.snapshot("bert-base-uncased")
     if vocabulary is None:
-        what, todo = "the file does not hold its vocabulary", "fmit models fetch bert-base-uncased, or give --words"
+        what, todo = "the file does not contain its vocabulary", "fmit models fetch bert-base-uncased, or give --words"
         raise WeightsError(what, where=str(file), todo=todo)
     target = out or weights.folder() / ONESTAGE
     refuse_strange(target, r"model\.safetensors|config\.json|vocab\.txt|words\.txt")
@@ -155,7 +158,7 @@ def _pins(status: ModelStatus) -> str:
     """What params.yaml may pin so that only this exact model is accepted."""
     pins = [f"sha256 {status.digest}"] if status.digest else []
     pins += [f"revision {status.revision}"] if status.revision else []
-    unpinned = "" if status.pinned else "; not pinned in params"
+    unpinned = "" if status.pinned else "; not pinned in params.yaml"
     return f" ({', '.join(pins)}{unpinned})" if pins else ""
 
 

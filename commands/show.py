@@ -1,4 +1,4 @@
-"""What is there to look at: show, sheet, export, compare, grounding, tables."""
+"""Commands that show results: show, sheet, export, compare, grounding, tables."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def grounding(
 @redact_option
 @project_option
 def tables(only: tuple[str, ...], fusion: Path | None, out: Path | None, redact: bool, project: Project) -> None:
-    """Write the paper's tables and figures with those of the project's runs.
+    """Write the paper's tables and figures with the results of the project's runs.
 
     A page, Markdown and CSV files: tables, posts on which approaches disagree, calibration, grounding quality. Nothing
     is trained: rows without runs say so. `dvc repro` trains and scores the runs that params.yaml names.

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 approach_help = "FMIT, a baseline, an ablation or a control: see docs/experiments.md."
 tracker_help = "Also log every epoch to this tracker, in the run's folder; repeatable."
-format_help = "text: a post per line.  [default: jsonl or conll, by suffix]"
+format_help = "text: one post per line.  [default: jsonl or conll, by suffix]"
 MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 
 @click.command(cls=Examples, example="fmit doctor")
-@click.option("--no-data", is_flag=True, help="Do not read posts and images, which takes longest.")
+@click.option("--no-data", is_flag=True, help="Skip reading posts and images, the slowest check.")
 @console.params_option
 @console.json_option
 def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
-    """Check what is installed and what would go wrong.
+    """Check the installation, settings and data.
 
-    Checks the machine, versions, models, data, store and DVC; starts no work and writes nothing. Exit code 1 if there
+    Checks the machine, versions, models, data, store and DVC; runs no stage and writes nothing. Exit code 1 if there
     is a problem: something that would stop work or spoil its results. Each problem comes with its solution.
     """
     from checks import check_all
@@ -212,12 +212,12 @@ def predict(
             note(f"predictions are in {out}")
     if n_unusable := states.total() - states["ok"]:
         reasons = ", ".join(f"{states[state]} {state}" for state in ("missing", "broken", "refused") if states[state])
-        unread = f"the posts name {n_unusable} image(s), none was opened: give their folder with --images"
+        unread = f"the posts name {n_unusable} image(s), but none was opened: give their folder with --images"
         unusable = f"{n_unusable} of {states.total()} image(s) cannot be used: {reasons}"
         note(f"{unusable}; the model reads an empty image instead" if images else unread)
     if log.n_without_gold:
         examples = ", ".join(f"{name} ({n})" for name, n in log.unknown.most_common(5))
-        what = f"{log.n_without_gold} post(s) have labels that do not fit the run; their gold is left out"
+        what = f"{log.n_without_gold} post(s) have labels that the run does not have; their gold labels are left out"
         note(f"{what}: {examples}")
     if log.n_left_out:
         note(f"{log.n_left_out} post(s) could not be read and were left out")

@@ -51,7 +51,7 @@ BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 20, "patience": 6}
 ADA_CO_ATT = BILSTM | {"lr_head": 1e-3, "epochs": 30, "patience": 8, "weight_decay": 1.0}
 
 APPROACHES: Mapping[str, Approach] = {
-    "fmit": _fmit("FMIT as the dataset's section has it"),
+    "fmit": _fmit("FMIT as configured in the dataset's section"),
     **{f"fmit-l{depth}": _fmit(f"FMIT, {depth} layer(s): Table 2", layers=depth) for depth in (1, 3, 6, 12)},
     "fmit-no-obj": _fmit("w/o Obj of Table 5: the 7x7 grid instead of objects", objects="grid"),
     "fmit-no-rel": _fmit("w/o Rel of Table 5: no relative positions", relative=False),

@@ -72,7 +72,7 @@ class RunInfo:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str) -> Self:
-        """The inverse of `to_json`; raises RunError for another schema version or JSON that is not of a run."""
+        """The inverse of `to_json`; raises RunError for a different schema version or JSON that is not a run's."""
         version = values.get("schema_version") if isinstance(values, Mapping) else None
         if version != SCHEMA_VERSION:
             what = f"this version of fmit reads runs of schema version {SCHEMA_VERSION}"
@@ -100,7 +100,7 @@ class RunInfo:
         )
         if differing := [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]:
             trained, found = (", ".join(f"{name} {net.get(name)}" for name in differing) for net in (ours, theirs))
-            todo = "make the pack with the run's region weights, or train on this one"
+            todo = "build the pack with the run's region weights, or train on this one"
             raise PackError(
                 f"the run was trained on region features with {trained}", where=where, found=found, todo=todo
             )
@@ -145,7 +145,7 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
         weights = load_file(folder / "weights.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         todo = "train it, or pull it (dvc pull)"
-        raise RunError("no readable run", where=str(folder), found=type(error).__name__, todo=todo) from None
+        raise RunError("cannot read the run", where=str(folder), found=type(error).__name__, todo=todo) from None
     info = RunInfo.from_json(values, str(folder))
     rng = torch.get_rng_state()  # building draws weights, which are then replaced
     spec = ModelSpec(info.config, info.labels, info.pack.dim if info.pack else 1, folder / "encoder")
@@ -161,7 +161,9 @@ def load_run(folder: Path) -> tuple[RunInfo, Tagger]:
         tagger.load_state_dict(weights)
     except RuntimeError as error:
         found = str(error).splitlines()[-1].strip()
-        raise RunError("the weights do not fit the code", where=str(folder), found=found, todo="train again") from None
+        raise RunError(
+            "the weights do not match the code", where=str(folder), found=found, todo="train again"
+        ) from None
     return info, tagger.eval()
 
 

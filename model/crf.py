@@ -38,7 +38,7 @@ class Chain(NamedTuple):
 def sums(chain: Chain, both: bool) -> tuple[Tensor, Tensor | None, Tensor]:
     """Logarithms of sums over paths: to tag k at t, if `both` from k at t to the end, [B, T, K] each, and log Z, [B].
 
-    Emission t is included in both; padding holds values without meaning. log Z is nan if a range exceeds MAX_RANGE.
+    Emission t is included in both; padding is arbitrary. log Z is nan if a range exceeds MAX_RANGE.
     """
     emissions, lengths, start, step, end = chain
     order = torch.arange(emissions.shape[1], device=lengths.device)
@@ -113,7 +113,7 @@ def iob2_transitions(tags: Sequence[str]) -> Transitions:
 
 
 class CRF(torchcrf.CRF):
-    """CRF over emissions [B, T, K]; masks are bool [B, T], True = real, real words first, at least one a post.
+    """CRF over emissions [B, T, K]; masks are bool [B, T], True = real, real words first, at least one per post.
 
     Parameters are pytorch-crf's: `start_transitions` [K], `end_transitions` [K], `transitions` [K, K] (from, to).
     Results are float32 (float64 for float64 emissions), under autocast too; sums and differences are float64, so that

@@ -81,7 +81,7 @@ def crop_network(config: TrainConfig, meta: PackMeta | None, *, trained: bool) -
     regions = meta.provenance.get("regions", {})
     identity = regions.get("identity", {})
     if not {"name", "transform", "weights"} <= identity.keys():
-        todo = "make the pack by the regions stage, or set vision.finetune: false"
+        todo = "build the pack with the regions stage, or set vision.finetune: false"
         raise PackError("vision.finetune starts from the network that made the pack", found="no network", todo=todo)
     values, vision = json.loads(identity["transform"]), config.vision
     transform = Transform(values["crop_px"], values["resize_px"], tuple(values["mean"]), tuple(values["std"]))
@@ -113,5 +113,5 @@ def crop_reader(net: CropNet | None, folder: Path | None) -> CropReader | None:
     if net is None:
         return None
     if folder is None:
-        raise ConfigError("this run reads the posts' images", found="no folder", todo="pass the images folder")
+        raise ConfigError("this run needs the posts' images", found="no folder", todo="pass the images folder")
     return CropReader(folder, net.transform)

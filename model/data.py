@@ -48,7 +48,7 @@ class Batch:
     crop_index: Tensor | None = None  # [B, M] int64: the crop of each object, -1: zeros
 
     def checked(self) -> Self:
-        """The batch; raises DataError unless it is as described. Reads values, so only for batches on the CPU."""
+        """The batch itself; raises DataError if it is invalid. Reads values, so use it only for batches on the CPU."""
         (n_posts, n_cells), n_objects = self.text_mask.shape, self.object_mask.shape[1]
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("tags", "boundaries"), (n_posts, n_cells - 2))
         shapes |= dict.fromkeys(("object_mask", "crop_index"), (n_posts, n_objects))
@@ -65,7 +65,7 @@ class Batch:
         head, tail = self.spans.unbind(-1)
         inside = (head >= 0) & (head <= tail) & (tail < lengths[:, None])
         if not bool((inside | ~self.object_mask).all()):
-            raise DataError("batch: a span lies outside its post", todo="make the pack from these posts again")
+            raise DataError("batch: a span lies outside its post", todo="rebuild the pack from these posts")
         return self
 
     @property

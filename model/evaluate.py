@@ -123,7 +123,7 @@ def earlier(out: Path, identity: dict[str, Any]) -> Metrics:
 
 
 def confusion_rows(predictions: Sequence[Prediction]) -> str:
-    """CSV with a row a word, as `dvc plots` counts them: actual type, predicted type; without words outside both."""
+    """CSV with one row per word, as `dvc plots` counts them: actual type, predicted type; no words outside both."""
     labelled = [(one.post.tags, one.tags) for one in predictions if one.post.tags is not None]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -484,7 +484,7 @@ class FlatInteraction(nn.Module):
 
         text [B, T, dim]; text_mask bool [B, T], True = real; objects [B, M, dim], M may be 0; spans int64 [B, M, 2],
         (head, tail) in 0..T-1 (anything at padding); object_mask bool [B, M]. Returns [B, T, dim] and [B, M, dim];
-        padding holds finite values without meaning.
+        padding is finite but arbitrary.
         """
         return self._run([text, text_mask, objects, spans, object_mask], text_only=False)
 

@@ -60,13 +60,13 @@ def open_pack(config: TrainConfig, path: Path | None) -> Pack | None:
     if config.objects == "none" and (path is None or not path.exists()):
         return None
     if path is None:
-        raise PackError("this approach reads objects", found="no pack", todo="pass the dataset's pack")
+        raise PackError("this approach needs objects", found="no pack", todo="pass the dataset's pack")
     if config.objects != "grid":
         return Pack(path)
     grid = Pack(path).grid
     if grid is None:
         todo = "set regions.grid: true for this dataset and run its regions stage"
-        raise PackError("this approach reads the 7x7 grid", where=str(path), found="a pack without a grid", todo=todo)
+        raise PackError("this approach needs the 7x7 grid", where=str(path), found="a pack without a grid", todo=todo)
     return grid
 
 
@@ -79,7 +79,7 @@ def source_of(config: TrainConfig, pack: Pack | None, posts: Sequence[Post]) -> 
     missing = [name for name in names if name not in pack]
     if missing:
         what = f"{len(missing)} {'image' if is_grid else 'post'}(s) are not in the pack"
-        todo = "run the stage regions for this dataset again"
+        todo = "run the regions stage for this dataset again"
         raise PackError(what, where=str(pack.folder), found=", ".join(missing[:3]), todo=todo)
     return FromPack(pack, is_grid)
 

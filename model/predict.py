@@ -92,11 +92,11 @@ def _confidences(
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """ "auto": a GPU where torch sees one, else the CPU. Raises ConfigError for a device that is not here."""
+    """ "auto": a GPU if torch finds one, else the CPU. Raises ConfigError if the device is not available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name != "cpu" and not (name.split(":")[0] == "cuda" and torch.cuda.is_available()):
-        raise ConfigError(f"no device {name!r} here", todo="use auto, cpu, or cuda where there is a GPU")
+        raise ConfigError(f"the device {name!r} is not available", todo="use auto, cpu, or cuda where there is a GPU")
     return torch.device(name)
 
 
@@ -123,7 +123,7 @@ class Run:
         progress: Progress | None = None,
         images: Path | None = None,
     ) -> list[Prediction]:
-        """Predict posts with their objects: a pack (`model.objects.open_pack`), one value a post, or None (text only).
+        """Predict posts with their objects: a pack (`model.objects.open_pack`), one per post, or None (text only).
 
         `images`: the folder of the posts' images, for runs that read crops. Raises RunError without objects that the
         run reads, PackError for a pack that does not fit run or posts.
@@ -136,10 +136,10 @@ class Run:
         elif objects is not None:
             if len(objects) != len(posts) or len({post.id for post in posts}) != len(posts):
                 found = f"{len(posts)} posts, {len(objects)} objects"
-                raise DataError("each post needs an id of its own and its objects", found=found)
+                raise DataError("each post needs a unique id and its objects", found=found)
             source = FromMemory(dict(zip((post.id for post in posts), objects, strict=True)))
         elif info.config.objects != "none":
-            raise RunError("this run reads objects", found="none", todo="give each post's objects")
+            raise RunError("this run needs objects", found="none", todo="give each post's objects")
         if not posts:
             return []
         crops = crop_reader(self.tagger.crop_net, images)

@@ -56,7 +56,7 @@ class Tagger(nn.Module):
         """Called once before the first step, with the object features [M, D] of each training post."""
 
     def emissions(self, batch: Batch) -> Tensor:
-        """Tag scores [B, N, K] of a batch's words; padding holds anything."""
+        """Tag scores [B, N, K] of a batch's words; padding is arbitrary."""
         raise NotImplementedError
 
     def losses(self, batch: Batch) -> Tensor:

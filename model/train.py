@@ -65,13 +65,15 @@ def run(
     trainer = _trainer(info, table.posts, source_of(config, opened, table.posts), images, processes)
     start = digest_tensors(trainer.tagger.state_dict())
     if processes.from_first(lambda: start) != start:
-        raise RunError("processes start from different weights", todo="give all of them the same machine type and data")
+        raise RunError(
+            "processes start from different weights", todo="use the same machine type and data for all of them"
+        )
     identity = {"config": config.model_dump(), "approach": approach_name, "seed": seed, "inputs": digests}
     resume = resume_root / keys.key("train", **identity, start=start)
     datasets = {"train": trainer.train, "dev": trainer.dev}
     cut = {split: dataset.cut for split, dataset in datasets.items()}
     warnings = _warnings(table.posts, config, cut)
-    with atomic.file_lock(resume, "trains this very run") if processes.first else contextlib.nullcontext():
+    with atomic.file_lock(resume, "is training this run") if processes.first else contextlib.nullcontext():
         about_data = table.meta.get("warning")
         for message in [about_data, *warnings] if about_data else warnings:
             warn(message)
@@ -136,7 +138,7 @@ def _warnings(posts: Sequence[Post], config: TrainConfig, cut: Mapping[str, CutO
 def is_up_to_date(run: Path, config: TrainConfig, seed: int, digests: Mapping[str, str]) -> bool:
     """Whether `run` holds a complete run, trained with `config` and `seed` on data with these `digests`.
 
-    False for damaged runs and those of another schema version. A file of word vectors or an encoder that is no longer
+    False for damaged runs and for other schema versions. A file of word vectors or an encoder that is no longer
     on this machine is not compared.
     """
     try:

@@ -197,7 +197,7 @@ class Trainer:
         """Why the last epoch is published instead of the best one on dev; "" where dev decided."""
         history = self.position.history
         if not self.dev_has_entities:
-            return f"dev has no entity, so its scores decide nothing: the last epoch ({len(history)}) is kept"
+            return f"dev has no entity, so no epoch can be selected: the last epoch ({len(history)}) is kept"
         if len(history) > 1 and len({result.dev_f1 for result in history}) == 1:
             return f"all {len(history)} epochs have the dev F1 {history[0].dev_f1:.4f}: the last one is kept"
         return ""

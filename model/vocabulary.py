@@ -43,7 +43,7 @@ def key_of(word: str) -> str:
 def read_vectors(path: Path, needed: Collection[str], n_more: int = N_MORE) -> dict[str, np.ndarray]:
     """Vectors, float32 [E], of the keys in `needed` and of the first `n_more` other keys of a file, in its order.
 
-    Of several words with one key the first counts. A word2vec header (`words numbers`) is skipped.
+    If several words have the same key, the first is used. A word2vec header (`words numbers`) is skipped.
     """
     vectors: dict[str, np.ndarray] = {}
     needed, dim = frozenset(needed), 0
@@ -163,7 +163,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The inverse of `save`; raises RunError for a file that is missing, damaged or of another version."""
+        """The inverse of `save`; raises RunError if the file is missing, damaged or has a different version."""
         path = folder / FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
@@ -173,7 +173,7 @@ class Vocabulary:
             return cls(**lists, n_repeated=int(values["n_repeated"]), word_dim=int(values["word_dim"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             found = f"{type(error).__name__}: {error}"
-            raise RunError("no readable vocabulary", where=str(path), found=found, todo="train again") from None
+            raise RunError("cannot read the vocabulary", where=str(path), found=found, todo="train again") from None
 
 
 def draw_uniform(embedding: nn.Embedding) -> None:

@@ -42,8 +42,8 @@ def find_encoder(config: TrainConfig) -> tuple[Path, dict[str, str]]:
         except WeightsError as error:
             raise _unloadable(config.encoder, folder, error.what) from None
     if config.encoder_digest not in ("", digest):
-        what = f"the encoder {config.encoder!r} is not the one that train.encoder_digest names"
-        todo = f"fmit models fetch {config.encoder}, or name the digest of the one you mean"
+        what = f"the encoder {config.encoder!r} does not match train.encoder_digest"
+        todo = f"fmit models fetch {config.encoder}, or set the digest of the one you want"
         raise WeightsError(what, where=str(folder), found=digest, todo=todo)
     revision = {"encoder_revision": folder.name} if folder.parent.name == "snapshots" else {}
     return folder, {"encoder": digest, **revision}
@@ -77,7 +77,7 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenize
         raise _unloadable(name, folder, f"{len(missing)} tensor(s) missing: {', '.join(missing[:3])}")
     n_embeddings = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > n_embeddings:
-        raise _unloadable(name, folder, f"a tokenizer of {tokenizer.vocab_size} pieces, a model of {n_embeddings}")
+        raise _unloadable(name, folder, f"the tokenizer has {tokenizer.vocab_size} pieces, the model {n_embeddings}")
     return tokenizer, model.float()
 
 
@@ -85,7 +85,7 @@ def as_pretrained(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer, with the text normalisation of its pretraining: BERTweet's @USER, HTTPURL, :emoji_names:."""
     if isinstance(tokenizer, BertweetTokenizer):
         if tokenizer.demojizer is None:
-            raise WeightsError("BERTweet needs the package that names emoji", todo="pip install 'fmit[bertweet]'")
+            raise WeightsError("BERTweet needs the package emoji", todo="pip install 'fmit[bertweet]'")
         tokenizer.normalization = True
     return tokenizer
 

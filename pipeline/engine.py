@@ -123,7 +123,7 @@ class Tally:
         n_stored = self.n_rows - self.n_computed
         line = f"{self.stage} {dataset}: {self.n_rows} rows, {self.n_computed} computed, {n_stored} from store"
         line += f"; {self.n_cut} phrases cut" if self.n_cut else ""
-        return line + (f"; {self.n_too_long} boxes of texts that the grounder reads in part" if self.n_too_long else "")
+        return line + (f"; {self.n_too_long} boxes of texts that the grounder truncates" if self.n_too_long else "")
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.stage, *map(operator.add, astuple(self)[1:], astuple(other)[1:]))

@@ -79,7 +79,7 @@ class FeaturePipeline:
         for stage, part in parts.items():
             own, expected = part.identity, provenance[stage]["identity"]
             if names := [name for name in {**expected, **own} if own.get(name) != expected.get(name)]:
-                what = f"the {stage} part is not the one that the run was trained with"
+                what = f"the {stage} model is not the one that the run was trained with"
                 found = ", ".join(f"{name} {own.get(name)} instead of {expected.get(name)}" for name in names)
                 raise WeightsError(what, found=found, todo="use the same weights and version, or train on a new pack")
         return pipeline

@@ -1,4 +1,4 @@
-"""The store's rows of a dataset: which it needs, whether they come out the same today, which to delete with a post.
+"""The store's rows of a dataset: which it needs, whether they can be reproduced, which to delete with a post.
 
 The stages' plans name the rows, from the stored rows of the stage before, or else from the dataset's tables.
 """
@@ -173,7 +173,7 @@ def choose(posts: Sequence[Post], parts: Sequence[str], where: str) -> list[Post
             chosen = [post for some in by_split.values() for post in some[: int(part)]]
         elif split not in by_split:
             todo = f"use {', '.join(SPLITS)}, or a number of posts"
-            raise ConfigError("no such part of a dataset", where=where, found=repr(part), todo=todo)
+            raise ConfigError("unknown part of a dataset", where=where, found=repr(part), todo=todo)
         else:
             chosen = by_split[split]
     if not chosen:

@@ -88,7 +88,7 @@ class Worker:
             self._error = str(error)
             return
         if (own := dict(self._part.identity)) != identity:
-            self._error = f"this machine has other parts: {own} instead of {identity}"
+            self._error = f"this machine has different models: {own} instead of {identity}"
 
     def __call__(self, tasks: pa.Table) -> pa.Table:
         """The keys of each task's rows, all in the store, or the error."""
@@ -113,8 +113,8 @@ def stored_keys(stage: str, row: Mapping[str, Any], store: Store) -> list[str]:
         raise failed(stage, row["error"])
     keys: list[str] = pickle.loads(row["keys"])
     if lost := store.missing(keys):
-        what = f"{stage}: {len(lost)} row(s) that a worker put are not in the store"
-        raise WorkerError(what, todo="set FMIT_STORE to a folder that all machines of the cluster see")
+        what = f"{stage}: {len(lost)} row(s) that a worker stored are not in the store"
+        raise WorkerError(what, todo="set FMIT_STORE to a folder that all machines of the cluster can access")
     return keys
 
 

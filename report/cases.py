@@ -23,7 +23,7 @@ def choose(runs: RunSet, dataset: str, n_cases: int) -> list[dict[str, Predictio
     """Posts on which the runs of the first seed disagree, each with the predictions of every approach.
 
     Half of them are posts where FMIT is right and bert-crf is wrong, half the reverse; where one half has too few, the
-    other half or posts on which other approaches differ. The order is that of digests of ids, so that nobody selects.
+    other half or posts on which other approaches differ. The order follows digests of ids, so none is hand-picked.
     """
     seed = next(iter(runs.seeds), 0)
     first = {name: seeds[seed] for name, seeds in runs.by_approach(dataset).items() if seed in seeds}

@@ -108,7 +108,7 @@ def _disagreement(first: Sequence[Prediction], second: Sequence[Prediction]) -> 
     if ids[0] != ids[1]:
         return "another order"
     changed = [a[0] for a, b in zip(*sides, strict=True) if a != b]
-    return f"post {changed[0]} has other words or labels" if changed else ""
+    return f"post {changed[0]} has different words or labels" if changed else ""
 
 
 def bootstrap(first: Counts, second: Counts, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Bootstrap:

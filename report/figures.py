@@ -89,7 +89,7 @@ def ticks(low: float, high: float, n: int = 5) -> list[float]:
 
 
 def paired_bars(title: str, rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> Markup:
-    """A group of bars for each row, one numbered bar for each series, from 0 on; without rows an empty chart."""
+    """A group of bars for each row, one numbered bar for each series, starting at 0; without rows an empty chart."""
     marks = ticks(0.0, max((value for values in rows.values() for value in values), default=1.0) or 1.0)
     step = BAR * len(series) + GAP
     size = {"width": WIDTH, "height": 14 + step * len(rows) + 26, "left": LABELS, "step": step, "bar": BAR}

@@ -51,14 +51,16 @@ class Matched:
     n_files: int = 0
     n_unmatched: int = 0  # names that are not an entity of their post
     n_nameless: int = 0  # objects without a name
-    n_scaled: int = 0  # files that give another size than the post's image has, so their boxes were scaled
+    n_scaled: int = 0  # files whose image size differs from that of the post's image, so their boxes were scaled
 
 
 def read_annotations(path: Path) -> Annotations:
     """Read one XML file; raises DataError. A document type is refused, since its entities can expand without bound."""
     data = path.read_bytes()
     if len(data) > MAX_BYTES or any(mark in data for mark in REFUSED):
-        raise DataError("too large, or with a document type", where=str(path), todo="only plain annotations are read")
+        raise DataError(
+            "too large, or with a document type", where=str(path), todo="only plain annotations are supported"
+        )
     try:
         root = Tree.fromstring(data)
     except Tree.ParseError as error:
@@ -117,7 +119,7 @@ def match(predictions: Sequence[Prediction], folder: Path) -> Matched:
 
 
 def _scaled(boxes: Sequence[Corners], old: Size, new: Size) -> Boxes:
-    """Boxes for an image of the size `old`, for the same image of another size; as they are if a size is unknown."""
+    """Boxes scaled from an image of size `old` to the same image in another size; unchanged if a size is unknown."""
     x, y = (1.0, 1.0) if 0 in (*old, *new) else (new[0] / old[0], new[1] / old[1])
     return tuple((x0 * x, y0 * y, x1 * x, y1 * y) for x0, y0, x1, y1 in boxes)
 
@@ -189,7 +191,7 @@ def read_gold(path: Path, sizes: Mapping[str, Size]) -> list[GoldPhrase]:
     phrases = []
     for image, text, boxes, size, where in _from_xml(path, sizes) if path.is_dir() else _from_jsonl(path):
         if image not in sizes:
-            raise DataError(f"no image {image}", where=where, todo="give the folder of the images with --images")
+            raise DataError(f"no image {image}", where=where, todo="give the image folder with --images")
         phrases.append(GoldPhrase(image, text, _scaled(boxes, size, sizes[image])))
     if not any(phrase.boxes for phrase in phrases):
         raise DataError("no phrase has a box", where=str(path), todo="give boxes as JSONL, or a folder of XML files")

@@ -58,7 +58,7 @@ class Table(NamedTuple):
 
     @property
     def has_ours(self) -> bool:
-        """Whether the table has any figure that is not the paper's."""
+        """Whether the table has any value that is not the paper's."""
         ours = [index for index, column in enumerate(self.columns) if column.group != "paper"]
         return any(row.cells[index] is not None for row in self.rows for index in ours)
 

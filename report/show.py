@@ -1,4 +1,4 @@
-"""One post with everything the stages made of it, on a terminal and as a page."""
+"""One post with the outputs of all stages, on a terminal and as a page."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class LatticeObject(NamedTuple):
 
 @dataclass(frozen=True)
 class PostDetails:
-    """A post with what the stages made of it."""
+    """A post with the outputs of the stages."""
 
     post: Post
     labels: LabelSet

@@ -38,7 +38,7 @@ def training_warnings(posts: Sequence[Post], *, reads_images: bool) -> list[str]
     used = [post for post in posts if post.split in ("train", "dev")]
     warnings = []
     for split in splits_without_entities(used):
-        effect = "no epoch can be better than another" if split == "dev" else "the model can learn no entity"
+        effect = "no epoch can be better than another" if split == "dev" else "the model cannot learn any entity"
         warnings.append(f"{split} has labelled posts but no entity, so {effect}: check its labels")
     if reads_images:
         effect = "so their posts have the empty image: run fmit doctor"

@@ -88,7 +88,7 @@ class Post:
 
     def __post_init__(self) -> None:
         if not POST_ID.fullmatch(self.id) or self.id in (".", ".."):
-            what = "a post id holds 1 to 200 characters, none of them a slash or a control"
+            what = "a post id needs 1 to 200 characters, without slashes and control characters"
             raise DataError(what, found=repr(self.id))
         if self.split not in SPLITS:
             raise DataError(f"post {self.id}: unknown split", found=self.split, todo=f"use one of {', '.join(SPLITS)}")

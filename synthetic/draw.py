@@ -106,7 +106,7 @@ def read_gold(folder: Path) -> dict[str, GoldPost]:
     try:
         rows = path.read_bytes().splitlines()
     except OSError:
-        raise DataError("no gold", where=str(path), todo="only drawn datasets have it: fmit draw") from None
+        raise DataError("no gold file", where=str(path), todo="only drawn datasets have it: fmit draw") from None
     adapter, posts = TypeAdapter(GoldPost), {}
     for number, row in enumerate(rows, 1):
         try:

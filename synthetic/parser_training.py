@@ -64,7 +64,7 @@ def read_trees(path: Path) -> list[Tree]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError("not a text in UTF-8", where=str(path), todo="save it as UTF-8") from error
+        raise DataError("not UTF-8 text", where=str(path), todo="save it as UTF-8") from error
 
     def line(offset: int) -> str:
         return f"{path}:{text.count(chr(10), 0, offset) + 1}"

@@ -101,7 +101,8 @@ def test_a_wrong_folder_of_images_is_no_silence(trained, model, tmp_path):
     posts = trained.data("own") / "dev.jsonl"
     for call in (lambda at: model.predict([], images=at), lambda at: model.predict_file(posts, images=at)):
         with pytest.raises(
-            DataError, match=r"nowhere: no folder of images; name another, or none to read only the text"
+            DataError,
+            match=r"nowhere: the image folder does not exist; give another folder, or None to use only the text",
         ):
             list(call(tmp_path / "nowhere"))
     (found,) = model.predict([{"text": "hi", "images": ["a.png"]}], images=tmp_path)

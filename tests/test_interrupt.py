@@ -14,7 +14,7 @@ from tests.imports import ROOT
 
 pytestmark = pytest.mark.timeout(600)  # programs start: seconds of a processor, minutes on a crowded machine
 RESUMES = "stopped; finished work is kept; the same command resumes from there\n"
-STARTS_AGAIN = "stopped; no partial output was left; the same command starts again\n"
+STARTS_AGAIN = "stopped; no partial output was left; the same command starts over\n"
 
 
 def start(folder, *arguments) -> subprocess.Popen:

@@ -230,7 +230,7 @@ def test_posts_outside_or_behind_a_link_are_watched(project, name):
 
 def test_what_cannot_be_watched_is_refused(project, monkeypatch):
     folder = project / "data/d"
-    with pytest.raises(ConfigError, match=r"/nowhere: no such folder of images; create it"):
+    with pytest.raises(ConfigError, match=r"/nowhere: the image folder does not exist; create it"):
         inputs.watch(project, "d", folder, source(images="/nowhere"))
     with pytest.raises(ConfigError, match=r"an input contains the dataset's own folder"):
         inputs.watch(project, "d", folder, source(images=".."))

@@ -140,7 +140,7 @@ def test_a_summary_ends_with_the_means_over_seeds(trained, tmp_path):
 def test_a_file_where_the_model_will_lie_is_told_before_training(trained, tmp_path):
     (tmp_path / "model").write_text("mine")
     with pytest.raises(
-        RunError, match=r"model: cannot be written \(found .*model is not a folder\); name another folder"
+        RunError, match=r"model: cannot be written \(found .*model is not a folder\); choose another folder"
     ):
         trained.train("own", "fmit", 0, out=tmp_path, device="cpu")
 

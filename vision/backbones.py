@@ -52,7 +52,7 @@ class FeatureNet:
         return self.load_maps()
 
     def forward(self, crops: Tensor) -> Tensor:
-        """uint8 [N, 3, C, C] of any device -> float32 [N, D] on the network's: the last maps' means."""
+        """uint8 [N, 3, C, C] on any device -> float32 [N, D] on the network's device: the last maps' means."""
         return self._last(crops).mean((2, 3))
 
     def grid(self, crops: Tensor) -> Tensor:
@@ -167,12 +167,12 @@ def build_crop_net(
     """A network of DIM, without its classifier.
 
     `weights` None: the bare structure, for a run that brings its own. Raises WeightsError where the file is not of this
-    network, ConfigError for an unknown name or another width than `dim`.
+    network, ConfigError for an unknown name or a width other than `dim`.
     """
     if name not in DIM:
         raise ConfigError(f"no network {name!r} can be trained", todo=f"use one of {', '.join(DIM)}")
     if DIM[name] != dim:
-        raise ConfigError(f"{name} makes features of another width", found=f"{DIM[name]} instead of {dim} floats")
+        raise ConfigError(f"{name} has features of a different width", found=f"{DIM[name]} instead of {dim} floats")
     network: nn.Module
     maps: Callable[..., Tensor]  # of the network as an argument: copies of a CropNet have their own
     if name == efficientnet.NAME:

@@ -71,7 +71,7 @@ class Stage(nn.Module):
 
 
 class NanoDet(nn.Module):
-    """CSP backbone, path aggregation network and one head a scale."""
+    """CSP backbone, path aggregation network and one head per scale."""
 
     def __init__(self) -> None:
         super().__init__()

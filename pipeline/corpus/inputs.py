@@ -35,7 +35,9 @@ def watch(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Pat
         return []
     images = folder / source.images
     if not images.is_dir() and not _is_visible(folder, images.parent):
-        raise ConfigError("no such folder of images", where=str(images), todo="create it, or correct source.images")
+        raise ConfigError(
+            "the image folder does not exist", where=str(images), todo="create it, or correct source.images"
+        )
     paths, stage, manifest = hidden(folder, source), root / "inputs" / name / "dvc.yaml", _manifest(name, folder)
     if not paths:
         for path in (stage, stage.with_name("dvc.lock"), manifest):

@@ -116,7 +116,7 @@ class _Reader:
             if self.log.foreign_labels and ours != "images":
                 self.log.n_without_gold += 1
                 return
-            advice = f"name it by source.fields: {{{ours}: {key}}}{_PRODIGY if key == 'spans' else ''}"
+            advice = f"map it with source.fields: {{{ours}: {key}}}{_PRODIGY if key == 'spans' else ''}"
             what, found = f"unknown key {key!r} looks like {ours}", repr(value)[:80]
             raise DataError(what, found=found, todo=f"{advice}, or source.ignore: [{key}]")
         if near:
@@ -126,7 +126,7 @@ class _Reader:
     def _post(self, row: Row, number: int, default_id: str) -> RawPost:
         name = row.get("id", default_id)
         if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-            raise DataError("an id is a text or a number", found=repr(name), todo='give "id": "..."')
+            raise DataError("an id must be a string or a number", found=repr(name), todo='give "id": "..."')
         words, text, offsets = self._words(row)
         tags, n_orphans = self.log.gold(lambda: self._gold(row, words, text, offsets, number))
         images = row.get("images") or []  # a list, or the name of a single image
@@ -145,7 +145,7 @@ class _Reader:
         tokens, text = row.get("tokens"), row.get("text")
         if tokens is None and text is None:
             guess = next((f": {{{_OFTEN[key]}: {key}}}" for key in row if key in _OFTEN), ": {text: ...}")
-            todo = f"name the key of the text or the tokens by source.fields{guess}"
+            todo = f"name the key of the text or the tokens with source.fields{guess}"
             found = f"the keys {', '.join(row) or 'none'}"
             raise DataError("a post has either tokens or text", found=found, todo=todo)
         if isinstance(text, str) and isinstance(tokens, list) and all(isinstance(one, dict) for one in tokens):
@@ -156,7 +156,7 @@ class _Reader:
                     raise DataError("a token needs the start and end of its text", found=repr(token)[:80])
             offsets = tuple((one["start"], one["end"]) for one in tokens if text[one["start"] : one["end"]].strip())
         elif tokens is not None and text is not None:
-            todo = "give one of the two, or leave the other out by source.ignore"
+            todo = "give one of the two, or leave the other out with source.ignore"
             raise DataError("a post has either tokens or text", found=", ".join(row), todo=todo)
         elif tokens is not None:
             words = _strings(tokens, "tokens")
@@ -164,9 +164,9 @@ class _Reader:
         elif isinstance(text, str):
             offsets = tokenize(text, self.source.tokenizer)
         else:
-            raise DataError("text is not a string", found=repr(text)[:80])
+            raise DataError("the text is not a string", found=repr(text)[:80])
         if not offsets:
-            raise DataError("no word in this text", found=repr(text), todo="remove the post")
+            raise DataError("this text has no words", found=repr(text), todo="remove the post")
         return tuple(text[start:end] for start, end in offsets), text, offsets
 
     def _gold(self, row: Row, words: tuple[str, ...], text: str, offsets: Offsets, number: int) -> Gold:
@@ -241,8 +241,8 @@ def _span(start: int, end: int, text: str, offsets: Offsets) -> Span:
     first, last = offsets[inside[0]][0], offsets[inside[-1]][1]
     if first < start or end < last:
         cut = text[first : offsets[inside[0]][1]] if first < start else text[offsets[inside[-1]][0] : last]
-        todo = "move the entity's ends to the ends of words, or give tokens and labels"
-        raise DataError(f"entity {text[start:end]!r} [{start}, {end}) cuts a token", found=repr(cut), todo=todo)
+        todo = "move the entity's boundaries to word boundaries, or give tokens and labels"
+        raise DataError(f"entity {text[start:end]!r} [{start}, {end}) splits a token", found=repr(cut), todo=todo)
     return Span(inside[0], inside[-1] + 1)
 
 
@@ -258,7 +258,7 @@ def _list(value: Any, key: str) -> list[Any]:
 
 def _strings(value: Any, key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise DataError(f"{key} is not a list of strings, none of them empty", found=repr(value)[:80])
+        raise DataError(f"{key} is not a list of non-empty strings", found=repr(value)[:80])
     return tuple(value)
 
 

@@ -1,4 +1,4 @@
-"""What the readers share: numbered lines, checked tags, the posts that they yield, and counts of what they met."""
+"""Shared by the readers: numbered lines, checked tags, the posts that they yield, and counts of problems."""
 
 import codecs
 import re

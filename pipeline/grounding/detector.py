@@ -10,7 +10,7 @@ The score of detection d for text t is the detector's score times the probabilit
 - A plural gets the box around the detections of its class.
 
 Below a threshold the box is the whole image; the score stays what it was.
-C classes, D detections, W = 384 floats a sentence vector.
+C classes, D detections, W = 384 floats of a sentence vector.
 """
 
 import math

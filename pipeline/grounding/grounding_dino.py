@@ -56,7 +56,7 @@ class GroundingDinoGrounder(HubGrounder):
         self._stop = tokenizer.convert_tokens_to_ids(".")
         if not {self._start, self._end, self._stop} <= set(SPECIAL_TOKENS):
             found = f"{self._start}, {self._end}, {self._stop}"
-            raise WeightsError("a tokenizer whose [CLS], [SEP] and '.' are not those of uncased BERT", found=found)
+            raise WeightsError("the tokenizer's [CLS], [SEP] and '.' are not those of uncased BERT", found=found)
 
     @staticmethod
     def count_pieces(tokenizer: Any, text: str) -> int:

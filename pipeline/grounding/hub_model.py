@@ -98,7 +98,7 @@ def identity(config: GroundConfig, folder: Path, version: str) -> dict[str, str]
 def load_model(model_class: Any, folder: Path, config: GroundConfig) -> Any:
     """A model in evaluation mode on its device. No code of the folder runs; every tensor must be in its weights.
 
-    Raises WeightsError for a folder of another model, a damaged one, and one that lacks tensors.
+    Raises WeightsError if the folder contains a different model, is damaged or lacks tensors.
     """
     expected = model_class.config_class.model_type
     model_type = _part("Config", folder, f"{expected} model").model_type
@@ -118,7 +118,7 @@ def load_model(model_class: Any, folder: Path, config: GroundConfig) -> Any:
             logging.enable_progress_bar()
     bad = sorted(report["missing_keys"]) + [str(key) for key, *_ in report["mismatched_keys"]]
     if bad:
-        found = f"{len(bad)} tensor(s) missing or of another shape, {bad[0]} among them"
+        found = f"{len(bad)} tensor(s) missing or with a different shape, such as {bad[0]}"
         raise WeightsError(f"the {expected} model is incomplete", where=str(folder), found=found)
     return model.to(config.torch_device()).eval().requires_grad_(False)
 

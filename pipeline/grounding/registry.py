@@ -65,15 +65,15 @@ def open_grounder(config: GroundConfig) -> LazyGrounder:
     grounder: LazyGrounder = module.open_grounder(config.model_copy(update={"weights": weights_of(config)}))
     digest = grounder.identity.get("weights", "")
     if config.digest and config.digest != digest:
-        what = f"the {config.grounder} grounder is not the one that ground.digest names"
-        todo = "fetch the model again, or name the digest of the one you mean"
+        what = f"the {config.grounder} grounder does not match ground.digest"
+        todo = "fetch the model again, or set the digest of the one you want"
         found = digest or "a grounder without weights"
         raise WeightsError(what, where=weights_of(config), found=found, todo=todo)
     return grounder
 
 
 def build_grounder(config: GroundConfig) -> Grounder:
-    """As `open_grounder`, loaded; raises WeightsError also for weights of another network."""
+    """As `open_grounder`, loaded; raises WeightsError also for weights of a different network."""
     return open_grounder(config).load()
 
 

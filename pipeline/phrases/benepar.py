@@ -119,7 +119,7 @@ def open_parser(name: str) -> LazyParser:
 def load_chart_parser(path: Path) -> parse_chart.ChartParser:
     """A benepar model from its release folder (config.json, benepar_model.bin, tokenizer) or its one-file checkpoint.
 
-    Pickles are read with `weights_only`. Raises WeightsError for another layout.
+    Pickles are read with `weights_only`. Raises WeightsError for a different layout.
     """
     try:
         if path.is_dir():

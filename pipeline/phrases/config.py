@@ -57,9 +57,9 @@ def open_parser(config: PhrasesConfig) -> LazyParser:
     parser = _open(config)
     digest = parser.identity.get("weights", "")
     if config.digest and config.digest != digest:
-        what = f"the {config.parser} parser is not the one that phrases.digest names"
+        what = f"the {config.parser} parser does not match phrases.digest"
         found = digest or "a parser whose model has no digest"
-        todo = "fetch the model again, or name the digest of the one you mean"
+        todo = "fetch the model again, or set the digest of the one you want"
         raise WeightsError(what, where=config.model, found=found, todo=todo)
     return parser
 

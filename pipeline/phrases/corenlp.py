@@ -19,7 +19,7 @@ START = "start it: java -mx4g -cp '*' edu.stanford.nlp.pipeline.StanfordCoreNLPS
 
 
 class ServerError(FmitError):
-    """The CoreNLP server does not answer, or not with a tree."""
+    """The CoreNLP server does not answer, or its answer contains no tree."""
 
 
 class CoreNlpParser:

@@ -22,7 +22,7 @@ class NounChunkParser:
         try:
             self._pipeline = spacy.load(name)
         except (*DAMAGED, OSError, ImportError) as error:
-            what, found = f"no spaCy pipeline {name!r} that can be loaded", " ".join(reason(error).split())
+            what, found = f"cannot load the spaCy pipeline {name!r}", " ".join(reason(error).split())
             todo = f"give its folder as model, or install it: python -m spacy download {name}"
             raise WeightsError(what, found=found, todo=todo) from None
         if "parser" not in self._pipeline.pipe_names:

@@ -38,7 +38,7 @@ class Parser(Part, Protocol):
     """
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Parsed]:
-        """One answer a sentence, in order. Sentences have at least one word; words are not empty."""
+        """One answer per sentence, in order. Sentences have at least one word; words are not empty."""
         ...
 
 

@@ -127,7 +127,7 @@ class MiniLM(nn.Module):
                 parametrize.remove_parametrizations(module, "weight")
 
     def load_package(self, path: Path) -> None:
-        """Copy the package's weights in; raises WeightsError for another layout."""
+        """Copy the package's weights in; raises WeightsError for a different layout."""
         (bert,) = self._frozen
         tensors = weights.load_safetensors(path)[0]
         names = [name for name in bert.state_dict() if f"{PARAMETRIZED}.0." not in name]  # without the updates' own

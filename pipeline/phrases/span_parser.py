@@ -152,7 +152,7 @@ def _identity(digest: str) -> dict[str, str]:
 
 
 def load(path: Path) -> EmbeddedParser:
-    """The parser of a weights file that `save` wrote; raises WeightsError for another layout."""
+    """The parser of a weights file that `save` wrote; raises WeightsError for a different layout."""
     tensors, meta = weights.load_safetensors(path)
     try:
         size, labels = Size(**json.loads(meta["size"])), json.loads(meta["labels"])

@@ -58,7 +58,7 @@ def post_regions(
     """The post's objects, before any cap, from its boxes. `phrases` are needed for `no_image: paper` only.
 
     Per usable image the whole image and one object per general word, then the phrases; a post without a usable image
-    has the empty image. Raises DataError where a general word has no box: the boxes belong to another label set.
+    has the empty image. Raises DataError where a general word has no box: the boxes belong to a different label set.
     """
     usable = [index for index, image in enumerate(post.images) if image.ok]
     if not usable:
@@ -221,7 +221,7 @@ def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str,
         values = rows[: len(names)].cpu().numpy().astype(dtype)
     if not np.isfinite(values).all():
         todo = "check the weights, or set regions.store_dtype and regions.dtype to float32"
-        raise WeightsError(f"a feature is not finite as {dtype}", todo=todo)
+        raise WeightsError(f"a feature is not finite in {dtype}", todo=todo)
     yield from zip(names, values, strict=True)
 
 

@@ -16,7 +16,7 @@ from tests.cache.test_exchange import IMAGE, make_dataset, row, write_rows
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (row(post_id="p9"), r"row 1: a post that the dataset does not have \(found 'p9'\)"),
+        (row(post_id="p9"), r"row 1: the dataset has no such post \(found 'p9'\)"),
         (row(source="box"), r"row 1: a source is one of image, general, phrase \(found 'box'\)"),
         (row(**(IMAGE | {"source": "general", "text": "dog"})), r"row 1: a general word is one of person, .*'dog'"),
         (row(source="image"), "row 1: a phrase has word_start and word_end, other objects have neither"),
@@ -28,18 +28,21 @@ from tests.cache.test_exchange import IMAGE, make_dataset, row, write_rows
         (row(word_start=3, word_end=3), r"row 1: a span needs 0 <= start < end"),
         (row(word_end=5), r"row 1: post p2 has 4 words \(found word_end 5\)"),
         (row(x1=0), "row 1: a box needs"),
-        (row(x1=None), r"row 1: a box has all of x0, y0, x1, y1, or none \(found \[0, 1, None, 40\]\)"),
+        (row(x1=None), r"row 1: a box needs all of x0, y0, x1, y1, or none of them \(found \[0, 1, None, 40\]\)"),
         (row(post_id="p0"), r"row 1: post p0 names no image, so its objects have no box"),
         (row(image_index=-1), r"row 1: post p2 has 2 image\(s\) \(found image_index -1\)"),
         (row(x1=101), r"row 1: the image is 100 x 80 \(found a box \(0, 1, 101, 40\)\)"),
         (row(x1=60, image_index=1), r"row 1: the image is 50 x 50"),
         (row(image_index=2), r"row 1: post p2 has 2 image\(s\) \(found image_index 2\)"),
-        (row(features=[1.0]), r"row 1: features of another width than in the first row \(found 1 and 2 numbers\)"),
+        (
+            row(features=[1.0]),
+            r"row 1: features have a different width than in the first row \(found 1 and 2 numbers\)",
+        ),
         (row(features=None), r"row 1: no features;"),
         (row(features=[]), r"row 1: no features;"),
-        (row(features=[1.0, float("nan")]), "row 1: features that are not finite numbers"),
-        (row(features=[1.0, None]), "row 1: features that are not finite numbers"),
-        (row(word_start=0), "row 1: an object that row 0 has already"),
+        (row(features=[1.0, float("nan")]), "row 1: features are not finite in float32"),
+        (row(features=[1.0, None]), "row 1: features are not finite in float32"),
+        (row(word_start=0), "row 1: row 0 already has this object"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, bad: dict[str, Any], message: str) -> None:
@@ -59,7 +62,7 @@ FEATURES = TABLE.get_field_index("features")
         ("word_end", pa.float64(), 4.0, float("nan"), r"row 1: the column word_end .* or null \(found nan\)"),
         ("y1", pa.int64(), 40, 2**40, r"row 1: the column y1 holds whole numbers or null \(found 1099511627776\)"),
         ("score", pa.string(), "0.5", "high", r"row 1: the column score holds numbers or null \(found 'high'\)"),
-        ("features", pa.list_(pa.float64()), [1.0], [1e39], "row 1: features that are not finite numbers in float32"),
+        ("features", pa.list_(pa.float64()), [1.0], [1e39], "row 1: features are not finite in float32"),
     ],
 )
 @pytest.mark.filterwarnings("error")

@@ -68,7 +68,7 @@ def test_small_files_are_named_by_git(model):
 
 def test_a_folder_without_weights_is_no_model(model):
     (model / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match="not a whole model: no weights"):
+    with pytest.raises(WeightsError, match="incomplete model: no weights"):
         hub.install("name", model)
     (model / "config.json").unlink()
     assert hub.damage(model) == "no config.json and no weights"

@@ -45,7 +45,9 @@ def test_kinds_and_types_differ() -> None:
     "value", [float("nan"), float("inf"), {1: 2}, [{None: 1}], {"a": ({2: 1},)}, Path("x"), np.float32(1), b"x", {1, 2}]
 )
 def test_what_has_no_one_text_is_refused(value: Any) -> None:
-    with pytest.raises(DataError, match=r"no canonical JSON: .*; use text, .* and mappings with text keys"):
+    with pytest.raises(
+        DataError, match=r"cannot be written as canonical JSON: .*; use text, .* and mappings with text keys"
+    ):
         keys.key("a", x=value)
 
 

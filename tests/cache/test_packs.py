@@ -192,7 +192,7 @@ def test_errors_say_what(pack: Pack, tmp_path: Path) -> None:
         pack.read("x")
     with pytest.raises(PackError, match=r"not a readable pack.*run the regions stage"):
         Pack(tmp_path / "nothing")
-    with pytest.raises(PackError, match="post 'a' comes twice"):
+    with pytest.raises(PackError, match="post 'a' appears twice"):
         write_pack(tmp_path / "b", META, [("a", make_objects(1)), ("a", make_objects(1))])
     with pytest.raises(PackError, match=r"features must be float16 \[1, 8\] \(found float32 \[1, 8\]\)"):
         write_pack(tmp_path / "b", META, [("a", make_objects(1, "float32"))])

@@ -114,7 +114,7 @@ def test_a_fault_under_way_loses_nothing_and_the_same_call_goes_on(
 
 
 def test_a_mistyped_address_is_an_error(folder: Path) -> None:
-    with pytest.raises(StoreError, match=r"taem: no shard of a store there \(found nothing\); check the address"):
+    with pytest.raises(StoreError, match=r"taem: this address has no store \(found nothing\); check the address"):
         remotes.purge(folder / "taem", [key_of(1)])
 
 

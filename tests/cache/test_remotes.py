@@ -121,7 +121,7 @@ def test_a_broken_push_publishes_nothing_and_goes_on_later(folder: Path, flaky: 
     with pytest.raises(StoreError, match=r"cannot send s/arrays/shards/.*then run the same command again"):
         push(folder / "a", flaky)
     remote_faults.N_FAILURES.clear()
-    with pytest.raises(StoreError, match=r"flaky://team/x: no shard of a store there \(found nothing\)"):
+    with pytest.raises(StoreError, match=r"flaky://team/x: this address has no store \(found nothing\)"):
         pull(folder / "b", flaky)
     assert push(folder / "a", flaky).n_shards == 3
     assert pull(folder / "b", flaky).n_shards == 3
@@ -142,7 +142,7 @@ def test_a_broken_pull_publishes_nothing(folder: Path, flaky: str) -> None:
     assert [path for path in (folder / "b").rglob("*") if path.is_file()] == []
     remote_faults.N_FAILURES.clear()
     remote_faults.N_FAILURES["find"] = 1000
-    with pytest.raises(StoreError, match="cannot list the remote: TimeoutError: timed out; check address"):
+    with pytest.raises(StoreError, match="cannot list the remote: TimeoutError: timed out; check the address"):
         pull(folder / "b", flaky)
 
 
@@ -191,7 +191,7 @@ def test_a_mistyped_address_is_an_error(folder: Path, found: str) -> None:
         (team / "s" / "arrays" / "shards" / "notes.h5").write_text("hello")
     told = "1 other file" if found == "other files" else "nothing"
     for wanted in (None, [key_of(1)]):
-        with pytest.raises(StoreError, match=rf"taem: no shard of a store there \(found {told}.*check the address"):
+        with pytest.raises(StoreError, match=rf"taem: this address has no store \(found {told}.*check the address"):
             pull(folder / "b", team, wanted)
     assert not (folder / "b").exists()
 

@@ -95,11 +95,11 @@ def test_a_row_that_lies_about_itself_is_found(tmp_path: Path) -> None:
     (tmp_path / "wrong.parquet").rename(bad)
     with pytest.raises(Damaged, match="row 0 does not match its digest"):
         open_shard(bad, "always", codec).read([0], [key])
-    with pytest.raises(Damaged, match="row 0 holds another key"):
+    with pytest.raises(Damaged, match="row 0 has a different key"):
         open_shard(bad, "never", codec).read([0], [bytes(32)])
     with pytest.raises(Damaged, match="row 1 does not exist"):
         open_shard(bad, "never", codec).read([1], [key])
-    with pytest.raises(Damaged, match="the shard has another schema"):
+    with pytest.raises(Damaged, match="the shard has a different schema"):
         open_shard(bad, "always", RowCodec(WIDE))
 
 

@@ -58,7 +58,9 @@ def test_places_that_cannot_be_written_are_refused_and_nothing_is_made(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunError, match=r"cannot be written \(found .*/file is not a folder\); name another folder"):
+        with pytest.raises(
+            RunError, match=r"cannot be written \(found .*/file is not a folder\); choose another folder"
+        ):
             refuse_unwritable(place)
 
 
@@ -75,6 +77,6 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
         (tmp_path / name).touch()
     refuse_strange(tmp_path, r".*\.csv")
     (tmp_path / "thesis.txt").touch()
-    told = rf"^{tmp_path}: this folder would be replaced, .*found thesis.txt\); name a new folder, or move them"
+    told = rf"^{tmp_path}: this folder would be replaced, .*found thesis.txt\); choose a new folder, or move them"
     with pytest.raises(RunError, match=told):
         refuse_strange(tmp_path, r".*\.csv")

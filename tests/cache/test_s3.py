@@ -135,5 +135,5 @@ def test_a_bucket_forgets(folder: Path, s3: CuttingProxy) -> None:
     with Store(folder / "b" / "s") as store:
         assert store.missing(names) == names[:3]
         assert all(same(*pair) for pair in zip(store.get(names[3:]), map(array_of, names[3:]), strict=True))
-    with pytest.raises(StoreError, match=r"no shard of a store there \(found nothing\)"):
+    with pytest.raises(StoreError, match=r"this address has no store \(found nothing\)"):
         pull(folder / "c", s3.url + "/nothing")

@@ -87,7 +87,7 @@ def test_checks_do_what_they_say(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="bytes do not match its name"):
         open_shard(path, "shard")
     assert open_shard(path, "never").read([0], [key])[0][0] != 7
-    with pytest.raises(Damaged, match="row 0 holds another key"):
+    with pytest.raises(Damaged, match="row 0 has a different key"):
         open_shard(path, "never").read([0], [bytes(32)])
     with pytest.raises(Damaged, match="row 1 does not exist"):
         open_shard(path, "never").read([1], [key])
@@ -103,5 +103,5 @@ def test_an_hdf5_file_of_others_is_no_shard(tmp_path: Path) -> None:
             file.attrs["fmit"] = np.bytes_(b"{}")
             for dataset, value in content.items():
                 file[dataset] = value
-        with pytest.raises(Damaged, match=r"the shard has (no rows|another layout)"):
+        with pytest.raises(Damaged, match=r"the shard has (no rows|a different layout)"):
             open_shard(tmp_path / f"{name}.h5", "never")

@@ -119,7 +119,7 @@ def test_other_values_are_refused_and_nothing_is_taken(folder: Path, value: Any)
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([{"other": 1}], "fields that the schema lacks: other"),
+        ([{"other": 1}], "fields that are not in the schema: other"),
         ([{"start": "x"}], "a row does not fit the schema"),
         ([{"start": 2**40}], "a row does not fit the schema"),
         ({"start": 1}, "a value is a list of row dicts"),
@@ -257,13 +257,13 @@ def test_a_read_only_store_reads_and_says_so_at_once(folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root, who runs CI, may write anywhere
     with Store(folder / "s") as store:
         assert same(store.get(names)[0], array_of(names[0]))
-        with pytest.raises(StoreError, match=r"the store is read-only; fix its rights, or set FMIT_STORE"):
+        with pytest.raises(StoreError, match=r"the store is read-only; fix its permissions, or set FMIT_STORE"):
             store.put({key_of(50): np.zeros(1, "f4")})
 
 
 def test_a_store_that_cannot_be_made(folder: Path) -> None:
     (folder / "file").write_text("in the way")
-    with pytest.raises(StoreError, match=r"the store's folder cannot be made: File exists"):
+    with pytest.raises(StoreError, match=r"the store's folder cannot be created: File exists"):
         Store(folder / "file" / "s")
     with pytest.raises(StoreError, match="unknown check 'often'"):
         Store(folder / "s", check="often")  # type: ignore[arg-type]

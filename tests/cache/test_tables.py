@@ -73,7 +73,7 @@ def test_any_tool_reads_them(tmp_path: Path) -> None:
 def test_other_layouts_are_refused(tmp_path: Path) -> None:
     tables.write_phrases(tmp_path / "p", PHRASES, {})
     with pytest.raises(
-        DataError, match=r"p: a table of another layout: version 1 with id, split, .* run its stage again"
+        DataError, match=r"p: the table has a different layout: version 1 with id, split, .* run its stage again"
     ):
         tables.read_posts(tmp_path / "p")
     pq.write_table(pq.read_table(tmp_path / "p").replace_schema_metadata(None), tmp_path / "q")
@@ -81,7 +81,7 @@ def test_other_layouts_are_refused(tmp_path: Path) -> None:
         tables.read_phrases(tmp_path / "q")
     for junk in (b"{", b"[]", b'{"schema_version": 1}'):
         pq.write_table(pq.read_table(tmp_path / "p").replace_schema_metadata({tables.META: junk}), tmp_path / "q")
-        with pytest.raises(DataError, match="a table of another layout"):
+        with pytest.raises(DataError, match="the table has a different layout"):
             tables.read_phrases(tmp_path / "q")
     with pytest.raises(DataError, match="no such table; run the stage that writes it"):
         tables.read_phrases(tmp_path / "none")

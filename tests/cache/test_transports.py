@@ -70,9 +70,13 @@ class Raising:
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (ConnectionResetError("reset"), Unreachable, "ConnectionResetError: reset; check address, rights and network"),
-        (TimeoutError("late"), Unreachable, "TimeoutError: late; check address"),
-        (PermissionError(13, "denied"), Unreachable, "denied; check address"),
+        (
+            ConnectionResetError("reset"),
+            Unreachable,
+            "ConnectionResetError: reset; check the address, permissions and network",
+        ),
+        (TimeoutError("late"), Unreachable, "TimeoutError: late; check the address"),
+        (PermissionError(13, "denied"), Unreachable, "denied; check the address"),
         (OSError(28, "No space left on device"), StoreError, "No space left on device; free space"),
         (EOFError("cut"), Unreachable, "EOFError: cut"),
     ],
@@ -96,7 +100,9 @@ def test_errors_of_a_backend_are_refusals() -> None:
 
 def test_a_host_that_refuses_at_once_is_named() -> None:
     """Some file systems connect when they are made, before anything is asked of them."""
-    with pytest.raises(Unreachable, match=r"ftp://127\.0\.0\.1:1/x: .*refused; check address, rights and network"):
+    with pytest.raises(
+        Unreachable, match=r"ftp://127\.0\.0\.1:1/x: .*refused; check the address, permissions and network"
+    ):
         connect("ftp://127.0.0.1:1/x")
 
 

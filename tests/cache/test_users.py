@@ -98,9 +98,9 @@ def test_two_users_of_a_group_push_to_one_folder_and_pull(folder: Path) -> None:
     assert as_user(5001, 4242, pulls) == 0
 
     def is_refused() -> None:
-        with pytest.raises(StoreError, match=r"the remote folder cannot be read; fix its rights"):
+        with pytest.raises(StoreError, match=r"the remote folder cannot be read; fix its permissions"):
             pull(folder / "5003", team)
-        with pytest.raises(StoreError, match=r"the store cannot be read; fix its rights"):
+        with pytest.raises(StoreError, match=r"the store cannot be read; fix its permissions"):
             verify(team)
 
     assert as_user(5003, 4243, is_refused) == 0

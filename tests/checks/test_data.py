@@ -137,7 +137,8 @@ def test_mostly_unusable_images_are_a_problem(root):
 
 
 @pytest.mark.parametrize(
-    ("split", "effect"), [("train", "the model can learn no entity"), ("dev", "no epoch can be better than another")]
+    ("split", "effect"),
+    [("train", "the model cannot learn any entity"), ("dev", "no epoch can be better than another")],
 )
 def test_a_split_without_entities_is_a_problem(root, split, effect):
     write(root, split, {"tokens": ["Ann"], "labels": ["O"]})
@@ -182,7 +183,7 @@ def label_problems(tmp_path, text: str, **section) -> list[str]:
 
 def test_all_unknown_types_and_tags_are_listed_with_their_numbers(tmp_path):
     assert label_problems(tmp_path, CONLL) == [
-        "types that source.labels does not know: GPE (2), CITY (1)",
+        "types that are not in source.labels: GPE (2), CITY (1)",
         "labels that are not iob2 tags: S-LOC (1), PER (1)",
     ]
     assert label_problems(tmp_path, CONLL, scheme="bioes", aliases={"GPE": "LOC", "CITY": "LOC", "OTHER": "MISC"}) == [
@@ -204,7 +205,7 @@ def test_jsonl_with_tokens_or_text(tmp_path):
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows) + "{broken\n[]\n"
     assert label_problems(tmp_path, text, format="jsonl") == [
-        "types that source.labels does not know: GPE (2)",
+        "types that are not in source.labels: GPE (2)",
         "source.labels (PER, LOC, ORG, MISC) has no type in common with the data",
     ]
 

@@ -9,7 +9,7 @@ from checks import setup
 def test_the_pair_that_is_here_fits():
     found = list(setup.check_versions())
     assert not [one for one in found if one.level == "problem"]
-    assert any("fit together" in one.what for one in found)
+    assert any("are compatible" in one.what for one in found)
 
 
 def test_a_torch_that_torchvision_does_not_want(monkeypatch):

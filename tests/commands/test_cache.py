@@ -156,7 +156,7 @@ def test_pulling_for_posts_transfers_only_shards_that_they_need(project):
     found = json_of("cache", "pull", "team", "--for", "own:1")
     assert found["wanted"][0]["n_rows"] == 3  # the first of each split
     assert found["n_shards"] == 6
-    assert "no such part of a dataset (found 'x')" in fmit("cache", "pull", "team", "--for", "own:x", code=1).stderr
+    assert "unknown part of a dataset (found 'x')" in fmit("cache", "pull", "team", "--for", "own:x", code=1).stderr
     assert "no post in this part" in fmit("cache", "pull", "team", "--for", "own:predict", code=1).stderr
     assert "no dataset ''" in fmit("cache", "pull", "team", "--for", "", code=1).stderr, "a variable that is not set"
 
@@ -164,7 +164,7 @@ def test_pulling_for_posts_transfers_only_shards_that_they_need(project):
 def test_an_address_without_a_store_is_an_error(project):
     for whose in ((), ("--for", "own")):
         result = fmit("cache", "pull", "taem", *whose, code=1)
-        assert "error: taem: no shard of a store there (found nothing); check the address" in result.stderr
+        assert "error: taem: this address has no store (found nothing); check the address" in result.stderr
     assert not (project / "taem").exists()
     assert "Directory 'stroe' does not exist" in fmit("cache", "push", "team", "--store", "stroe", code=2).stderr
     fmit("cache", "push", "team")

@@ -50,7 +50,7 @@ def test_a_remote_forgets_what_the_store_names(project):
     fmit("cache", "pull", "team")
     assert n_rows() != before, "the next pull does not bring them back"
     result = fmit("cache", "forget", "dev-00000", "--dataset", "own", "--remote", "taem", code=1)
-    assert "taem: no shard of a store there (found nothing); check the address" in result.stderr
+    assert "taem: this address has no store (found nothing); check the address" in result.stderr
     assert n_rows() == n_rows("team"), "nothing was removed here before it was there"
 
 
@@ -84,5 +84,5 @@ def test_a_post_that_is_not_there(project):
 def test_rows_that_are_there_again_are_an_error(project, monkeypatch):
     monkeypatch.setattr("cache.maintenance.forget", lambda root, unwanted: maintenance.ForgetReport(5, 2, 1))
     result = fmit("cache", "forget", "dev-00000", "--dataset", "own", code=1)
-    assert "1 of the post's rows are stored again" in result.stderr
+    assert "1 of the post's rows are in the store again" in result.stderr
     assert "none of them" not in result.stdout

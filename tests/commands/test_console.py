@@ -69,7 +69,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130():
 
     result = run(body)
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "stopped; no partial output was left; the same command starts again\n"
+    assert result.stderr == "stopped; no partial output was left; the same command starts over\n"
 
 
 def test_what_goes_on_says_so():

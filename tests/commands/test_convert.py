@@ -48,7 +48,7 @@ def test_a_bert_s_words_come_from_the_hub_s_files(tmp_path: Path) -> None:
     file, words = released.write(tmp_path, "bert")
     result = fmit(file)
     assert result.exit_code == 1
-    assert "the file does not hold its vocabulary; fmit models fetch bert-base-uncased" in result.stderr
+    assert "the file does not contain its vocabulary; fmit models fetch bert-base-uncased" in result.stderr
     snapshot = tmp_path / "hub/models--bert-base-uncased/snapshots/1"
     snapshot.mkdir(parents=True)
     words.rename(snapshot / "vocab.txt")
@@ -73,7 +73,7 @@ def test_a_folder_that_holds_other_files_is_not_replaced(tmp_path: Path) -> None
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     result = fmit(file, "mine", "--words", words, "--size-px", 64)
     assert result.exit_code == 1
-    assert "mine: this folder would be replaced, other files in it included (found thesis.txt)" in result.stderr
+    assert "mine: this folder would be replaced, including the other files in it (found thesis.txt)" in result.stderr
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 

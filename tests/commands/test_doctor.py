@@ -83,7 +83,7 @@ def test_one_line_damaged(project):
     first, every = problems(doctor("--json"))
     assert first["what"].endswith("dev.jsonl:1: unknown label 'B-WHO', the types are PER, LOC, ORG, MISC")
     assert first["todo"] == "add the type to source.labels or source.aliases", "said once"
-    assert every["what"] == "types that source.labels does not know: WHO (1)"
+    assert every["what"] == "types that are not in source.labels: WHO (1)"
     assert every["todo"].startswith("add them to source.labels (TYPE: general word)")
 
 

@@ -56,7 +56,7 @@ def test_a_split_scored_alone_leaves_the_others(fmit, trained, tmp_path):
 
 def test_a_device_that_is_not_here_is_an_error_of_ours(fmit, trained):
     result = fmit("evaluate", "--run", trained.run("own", "fmit", 0), "--device", "foo")
-    assert (result.exit_code, result.stderr.count("no device 'foo' here")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("the device 'foo' is not available")) == (1, 1)
 
 
 def test_predict_writes_a_line_a_post(fmit, trained, tmp_path):
@@ -96,7 +96,7 @@ def test_predict_reads_texts(fmit, trained, tmp_path):
     posts.write_text("Ann in Rome\n\nHi\n", encoding="utf-8")
     result = fmit("predict", posts, "--run", run, "--format", "text")
     assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["Ann in Rome", "Hi"]
-    assert f"left out: {posts}:2: no word in this text" in result.stderr
+    assert f"left out: {posts}:2: this text has no words" in result.stderr
     (line,) = fmit("predict", "--text", "Ann in Rome", "--run", run).stdout.splitlines()
     assert json.loads(line)["words"] == ["Ann", "in", "Rome"]
     assert fmit("predict", "--run", run).exit_code == 2
@@ -109,7 +109,7 @@ def test_labels_of_another_set_never_stop_a_prediction(fmit, trained, tmp_path):
     result = fmit("predict", posts, "--run", trained.run("own", "fmit", 0))
     assert [json.loads(line)["gold"] for line in result.stdout.splitlines()] == [None, None, []]
     assert (
-        "2 post(s) have labels that do not fit the run; their gold is left out: B-person (1), S-LOC (1)"
+        "2 post(s) have labels that the run does not have; their gold labels are left out: B-person (1), S-LOC (1)"
         in result.stderr
     )
 
@@ -136,7 +136,8 @@ def test_training_into_a_place_that_cannot_be_written_fails_before_it_begins(fmi
     result = fmit("train", "--dataset", "own", "--out", tmp_path / "file" / "run")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"error: {tmp_path}/file/run: cannot be written (found {tmp_path}/file is not a folder); name another folder\n"
+        f"error: {tmp_path}/file/run: cannot be written (found {tmp_path}/file is not a folder);"
+        " choose another folder\n"
     )
 
 
@@ -173,7 +174,7 @@ def test_predict_counts_the_images_that_were_not_seen(fmit, trained, tmp_path):
         "3 of 3 image(s) cannot be used: 1 missing, 1 broken, 1 refused; the model reads an empty image instead\n"
     )
     unseen = fmit("predict", posts, "--run", run)
-    assert unseen.stderr.endswith("the posts name 3 image(s), none was opened: give their folder with --images\n")
+    assert unseen.stderr.endswith("the posts name 3 image(s), but none was opened: give their folder with --images\n")
     assert fmit("-q", "predict", posts, "--run", run).stderr == ""
 
 

@@ -42,7 +42,7 @@ def test_a_card_says_whether_the_network_was_trained_too(run_folder: Path) -> No
 
 def test_a_baselines_card_does_not_call_it_fmit(run_folder: Path) -> None:
     info, _ = load_run(run_folder / "model")
-    assert "Approach: FMIT as the dataset's section has it.\n\nMethod: Lu, Zhang" in card(info)
+    assert "Approach: FMIT as configured in the dataset's section.\n\nMethod: Lu, Zhang" in card(info)
     text = card(replace(info, approach="hbilstm-crf"))
     assert "Approach: text only: Lample et al. 2016, no pretrained encoder.\n\nA baseline of: Lu, Zhang" in text
     assert "Method:" not in text

@@ -86,20 +86,20 @@ def test_other_region_weights_are_refused(encoder: Path) -> None:
     for meta in (replace(info.pack, provenance=other), replace(info.pack, dim=DIM + 1)):
         with pytest.raises(
             PackError,
-            match=r"region features with (name synthetic|dim \d+) \(found (name resnet152|dim \d+)\); make the pack",
+            match=r"region features with (name synthetic|dim \d+) \(found (name resnet152|dim \d+)\); build the pack",
         ):
             info.check_pack(meta, "pack")
         replace(info, config=tiny_config(encoder, objects="none")).check_pack(meta, "pack")
 
 
 def test_incomplete_and_foreign_runs(encoder: Path, run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no readable run .*; train it, or pull it"):
+    with pytest.raises(RunError, match=r"cannot read the run .*; train it, or pull it"):
         load_run(tmp_path)
     run = tmp_path / "run"
     shutil.copytree(run_folder / "model", run)
     values = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**values, "config": {**values["config"], "width": 32}}))
-    with pytest.raises(RunError, match="the weights do not fit the code"):
+    with pytest.raises(RunError, match="the weights do not match the code"):
         load_run(run)
     (run / "config.json").write_text(json.dumps({**values, "schema_version": 99}))
     with pytest.raises(
@@ -118,7 +118,7 @@ def test_incomplete_and_foreign_runs(encoder: Path, run_folder: Path, tmp_path: 
         with pytest.raises(RunError, match=r"not a run's config.json \(found .*; train again"):
             load_run(run)
     (run / "config.json").write_bytes(b"\xff")
-    with pytest.raises(RunError, match="no readable run"):
+    with pytest.raises(RunError, match="cannot read the run"):
         load_run(run)
     (run / "config.json").write_text(json.dumps(values))
     (run / "encoder").rename(run / "elsewhere")
@@ -131,7 +131,7 @@ def test_incomplete_and_foreign_runs(encoder: Path, run_folder: Path, tmp_path: 
     with pytest.raises(RunError, match="the run lacks its encoder's files"):
         load_run(run)
     (run / "weights.safetensors").write_bytes(b"no tensors here, sorry")
-    with pytest.raises(RunError, match="no readable run"):
+    with pytest.raises(RunError, match="cannot read the run"):
         load_run(run)
 
 

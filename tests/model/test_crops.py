@@ -145,7 +145,7 @@ def test_a_run_loads_predicts_and_scores(encoder: Path, data: Data, tmp_path: Pa
     scores = evaluate.run(tmp_path / "run", posts, pack, ["dev"], images=folder, device="cpu")["dev"]
     best = max(row["dev_f1"] for row in curves(tmp_path / "run"))
     assert scores["strict"]["micro"]["f1"] == pytest.approx(best, abs=1e-9)
-    with pytest.raises(ConfigError, match=r"this run reads the posts' images \(found no folder\)"):
+    with pytest.raises(ConfigError, match=r"this run needs the posts' images \(found no folder\)"):
         run.predict(dev, Pack(pack))
 
 

@@ -127,12 +127,12 @@ def test_the_pack_must_hold_the_posts(tmp_path: Path) -> None:
     config = tiny_config(Path("none"))
     pack = open_pack(config, tmp_path / "pack")
     assert source_of(config, pack, [POST])(POST).regions == REGIONS
-    with pytest.raises(PackError, match=r"1 post\(s\) are not in the pack \(found p7\); run the stage regions"):
+    with pytest.raises(PackError, match=r"1 post\(s\) are not in the pack \(found p7\); run the regions stage"):
         source_of(config, pack, [POST, post(7, "dev", ["x"], None)])
 
 
 def test_text_only_needs_no_pack(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match=r"this approach reads objects \(found no pack\)"):
+    with pytest.raises(PackError, match=r"this approach needs objects \(found no pack\)"):
         open_pack(tiny_config(Path("none")), None)
     config = tiny_config(Path("none"), objects="none")
     assert open_pack(config, None) is None

@@ -61,9 +61,9 @@ def test_gold_labels_change_nothing_and_may_be_of_another_set(run: Run, dataset:
 
 
 def test_what_does_not_fit_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"this run reads objects \(found none\)"):
+    with pytest.raises(RunError, match=r"this run needs objects \(found none\)"):
         run.predict([POST])
-    with pytest.raises(DataError, match="each post needs an id of its own and its objects"):
+    with pytest.raises(DataError, match="each post needs a unique id and its objects"):
         run.predict([POST, POST], [Objects(np.zeros((0, 6), np.float32), ())] * 2)
     other = {"regions": {"identity": {"name": "another"}}}
     write_pack(tmp_path / "pack", PackMeta(6, "float32", 1, (), False, other), [])

@@ -94,7 +94,7 @@ def test_a_dev_split_without_entities_publishes_the_last_epoch(
     info = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert info["dev"]["epoch"] == 20
     no_entity = "dev has labelled posts but no entity, so no epoch can be better than another: check its labels"
-    last = "dev has no entity, so its scores decide nothing: the last epoch (20) is kept"
+    last = "dev has no entity, so no epoch can be selected: the last epoch (20) is kept"
     assert warnings == [no_entity, last]
     assert info["selection"] == last
     card = (tmp_path / "run" / "model" / "card.md").read_text()
@@ -125,7 +125,7 @@ def test_the_same_training_twice_at_once_is_refused_and_the_first_one_unharmed(
     out, resume = tmp_path / "run", tmp_path / "resume"
     first = train.run(tiny_config(encoder, epochs=6), "fmit", 0, *dataset, out, resume, device="cpu", save_every_s=0)
     next(first)
-    message = rf"^{resume}/[\w-]+: another process trains this very run \(found process {os.getpid()} on "
+    message = rf"^{resume}/[\w-]+: another process is training this run \(found process {os.getpid()} on "
     with pytest.raises(RunError, match=message):
         go(encoder, dataset, tmp_path / "beside")
     assert len(list(first)) == 5
@@ -160,7 +160,7 @@ def test_text_only_needs_no_pack(encoder: Path, dataset: tuple[Path, Path], tmp_
     config, posts = tiny_config(encoder, epochs=1), dataset[0]
     list(train.run(config, "bert-crf", 0, posts, None, tmp_path / "run", tmp_path / "resume", device="cpu"))
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["pack"] is None
-    with pytest.raises(PackError, match="this approach reads objects"):
+    with pytest.raises(PackError, match="this approach needs objects"):
         next(train.run(config, "fmit", 0, posts, None, tmp_path / "x", tmp_path / "resume", device="cpu"))
 
 

@@ -58,11 +58,13 @@ def test_it_comes_back(vocabulary: Vocabulary, tmp_path: Path) -> None:
 def test_refuses(vocabulary: Vocabulary, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a vocabulary needs training posts"):
         Vocabulary.of_posts([], 4)
-    with pytest.raises(RunError, match=r"vocabulary\.json: no readable vocabulary .*FileNotFoundError.*; train again"):
+    with pytest.raises(
+        RunError, match=r"vocabulary\.json: cannot read the vocabulary .*FileNotFoundError.*; train again"
+    ):
         Vocabulary.load(tmp_path)
     vocabulary.save(tmp_path)
     values = json.loads((tmp_path / FILE).read_text())
     for broken in ("[]", "{", json.dumps({**values, "schema_version": 9}), json.dumps({"schema_version": 1, "x": 2})):
         (tmp_path / FILE).write_text(broken)
-        with pytest.raises(RunError, match="no readable vocabulary"):
+        with pytest.raises(RunError, match="cannot read the vocabulary"):
             Vocabulary.load(tmp_path)

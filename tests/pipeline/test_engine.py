@@ -64,7 +64,7 @@ def test_line_and_sum():
     cut = Tally("regions", 8, 3, 2) + Tally("grid", 1, 0, 1)
     assert cut.line("d") == "regions d: 9 rows, 3 computed, 6 from store; 3 phrases cut"
     long = replace(tally, stage="ground", n_computed=812, n_too_long=2) + tally
-    assert long.line("d").endswith("; 2 boxes of texts that the grounder reads in part")
+    assert long.line("d").endswith("; 2 boxes of texts that the grounder truncates")
 
 
 @pytest.mark.parametrize("store", [None, Recorder()])

@@ -71,7 +71,7 @@ def test_features_from_elsewhere_have_no_pipeline():
 def test_other_weights_are_refused_by_name(pack):
     provenance = copy.deepcopy(pack.meta.provenance)
     provenance["regions"]["identity"]["weights"] = "0" * 64
-    with pytest.raises(WeightsError, match=r"the regions part is not the one .*weights [0-9a-f]{64} instead of 0000"):
+    with pytest.raises(WeightsError, match=r"the regions model is not the one .*weights [0-9a-f]{64} instead of 0000"):
         FeaturePipeline.of_pack(provenance)
 
 
@@ -121,7 +121,7 @@ def test_the_rebuilt_network_makes_the_packs_grid(trained, tmp_path):
 def test_a_grid_of_other_weights_is_refused(trained, tmp_path):
     provenance = copy.deepcopy(with_grid(trained, tmp_path).grid.meta.provenance)
     provenance["regions"]["identity"]["weights"] = "0" * 64
-    with pytest.raises(WeightsError, match="the regions part is not the one"):
+    with pytest.raises(WeightsError, match="the regions model is not the one"):
         FeaturePipeline.of_pack(provenance, "grid")
     with pytest.raises(PackError, match=r"not made by these stages .found no regions"):
         FeaturePipeline.of_pack({"kind": "imported"}, "grid")

@@ -29,8 +29,8 @@ def test_parts_of_a_dataset(parts, ids):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (["devel"], r"here: no such part of a dataset \(found 'devel'\); use train, dev, test, predict, or a number"),
-        ([""], "no such part"),
+        (["devel"], r"here: unknown part of a dataset \(found 'devel'\); use train, dev, test, predict, or a number"),
+        ([""], "unknown part"),
         (["0"], "here: no post in this part"),
         (["predict"], "no post in this part"),
     ],

@@ -159,7 +159,7 @@ def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
         other = worker_of(store, partial(Squares, "v2"))
         (found,) = answer(other, wanted(1))
         assert found[0] == []
-        assert found[1].startswith("this machine has other parts: {'name': 'squares', 'version': 'v2'} instead of")
+        assert found[1].startswith("this machine has different models: {'name': 'squares', 'version': 'v2'} instead of")
         none = worker_of(store, missing_part)
         assert answer(none, wanted(1)) == [([], "no weights 'x'; get it (fmit models fetch)")]
         failing = worker_of(store, partial(Squares, refuse=2))
@@ -170,7 +170,7 @@ def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
 def test_rows_in_another_store_are_noticed(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         with pytest.raises(
-            WorkerError, match=r"squares: 2 row\(s\) that a worker put are not in the store; set FMIT_STORE to"
+            WorkerError, match=r"squares: 2 row\(s\) that a worker stored are not in the store; set FMIT_STORE to"
         ):
             stored_keys("squares", {"keys": pickle.dumps(list(wanted(2))), "error": ""}, store)
         with pytest.raises(WorkerError, match=r"squares: a worker failed \(found no disk\); fix it and run the same"):

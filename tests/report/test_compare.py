@@ -113,11 +113,11 @@ def test_different_posts_words_or_labels_are_refused(tmp_path, runs):
         compare_runs(runs[0], turned)
     posts[2]["words"][0] = "other"
     said = write_run(tmp_path / "said", {"test": posts})
-    with pytest.raises(RunError, match="post test-00002 has other words or labels"):
+    with pytest.raises(RunError, match="post test-00002 has different words or labels"):
         compare_runs(runs[0], said)
     posts[1]["gold"][0]["type"] = "MISC" if posts[1]["gold"][0]["type"] != "MISC" else "LOC"
     other = write_run(tmp_path / "other", {"test": posts})
-    with pytest.raises(RunError, match="post test-00001 has other words or labels"):
+    with pytest.raises(RunError, match="post test-00001 has different words or labels"):
         compare_runs(runs[0], other)
 
 

@@ -40,7 +40,7 @@ def test_jsonl(tmp_path):
     row = {"image": "a.jpg", "width": 200, "height": 100, "phrases": [{"text": "dog", "box": [0, 0, 20, 20]}]}
     (tmp_path / "g.jsonl").write_text(json.dumps(row) + "\n\n")
     assert read_gold(tmp_path / "g.jsonl", SIZES) == [GoldPhrase("a.jpg", "dog", ((0, 0, 10, 10),))]
-    with pytest.raises(DataError, match=r"g\.jsonl:1: no image a\.jpg; give the folder of the images"):
+    with pytest.raises(DataError, match=r"g\.jsonl:1: no image a\.jpg; give the image folder"):
         read_gold(tmp_path / "g.jsonl", {})
 
 

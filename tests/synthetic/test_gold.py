@@ -34,7 +34,7 @@ def test_gold_is_read_as_it_was_written(tmp_path):
 
 
 def test_only_drawn_data_have_gold(tmp_path):
-    with pytest.raises(DataError, match=r"gold\.jsonl: no gold; only drawn datasets have it"):
+    with pytest.raises(DataError, match=r"gold\.jsonl: no gold file; only drawn datasets have it"):
         read_gold(tmp_path)
 
 

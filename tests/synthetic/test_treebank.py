@@ -54,7 +54,7 @@ def test_line_ends_and_marks_of_other_systems_change_nothing(tmp_path: Path) -> 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "trees.ptb"
     path.write_bytes("(NP (NN caf\xe9))".encode("latin-1"))
-    with pytest.raises(DataError, match=r"trees\.ptb: not a text in UTF-8; save it as UTF-8"):
+    with pytest.raises(DataError, match=r"trees\.ptb: not UTF-8 text; save it as UTF-8"):
         read_trees(path)
 
 

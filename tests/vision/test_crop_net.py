@@ -115,6 +115,6 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no network 'vgg' can be trained; use one of efficientnet-lite2"):
         build_crop_net("vgg", None, transform, 8, batch=1, checkpointing=True)
     with pytest.raises(
-        ConfigError, match=r"resnet18 makes features of another width \(found 512 instead of 8 floats\)"
+        ConfigError, match=r"resnet18 has features of a different width \(found 512 instead of 8 floats\)"
     ):
         build_crop_net("resnet18", None, transform, 8, batch=1, checkpointing=True)

@@ -1,4 +1,4 @@
-"""The one-stage network as a grounder: one pass an image, all its queries on that, batches of one fixed shape.
+"""The one-stage network as a grounder: one pass per image, all its queries on that, batches of one fixed shape.
 
 Two networks are opened: the small one trained on drawings, from an embedded file; and the published one (Yang et al.,
 ICCV 2019), from a folder that `release.convert` wrote: `config.json`, `model.safetensors` and the words of its text
@@ -116,7 +116,9 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         if list(words[:2]) != [PAD, UNKNOWN] or len(set(words)) != len(words):
-            raise WeightsError("a vocabulary starts with <pad> and <unk> and repeats no word", found=str(words[:3]))
+            raise WeightsError(
+                "a vocabulary must start with <pad> and <unk> and must not repeat a word", found=str(words[:3])
+            )
         self.words = tuple(words)
         self._ids = {word: index for index, word in enumerate(words)}
 
@@ -197,7 +199,7 @@ def architecture(sizes: Sizes, words: Sequence[str]) -> dict[str, str]:
 
 
 def load_synthetic(path: Path) -> OneStageGrounder:
-    """The grounder trained on drawings, from a file that `architecture` describes; WeightsError for another network."""
+    """The synthetic grounder, from a file that `architecture` describes; WeightsError for a different network."""
     _, metadata = weights.load_safetensors(path)
     if not {"sizes", "words"} <= metadata.keys():
         found = f"metadata {sorted(metadata)}"

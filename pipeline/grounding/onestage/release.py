@@ -60,7 +60,7 @@ def settings_of(state: Mapping[str, Tensor], trained_on: str, size_px: int) -> d
     """`config.json` of a checkpoint: its sizes follow from its tensors' shapes. Raises WeightsError, KeyError."""
     if "fcn_out.0.0.weight" in state:
         todo = "take weights that were trained without --light"
-        raise WeightsError("not the full model", found="the light one", todo=todo)
+        raise WeightsError("not the full model", found="a model trained with --light", todo=todo)
     numbers = dict(layers())
     stages = [numbers[f"stages.{stage}.0"] for stage in range(len(BLOCKS))]
     channels = [len(state[f"{VISUAL}.{number}.conv_{number}.weight"]) for number in stages]
@@ -163,7 +163,7 @@ def convert(file: Path, out: Path, *, words: Path, trained_on: str = "", size_px
     """Write the folder `out`; returns its `config.json`.
 
     `words`: BERT's `vocab.txt` or its folder; for an LSTM the toolkit's `corpus.pth`, or its words line by line.
-    `trained_on`: a key of ANCHORS, "" for that in the file's name. Raises WeightsError for a file of another layout,
+    `trained_on`: a key of ANCHORS, "" for that in the file's name. Raises WeightsError for a different layout,
     one that holds more than tensors, and words that are not the network's.
     """
     words_of_name = set(re.split(r"[^a-z]+", file.name.lower()))  # RefCOCO's splits are unc, unc+ and gref
@@ -180,9 +180,12 @@ def convert(file: Path, out: Path, *, words: Path, trained_on: str = "", size_px
     except KeyError as error:
         raise WeightsError("not the toolkit's layout", where=str(file), found=f"no tensor {error.args[0]}") from None
     unknown = sorted(name for name in state.keys() - used if not UNUSED.match(name))
-    for names, problem in (unknown, "unknown tensor(s)"), (sorted(bad), "tensor(s) of another shape or not finite"):
+    for names, problem in (
+        (unknown, "unknown tensor(s)"),
+        (sorted(bad), "tensor(s) with a different shape or not finite"),
+    ):
         if names:
-            found = f"{len(names)} {problem}, {names[0]} among them"
+            found = f"{len(names)} {problem}, such as {names[0]}"
             raise WeightsError("not the toolkit's layout", where=str(file), found=found)
     settings |= {"trained_on": data, "released_sha256": keys.digest_file(file)}
     lines = read_words(words / FILES["bert"] if words.is_dir() else words)
@@ -207,12 +210,12 @@ def read_state(file: Path) -> dict[str, Tensor]:
         found = (
             f"keys {', '.join(map(str, list(content)[:4]))}" if isinstance(content, dict) else type(content).__name__
         )
-        raise WeightsError("no state_dict of tensors", where=str(file), found=found)
+        raise WeightsError("not a state_dict of tensors", where=str(file), found=found)
     return {name.removeprefix(PREFIX): value for name, value in state.items()}
 
 
 def read_words(file: Path) -> list[str]:
-    """A word list: the toolkit's `corpus.pth`, or text of one word a line."""
+    """A word list: the toolkit's `corpus.pth`, or text with one word per line."""
     if file.suffix not in (".pth", ".pt", ".tar"):
         try:
             return file.read_text(encoding="utf-8").splitlines()

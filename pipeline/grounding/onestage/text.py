@@ -80,7 +80,7 @@ class Corpus:
     def __init__(self, words: Sequence[str]) -> None:
         if not words or words[0] != PAD or UNKNOWN not in words or END not in words:
             found = f"{len(words)} words, the first {list(words[:3])}"
-            raise WeightsError(f"a word list starts with {PAD} and holds {UNKNOWN} and {END}", found=found)
+            raise WeightsError(f"a word list must start with {PAD} and contain {UNKNOWN} and {END}", found=found)
         self._ids = {word: index for index, word in enumerate(words)}
 
     def encode(self, text: str) -> list[int]:

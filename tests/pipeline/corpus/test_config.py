@@ -20,14 +20,14 @@ def test_valid_and_dev_are_one_split_in_the_order_of_splits():
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"files": {"valid": "a", "dev": "b"}}, "valid and dev are one split"),
+        ({"files": {"valid": "a", "dev": "b"}}, "valid and dev are the same split"),
         ({"files": {"training": "a"}}, "unknown split training, use train, dev, test"),
         ({"files": {}}, "name at least one file"),
         ({"labels": {}}, "a label set needs at least one type"),
         ({"aliases": {"OTHER": "THING"}}, r"alias OTHER names a type that is not in labels \(found THING\)"),
         ({"scheme": "bio"}, r"data\.mine\.source\.scheme"),
         ({"fields": {"sentence": "text"}}, "unknown field sentence, use id, tokens, labels, text, entities, images"),
-        ({"split": {"dev": 0.1}}, r"split\.dev is cut from train: name files\.train and no files\.dev"),
+        ({"split": {"dev": 0.1}}, r"split\.dev is cut from train: give files\.train but not files\.dev"),
         ({"columns": {"token": 0}}, r"data\.mine\.source\.columns\.token: unknown key"),
         ({"image_sufix": ".png"}, r"data\.mine\.source\.image_sufix: unknown key, did you mean image_suffix\?"),
         ({"preset": "conl"}, "unknown preset 'conl'; use one of conll, doccano, jsonl, labelstudio, prodigy, smoke"),

@@ -56,7 +56,7 @@ def test_posts_without_labels(tmp_path):
         (
             "IMGID:1\nHi\n\nIMGID:2\nyou\tO\n",
             5,
-            r"expected one word per line \(found 'you\\tO'\); remove what follows it",
+            r"expected one word per line \(found 'you\\tO'\); remove what follows the word",
         ),
         ("Hi\tO\nyou\tO\nthere\tX\tO\n", 3, "expected 2 columns"),
         ("IMGID:1\n\tB-PER\n", 2, "an empty word"),
@@ -108,7 +108,7 @@ def test_line_ends_separators_and_marks(tmp_path, end, mark, blank):
 def test_columns_are_named_by_params(tmp_path):
     text = "1 Ann B-PER x\n2 in O x\n"
     with pytest.raises(
-        DataError, match=r"a\.txt: 4 columns \(found '1 Ann B-PER x'\); name those of the word and the label"
+        DataError, match=r"a\.txt: 4 columns \(found '1 Ann B-PER x'\); say which hold the word and the label"
     ):
         read(tmp_path, text)
     (post,) = read(tmp_path, text, columns={"word": 1, "label": 2})

@@ -61,31 +61,31 @@ def text_post(text="Oslo now", **entity):
         ("{", r"not JSON \(found .*\); write one object per line"),
         ("[" * 100_000, "not JSON"),
         ("[1]", r"not an object \(found list\)"),
-        ({"id": "", "tokens": ["a"]}, r"an id is a text or a number \(found ''\)"),
-        ({"id": True, "tokens": ["a"]}, r"an id is a text or a number \(found True\)"),
+        ({"id": "", "tokens": ["a"]}, r"an id must be a string or a number \(found ''\)"),
+        ({"id": True, "tokens": ["a"]}, r"an id must be a string or a number \(found True\)"),
         (
             {"id": "1"},
-            r"a post has either tokens or text \(found the keys id\); name the key of the text or the tokens by",
+            r"a post has either tokens or text \(found the keys id\); name the key of the text or the tokens with",
         ),
-        ({"id": "1", "tokens": ["a"], "text": "a"}, "a post has either .*leave the other out by source.ignore"),
+        ({"id": "1", "tokens": ["a"], "text": "a"}, "a post has either .*leave the other out with source.ignore"),
         (
             {"id": "1", "tokens": ["a"], "label": ["O"]},
-            r"unknown key 'label' looks like labels \(found \['O'\]\); name it by source\.fields: {labels: label}",
+            r"unknown key 'label' looks like labels \(found \['O'\]\); map it with source\.fields: {labels: label}",
         ),
         ({"id": "1", "tokens": ["a"], "entities": []}, "entities count characters of text, not tokens"),
         ({"id": "1", "text": "a", "labels": ["O"]}, "labels go with tokens, not with text"),
-        ({"id": "1", "tokens": ["a", ""]}, "tokens is not a list of strings, none of them empty"),
+        ({"id": "1", "tokens": ["a", ""]}, "tokens is not a list of non-empty strings"),
         ({"id": "1", "tokens": ["a"], "labels": ["O", "O"]}, "1 tokens but 2 labels"),
         ({"id": "1", "tokens": ["a"], "labels": ["B-X"]}, "unknown label 'B-X'"),
-        ({"id": "1", "tokens": ["a"], "images": [3]}, "images is not a list of strings"),
-        ({"id": "1", "text": " \n\u00a0"}, "no word in this text"),
-        ({"id": "1", "text": 3}, "text is not a string"),
+        ({"id": "1", "tokens": ["a"], "images": [3]}, "images is not a list of non-empty strings"),
+        ({"id": "1", "text": " \n\u00a0"}, "this text has no words"),
+        ({"id": "1", "text": 3}, "the text is not a string"),
         ({"id": "1", "text": "a", "entities": {}}, "entities is not a list"),
         ('{"id": "1", "tokens": ["\\ud83d"]}', "half of a surrogate pair"),
         ('{"id": "1", "tokens": ["a"], "images": ["\\ud83d.png"]}', "half of a surrogate pair"),
-        (text_post(end=3), r"entity 'Osl' \[0, 3\) cuts a token \(found 'Oslo'\); move the entity's ends"),
-        (text_post(start=5, end=7), r"entity 'no' \[5, 7\) cuts a token \(found 'now'\)"),
-        (text_post(start=2, end=8), r"entity 'lo now' \[2, 8\) cuts a token \(found 'Oslo'\)"),
+        (text_post(end=3), r"entity 'Osl' \[0, 3\) splits a token \(found 'Oslo'\); move the entity's boundaries"),
+        (text_post(start=5, end=7), r"entity 'no' \[5, 7\) splits a token \(found 'now'\)"),
+        (text_post(start=2, end=8), r"entity 'lo now' \[2, 8\) splits a token \(found 'Oslo'\)"),
         (text_post(start=4, end=5), r"an entity without a word \(found ' '\)"),
         (text_post(end=9), r"an entity outside the text of 8 characters \(found \[0, 9\)\)"),
         (text_post(start=-1), "an entity outside the text"),
@@ -129,7 +129,7 @@ def test_posts_in_memory_are_read_like_lines():
 def test_rows_of_other_projects_are_read_by_fields(tmp_path):
     row = {"id": "0", "tokens": ["Ann", "in", "Oslo"], "ner_tags": [1, 0, 3], "pos_tags": [1, 2, 1], "img_id": 17}
     with pytest.raises(
-        DataError, match=r"a\.jsonl:1: unknown key 'ner_tags' looks like labels \(found \[1, 0, 3\]\); name it by"
+        DataError, match=r"a\.jsonl:1: unknown key 'ner_tags' looks like labels \(found \[1, 0, 3\]\); map it with"
     ):
         read(tmp_path, row)
     fields = {"labels": "ner_tags", "images": "img_id"}
@@ -143,7 +143,7 @@ def test_rows_of_other_projects_are_read_by_fields(tmp_path):
     with pytest.raises(DataError, match=r"unknown key 'image_path' looks like images \(found 'a\.png'\)"):
         read(tmp_path, row)
     with pytest.raises(
-        DataError, match=r"found the keys sentence\); name the key of .* by source\.fields: {text: sentence}"
+        DataError, match=r"found the keys sentence\); name the key of .* with source\.fields: {text: sentence}"
     ):
         read(tmp_path, row, ignore=["image_path", "entity_spans"])
     fields = {"text": "sentence", "images": "image_path", "entities": "entity_spans"}

@@ -71,7 +71,7 @@ def test_ids_never_become_a_path(folder, written, name):
 
 
 def test_an_id_that_is_too_long_is_placed(folder):
-    with pytest.raises(DataError, match=r"a\.txt:4: a post id holds 1 to 200 characters"):
+    with pytest.raises(DataError, match=r"a\.txt:4: a post id needs 1 to 200 characters"):
         read(folder, "1", "x" * 201)
 
 
@@ -209,4 +209,4 @@ def test_a_file_of_texts(folder):
     path.write_text("Ann in Rome\n\nHi\n", encoding="utf-8")
     found = list(read_file(path, SourceConfig(format="text"), "predict", log=ReadLog(errors.append)))
     assert [(post.id, post.words) for post in found] == [("1", ("Ann", "in", "Rome")), ("3", ("Hi",))]
-    assert [str(error) for error in errors] == [f"{path}:2: no word in this text (found ''); remove the post"]
+    assert [str(error) for error in errors] == [f"{path}:2: this text has no words (found ''); remove the post"]

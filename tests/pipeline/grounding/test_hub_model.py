@@ -55,7 +55,7 @@ def test_without_a_name_the_usual_model_is_meant(tmp_path: Path, monkeypatch) ->
 def test_a_pinned_digest_is_checked(owl: Path) -> None:
     digest = digest_file(owl / "model.safetensors")
     assert build_grounder(config(owl, digest=digest)).identity["weights"] == digest
-    with pytest.raises(WeightsError, match=rf"not the one that ground\.digest names \(found {digest}\)"):
+    with pytest.raises(WeightsError, match=rf"does not match ground\.digest \(found {digest}\)"):
         build_grounder(config(owl, digest="0" * 64))
 
 

@@ -91,7 +91,7 @@ def test_words_are_looked_up_whatever_their_case_and_punctuation() -> None:
 
 
 def test_a_vocabulary_without_its_first_two_words_is_refused() -> None:
-    with pytest.raises(WeightsError, match=r"a vocabulary starts with <pad> and <unk> .*\(found \('left',"):
+    with pytest.raises(WeightsError, match=r"a vocabulary must start with <pad> and <unk> .*\(found \('left',"):
         Vocabulary(("left", "star"))
 
 

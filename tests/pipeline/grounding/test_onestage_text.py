@@ -96,5 +96,5 @@ def test_pieces_of_bert(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [[], ["<unk>", "<pad>", "<eos>"], ["<pad>", "<unk>"], ["<pad>", "<eos>"]])
 def test_lists_that_no_lstm_was_trained_with(words: list[str]) -> None:
-    with pytest.raises(WeightsError, match=r"a word list starts with <pad> and holds <unk> and <eos>"):
+    with pytest.raises(WeightsError, match=r"a word list must start with <pad> and contain <unk> and <eos>"):
         Corpus(words)

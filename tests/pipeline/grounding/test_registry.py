@@ -51,7 +51,7 @@ def test_a_dtype_or_digest_that_a_grounder_has_not() -> None:
     with pytest.raises(ConfigError, match=r"synthetic-grounder computes in float32 \(found bfloat16\)"):
         build_grounder(replace(dtype="bfloat16"))
     assert build_grounder(GroundConfig(grounder="random", dtype="bfloat16"))  # a control beside a grounder in bfloat16
-    with pytest.raises(WeightsError, match=r"ground\.digest names \(found a grounder without weights\)"):
+    with pytest.raises(WeightsError, match=r"does not match ground\.digest \(found a grounder without weights\)"):
         build_grounder(GroundConfig(grounder="random", digest="0" * 64))
     digest = digest_file(EMBEDDED / "synthetic-grounder.safetensors")
     assert build_grounder(replace(digest=digest)).synthetic

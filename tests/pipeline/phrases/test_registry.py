@@ -7,7 +7,7 @@ from schema.errors import WeightsError
 def test_the_digest_is_checked():
     parser = open_parser(PhrasesConfig())
     assert open_parser(PhrasesConfig(digest=parser.identity["weights"])).identity == parser.identity
-    with pytest.raises(WeightsError, match=r"the embedded parser is not the one that phrases\.digest names"):
+    with pytest.raises(WeightsError, match=r"the embedded parser does not match phrases\.digest"):
         open_parser(PhrasesConfig(digest="0" * 64))
 
 

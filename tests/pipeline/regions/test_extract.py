@@ -188,7 +188,7 @@ def test_half_precision_rows(data):
 def test_features_must_be_finite(data, value, dtype, monkeypatch):
     net = FakeNet()
     monkeypatch.setattr(net, "forward", lambda crops: torch.full((len(crops), 4), value))
-    with pytest.raises(WeightsError, match=rf"a feature is not finite as {dtype}; check the weights, or set regions"):
+    with pytest.raises(WeightsError, match=rf"a feature is not finite in {dtype}; check the weights, or set regions"):
         run(data, net, config=RegionsConfig(batch=4, store_dtype=dtype))
 
 
