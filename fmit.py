@@ -6,8 +6,6 @@ for prediction in model.predict(["Ann in Rome"]):
     print(prediction.entities)
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,11 +37,11 @@ CHUNK_CROPS = 16  # of a forward pass in prediction: one post fills most of it
 class Model:
     """A trained run with the parts that made its features: posts with images in, predictions out."""
 
-    run: Run
+    run: "Run"
     allow_synthetic: bool = False
 
     @cached_property
-    def pipeline(self) -> FeaturePipeline | None:
+    def pipeline(self) -> "FeaturePipeline | None":
         """The parts that made the run's pack, its grid, or the boxes of its crops; None for text only."""
         from pipeline.feature_pipeline import FeaturePipeline, Kind
 

@@ -1,13 +1,9 @@
 """Matrix products by the faster of torch's two CPU libraries, for parser and model.
 
-On CPUs torch multiplies fp32 matrices with its BLAS (MKL). Its oneDNN accepts the same layout and is twice as fast on
-AMD cores with AVX-512 (200 against 90 GFLOP/s per core; `bench/interaction.py` measures both). So fp32 products on a
-CPU use oneDNN where torch exposes it; `torch.backends.mkldnn.flags(enabled=False)` selects the BLAS. Other devices and
-dtypes, autocast and compiled code use torch's default. The choice never depends on a timing, so results are
-reproducible.
+On CPUs torch multiplies fp32 matrices with its BLAS (MKL). oneDNN is twice as fast on AMD cores with AVX-512
+(`bench/interaction.py` measures both), so fp32 products use it where torch exposes it. Other devices and dtypes,
+autocast and compiled code use torch's default. The choice never depends on a timing, so results are reproducible.
 """
-
-from __future__ import annotations
 
 from typing import Any
 

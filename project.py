@@ -1,7 +1,5 @@
 """A project on disk: where its files are, and its stages as calls."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -48,7 +46,7 @@ class Project:
     params: Params
 
     @classmethod
-    def open(cls, params_path: Path = Path("params.yaml")) -> Project:
+    def open(cls, params_path: Path = Path("params.yaml")) -> "Project":
         return cls(params_path.resolve().parent, read_params(params_path))
 
     @property
@@ -89,7 +87,7 @@ class Project:
             section["allow_synthetic"] = True
         return grounders.ground_config(section, f"data.{dataset}.ground")
 
-    def regions_config(self, dataset: str) -> RegionsConfig:
+    def regions_config(self, dataset: str) -> "RegionsConfig":
         from pipeline.regions.config import PRESETS, RegionsConfig
 
         return self._section(RegionsConfig, PRESETS, dataset, "regions")
@@ -193,12 +191,12 @@ class Project:
         out = self.out(dataset, "pack")
         return regions_stage.run(config, posts, boxes, self.images(dataset), out, self.store, progress, phrases=phrases)
 
-    def all_prepared(self, datasets: Sequence[str] = ()) -> dict[str, PreparedDataset]:
+    def all_prepared(self, datasets: Sequence[str] = ()) -> "dict[str, PreparedDataset]":
         """Datasets by name; without names, all whose posts have been ingested. See `prepared`."""
         ingested = (name for name in self.params.data if self.out(name, "posts.parquet").is_file())
         return {name: self.prepared(name) for name in datasets or ingested}
 
-    def prepared(self, dataset: str) -> PreparedDataset:
+    def prepared(self, dataset: str) -> "PreparedDataset":
         """The tables of a dataset that exist, and its models, synthetic ones too; DataError without posts."""
         from pipeline.feature_pipeline import FeaturePipeline
         from pipeline.maintenance import PreparedDataset
@@ -217,7 +215,7 @@ class Project:
 
     def train(
         self, dataset: str, approach: str, seed: int, pack: Path | None = None, out: Path | None = None, **more: Any
-    ) -> Iterator[EpochResult]:
+    ) -> "Iterator[EpochResult]":
         """Train; yields each epoch, and publishes the run when the iterator is exhausted.
 
         `more`: `device`, `progress`, `warn` of `model.train.run`. Raises RunError at once if `out` is not writable.

@@ -8,7 +8,7 @@ from cache import tables
 from fmit import Project
 from schema.records import Span
 from synthetic.draw import GoldPost, GoldThing, read_gold
-from vision.boxes import iou
+from vision.crops import iou
 
 HIT_IOU = 0.5
 

@@ -14,7 +14,7 @@ from pipeline.grounding.onestage.grounder import load_synthetic
 from synthetic.grounder_training import WEIGHTS, DrawnScenes, draw
 from synthetic.scenes import CUES, HEIGHT_PX, WIDTH_PX
 from synthetic.shapes import KINDS
-from vision.boxes import iou
+from vision.crops import iou
 
 TEST_SEED = 2  # of scenes.random_scene; training uses another
 HIT_IOU = 0.5  # at which a box counts as right

@@ -1,7 +1,5 @@
 """Checks of a dataset before any stage runs: files, labels, images, objects, and words that its encoder cannot read."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -200,7 +198,7 @@ def _check_words(project: Project, name: str, topic: str, contents: Contents) ->
             yield note(topic, what, "they are read as the unknown piece; another encoder may know them")
 
 
-def load_tokenizer(project: Project, dataset: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(project: Project, dataset: str) -> "PreTrainedTokenizerBase":
     """The tokenizer that training would use; raises WeightsError where the encoder is missing or damaged."""
     ref = project.train_config(dataset).encoder_ref()
     path = ref.locate()

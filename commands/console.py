@@ -1,7 +1,5 @@
 """Shared by all commands: options, progress and notes on stderr, tables and JSON on stdout."""
 
-from __future__ import annotations
-
 import math
 import os
 import sys
@@ -42,7 +40,7 @@ def finite(ctx: click.Context, parameter: click.Parameter, value: float | None) 
     return value
 
 
-def _open_project(ctx: click.Context, parameter: click.Parameter, path: Path) -> Project:
+def _open_project(ctx: click.Context, parameter: click.Parameter, path: Path) -> "Project":
     from project import Project
 
     return Project.open(path)

@@ -1,7 +1,5 @@
 """Computed features: `fmit cache` inspects, cleans and shares the store, `fmit pack` the packs for training."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -217,7 +215,7 @@ def pull(url: str, whose: str | None, params_path: Path, root: Path, as_json: bo
 @console.project_option
 @on_store
 def forget(
-    post_id: str, datasets: tuple[str, ...], urls: tuple[str, ...], project: Project, root: Path, as_json: bool
+    post_id: str, datasets: tuple[str, ...], urls: tuple[str, ...], project: "Project", root: Path, as_json: bool
 ) -> None:
     """Remove every row that only this post uses, and check that none is left.
 
@@ -233,7 +231,7 @@ def forget(
         raise StoreError(f"{report.n_left} of the post's rows are in the store again", where=str(root), todo=todo)
 
 
-def print_removed(command: str, report: RemovalReport, *, dry_run: bool, as_json: bool) -> None:
+def print_removed(command: str, report: "RemovalReport", *, dry_run: bool, as_json: bool) -> None:
     """What was removed, or would be."""
     removed = "would be removed" if dry_run else "removed"
     spared = f", {report.n_spared} of them because they were used recently" if report.n_spared else ""
@@ -243,7 +241,7 @@ def print_removed(command: str, report: RemovalReport, *, dry_run: bool, as_json
 
 
 def print_transferred(
-    command: str, report: TransferReport, damage: str, todo: str, *lines: str, as_json: bool, **more: object
+    command: str, report: "TransferReport", damage: str, todo: str, *lines: str, as_json: bool, **more: object
 ) -> None:
     """What was transferred; raises StoreError if shards were damaged."""
     shards = f"{report.n_shards} shards ({format_bytes(report.n_bytes)}) transferred"
@@ -253,7 +251,7 @@ def print_transferred(
         raise StoreError(f"{len(report.damaged)} damaged shard(s) {damage}", found=first_of(report.damaged), todo=todo)
 
 
-def _forgotten_lines(post_id: str, datasets: tuple[str, ...], report: Forgotten) -> list[str]:
+def _forgotten_lines(post_id: str, datasets: tuple[str, ...], report: "Forgotten") -> list[str]:
     """What was removed, what stays and why, and what is left for the user to do."""
     lines = [f"forget {post_id}: {report.n_rows} rows removed, {report.n_shards} shards rewritten"]
     lines += [f"forget {post_id} at {url}: {n_rows} rows removed" for url, n_rows in report.purged.items()]
@@ -313,7 +311,7 @@ def verify_pack(pack: Path, as_json: bool) -> None:
 @click.option("--name", help="Name of the features; a run accepts only packs of the same name.  [default: FILE's name]")
 @console.project_option
 @console.json_option
-def import_(file: Path, dataset: str, out: Path, name: str | None, project: Project, as_json: bool) -> None:
+def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Project", as_json: bool) -> None:
     """Make a pack of your own features: a Parquet table with one row per object.
 
     Columns: post_id, source (image, general or phrase), text (the phrase or general word), word_start, word_end (null
@@ -343,7 +341,7 @@ def import_(file: Path, dataset: str, out: Path, name: str | None, project: Proj
 @click.option("--out", type=console.FILE, required=True, help="The table to write.")
 @console.project_option
 @console.json_option
-def export(pack: Path, dataset: str, out: Path, project: Project, as_json: bool) -> None:
+def export(pack: Path, dataset: str, out: Path, project: "Project", as_json: bool) -> None:
     """Write a pack's objects as a table that `fmit pack import` reads.
 
     Equal packs give equal bytes. The pack's grid is not exported: its cells belong to images, the rows to posts.

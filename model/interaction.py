@@ -257,10 +257,7 @@ class PositionTerm:
 
 
 class PositionGradient(PositionTerm):
-    """The gradients of the term, summed over groups of posts.
-
-    `later` holds the gradients of R from the layers above, None where there are none: this layer adds to them.
-    """
+    """The gradients of the term, summed over groups of posts; added to `later`, those of R from the layers above."""
 
     def __init__(self, shape: Shape, x: AttentionInputs, later: Sequence[Tensor | None]) -> None:
         super().__init__(shape, x)

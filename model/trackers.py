@@ -3,8 +3,6 @@
 They are an option of the command (or FMIT_TRACKERS), not a parameter: whether DVC repeats a run is independent of them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -54,11 +52,8 @@ TRACKERS = {"dvclive": dvclive, "tensorboard": tensorboard}
 
 
 @contextlib.contextmanager
-def open_trackers(names: Sequence[str], run: Path) -> Iterator[Callable[[EpochResult], None]]:
-    """One tracker for all of `names`, each writing to the folder of its name in the run.
-
-    The epochs of an interrupted call are repeated, so each holds the whole training.
-    """
+def open_trackers(names: Sequence[str], run: Path) -> "Iterator[Callable[[EpochResult], None]]":
+    """One tracker for all of `names`, each with its folder in the run. It repeats the epochs of an interrupted call."""
     with contextlib.ExitStack() as stack:
         logs = []
         for name in dict.fromkeys(names):
@@ -68,7 +63,7 @@ def open_trackers(names: Sequence[str], run: Path) -> Iterator[Callable[[EpochRe
                 todo = f"install the extra: pip install -e '.[{name}]'"
                 raise ConfigError(f"the tracker {name} needs a package", found=f"no {error.name}", todo=todo) from None
 
-        def track(result: EpochResult) -> None:
+        def track(result: "EpochResult") -> None:
             metrics = {name: float(value) for name, value in asdict(result).items() if name not in NOT_METRICS}
             for log in logs:
                 log(result.epoch, metrics)

@@ -45,10 +45,7 @@ RANK_STRIDE = 2**40  # beyond any step count: each process of a group draws its 
 
 
 def build_optimizer(tagger: Tagger, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam with decoupled decay, and the configuration's learning rate for each part as the "rate" of its group.
-
-    The fused form never waits for a GPU.
-    """
+    """Adam with decoupled decay; a group's "rate" is its part's learning rate. The fused form never waits for a GPU."""
     rates = {id(parameter): config.lr_encoder for parameter in tagger.pretrained()}
     for module in tagger.modules():
         if isinstance(module, CRF | CropNet):

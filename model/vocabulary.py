@@ -1,8 +1,6 @@
-"""Words and characters as numbers for approaches without a pretrained encoder, word vectors in GloVe's format, and the
-table of word vectors.
+"""Words and characters as numbers for approaches without a pretrained encoder, and word vectors in GloVe's format.
 
-A vocabulary is built from the training posts. A file of vectors has a word and its numbers on each line, separated by
-spaces.
+A vocabulary is built from the training posts. A line of a file of vectors has a word and its numbers.
 
 Letters: B posts, N words, U distinct words of a batch, C characters of a word.
 """

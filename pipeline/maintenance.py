@@ -28,7 +28,7 @@ from pipeline.regions import stage as regions
 from pipeline.regions.stage import Crop
 from schema.errors import ConfigError, DataError
 from schema.records import CORNERS, SPLITS, Box, Post, PostPhrases, Region
-from vision.boxes import clip
+from vision.crops import clip
 
 SCHEMAS = {parsing.STORE: parsing.STORE_SCHEMA, grounding.STORE: grounding.STORE_SCHEMA, regions.STORE: None}
 

@@ -10,28 +10,15 @@ from schema.errors import SyntheticError
 from schema.records import Post
 
 # Parameters that change no number: where and how fast a stage runs, what is checked or allowed, the number of files
-SILENT = frozenset(
-    {
-        "actors",
-        "batch",
-        "device",
-        "engine",
-        "timeout_s",
-        "url",
-        "workers",
-        "allow_synthetic",
-        "digest",
-        "grid",
-        "n_buckets",
-    }
-)
+SILENT = {"actors", "batch", "device", "engine", "timeout_s", "url", "workers"}
+SILENT |= {"allow_synthetic", "digest", "grid", "n_buckets"}
 LIBRARIES = ("torch", "torchvision", "transformers", "pillow")  # whose releases change a row's last bits, or more
 MODELS = ("model", "weights")  # parameters that may hold a path
 
 
 def note(config: Config, identity: Mapping[str, str], *, synthetic: bool) -> dict[str, Any]:
     """A part's entry: its Config class accepts `config` again; equal parts have an equal `identity`."""
-    values = config.model_dump(mode="json", exclude=set(SILENT))
+    values = config.model_dump(mode="json", exclude=SILENT)
     values |= {name: portable(values[name]) for name in MODELS if name in values}
     return {"config": values, "identity": dict(identity), "synthetic": synthetic}
 

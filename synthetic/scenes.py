@@ -75,10 +75,7 @@ def random_scene(seed: int, k: int) -> Scene:
 
 
 def compose(rng: np.random.Generator, specs: Sequence[ThingSpec]) -> Scene:
-    """A scene with these things in order; each given cue is true of its thing and of no other.
-
-    At most N_THINGS_MAX things, and a cue may be given once.
-    """
+    """A scene with at most N_THINGS_MAX things in order; a cue (each at most once) is true of its own thing only."""
     background, colour = _background(rng)
     looks = [_look(rng, colour) for _ in specs]
     shapes = [sprite(spec.kind, look).size for spec, look in zip(specs, looks, strict=True)]
@@ -88,10 +85,7 @@ def compose(rng: np.random.Generator, specs: Sequence[ThingSpec]) -> Scene:
 
 
 def place(rng: np.random.Generator, specs: Sequence[ThingSpec], shapes: Sequence[tuple[int, int]]) -> list[Box]:
-    """Boxes for things with these shapes (width, height), by rejection; the sizes shrink until the search ends.
-
-    Sizes follow from the cues; a thing may be prominent where no cue is about size.
-    """
+    """Boxes for things with these shapes (width, height), by rejection; cues decide sizes, which shrink as needed."""
     is_sized = any(spec.cue in SIZES for spec in specs)
     squeeze = 1.0
     while True:

@@ -6,8 +6,6 @@ import pytest
 
 from tests.size import MAX_BODY, MAX_LINES, MAX_MODULES, body_length, cycles, is_single, measure, report
 
-REDUCING = "the product is still being reduced: remove this mark when `python -m tests.size` shows that the limit holds"
-
 
 @pytest.fixture(scope="module")
 def size():
@@ -39,7 +37,6 @@ def test_function_bodies_are_short(size):
     assert all(value <= MAX_BODY[name] for name, value in size.body.items()), report(size)
 
 
-@pytest.mark.xfail(reason=REDUCING)
 def test_the_product_is_small(size):
     assert size.n_lines <= MAX_LINES, report(size)
     assert size.n_modules <= MAX_MODULES, report(size)

@@ -114,13 +114,9 @@ def open_backbone(
 class CropNet(nn.Module):
     """`FeatureNet.forward` as a module with gradients down to the first convolution; `network` holds the parameters.
 
-    Batch norm stays in evaluation mode, with the statistics of pretraining: a step has few crops, many of one image, so
-    its own statistics would be noise, would make a crop's feature depend on the rest of the batch (a run predicts posts
-    in any grouping), and would be counted twice where checkpointing repeats the forward pass. Scales and shifts are
-    trained.
-
-    Crops are computed in slices of `batch`. With `checkpointing` only a slice's pixels and features are kept, and the
-    backward pass computes it again: activations take the memory of one slice, however many crops a step has.
+    Batch norm keeps the statistics of pretraining: a step has few crops, so its own would be noise, and a crop's
+    feature would depend on the rest of the batch. Scales and shifts are trained. Crops are computed in slices of
+    `batch`; with `checkpointing` activations take the memory of one slice, as the backward pass computes each again.
     """
 
     mean: Tensor

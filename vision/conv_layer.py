@@ -21,10 +21,7 @@ ONEDNN: dict[Activation, tuple[str, list[float]]] = {  # name and scalars of one
 
 
 class FusedConv:
-    """A convolution and what follows it in one pass of oneDNN, over channels-last data.
-
-    Weights are packed at the first batch of each shape, so keep to one shape.
-    """
+    """A convolution and what follows it in one pass of oneDNN, channels-last; weights are packed once per shape."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         self._conv, self._settings = conv, (conv.padding, conv.stride, conv.dilation, conv.groups)

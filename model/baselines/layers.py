@@ -1,7 +1,6 @@
 """Layers that several baselines share: BiLSTM, additive attention, the Transformer layer, standardised features.
 
-torch's own multi-head attention returns nan for a post without any real key and does not use `kernels`, so ours is
-written out.
+Attention is written out: torch's returns nan for a post without a real key, and does not use `kernels`.
 
 Letters: B posts or sequences, N steps, Q query cells, K key cells, M objects, D width, H hidden units per direction or
 heads, C = D / H. Masks are bool, True = real; padding is behind the real steps.

@@ -24,10 +24,7 @@ CNN_CHAR_DIM, N_FILTERS, WINDOW, CNN_HIDDEN = 30, 30, 3, 200  # Ma and Hovy, Tab
 
 
 def draw_glorot(module: nn.Module) -> None:
-    """Glorot's uniform weights and zero biases in all linear layers (Ma and Hovy, Section 3.1).
-
-    With torch's smaller default a signal fades over a few layers.
-    """
+    """Glorot's uniform weights and zero biases in all linear layers (Ma and Hovy, Section 3.1)."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

@@ -1,32 +1,15 @@
 """The corpora of the paper: which variant of them a file is (their labels differ), and the paper's figures for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
 
 from schema.records import Split
 
-# sha256 of a file -> its variant and split there; all from UMT's public release
-VARIANTS: Mapping[str, tuple[str, Split]] = {
-    "a6246e37aa1c8acd738747fa8257e01775f2a1cc0d4f36f82f9d41d6246ad6fa": ("twitter2015-umt", "train"),
-    "9dcc7f9df7331de3c9cdf67a3450e041c41c6254b5e43925c576e2dfaaabe2ad": ("twitter2015-umt", "dev"),
-    "edb2665b89bfe58bca06a2c10b9b31cbfa95456135b6a4cbf55c872e48d9b8f9": ("twitter2015-umt", "test"),
-    "801e149e8635b19d66b4ec1212c329be340ada501b35c5fa55455fb6f53633be": ("twitter2017-umt", "train"),
-    "41b5db90cb32059c14c2c3ccd50845fb77f1e3d3e4f7d0c210a61bc507d8a73e": ("twitter2017-umt", "dev"),
-    "a7d9e172ae85bd3e35276eb2b01ce223321bdc92a47b234e24305d72e7a05243": ("twitter2017-umt", "test"),
-}
-
-# Table 1 of the paper: corpus -> split -> entities by type in the order PER, LOC, ORG, MISC, their total, posts.
-PAPER: Mapping[str, Mapping[str, tuple[int, int, int, int, int, int]]] = {
-    "twitter2015": {
-        "train": (2217, 2091, 928, 940, 6176, 4000),
-        "dev": (552, 522, 247, 225, 1546, 1000),
-        "test": (1816, 1697, 839, 726, 5078, 3257),
-    },
-    "twitter2017": {
-        "train": (2943, 731, 1674, 701, 6049, 3373),
-        "dev": (626, 173, 375, 150, 1324, 723),
-        "test": (621, 178, 395, 157, 1351, 723),
-    },
-}
+_DATA = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+VARIANTS: Mapping[str, tuple[str, Split]] = {digest: tuple(file) for digest, file in _DATA["files"].items()}
+PAPER: Mapping[str, Mapping[str, Sequence[int]]] = _DATA["paper"]  # Table 1
 PAPER_TYPES = ("PER", "LOC", "ORG", "MISC")
 
 

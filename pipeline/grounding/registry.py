@@ -1,7 +1,5 @@
 """All grounders by name; a new one needs its module and a line in GROUNDERS."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,7 +50,7 @@ def model_ref(config: GroundConfig) -> ModelRef | None:
     return ModelRef(name, "grounder", kind, digest=config.digest, revision=config.revision) if name else None
 
 
-def open_grounder(config: GroundConfig) -> LazyGrounder:
+def open_grounder(config: GroundConfig) -> "LazyGrounder":
     """The grounder that a configuration names, identified by its digests; its weights are loaded for the first image.
 
     Raises WeightsError where its weights are missing or are not those of `config.digest`, ConfigError for an unknown
@@ -72,7 +70,7 @@ def open_grounder(config: GroundConfig) -> LazyGrounder:
     return grounder
 
 
-def build_grounder(config: GroundConfig) -> Grounder:
+def build_grounder(config: GroundConfig) -> "Grounder":
     """As `open_grounder`, loaded; raises WeightsError also for weights of a different network."""
     return open_grounder(config).load()
 

@@ -23,7 +23,7 @@ from pipeline.provenance import note, refuse_real_images, versions
 from pipeline.ray_engine import cluster_of
 from schema.labels import LabelSet
 from schema.records import Image, Phrase, Post, PostPhrases, Region, Span
-from vision import boxes, images
+from vision import crops, images
 
 VERSION = "1"  # of the meaning of a stored row
 N_IMAGES = 8  # images that a grounder gets at once; it forms its own batches of them
@@ -138,7 +138,7 @@ def _regions(
         chosen.append((best, phrase.text, phrase.span, by_image[best][number]))
     for index, text, span, answer in chosen:
         image = post.images[index]
-        box, clamped = boxes.clip(answer.xyxy, image.width, image.height, index)
+        box, clamped = crops.clip(answer.xyxy, image.width, image.height, index)
         yield Region("phrase" if span else "general", text, span, box, answer.score, clamped, grounder)
 
 

@@ -1,12 +1,10 @@
 """Released benepar models (`benepar_en3`, `benepar_en3_large`, and char-LSTM ones) behind the parser interface.
 
-A pass has a fixed shape: sentences of one padded length, among them a filler sentence of exactly that length, so the
-others change no bit of an answer. Models that read characters pack their input by its lengths, so they parse one
-sentence a pass.
+A pass has a fixed shape, with a filler sentence of exactly the padded length, so that a tree depends on its sentence
+only. Models that read characters parse one sentence a pass, because they pack their input by its lengths.
 
-benepar 0.2.0 relies on two things that transformers 5 removed. Its retokenizer calls a method that fast tokenizers no
-longer have: see `compatible_tokenizers`. State dicts of its models contain tensors that transformers no longer uses:
-OBSOLETE, such as T5's relative bias in cross-attention, which would make a strict load fail.
+benepar 0.2.0 relies on two things that transformers 5 removed: a method of fast tokenizers (`compatible_tokenizers`),
+and tensors that its state dicts still contain (OBSOLETE), which would make a strict load fail.
 """
 
 import types

@@ -1,10 +1,8 @@
 """The embedded parser: trained weights over MiniLM (`fmit embedded train-parser`), and an exact chart search.
 
-A sentence's answer depends on its words only: a pass has a fixed number of rows, padded to a length that follows from
-the sentence, so the sentences beside it change no bit of it.
-
-The best binary tree of a sentence is found by CKY over span gains, many sentences at once. In a binary tree every span
-scores its gain; a span with gain 0 exists for the binary form only and is no constituent.
+A tree depends on its sentence only: a pass has a fixed number of rows, padded to a length that follows from the
+sentence. CKY finds the best binary tree over span gains, many sentences at once; a span with gain 0 exists for the
+binary form only and is not a constituent.
 
 B sentences, W fenceposts (W - 1 words).
 """

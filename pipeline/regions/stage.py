@@ -30,8 +30,7 @@ from schema.labels import LabelSet
 from schema.records import Box, Image, Phrase, Post, PostPhrases, Region
 from vision import images
 from vision.backbones import FeatureNet
-from vision.boxes import clip
-from vision.crops import Transform, crop_tensor
+from vision.crops import Transform, clip, crop_tensor
 
 VERSION = "1"  # of the meaning of a stored row
 STORE = "regions"
@@ -157,10 +156,7 @@ def net_key(net: FeatureNet) -> str:
 
 
 def row_key(crop: Crop, net: str, dtype: str, kind: str = "region") -> str:
-    """The store's key of a crop's row: bytes of the image, the box, and all that the network's numbers depend on.
-
-    `net` is its `net_key`.
-    """
+    """The store's key of a crop's row: image bytes, box, and `net_key`, which names all else that decides it."""
     return keys.key(kind, image=crop.digest, box=crop.box.xyxy, net=net, dtype=dtype, version=VERSION)
 
 
@@ -193,10 +189,7 @@ def compute(
 
 
 def _batches(pixels: Iterable[tuple[str, Tensor]], n_batch: int, net: FeatureNet) -> Iterator[tuple[list[str], Tensor]]:
-    """Keys and uint8 [n_batch, 3, C, C]; the last batch ends with unused crops, see `engine.batch_shape`.
-
-    A batch is valid until the next but one is requested.
-    """
+    """Keys and uint8 [n_batch, 3, C, C], valid until the next but one is requested; the last ends with unused crops."""
     side = net.transform.crop_px
     shape, pinned = (n_batch, 3, side, side), net.device.type == "cuda"
     buffers = [
@@ -306,10 +299,7 @@ def bare_objects(
     *,
     phrases: Sequence[PostPhrases] = (),
 ) -> list[Objects]:
-    """The posts' objects, in order, with boxes, spans and texts as `extract_objects` has them, and features [M, 0].
-
-    No width instead of zeros, so that nothing can take them for features.
-    """
+    """The posts' objects as `extract_objects` has them, but with features [M, 0], so that nothing uses them."""
     every = (found.regions for _, found in _all_regions(posts, boxes, labels, config, phrases))
     return [Objects(np.zeros((len(regions), 0), np.float32), regions) for regions in every]
 
@@ -325,10 +315,7 @@ def run(
     *,
     phrases: Path | None = None,
 ) -> Tally:
-    """Publish the pack `out`; with `grid: true` it contains a pack of grids by image digest.
-
-    `images` is the folder of the images; `phrases` is read for `no_image: paper` only.
-    """
+    """Publish the pack `out` (`grid: true`: with a pack of grids by image digest); `images`: the images' folder."""
     net = open_net(config)
     table, (grounded, before) = tables.read_posts(posts), tables.read_boxes(boxes)
     if config.no_image == "paper" and phrases is None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from report.grounding import best_region, iou, is_correct, score
 from schema.records import Entity, Span
 from tests.report.examples import prediction
-from vision import boxes
+from vision import crops
 
 CORNERS = st.tuples(*[st.integers(0, 9)] * 4).map(
     lambda v: (min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]), max(v[1], v[3]))
@@ -16,7 +16,7 @@ CORNERS = st.tuples(*[st.integers(0, 9)] * 4).map(
 
 @given(CORNERS, CORNERS)
 def test_iou_is_that_of_vision(a, b):
-    assert iou(a, b) == pytest.approx(boxes.iou(a, b))
+    assert iou(a, b) == pytest.approx(crops.iou(a, b))
 
 
 def line(gold, predicted, phrases, id_="1"):

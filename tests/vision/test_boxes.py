@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schema.errors import DataError
 from schema.records import Box
-from vision.boxes import clip, iou
+from vision.crops import clip, iou
 
 SIDE = st.integers(0, 12)
 RECTANGLE = st.tuples(SIDE, SIDE, SIDE, SIDE).map(

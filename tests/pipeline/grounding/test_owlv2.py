@@ -22,7 +22,7 @@ from pipeline.grounding.owlv2 import N_QUERIES, Owlv2Grounder
 from pipeline.grounding.registry import build_grounder
 from tests.pipeline.drawn import LABELS, make_image, phrases, post
 from tests.pipeline.grounding.checkpoints import noise, owlv2
-from vision.boxes import clip
+from vision.crops import clip
 
 TEXTS = ["a dog", "the red cat", "", "person", "Ünïcode, too!"]
 IMAGES = [noise(90, 60), noise(40, 100, 1), noise(64, 64, 2), noise(200, 130, 3)]
