@@ -20,7 +20,7 @@ from schema.errors import ConfigError, StoreError
 
 CORRECT_KEY = "correct this key in params.yaml"
 MIN_FREE_BYTES = 2 << 30  # packs, store and a run of the embedded default take less
-PAIR = "reinstall the pair together: pip install -c constraints.txt torch torchvision (README: CPU-only builds)"
+PAIR = "reinstall the pair together: pip install -c constraints.txt torch torchvision"
 
 
 def check_hardware(folder: Path) -> Iterator[Finding]:

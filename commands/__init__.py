@@ -1,1 +1,1 @@
-"""The command line's parts: each command parses its options and calls one function; imports are inside bodies."""
+"""The command line: each command parses its options, calls one function and prints."""
