@@ -21,7 +21,8 @@ tables-tiny: install
 	$(BIN)/python -m bench.tables_tiny
 
 test: install lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile  # one thread per worker: more would compete for the cores
+	# One thread per worker: more would compete for the cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: install
 	$(BIN)/python -m pytest -m long --timeout 3600

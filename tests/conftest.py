@@ -10,6 +10,11 @@ from project import Project
 from tests import own
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of whole projects come first: they take longest, and the last worker should not be left with them."""
+    items.sort(key=lambda item: item.nodeid.split("::")[0].count("/"))
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Drawn posts as somebody's JSONL, all stages, and `runs/own-fmit-0`, trained, scored and reported."""

@@ -82,7 +82,7 @@ def test_the_hub_is_not_asked_when_offline(tmp_path, monkeypatch):
 def test_a_folder_must_hold_the_right_file(tmp_path, monkeypatch):
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path / "models"))
     found = inspect(ModelRef("resnet18-00000000.pth", "region net", "file"))
-    with pytest.raises(WeightsError, match=r"no resnet18-00000000.pth there"):
+    with pytest.raises(WeightsError, match=r"resnet18-00000000.pth not found"):
         models.fetch(found, tmp_path)
     (tmp_path / "resnet18-00000000.pth").write_bytes(DATA)
     with pytest.raises(WeightsError, match="not the expected weights: sha256"):

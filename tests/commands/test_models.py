@@ -104,7 +104,7 @@ def test_fetching_goes_on_after_a_model_that_cannot_be_fetched(here, tmp_path):
     assert states()[tiny_models.ENCODER] == "present"
     assert "fetch: 1 fetched, 3 of 5 were already here" in result.stdout
     assert result.stderr.endswith(
-        f"error: 1 model(s) were not fetched:\n  {name}: {offer}: no {name} there; put it into {offer / name}\n"
+        f"error: 1 model(s) were not fetched:\n  {name}: {offer}: {name} not found; put it into {offer / name}\n"
     )
     (tmp_path / "away").rename(offer / name)
     assert fmit("fetch", "--from", offer).exit_code == 0
