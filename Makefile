@@ -20,8 +20,8 @@ demo: install
 tables-tiny: install
 	$(BIN)/python -m bench.tables_tiny
 
+# One thread per worker: more would compete for the cores
 test: install lint
-	# One thread per worker: more would compete for the cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: install
