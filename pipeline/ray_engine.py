@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import pickle
+import re
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -71,8 +72,8 @@ class RayCluster:
                 for row in answers.iter_rows():
                     yield stored_keys(stage, row, store)
             except ray.exceptions.RayError as error:
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                raise failed(stage, lines[-1][:300] if lines else type(error).__name__) from None
+                causes = re.findall(r"^\s*([\w.]+(?:Error|Exception)\b.*)", str(error), re.M)  # without Ray's hints
+                raise failed(stage, causes[-1][:300] if causes else type(error).__name__) from None
 
 
 class Worker:

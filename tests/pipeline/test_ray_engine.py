@@ -277,9 +277,9 @@ def outs(made: Project) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def slowly(missing: dict[str, Any], net: Any, usual: Compute, folder: Path, **more: Any) -> Iterator[tuple[str, Any]]:
+def slowly(missing: dict[str, Any], net: Any, usual: Compute, pids: Path, **more: Any) -> Iterator[tuple[str, Any]]:
     """As the stage computes, slowed down; says in which process."""
-    (folder / str(os.getpid())).touch()
+    (pids / str(os.getpid())).touch()
     for row in usual(missing, net, **more):
         time.sleep(0.05)
         yield row
@@ -308,7 +308,7 @@ def test_two_workers_one_killed_give_the_bytes_of_one_process(
     monkeypatch.setattr(regions_stage, "N_BATCHES", 1)
     pids = tmp_path / "pids"
     pids.mkdir()
-    slow = partial(slowly, usual=regions_stage.compute, folder=pids)
+    slow = partial(slowly, usual=regions_stage.compute, pids=pids)
     spread_out = project(tmp_path / "spread", "ray")
     killer = threading.Thread(target=kill_one, args=(pids, spread_out.store / "regions"), daemon=True)
     seen: list[tuple[int, int]] = []
