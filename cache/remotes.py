@@ -194,7 +194,7 @@ def _remote_errors(where: str = "") -> Iterator[None]:
     except NotImplementedError:
         todo = "this kind of address can only be pulled from: use a folder, s3://, gs:// or ssh://"
         raise StoreError("files cannot be sent to or removed from this address", todo=todo) from None
-    except Exception as error:
+    except Exception as error:  # the services' libraries share no base class; every other error is raised again
         packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
         if not isinstance(error, OSError | EOFError) and not packages & _BACKENDS:
             raise

@@ -299,7 +299,7 @@ def bare_objects(
     *,
     phrases: Sequence[PostPhrases] = (),
 ) -> list[Objects]:
-    """The posts' objects as `extract_objects` has them, but with features [M, 0], so that nothing uses them."""
+    """The posts' objects as `extract_objects` has them, but with features [M, 0]: there are none to use."""
     every = (found.regions for _, found in _all_regions(posts, boxes, labels, config, phrases))
     return [Objects(np.zeros((len(regions), 0), np.float32), regions) for regions in every]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from cache import keys
 from cache.shard_directory import ShardDirectory, shard_directories
@@ -30,6 +31,9 @@ def array_of(key: str) -> np.ndarray:
 def rows_of(key: str) -> list[dict[str, Any]]:
     seed = int(key[:8], 16)
     return [{"start": seed % 1000 + n, "text": f"wörd {key[n]}", "score": n / 4} for n in range(seed % 4)]
+
+
+KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
 
 
 def same(found: Any, right: Any) -> bool:

@@ -17,7 +17,7 @@ from cache.store import Store
 from schema.errors import MissingKeys
 from schema.records import Region
 from tests.cache.rows import (
-    SCHEMA,
+    KINDS,
     array_of,
     fill,
     flip,
@@ -30,9 +30,6 @@ from tests.cache.rows import (
     stored_keys,
     wait,
 )
-
-KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
-
 
 N_POSTS, ROWS_A_POST = 60, 3
 

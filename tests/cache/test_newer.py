@@ -12,9 +12,7 @@ from cache.remotes import pull, push
 from cache.shards import FORMAT, Newer
 from cache.store import Store
 from schema.errors import MissingKeys
-from tests.cache.rows import SCHEMA, array_of, fill, key_of, only_directory, rows_of, same, shard_paths
-
-KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
+from tests.cache.rows import KINDS, SCHEMA, fill, key_of, only_directory, same, shard_paths
 
 
 @pytest.fixture(name="newer")

@@ -11,9 +11,7 @@ import pytest
 from cache import keys
 from cache.maintenance import CompactReport, compact, forget, stats, verify
 from cache.store import Store
-from tests.cache.rows import SCHEMA, array_of, fill, flip, key_of, only_directory, rows_of, same, shard_paths
-
-KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
+from tests.cache.rows import KINDS, array_of, fill, flip, key_of, only_directory, same, shard_paths
 
 
 @KINDS

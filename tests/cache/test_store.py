@@ -17,19 +17,17 @@ from cache.maintenance import verify
 from cache.store import Store, root
 from schema.errors import MissingKeys, StoreError
 from tests.cache.rows import (
+    KINDS,
     SCHEMA,
     array_of,
     fill,
     flip,
     key_of,
     only_directory,
-    rows_of,
     same,
     shard_paths,
     stored_keys,
 )
-
-KINDS = pytest.mark.parametrize(("schema", "value"), [(None, array_of), (SCHEMA, rows_of)], ids=["arrays", "rows"])
 
 
 @KINDS

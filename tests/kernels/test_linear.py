@@ -35,7 +35,7 @@ def test_a_layer_gives_the_same_bits_with_gradients_and_without() -> None:
     torch.testing.assert_close(bare, F.linear(x, layer.weight, layer.bias))
 
 
-def test_quickened_layers_keep_names_and_numbers() -> None:
+def test_layers_with_onednn_keep_names_and_numbers() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 4, bias=False)))
     fast = copy.deepcopy(plain)
