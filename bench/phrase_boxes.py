@@ -26,7 +26,7 @@ from report.grounding import SCORES, score
 from report.layout import span_text
 from report.runs import read_predictions
 from schema.records import Box, Phrase, Post, PostPhrases, Span
-from synthetic.draw import GoldPost, GoldThing, read_gold
+from synthetic.draw import GoldObject, GoldPost, read_gold
 
 PHRASES, BOXES = ("gold", "model", "no"), ("gold", "model", "random")
 APPROACH = "fmit"
@@ -87,15 +87,15 @@ def gold_box(
     return replace(match.box, image_index=image_index) if match else whole
 
 
-def best_overlap(span: Span, things: Sequence[GoldThing]) -> GoldThing | None:
+def best_overlap(span: Span, objects: Sequence[GoldObject]) -> GoldObject | None:
     """The object whose phrase shares the largest part of its words with `span`; None if none shares any."""
 
     def share(phrase: Span) -> float:
         common = min(span.end, phrase.end) - max(span.start, phrase.start)
         return common / (max(span.end, phrase.end) - min(span.start, phrase.start))
 
-    overlapping = [thing for thing in things if thing.phrase and thing.phrase.overlaps(span)]
-    return max(overlapping, key=lambda thing: share(thing.phrase) if thing.phrase else 0.0, default=None)
+    overlapping = [item for item in objects if item.phrase and item.phrase.overlaps(span)]
+    return max(overlapping, key=lambda item: share(item.phrase) if item.phrase else 0.0, default=None)
 
 
 def measure(project: Project, dataset: str, split: str, device: str) -> list[float]:
@@ -125,7 +125,7 @@ def main(dataset: str, split: str, work: Path, device: str) -> None:
             project = pair_project(home, dataset, work / f"{phrases}-{boxes}", boxes)
             if phrases != "model":
                 spans = {
-                    name: sorted({thing.phrase for thing in (*post.names, *post.others) if thing.phrase})
+                    name: sorted({item.phrase for item in (*post.names, *post.others) if item.phrase})
                     for name, post in gold.items()
                 }
                 use_phrases(project, dataset, spans if phrases == "gold" else {})

@@ -23,8 +23,8 @@ HIT_IOU = 0.5  # at which a box counts as right
 def score_boxes(grounder: Grounder, drawn: DrawnScenes) -> dict[str, float]:
     """Accuracy at IoU 0.5 of a grounder, by the kind of query, beside three baselines that ignore the image.
 
-    One query for each thing with a clear place or size, else for its kind where that is unique in the scene.
-    `random_box` draws a box at random, `random_thing` picks one of the scene's things.
+    One query for each object with a clear place or size, else for its kind where that is unique in the scene.
+    `random_box` draws a box at random, `random_object` picks one of the scene's objects.
     """
     rng = np.random.default_rng([TEST_SEED, len(drawn.kinds)])
     asked = [questions(rng, kinds, cues) for kinds, cues in zip(drawn.kinds, drawn.cues, strict=True)]
@@ -33,7 +33,7 @@ def score_boxes(grounder: Grounder, drawn: DrawnScenes) -> dict[str, float]:
     hits: dict[str, list[bool]] = {}
     for row, (pairs, found) in enumerate(zip(asked, answers, strict=True)):
         present = np.flatnonzero(drawn.kinds[row] >= 0)
-        for (thing, text), answer in zip(pairs, found, strict=True):
+        for (item, text), answer in zip(pairs, found, strict=True):
             topic = next((word for word in text.split() if word in CUES), "kind")
             (x0, x1), (y0, y1) = np.sort(rng.uniform(0, WIDTH_PX, 2)), np.sort(rng.uniform(0, HEIGHT_PX, 2))
             boxes = {
@@ -41,24 +41,24 @@ def score_boxes(grounder: Grounder, drawn: DrawnScenes) -> dict[str, float]:
                 f"box_{topic}": answer.xyxy,
                 "whole_image": (0, 0, WIDTH_PX, HEIGHT_PX),
                 "random_box": (x0, y0, x1, y1),
-                "random_thing": drawn.boxes[row, rng.choice(present)].tolist(),
+                "random_object": drawn.boxes[row, rng.choice(present)].tolist(),
             }
-            gold = drawn.boxes[row, thing].tolist()
+            gold = drawn.boxes[row, item].tolist()
             for name, box in boxes.items():
                 hits.setdefault(f"{name}_acc_50", []).append(iou(gold, box) >= HIT_IOU)
     return {"n_questions": len(hits["box_acc_50"]), **{name: float(np.mean(hit)) for name, hit in hits.items()}}
 
 
 def questions(rng: np.random.Generator, kinds: np.ndarray, cues: np.ndarray) -> list[tuple[int, str]]:
-    """(thing, query) of a scene with kinds [T] and cues [T, len(CUES)]: a cue among unknown words, or the kind."""
+    """(object, query) of a scene with kinds [T] and cues [T, len(CUES)]: a cue among unknown words, or the kind."""
     found = []
-    for thing in np.flatnonzero(kinds >= 0):
-        true, kind = np.flatnonzero(cues[thing]), KINDS[kinds[thing]]
+    for item in np.flatnonzero(kinds >= 0):
+        true, kind = np.flatnonzero(cues[item]), KINDS[kinds[item]]
         if len(true):
             words = [CUES[rng.choice(true)], *(["Xanthe", "of", "Quorra"][: rng.integers(0, 4)])]
-            found.append((int(thing), " ".join([*words, kind] if rng.random() < 0.3 else words)))
-        elif (kinds == kinds[thing]).sum() == 1:
-            found.append((int(thing), f"the {kind}"))
+            found.append((int(item), " ".join([*words, kind] if rng.random() < 0.3 else words)))
+        elif (kinds == kinds[item]).sum() == 1:
+            found.append((int(item), f"the {kind}"))
     return found
 
 

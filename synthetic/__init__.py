@@ -1,1 +1,1 @@
-"""Parts that ship: drawn scenes and posts, small trained models."""
+"""Synthetic scenes and posts, and training of the small models that ship with FMIT."""

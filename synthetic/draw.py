@@ -1,8 +1,8 @@
-"""Stage draw: a smoke shard in `data/<name>/`, laid out as any other dataset, with its gold and highest scores.
+"""Stage draw: a synthetic dataset in `data/<name>/`, laid out like any other, with its gold and highest F1 scores.
 
-The types of a post's names are distinct and, by the symmetry of synthetic.posts, each assignment that agrees with
-what can be seen is equally likely. So a name without evidence has each type that no other name of its post shows with
-equal probability. Spans are never in doubt.
+The types of a post's names are distinct and, by the symmetry of synthetic.posts, each assignment that agrees with what
+can be seen is equally likely. So a name without evidence has each of the remaining types with equal probability. Spans
+are never in doubt.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
 from pydantic import Field, TypeAdapter, field_validator
@@ -21,7 +22,7 @@ from schema.config import Config
 from schema.errors import DataError
 from schema.records import Box, Span, Split
 from synthetic.posts import BLOCK, TYPES, Draft, Image, draft
-from synthetic.scenes import Scene, compose, png_bytes, shard_rng
+from synthetic.scenes import Scene, compose, dataset_rng, png_bytes
 
 GOLD_FILE = "gold.jsonl"
 BROKEN_BYTES = 400  # what is left of a broken image: its header and a little more
@@ -29,7 +30,7 @@ N_THREADS = min(4, os.cpu_count() or 1)  # Pillow draws and compresses outside P
 
 
 class DrawConfig(Config):
-    """How many posts a drawn dataset has: whole blocks, or names and templates would not be balanced."""
+    """How many posts a synthetic dataset has: whole blocks, or names and templates would not be balanced."""
 
     n_train: int = Field(default=480, ge=0)
     n_dev: int = Field(default=160, ge=0)
@@ -53,11 +54,11 @@ PRESETS = {"smoke": DrawConfig(), "tiny": DrawConfig(n_train=160, n_dev=80, n_te
 
 
 @dataclass(frozen=True, slots=True)
-class GoldThing:
-    """A thing of an image: its pixels, kind, and the cue that is true of no other thing (None: there is none).
+class GoldObject:
+    """An object of an image: its pixels, its kind, and the cue that is true of no other object (None: it has no cue).
 
-    For a name: its words, its phrase's words and its type; `noun` decides the type where it is not "". A thing that is
-    no entity has a phrase if the post mentions it, and never a type.
+    For a name: its words, its phrase's words and its type; `noun` decides the type unless it is "". An object that is
+    not an entity has a phrase if the post mentions it, and never a type.
     """
 
     kind: str
@@ -71,42 +72,37 @@ class GoldThing:
 
 @dataclass(frozen=True, slots=True)
 class GoldPost:
-    """Names and other things of a post; those of a missing or broken image cannot be seen."""
+    """Names and other objects of a post; those of a missing or broken image cannot be seen."""
 
     id: str
     split: Split
     image: Image
-    names: tuple[GoldThing, ...]
-    others: tuple[GoldThing, ...]
+    names: tuple[GoldObject, ...]
+    others: tuple[GoldObject, ...]
 
 
 def gold(draft: Draft, scene: Scene) -> GoldPost:
     """The gold of a post drawn as this scene."""
-    things = scene.things
-    names = tuple(
-        GoldThing(thing.kind, thing.cue, thing.box, name.phrase, name.span, name.type, name.noun)
-        for name, thing in zip(draft.mentions, things, strict=False)
-    )
-    phrases = [draft.thing_span, *[None] * len(things)]  # only the first of the other things may be mentioned
-    others = tuple(
-        GoldThing(thing.kind, thing.cue, thing.box, phrase)
-        for phrase, thing in zip(phrases, things[len(names) :], strict=False)
-    )
-    return GoldPost(draft.id, draft.split, draft.image, names, others)
+    drawn = [(item.kind, item.cue, item.box) for item in scene.objects]
+    mentions = zip(drawn, draft.mentions, strict=False)
+    names = [GoldObject(*item, name.phrase, name.span, name.type, name.noun) for item, name in mentions]
+    phrases = [draft.object_span, *[None] * len(drawn)]  # only the first of the other objects may be mentioned
+    others = [GoldObject(*item, phrase) for item, phrase in zip(drawn[len(names) :], phrases, strict=False)]
+    return GoldPost(draft.id, draft.split, draft.image, tuple(names), tuple(others))
 
 
 def gold_lines(posts: Iterable[GoldPost]) -> str:
-    """One JSON object a line."""
+    """One JSON object per line."""
     return "".join(json.dumps(asdict(post), sort_keys=True) + "\n" for post in posts)
 
 
 def read_gold(folder: Path) -> dict[str, GoldPost]:
-    """Gold of a drawn dataset's folder by post id; raises DataError where it is missing or damaged."""
+    """Gold of a synthetic dataset by post id, from its folder; raises DataError if it is missing or damaged."""
     path = folder / GOLD_FILE
     try:
         rows = path.read_bytes().splitlines()
     except OSError:
-        raise DataError("no gold file", where=str(path), todo="only drawn datasets have it: fmit draw") from None
+        raise DataError("no gold file", where=str(path), todo="only synthetic datasets have it: fmit draw") from None
     adapter, posts = TypeAdapter(GoldPost), {}
     for number, row in enumerate(rows, 1):
         try:
@@ -121,14 +117,13 @@ def read_gold(folder: Path) -> dict[str, GoldPost]:
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """Highest expected strict micro-F1 for predictors that read the posts' text, and with their images."""
+    """Highest expected strict micro F1 of predictors that read only the text of posts, and of those that see images."""
 
     text: float
     images: float
 
 
 def ceilings(drafts: Iterable[Draft]) -> Ceilings:
-    """Both ceilings of some posts."""
     drafts = list(drafts)
     text, both = ([chance for draft in drafts for chance in chances(draft, images=images)] for images in (False, True))
     return Ceilings(float(best_f1(text)), float(best_f1(both)))
@@ -142,36 +137,29 @@ def chances(draft: Draft, *, images: bool) -> list[Fraction]:
 
 
 def best_f1(each: Sequence[Fraction]) -> Fraction:
-    """Highest expected F1 where `each` name is right with its probability and may be left out.
+    """Highest expected F1 if `each` name is correct with its probability and may be left out.
 
     Gold entities number G = len(each). Predicting a set S gives 2 sum_S(probability) / (|S| + G) in expectation,
     exactly, since G and |S| are fixed; the best S of each size has the most certain names.
     """
-    right, best = Fraction(0), Fraction(0)
-    for n_predicted, chance in enumerate(sorted(each, reverse=True), start=1):
-        right += chance
-        best = max(best, 2 * right / (n_predicted + len(each)))
-    return best
+    correct = accumulate(sorted(each, reverse=True))
+    return max((2 * n / (n_predicted + len(each)) for n_predicted, n in enumerate(correct, 1)), default=Fraction(0))
 
 
 @dataclass(frozen=True)
 class DrawReport:
-    """Number of posts and ceilings of each split."""
-
-    sizes: dict[Split, int]
+    sizes: dict[Split, int]  # posts of each split
     ceilings: dict[Split, Ceilings]
 
     def line(self, dataset: str) -> str:
         split: Split = "test" if "test" in self.ceilings else next(iter(self.ceilings))
         best = self.ceilings[split]
-        return (
-            f"draw {dataset}: {sum(self.sizes.values())} posts; highest F1 that can be expected on {split}: "
-            f"{best.text:.4f} by text alone, {best.images:.4f} with images"
-        )
+        line = f"draw {dataset}: {sum(self.sizes.values())} posts; highest F1 that can be expected on {split}"
+        return f"{line}: {best.text:.4f} from text alone, {best.images:.4f} with images"
 
 
 def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawReport:
-    """Publish a drawn dataset as the folder `out`, in place of an older one; the same config gives the same bytes.
+    """Publish a synthetic dataset as the folder `out`, replacing an older one; the same config gives the same bytes.
 
     Ingest reads `<split>.jsonl` and `images/`; `gold.jsonl` and `ceilings.json` are for scoring.
     """
@@ -183,7 +171,7 @@ def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawRepor
         images.mkdir()
 
         def draw(post: Draft) -> GoldPost:
-            scene = compose(shard_rng(config.seed, post.number), post.things)
+            scene = compose(dataset_rng(config.seed, post.number), post.objects)
             if post.image != "missing":
                 data = png_bytes(scene)
                 (images / f"{post.id}.png").write_bytes(data if post.image == "ok" else data[:BROKEN_BYTES])

@@ -1,7 +1,7 @@
 """Training of the synthetic grounder on drawn scenes: `fmit embedded train-grounder`.
 
-Shapes: N scenes, T = N_THINGS_MAX things of a scene (absent ones: kind -1, a box of zeros), Q = N * N_QUERIES queries,
-K answers to a query (see onestage.network), S = SIZES.size_px.
+Shapes: N scenes, T = N_OBJECTS_MAX objects of a scene (absent: kind -1, a box of zeros), Q = N * N_QUERIES queries, K
+answers to a query (see onestage.network), S = SIZES.size_px.
 """
 
 import math
@@ -22,7 +22,7 @@ from cache.weights import EMBEDDED, save_safetensors
 from pipeline.grounding.onestage.grounder import MEAN, PAD, STD, UNKNOWN, Vocabulary, architecture, letterbox, to_square
 from pipeline.grounding.onestage.network import OneStage, Sizes, small_network
 from synthetic import checkpoint, scenes
-from synthetic.scenes import CUES, HEIGHT_PX, N_THINGS_MAX, WIDTH_PX, holds
+from synthetic.scenes import CUES, HEIGHT_PX, N_OBJECTS_MAX, WIDTH_PX, holds
 from synthetic.shapes import KINDS
 
 WEIGHTS = EMBEDDED / f"{SYNTHETIC_GROUNDER}.safetensors"
@@ -35,7 +35,7 @@ SIZES = Sizes(
     stem_stride=2,
     stages=((48, 1), (96, 1), (128, 1), (128, 1)),
     width=96,
-    anchors=(  # tiny, normal, and prominent or huge things at 128 / 160 of their size
+    anchors=(  # tiny, normal, and prominent or huge objects at 128 / 160 of their size
         ((14.0, 18.0), (16.0, 16.0), (19.0, 14.0)),
         ((25.0, 33.0), (30.0, 30.0), (34.0, 26.0)),
         ((44.0, 44.0), (52.0, 66.0), (66.0, 54.0)),
@@ -48,7 +48,7 @@ RATE, DECAY = 2e-3, 1e-4  # of AdamW
 WARM_UP = 0.03  # fraction of the steps during which the learning rate rises
 SAVE_S = 30.0  # seconds of training that an interruption may lose
 BOX_WEIGHT = 5.0  # of the box terms beside the confidence term, as in the paper's code
-CUE_PROB, KIND_PROB = 0.62, 0.27  # of a query for a cue, for a kind alone; the others fit no single thing
+CUE_PROB, KIND_PROB = 0.62, 0.27  # of a query for a cue, and for a kind alone; the others fit no single object
 _FLIPPED = {"left": "right", "right": "left"}
 FLIPPED_CUES = [CUES.index(_FLIPPED.get(cue, cue)) for cue in CUES]
 _ANCHORS = np.array(SIZES.anchors)  # [scales, anchors of a scale, 2]
@@ -57,7 +57,7 @@ _ANCHORS = np.array(SIZES.anchors)  # [scales, anchors of a scale, 2]
 @dataclass(frozen=True)
 class DrawnScenes:
     """Scenes as arrays: pixels uint8 [N, HEIGHT_PX, WIDTH_PX, 3], boxes int16 [N, T, 4], kinds int8 [N, T], and whether
-    each cue is true of a thing, bool [N, T, len(CUES)]."""
+    each cue is true of an object, bool [N, T, len(CUES)]."""
 
     pixels: np.ndarray
     boxes: np.ndarray
@@ -69,17 +69,17 @@ def draw(seed: int, n: int) -> DrawnScenes:
     """The first n random scenes of a seed."""
     drawn = DrawnScenes(
         np.zeros((n, HEIGHT_PX, WIDTH_PX, 3), np.uint8),
-        np.zeros((n, N_THINGS_MAX, 4), np.int16),
-        np.full((n, N_THINGS_MAX), -1, np.int8),
-        np.zeros((n, N_THINGS_MAX, len(CUES)), bool),
+        np.zeros((n, N_OBJECTS_MAX, 4), np.int16),
+        np.full((n, N_OBJECTS_MAX), -1, np.int8),
+        np.zeros((n, N_OBJECTS_MAX, len(CUES)), bool),
     )
     for row in range(n):
         scene = scenes.random_scene(seed, row)
-        boxes = [thing.box for thing in scene.things]
+        boxes = [item.box for item in scene.objects]
         drawn.pixels[row] = np.asarray(scenes.render(scene))
-        for i, thing in enumerate(scene.things):
-            drawn.boxes[row, i] = thing.box.xyxy
-            drawn.kinds[row, i] = KINDS.index(thing.kind)
+        for i, item in enumerate(scene.objects):
+            drawn.boxes[row, i] = item.box.xyxy
+            drawn.kinds[row, i] = KINDS.index(item.kind)
             drawn.cues[row, i] = [holds(cue, i, boxes) for cue in CUES]
     return drawn
 
@@ -110,18 +110,18 @@ class Batches:
                 boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [SIZES.size_px, 0, SIZES.size_px, 0]
                 cues = cues[:, FLIPPED_CUES]
             for _ in range(N_QUERIES):
-                text, things = query(rng, self.kinds[row], cues)
+                text, objects = query(rng, self.kinds[row], cues)
                 words.append(self.vocabulary.encode(text))
-                answers.append(boxes[things])
+                answers.append(boxes[objects])
         pixels = torch.from_numpy(np.stack(images)).float()
         return (pixels / 255 - MEAN) / STD, torch.tensor(words), *targets(answers)
 
 
 def query(rng: np.random.Generator, kinds: np.ndarray, cues: np.ndarray) -> tuple[str, list[int]]:
-    """A random query for a scene with kinds [T] and cues [T, len(CUES)], and the things that answer it.
+    """A random query for a scene with kinds [T] and cues [T, len(CUES)], and the objects that answer it.
 
-    A cue decides, whatever kind stands beside it. All things that fit equally well answer a kind of several things, an
-    absent kind and unknown words, so their scores stay low.
+    A cue decides, whatever kind it is given with. A kind of several objects, an absent kind and unknown words are
+    answered by all objects that fit equally well, so their scores stay low.
     """
     present = [int(i) for i in np.flatnonzero(kinds >= 0)]
     cued = [(i, int(cue)) for i, cue in zip(*np.nonzero(cues), strict=True)]
@@ -142,10 +142,10 @@ def query(rng: np.random.Generator, kinds: np.ndarray, cues: np.ndarray) -> tupl
 
 
 def targets(answers: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-    """For the right boxes of each query, [*, 4]: query and answer index int64 [M, 2], weight [M], offsets [M, 4].
+    """For the correct boxes of each query, [*, 4]: query and answer index int64 [M, 2], weight [M], offsets [M, 4].
 
-    A box belongs to the anchor of most overlap, in the cell that contains its centre (Yang et al., Section 3.3); the
-    weights of a query sum to 1. Offsets: x and y within the cell, 0..1, and log of width and height over the anchor's.
+    A box belongs to the anchor that overlaps it most, in the cell that contains its centre (Yang et al., Section 3.3);
+    the weights of a query sum to 1. Offsets: x and y in the cell, 0..1, and log of width and height over the anchor's.
     """
     index, weight, offsets = [], [], []
     for number, boxes in enumerate(answers):
@@ -166,19 +166,19 @@ def targets(answers: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def loss(network: OneStage, batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-    """Cross-entropy over the K answers to a query, and the boxes' offsets at the right answers."""
+    """Cross-entropy over the K answers to a query, plus the error of the boxes' offsets at the correct answers."""
     images, words, index, weight, offsets = batch
     maps = [x.repeat_interleave(N_QUERIES, 0) for x in network.see(images)]
     answers = network(maps, words)
-    right = answers[index[:, 0], index[:, 1]]
+    correct = answers[index[:, 0], index[:, 1]]
     confidence = -(answers[..., 4].log_softmax(1)[index[:, 0], index[:, 1]] * weight).sum() / len(words)
-    place = F.smooth_l1_loss(torch.sigmoid(right[:, :2]), offsets[:, :2], beta=0.1)
-    size = F.smooth_l1_loss(right[:, 2:4], offsets[:, 2:], beta=0.1)
+    place = F.smooth_l1_loss(torch.sigmoid(correct[:, :2]), offsets[:, :2], beta=0.1)
+    size = F.smooth_l1_loss(correct[:, 2:4], offsets[:, 2:], beta=0.1)
     return confidence + BOX_WEIGHT * (place + size)
 
 
 def schedule(share: float) -> float:
-    """Factor of the learning rate after a share of the steps: linear warm-up, then half a cosine down to 0."""
+    """Factor on the learning rate after a share of the steps: linear warm-up, then half a cosine down to 0."""
     if share < WARM_UP:
         return (share + 0.1 * WARM_UP) / (1.1 * WARM_UP)
     return 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
@@ -189,7 +189,7 @@ def train(
 ) -> Iterator[tuple[int, float]]:
     """Train the grounder, yielding (step, loss); the weights are published at `out` after step `n_steps`.
 
-    The same arguments give the same bytes, also when it was interrupted and called again. About 30 minutes on one core.
+    The same arguments give the same bytes, even if an interrupted call is repeated. About 30 minutes on one core.
     """
     batches = Batches(draw(TRAIN_SEED, n_scenes), seed)
     torch.manual_seed(seed)

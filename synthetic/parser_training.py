@@ -1,8 +1,8 @@
 """Training and scoring of the embedded parser: `fmit embedded train-parser`, `fmit embedded score-parser`.
 
-MiniLM stays frozen under low-rank updates. The updates, the mixture of layers, the word encoder and the span labels are
-trained together by a cross-entropy over all spans of a sentence, beside a part-of-speech task on the same word vectors.
-The published weights are an exponential average over steps; a card beside them says how good they are.
+MiniLM stays frozen; low-rank updates, the mixture of its layers, the word encoder and the span labels are trained
+together by a cross-entropy over all spans of a sentence, with part-of-speech tagging on the same word vectors as a
+second task. The published weights are an exponential average over steps; a card beside them gives their score.
 """
 
 import copy
@@ -36,7 +36,7 @@ WARM_UP = 200  # steps
 CARD = Path(__file__).with_name("parser_card.md")  # a template for str.format
 TOKEN = re.compile(r"[()]|[^\s()]+")
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}", "``": '"', "''": '"'}
-TRACE = "-NONE-"  # tag of an empty element, which is no word
+TRACE = "-NONE-"  # tag of an empty element, which is not a word
 CHILD = ""  # stands for a node among the tokens of a node
 
 
@@ -52,7 +52,7 @@ class Tree:
         return {(start, end) for start, end, name in self.spans if name == label}
 
     def chains(self) -> dict[tuple[int, int], str]:
-        """One label a span: the labels of nodes over the same words are joined from the outermost in, `S+VP`."""
+        """One label per span: the labels of nodes over the same words are joined, the outermost first: `S+VP`."""
         chains: dict[tuple[int, int], str] = {}
         for start, end, label in self.spans:
             chains[start, end] = f"{label}+{chains[start, end]}" if (start, end) in chains else label
@@ -105,7 +105,7 @@ def _close(start: int, tokens: list[str], is_root: bool, words: list[str], tags:
     if CHILD in tokens:
         own = [token for token in tokens if token != CHILD]
         if len(own) > 1:
-            return "words and nodes beside each other in one node"
+            return "a node contains both words and nodes"
         label = category(own[0]) if own else ""
         if label not in ROOTS and start < len(words):
             spans.append((start, len(words), label))
@@ -125,14 +125,12 @@ class Score(Counts):
     n_sentences: int = 0
 
     def __str__(self) -> str:
-        return (
-            f"F1 {self.f1:.3f} (precision {self.precision:.3f}, recall {self.recall:.3f}; "
-            f"{self.n_sentences:,} sentences, {self.n_gold:,} noun phrases)."
-        )
+        rates = f"F1 {self.f1:.3f} (precision {self.precision:.3f}, recall {self.recall:.3f}"
+        return f"{rates}; {self.n_sentences:,} sentences, {self.n_gold:,} noun phrases)."
 
 
 def score(trees: Sequence[Tree] | Path, parser: Parser) -> Score:
-    """Compare a parser's noun phrases with those of gold trees, as sets of spans; it gets the trees' words."""
+    """Compare a parser's noun phrases with those of gold trees, as sets of spans; it parses the trees' words."""
     gold = read_trees(trees) if isinstance(trees, Path) else trees
     if not gold:
         raise DataError("no trees to score", where=str(trees) if isinstance(trees, Path) else "")
@@ -155,7 +153,7 @@ class Recipe:
     dropout_prob: float = 0.2
     minilm_dropout_prob: float = 0.1
     input_dropout_prob: float = 0.3
-    lower_prob: float = 0.1  # of lowercasing a sentence: posts are careless with case
+    lower_prob: float = 0.1  # of lowercasing a sentence, because case is unreliable in posts
     tag_weight: float = 0.3
     average: float = 0.998
     seed: int = 0
@@ -180,10 +178,10 @@ def held_out(trees: Sequence[Tree]) -> tuple[list[Tree], list[Tree]]:
 
 
 def train(path: Path, out: Path, *, recipe: Recipe | None = None, resume: Path) -> Iterator[Epoch]:
-    """Train on a treebank, yielding an `Epoch` at a time; after the last the weights and their card are published.
+    """Train on a treebank; yields each epoch, and publishes the weights and their card after the last one.
 
-    An interrupted training resumes from the folder `resume` and ends in the same weights: batches and dropout follow
-    from seed and epoch only.
+    An interrupted training resumes from the folder `resume` and ends in the same weights: batches and dropout depend
+    on the seed and the epoch only.
     """
     recipe = recipe or Recipe()
     training, measured = held_out(read_trees(path))
@@ -208,15 +206,10 @@ def train(path: Path, out: Path, *, recipe: Recipe | None = None, resume: Path) 
 
 def card(path: Path, source: Mapping[str, str], n_trees: int, figure: Score | None) -> str:
     """The card of the weights at `path`; `source` names treebank and recipe, `figure` is the score of these weights."""
-    return CARD.read_text(encoding="utf-8").format(
-        name=path.stem,
-        size=path.stat().st_size / 1e6,
-        n_trees=n_trees,
-        figure=figure or "not measured, as no trees were held out.",
-        digest=keys.digest_file(path),
-        minilm=span_network.DIGEST,
-        **source,
-    )
+    digests = {"digest": keys.digest_file(path), "minilm": span_network.DIGEST}
+    values = {"name": path.stem, "size": path.stat().st_size / 1e6, "n_trees": n_trees, **digests, **source}
+    text = CARD.read_text(encoding="utf-8")
+    return text.format(figure=figure or "not measured, because no trees were held out.", **values)
 
 
 class _Trainer:
@@ -241,7 +234,7 @@ class _Trainer:
         self._n_steps = recipe.epochs * -(-len(trees) // recipe.batch)
 
     def epoch(self, number: int) -> float:
-        """Train for one epoch; the mean loss."""
+        """Train for one epoch; returns the mean loss."""
         seed = self.recipe.seed * 1_000 + number
         torch.manual_seed(seed)
         rng = random.Random(seed)

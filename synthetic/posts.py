@@ -1,4 +1,4 @@
-"""Posts of the smoke shard: their text, what their images show, and why a reader needs both.
+"""Posts of the synthetic dataset: their text and what their images show; a reader needs both.
 
 Post k of a split depends on (seed, split, k) only. Posts come in blocks of BLOCK; a block is a fixed balanced design
 under permutations drawn from (seed, split, block), so in whole blocks each name and each template occurs equally often
@@ -16,7 +16,7 @@ import yaml
 
 from schema.labels import DEFAULT_LABELS, to_tags
 from schema.records import SPLITS, Entity, Span, Split
-from synthetic.scenes import CUES, ThingSpec
+from synthetic.scenes import CUES, ObjectSpec
 from synthetic.shapes import KINDS
 
 TYPES = DEFAULT_LABELS.types
@@ -25,7 +25,7 @@ TYPES = DEFAULT_LABELS.types
 _WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
 NAMES, UNSEEN = _WORDS["names"], _WORDS["unseen"]
 TEST_NAMES = NAMES[: -len(UNSEEN)] + UNSEEN
-NOUNS, KINDS_OF, THINGS = _WORDS["nouns"], _WORDS["kinds"], _WORDS["things"]
+NOUNS, KINDS_OF, OBJECTS = _WORDS["nouns"], _WORDS["kinds"], _WORDS["objects"]
 TYPE_OF = {kind: name for name, kinds in KINDS_OF.items() for kind in kinds}
 SINGLES, PAIRS = _WORDS["singles"], _WORDS["pairs"]
 DETERMINERS, USERS, TAGS = _WORDS["determiners"], _WORDS["users"], _WORDS["tags"]
@@ -33,7 +33,7 @@ DETERMINERS, USERS, TAGS = _WORDS["determiners"], _WORDS["users"], _WORDS["tags"
 VERSION = "2"  # of the design; part of every seed
 HALF = 40  # posts of a block with one name; the other half has two
 BLOCK = 2 * HALF
-SPLIT_STRIDE = 1_000_000  # numbers of a split's posts lie this far from the next split's
+SPLIT_STRIDE = 1_000_000  # between the numbers of one split's posts and the next split's
 
 Image = Literal["ok", "missing", "broken"]
 Clue = Literal["image", "both", "misled"]  # what shows a name's type; misled: the text does, the image shows another
@@ -41,26 +41,19 @@ Clue = Literal["image", "both", "misled"]  # what shows a name's type; misled: t
 # Posts of a block: how many, the clue of each of their names, and the state of their image.
 Plans = tuple[tuple[int, tuple[Clue, ...], Image], ...]
 _SINGLE_PLANS: Plans = (
-    (24, ("image",), "ok"),
-    (6, ("both",), "ok"),
-    (6, ("misled",), "ok"),
-    (2, ("image",), "missing"),
-    (2, ("image",), "broken"),
-)
+    (24, ("image",), "ok"), (6, ("both",), "ok"), (6, ("misled",), "ok"),
+    (2, ("image",), "missing"), (2, ("image",), "broken"),
+)  # fmt: skip
 _PAIR_PLANS: Plans = (
-    (22, ("image", "image"), "ok"),
-    (4, ("both", "image"), "ok"),
-    (4, ("image", "both"), "ok"),
-    (4, ("misled", "image"), "ok"),
-    (4, ("image", "misled"), "ok"),
-    (1, ("image", "image"), "missing"),
-    (1, ("image", "image"), "broken"),
-)
+    (22, ("image", "image"), "ok"), (4, ("both", "image"), "ok"), (4, ("image", "both"), "ok"),
+    (4, ("misled", "image"), "ok"), (4, ("image", "misled"), "ok"),
+    (1, ("image", "image"), "missing"), (1, ("image", "image"), "broken"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A name in a post: its words, and the thing at its cue in the image."""
+    """A name in a post: its words, and the object at its cue in the image."""
 
     name: str
     type: str
@@ -73,15 +66,15 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A post to be drawn. `things` are those of its scene: one for each mention, in order, then others."""
+    """A post to be drawn. `objects` are those of its scene: one for each mention, in order, then others."""
 
     id: str
     number: int  # of the random generator of its scene
     split: Split
     words: tuple[str, ...]
     mentions: tuple[Mention, ...]
-    thing_span: Span | None  # words of the first thing after the mentions in `things`
-    things: tuple[ThingSpec, ...]
+    object_span: Span | None  # words of the first object after the mentions in `objects`
+    objects: tuple[ObjectSpec, ...]
     image: Image
 
     @property
@@ -91,7 +84,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """What the design of a block says about one post."""
+    """The design of one post of a block."""
 
     template: str
     types: tuple[str, ...]
@@ -101,11 +94,10 @@ class _Cell:
 
 
 def draft(seed: int, split: Split, k: int) -> Draft:
-    """Post k of a split."""
     cell = _block(seed, split, k // BLOCK)[k % BLOCK]
-    has_thing = "{thing}" in cell.template
+    has_object = "{object}" in cell.template
     rng = Random(f"fmit smoke {VERSION} post {seed} {split} {k}")
-    cues = rng.sample(CUES, len(cell.names) + has_thing)
+    cues = rng.sample(CUES, len(cell.names) + has_object)
     clues = list(zip(cell.types, cell.clues, strict=True))
     nouns = [rng.choice(NOUNS[name]) if clue != "image" else "" for name, clue in clues]
     kinds = [
@@ -116,28 +108,28 @@ def draft(seed: int, split: Split, k: int) -> Draft:
         f"{rng.choice(DETERMINERS)} {cue} {noun} {name}".split()
         for cue, noun, name in zip(cues, nouns, cell.names, strict=False)
     ]
-    if has_thing:
-        phrases.append(f"{rng.choice(DETERMINERS)} {cues[-1]} {rng.choice(THINGS)}".split())
+    if has_object:
+        phrases.append(f"{rng.choice(DETERMINERS)} {cues[-1]} {rng.choice(OBJECTS)}".split())
     words, spans = _fill(rng, cell.template, phrases)
     mentions = tuple(
         Mention(name, type_, noun, cue, kind, Span(span.end - len(name.split()), span.end), span)
         for name, type_, noun, cue, kind, span in zip(cell.names, cell.types, nouns, cues, kinds, spans, strict=False)
     )
-    things = [ThingSpec(kind, cue) for kind, cue in zip(kinds, cues, strict=False)]
+    objects = [ObjectSpec(kind, cue) for kind, cue in zip(kinds, cues, strict=False)]
     misleading = [kind for kind in KINDS if TYPE_OF.get(kind) != cell.types[0]]
-    if has_thing:
-        things.append(ThingSpec(rng.choice(misleading), cues[-1]))
+    if has_object:
+        objects.append(ObjectSpec(rng.choice(misleading), cues[-1]))
     if rng.random() < (0.5 if len(cell.names) == 1 else 0.25):
-        things.append(ThingSpec(rng.choice(misleading)))  # which the text does not mention
+        objects.append(ObjectSpec(rng.choice(misleading)))  # which the text does not mention
     number = SPLITS.index(split) * SPLIT_STRIDE + k
-    thing_span = spans[-1] if has_thing else None
-    return Draft(f"{split}-{k:05d}", number, split, words, mentions, thing_span, tuple(things), cell.image)
+    object_span = spans[-1] if has_object else None
+    return Draft(f"{split}-{k:05d}", number, split, words, mentions, object_span, tuple(objects), cell.image)
 
 
 def _fill(rng: Random, template: str, phrases: list[list[str]]) -> tuple[tuple[str, ...], list[Span]]:
-    """Words of a template, and the spans of its phrases in the order a, b, thing (as far as it has them)."""
+    """Words of a template, and the spans of its phrases in the order a, b, object (as far as it has them)."""
     parts = template.split()
-    names: list[str] = [slot for slot in ("{a}", "{b}", "{thing}") if slot in parts]
+    names: list[str] = [slot for slot in ("{a}", "{b}", "{object}") if slot in parts]
     slots = dict(zip(names, phrases, strict=True))
     noise = {
         "{user}": f"@{rng.choice(USERS)}",

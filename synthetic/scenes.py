@@ -1,7 +1,7 @@
-"""Drawn scenes: up to four things before a textured background, some distinguished by a word of place or size (a cue).
+"""Drawn scenes: up to four objects on a textured background, some distinguished by a word for place or size (a cue).
 
-A scene depends on its random generator only. `random_scene` makes those that train or score the synthetic grounder,
-`shard_rng` is the generator of a smoke shard's; the two never share a generator.
+A scene depends on its random generator only. `random_scene` draws those that train or score the synthetic grounder;
+`dataset_rng` is the generator of the synthetic dataset's scenes. The two never share a generator.
 """
 
 import io
@@ -18,32 +18,32 @@ from synthetic.shapes import KINDS, RGB, Look, sprite
 from vision.images import DRAWN_KEY
 
 DRAWN_VALUE = "1"  # version of the drawings
-TRAINING_STREAM, SHARD_STREAM = 7001, 7002  # first number of a generator's seed: training and shards share none
+TRAINING_STREAM, DATASET_STREAM = 7001, 7002  # first number of a generator's seed: training and datasets share none
 
 CUES = ("left", "right", "upper", "lower", "tiny", "huge")
 SIZES = ("tiny", "huge")
-N_THINGS_MAX = 4
+N_OBJECTS_MAX = 4
 WIDTH_PX, HEIGHT_PX = 160, 128
 
-# A thing's size is the side of the square of its area, in pixels.
+# An object's size is the square root of its area, in pixels.
 TINY_PX, NORMAL_PX, PROMINENT_PX, HUGE_PX = (19.0, 23.0), (31.0, 44.0), (50.0, 58.0), (68.0, 80.0)
 EDGE_PX = 2  # a box keeps this distance from the image's edge, and GAP_PX from other boxes
 GAP_PX = 2
-NEAR = 0.34  # the leftmost thing's centre lies within this part of the width; likewise for the other places
+NEAR = 0.34  # the leftmost object's centre lies within this part of the width; likewise for the other places
 CLEAR = 0.20  # and this part of the width away from every other centre
 
 
 @dataclass(frozen=True, slots=True)
-class ThingSpec:
-    """A thing to compose: its kind, and the cue that must be true of it only (None: no cue)."""
+class ObjectSpec:
+    """An object to compose: its kind, and the cue that must be true of it only (None: no cue)."""
 
     kind: str
     cue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """A drawn thing; `box` bounds what is drawn of it."""
+class DrawnObject:
+    """A drawn object; `box` bounds its visible pixels."""
 
     kind: str
     cue: str | None
@@ -53,39 +53,39 @@ class Thing:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What `render` draws: the background, uint8 [HEIGHT_PX, WIDTH_PX, 3], then the things in order."""
+    """What `render` draws: the background, uint8 [HEIGHT_PX, WIDTH_PX, 3], then the objects in order."""
 
-    things: tuple[Thing, ...]
+    objects: tuple[DrawnObject, ...]
     background: np.ndarray
 
 
-def shard_rng(seed: int, k: int) -> np.random.Generator:
-    """Generator of the k-th post of a smoke shard."""
-    return np.random.default_rng([SHARD_STREAM, seed, k])
+def dataset_rng(seed: int, k: int) -> np.random.Generator:
+    """Generator of the scene of a synthetic dataset's k-th post."""
+    return np.random.default_rng([DATASET_STREAM, seed, k])
 
 
 def random_scene(seed: int, k: int) -> Scene:
-    """Scene k of a seed, for training and scoring: 1 to 4 things, some with cues."""
+    """Scene k of a seed, for training and scoring: 1 to 4 objects, some with cues."""
     rng = np.random.default_rng([TRAINING_STREAM, seed, k])
-    n_things = int(rng.choice([1, 2, 3, 4], p=[0.1, 0.35, 0.35, 0.2]))
-    cues = rng.permutation(CUES)[:n_things].tolist()
-    kinds = rng.choice(KINDS, n_things).tolist()
-    specs = [ThingSpec(kind, cue if rng.random() < 0.75 else None) for kind, cue in zip(kinds, cues, strict=True)]
+    n_objects = int(rng.choice([1, 2, 3, 4], p=[0.1, 0.35, 0.35, 0.2]))
+    cues = rng.permutation(CUES)[:n_objects].tolist()
+    kinds = rng.choice(KINDS, n_objects).tolist()
+    specs = [ObjectSpec(kind, cue if rng.random() < 0.75 else None) for kind, cue in zip(kinds, cues, strict=True)]
     return compose(rng, specs)
 
 
-def compose(rng: np.random.Generator, specs: Sequence[ThingSpec]) -> Scene:
-    """A scene with at most N_THINGS_MAX things in order; a cue (each at most once) is true of its own thing only."""
+def compose(rng: np.random.Generator, specs: Sequence[ObjectSpec]) -> Scene:
+    """A scene with at most N_OBJECTS_MAX objects in order; a cue (each at most once) is true of its own object only."""
     background, colour = _background(rng)
     looks = [_look(rng, colour) for _ in specs]
     shapes = [sprite(spec.kind, look).size for spec, look in zip(specs, looks, strict=True)]
     boxes = place(rng, specs, shapes)
-    drawn = (Thing(spec.kind, spec.cue, box, look) for spec, box, look in zip(specs, boxes, looks, strict=True))
+    drawn = (DrawnObject(spec.kind, spec.cue, box, look) for spec, box, look in zip(specs, boxes, looks, strict=True))
     return Scene(tuple(drawn), background)
 
 
-def place(rng: np.random.Generator, specs: Sequence[ThingSpec], shapes: Sequence[tuple[int, int]]) -> list[Box]:
-    """Boxes for things with these shapes (width, height), by rejection; cues decide sizes, which shrink as needed."""
+def place(rng: np.random.Generator, specs: Sequence[ObjectSpec], shapes: Sequence[tuple[int, int]]) -> list[Box]:
+    """Boxes for objects with these shapes (width, height), by rejection; cues decide sizes, which shrink as needed."""
     is_sized = any(spec.cue in SIZES for spec in specs)
     squeeze = 1.0
     while True:
@@ -98,13 +98,14 @@ def place(rng: np.random.Generator, specs: Sequence[ThingSpec], shapes: Sequence
             sizes.append((round(width * scale), round(height * scale)))
         for _ in range(20):
             boxes = [_random_box(rng, spec.cue, *size) for spec, size in zip(specs, sizes, strict=True)]
-            if _apart(boxes) and all(holds(spec.cue, i, boxes) for i, spec in enumerate(specs) if spec.cue):
+            are_apart = not any(_touch(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+            if are_apart and all(holds(spec.cue, i, boxes) for i, spec in enumerate(specs) if spec.cue):
                 return boxes
         squeeze *= 0.9
 
 
 def _random_box(rng: np.random.Generator, cue: str | None, width: int, height: int) -> Box:
-    """A box of this size, its centre in the cue's part of the image where the cue is a place."""
+    """A box of this size; if the cue is a place, its centre is in that part of the image."""
     corner = []
     for side, whole, low_cue, high_cue in (width, WIDTH_PX, "left", "right"), (height, HEIGHT_PX, "upper", "lower"):
         first, last = (1 - NEAR) * (cue == high_cue), NEAR if cue == low_cue else 1
@@ -115,12 +116,9 @@ def _random_box(rng: np.random.Generator, cue: str | None, width: int, height: i
     return Box(x0, y0, x0 + width, y0 + height)
 
 
-def _apart(boxes: Sequence[Box]) -> bool:
-    return not any(
-        a.x0 < b.x1 + GAP_PX and b.x0 < a.x1 + GAP_PX and a.y0 < b.y1 + GAP_PX and b.y0 < a.y1 + GAP_PX
-        for i, a in enumerate(boxes)
-        for b in boxes[:i]
-    )
+def _touch(a: Box, b: Box) -> bool:
+    """Whether two boxes are closer than GAP_PX."""
+    return a.x0 < b.x1 + GAP_PX and b.x0 < a.x1 + GAP_PX and a.y0 < b.y1 + GAP_PX and b.y0 < a.y1 + GAP_PX
 
 
 def holds(cue: str, index: int, boxes: Sequence[Box]) -> bool:
@@ -134,7 +132,7 @@ def holds(cue: str, index: int, boxes: Sequence[Box]) -> bool:
 
 
 def _measure(cue: str, box: Box) -> float:
-    """A box's size in pixels, or for a place how far its centre lies from that side, in parts of width or height."""
+    """A box's size in pixels, or for a place the distance of its centre from that side, as a part of the whole side."""
     if cue in SIZES:
         return math.sqrt((box.x1 - box.x0) * (box.y1 - box.y0))
     centre = (box.x0 + box.x1) / 2 / WIDTH_PX if cue in ("left", "right") else (box.y0 + box.y1) / 2 / HEIGHT_PX
@@ -144,9 +142,9 @@ def _measure(cue: str, box: Box) -> float:
 def render(scene: Scene) -> Images.Image:
     """The RGB image of a scene; the same scene gives the same pixels."""
     image = Images.fromarray(scene.background, "RGB")
-    for thing in scene.things:
-        x0, y0, x1, y1 = thing.box.xyxy
-        drawn = sprite(thing.kind, thing.look).resize((x1 - x0, y1 - y0), Images.Resampling.BICUBIC)
+    for item in scene.objects:
+        x0, y0, x1, y1 = item.box.xyxy
+        drawn = sprite(item.kind, item.look).resize((x1 - x0, y1 - y0), Images.Resampling.BICUBIC)
         image.paste(drawn.convert("RGB"), (x0, y0), drawn.getchannel("A"))
     return image
 
@@ -179,16 +177,9 @@ def _look(rng: np.random.Generator, background: np.ndarray) -> Look:
     fill = _distinct_colour(rng, background)
     accent = _distinct_colour(rng, fill)
     ink = _distinct_colour(rng, fill, accent)
-    return Look(
-        fill,
-        accent,
-        ink,
-        ink_width=float(rng.choice([0.0, 2.5, 4.0, 6.0])),
-        turn=float(rng.uniform(-16, 16)),
-        flip=bool(rng.random() < 0.5),
-        wobble=float(rng.random()),
-        stretch=float(rng.uniform(0.85, 1.18)),
-    )
+    ink_width, turn = float(rng.choice([0.0, 2.5, 4.0, 6.0])), float(rng.uniform(-16, 16))
+    flip, wobble, stretch = bool(rng.random() < 0.5), float(rng.random()), float(rng.uniform(0.85, 1.18))
+    return Look(fill, accent, ink, ink_width, turn, flip, wobble, stretch)
 
 
 def _distinct_colour(rng: np.random.Generator, *others: np.ndarray | RGB) -> RGB:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from schema.records import Split
 from synthetic.posts import Draft, draft
-from synthetic.scenes import compose, png_bytes, shard_rng
+from synthetic.scenes import compose, dataset_rng, png_bytes
 from tests.imports import PACKAGES, ROOT, TOP
 
 SIZES: dict[Split, int] = {"train": 8, "dev": 4, "test": 4}
@@ -97,7 +97,9 @@ def write_posts(folder: Path, sizes: dict[Split, int]) -> None:
         drafts = [draft(0, split, k) for k in range(size)]
         (folder / f"{split}.jsonl").write_text("".join(row(one) + "\n" for one in drafts), encoding="utf-8")
         for one in drafts:
-            (folder / "images" / f"{one.id}.png").write_bytes(png_bytes(compose(shard_rng(0, one.number), one.things)))
+            (folder / "images" / f"{one.id}.png").write_bytes(
+                png_bytes(compose(dataset_rng(0, one.number), one.objects))
+            )
 
 
 def row(one: Draft) -> str:

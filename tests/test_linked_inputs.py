@@ -14,7 +14,7 @@ from pipeline.corpus import inputs
 from pipeline.corpus.config import PRESETS, SourceConfig
 from schema.errors import ConfigError
 from synthetic.posts import draft
-from synthetic.scenes import compose, png_bytes, shard_rng
+from synthetic.scenes import compose, dataset_rng, png_bytes
 from tests import own
 
 STAGES = ("ingest", "phrases", "ground", "regions")
@@ -83,7 +83,7 @@ LAYOUTS: dict[str, Callable[[Path, Path], Path]] = {
 
 def png(number: int) -> bytes:
     one = draft(0, "dev", number)
-    return png_bytes(compose(shard_rng(0, one.number), one.things))
+    return png_bytes(compose(dataset_rng(0, one.number), one.objects))
 
 
 def params(root: Path, names: list[str]) -> str:

@@ -11,7 +11,7 @@ from cache.packs import Pack
 from pipeline.engine import silent
 from project import Project
 from synthetic.posts import draft
-from synthetic.scenes import compose, png_bytes, shard_rng
+from synthetic.scenes import compose, dataset_rng, png_bytes
 
 TYPES = {"person": "person", "place": "place", "firm": "company", "song": "song", "team": "team", "pet": "animal"}
 PARAMS = """
@@ -54,7 +54,7 @@ def project(tmp_path_factory):
         for k in range(7):
             one = draft(0, split, k)
             (root / f"data/six/images/{one.id}.png").write_bytes(
-                png_bytes(compose(shard_rng(0, one.number), one.things))
+                png_bytes(compose(dataset_rng(0, one.number), one.objects))
             )
     project = Project.open(root / "params.yaml")
     for stage in (project.ingest, project.phrases, project.ground, project.regions):

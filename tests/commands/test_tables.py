@@ -15,7 +15,7 @@ from project import Project
 from schema.records import Split
 from synthetic.draw import GOLD_FILE, gold, gold_lines
 from synthetic.posts import draft
-from synthetic.scenes import compose, shard_rng
+from synthetic.scenes import compose, dataset_rng
 from tests import own
 from tests.model.tiny import write_encoder
 
@@ -70,7 +70,7 @@ def write_synthetic(folder: Path) -> None:
     """Posts with the gold boxes that `fmit draw` writes."""
     own.write_posts(folder, SIZES)
     drafts = [draft(0, split, k) for split, size in SIZES.items() for k in range(size)]
-    posts = [gold(one, compose(shard_rng(0, one.number), one.things)) for one in drafts]
+    posts = [gold(one, compose(dataset_rng(0, one.number), one.objects)) for one in drafts]
     (folder / GOLD_FILE).write_text(gold_lines(posts), encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from schema.errors import ConfigError
 from synthetic import draw
 from synthetic.draw import PRESETS, Ceilings, DrawConfig, read_gold, run
 from synthetic.posts import BLOCK, draft
-from synthetic.scenes import compose, holds, png_bytes, shard_rng
+from synthetic.scenes import compose, dataset_rng, holds, png_bytes
 
 SMALL = DrawConfig(n_train=BLOCK, n_dev=0, n_test=BLOCK)
 
@@ -49,13 +49,13 @@ def test_ingest_reads_what_is_drawn(shard, tmp_path):
     assert rows["PER person"] == rows["LOC location"] == rows["ORG organization"] == ["30", "30"]
 
 
-def test_each_cue_is_true_of_its_thing_alone(shard):
+def test_each_cue_is_true_of_its_object_alone(shard):
     for post in read_gold(shard[0]).values():
-        things = (*post.names, *post.others)
-        boxes = [thing.box for thing in things]
-        for index, thing in enumerate(things):
-            if thing.cue:
-                assert [holds(thing.cue, other, boxes) for other in range(len(boxes))] == [
+        objects = (*post.names, *post.others)
+        boxes = [item.box for item in objects]
+        for index, item in enumerate(objects):
+            if item.cue:
+                assert [holds(item.cue, other, boxes) for other in range(len(boxes))] == [
                     other == index for other in range(len(boxes))
                 ]
 
@@ -65,7 +65,7 @@ def test_ceilings_are_written_and_printed(shard):
     assert report.ceilings["test"] == Ceilings(text=157 / 360, images=224 / 232)
     assert json.loads((folder / "ceilings.json").read_text())["test"] == {"text": 157 / 360, "images": 224 / 232}
     assert report.line("small") == (
-        "draw small: 160 posts; highest F1 that can be expected on test: 0.4361 by text alone, 0.9655 with images"
+        "draw small: 160 posts; highest F1 that can be expected on test: 0.4361 from text alone, 0.9655 with images"
     )
 
 
@@ -82,7 +82,7 @@ def test_posts_have_the_same_bytes_whatever_is_drawn_beside_them(shard, tmp_path
 
 def test_another_seed_is_another_shard():
     posts = [draft(seed, "test", 0) for seed in (0, 1)]
-    pil_images = [png_bytes(compose(shard_rng(seed, posts[0].number), posts[0].things)) for seed in (0, 0, 1)]
+    pil_images = [png_bytes(compose(dataset_rng(seed, posts[0].number), posts[0].objects)) for seed in (0, 0, 1)]
     assert posts[0].words != posts[1].words
     assert pil_images[0] == pil_images[1] != pil_images[2]
 

@@ -3,12 +3,12 @@ import pytest
 from schema.errors import DataError
 from synthetic.draw import GOLD_FILE, gold, gold_lines, read_gold
 from synthetic.posts import BLOCK, draft
-from synthetic.scenes import compose, shard_rng
+from synthetic.scenes import compose, dataset_rng
 
 
 def drawn(k):
     post = draft(0, "test", k)
-    scene = compose(shard_rng(0, post.number), post.things)
+    scene = compose(dataset_rng(0, post.number), post.objects)
     return post, scene
 
 
@@ -17,13 +17,13 @@ def test_gold_says_what_the_scene_shows():
     for k in range(12):
         post, scene = drawn(k)
         found = gold(post, scene)
-        assert [thing.box for thing in (*found.names, *found.others)] == [thing.box for thing in scene.things]
+        assert [item.box for item in (*found.names, *found.others)] == [item.box for item in scene.objects]
         assert [(n.kind, n.cue, n.span, n.type) for n in found.names] == [
             (m.kind, m.cue, m.span, m.type) for m in post.mentions
         ]
-        assert [thing.phrase for thing in found.others if thing.phrase] == [post.thing_span] * bool(post.thing_span)
-        assert all(thing.type == "" and thing.span is None for thing in found.others)
-        spoken += post.thing_span is not None
+        assert [item.phrase for item in found.others if item.phrase] == [post.object_span] * bool(post.object_span)
+        assert all(item.type == "" and item.span is None for item in found.others)
+        spoken += post.object_span is not None
     assert spoken
 
 
@@ -34,7 +34,7 @@ def test_gold_is_read_as_it_was_written(tmp_path):
 
 
 def test_only_drawn_data_have_gold(tmp_path):
-    with pytest.raises(DataError, match=r"gold\.jsonl: no gold file; only drawn datasets have it"):
+    with pytest.raises(DataError, match=r"gold\.jsonl: no gold file; only synthetic datasets have it"):
         read_gold(tmp_path)
 
 

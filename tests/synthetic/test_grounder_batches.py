@@ -22,18 +22,18 @@ def test_the_vocabulary_holds_cues_and_kinds_alone() -> None:
 
 def test_targets_decode_to_the_boxes_they_were_made_from() -> None:
     rng = np.random.default_rng(0)
-    things = []
+    objects = []
     for n in (1, 2, 1, 3):
         side = rng.uniform(12, 60, (n, 2))
         corner = rng.uniform(0, 1, (n, 2)) * (SIZES.size_px - side)
-        things.append(np.concatenate([corner, corner + side], axis=1))
-    index, weight, offsets = targets(things)
+        objects.append(np.concatenate([corner, corner + side], axis=1))
+    index, weight, offsets = targets(objects)
     network = small_network(SIZES, len(WORDS))
     answers = torch.zeros(4, len(network.grid), 5)
     answers[index[:, 0], index[:, 1], :2] = torch.logit(offsets[:, :2])
     answers[index[:, 0], index[:, 1], 2:4] = offsets[:, 2:]
     boxes = network.boxes(answers)[index[:, 0], index[:, 1]]
-    assert np.allclose(boxes.numpy(), np.concatenate(things), atol=1e-3)
+    assert np.allclose(boxes.numpy(), np.concatenate(objects), atol=1e-3)
     assert torch.zeros(4).index_add(0, index[:, 0], weight).tolist() == pytest.approx([1.0] * 4)
     at = network.grid[index[:, 1]]
     widths = boxes[:, 2] - boxes[:, 0]
@@ -47,22 +47,22 @@ def test_what_is_asked_is_true_of_what_should_answer(drawn: DrawnScenes) -> None
         kinds, cues = drawn.kinds[row], drawn.cues[row]
         present = [i for i in range(4) if kinds[i] >= 0]
         for _ in range(40):
-            text, things = query(rng, kinds, cues)
+            text, objects = query(rng, kinds, cues)
             words = text.split()
             if words[0] in CUES:
                 asked_cues += 1
-                assert things == [i for i in present if cues[i, CUES.index(words[0])]]
+                assert objects == [i for i in present if cues[i, CUES.index(words[0])]]
             elif words[0] in KINDS:
                 asked_kinds += 1
-                assert things == ([i for i in present if KINDS[kinds[i]] == words[0]] or present)
+                assert objects == ([i for i in present if KINDS[kinds[i]] == words[0]] or present)
             else:
                 asked_nothing += 1
-                assert (text, things) == ("<unk>", present)
+                assert (text, objects) == ("<unk>", present)
     assert asked_cues > asked_kinds > asked_nothing > 10
 
 
 def test_a_flipped_image_flips_its_boxes_and_places(drawn: DrawnScenes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the true colours of a thing's middle as witness: they are found at the box that is taught."""
+    """With the true colours of an object's middle as witness: they are found at the box that is taught."""
     batches = Batches(drawn, seed=0)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -72,7 +72,7 @@ def test_a_flipped_image_flips_its_boxes_and_places(drawn: DrawnScenes, monkeypa
 
     taught: list[np.ndarray] = []
     monkeypatch.setattr(grounder_training, "query", spy)
-    monkeypatch.setattr(grounder_training, "targets", lambda things: taught.extend(things) or targets(things))
+    monkeypatch.setattr(grounder_training, "targets", lambda objects: taught.extend(objects) or targets(objects))
     images, *_ = batches(0)
     n_flipped = 0
     for n in range(grounder_training.N_SCENES):

@@ -45,10 +45,10 @@ class Oracle:
     def _answer(self, row: int, text: str) -> ScoredBox:
         words = text.split()
         if words[0] in CUES:
-            thing = int(np.flatnonzero(self.drawn.cues[row][:, CUES.index(words[0])])[0])
+            item = int(np.flatnonzero(self.drawn.cues[row][:, CUES.index(words[0])])[0])
         else:
-            thing = int(np.flatnonzero(self.drawn.kinds[row] == KINDS.index(words[-1]))[0])
-        x0, y0, x1, y1 = (float(side) for side in self.drawn.boxes[row, thing])
+            item = int(np.flatnonzero(self.drawn.kinds[row] == KINDS.index(words[-1]))[0])
+        x0, y0, x1, y1 = (float(side) for side in self.drawn.boxes[row, item])
         return ScoredBox((x0 + self.shift_px, y0, x1 + self.shift_px, y1), 1.0)
 
 
@@ -57,7 +57,7 @@ def test_the_measure_gives_1_to_an_oracle_and_0_to_what_misses(drawn: DrawnScene
     assert right["box_acc_50"] == 1.0
     assert right["whole_image_acc_50"] < 0.1
     assert right["random_box_acc_50"] < 0.1
-    assert 0.3 < right["random_thing_acc_50"] < 0.7
+    assert 0.3 < right["random_object_acc_50"] < 0.7
     assert right["n_questions"] > N_QUICK
     assert score_boxes(Oracle(drawn, 60.0), drawn)["box_acc_50"] == 0.0
     whole = score_boxes(WholeImage(), drawn)

@@ -1,4 +1,4 @@
-from synthetic.posts import KINDS_OF, NAMES, NOUNS, TEST_NAMES, THINGS, TYPE_OF, TYPES, UNSEEN
+from synthetic.posts import KINDS_OF, NAMES, NOUNS, OBJECTS, TEST_NAMES, TYPE_OF, TYPES, UNSEEN
 from synthetic.scenes import CUES
 from synthetic.shapes import KINDS
 
@@ -11,9 +11,9 @@ def test_a_tenth_of_the_test_names_is_unseen():
 
 def test_names_hold_no_word_that_tells_something_else():
     words = {word.lower() for name in (*NAMES, *UNSEEN) for word in name.split()}
-    telling = {*CUES, *KINDS, *THINGS, *(noun for nouns in NOUNS.values() for noun in nouns)}
+    telling = {*CUES, *KINDS, *OBJECTS, *(noun for nouns in NOUNS.values() for noun in nouns)}
     assert not words & telling
-    assert not {*CUES, *KINDS} & {*THINGS, *(noun for nouns in NOUNS.values() for noun in nouns)}
+    assert not {*CUES, *KINDS} & {*OBJECTS, *(noun for nouns in NOUNS.values() for noun in nouns)}
 
 
 def test_no_name_or_word_of_one_is_another_name():

@@ -1,4 +1,4 @@
-"""Each given cue is true of exactly the thing it was given for, judged by other code than placed it."""
+"""Each given cue is true of exactly the object it was given for, judged by other code than placed it."""
 
 import itertools
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from schema.records import Box
-from synthetic.scenes import CUES, HEIGHT_PX, WIDTH_PX, ThingSpec, holds, place
+from synthetic.scenes import CUES, HEIGHT_PX, WIDTH_PX, ObjectSpec, holds, place
 
 SHAPES = [(30, 24), (24, 30), (30, 30), (18, 30)]
 
 
 def _ranks(boxes: list[Box]) -> dict[str, list[float]]:
-    """Per cue a number of each box that is smallest for the thing the cue names."""
+    """Per cue a number of each box that is smallest for the object the cue names."""
     x = [(box.x0 + box.x1) / 2 for box in boxes]
     y = [(box.y0 + box.y1) / 2 for box in boxes]
     area = [float((box.x1 - box.x0) * (box.y1 - box.y0)) for box in boxes]
@@ -21,9 +21,9 @@ def _ranks(boxes: list[Box]) -> dict[str, list[float]]:
 
 
 @pytest.mark.parametrize("cues", [c for n in (2, 4) for c in itertools.combinations((*CUES, None, None), n)][::3])
-def test_each_cue_is_true_of_its_thing_by_a_clear_margin(cues: tuple[str | None, ...]) -> None:
+def test_each_cue_is_true_of_its_object_by_a_clear_margin(cues: tuple[str | None, ...]) -> None:
     for seed in range(3):
-        wanted = [ThingSpec("star", cue) for cue in cues]
+        wanted = [ObjectSpec("star", cue) for cue in cues]
         boxes = place(np.random.default_rng(seed), wanted, SHAPES[: len(cues)])
         ranks = _ranks(boxes)
         for index, cue in enumerate(cues):
@@ -40,7 +40,12 @@ def test_each_cue_is_true_of_its_thing_by_a_clear_margin(cues: tuple[str | None,
 
 def test_boxes_stay_inside_and_apart() -> None:
     for seed in range(40):
-        wanted = [ThingSpec("star"), ThingSpec("star", "huge"), ThingSpec("star", "left"), ThingSpec("star", "tiny")]
+        wanted = [
+            ObjectSpec("star"),
+            ObjectSpec("star", "huge"),
+            ObjectSpec("star", "left"),
+            ObjectSpec("star", "tiny"),
+        ]
         boxes = place(np.random.default_rng(seed), wanted, SHAPES)
         canvas = np.zeros((HEIGHT_PX, WIDTH_PX), int)
         for box in boxes:
@@ -50,9 +55,9 @@ def test_boxes_stay_inside_and_apart() -> None:
         assert canvas.max() == 1
 
 
-def test_things_without_a_cue_may_be_prominent_only_where_size_tells_nothing() -> None:
+def test_objects_without_a_cue_may_be_prominent_only_where_size_tells_nothing() -> None:
     def longest(cue: str) -> list[int]:
-        wanted = [ThingSpec("star", cue), ThingSpec("star")]
+        wanted = [ObjectSpec("star", cue), ObjectSpec("star")]
         placed = [place(np.random.default_rng(seed), wanted, [(30, 30)] * 2) for seed in range(60)]
         return [boxes[1].x1 - boxes[1].x0 for boxes in placed]
 

@@ -55,8 +55,8 @@ def test_words_spans_and_tags_fit(split):
             assert said[1:] == [m.cue, *([m.noun] if m.noun else []), *m.name.lower().split()]
             assert post.tags[m.span.start] == f"B-{m.type}"
         assert sum(tag.startswith("B-") for tag in post.tags) == len(post.mentions)
-        if post.thing_span:
-            assert post.words[post.thing_span.start + 1] == post.things[len(post.mentions)].cue
+        if post.object_span:
+            assert post.words[post.object_span.start + 1] == post.objects[len(post.mentions)].cue
 
 
 def test_what_tells_a_type_is_told_by_text_or_image_in_fixed_numbers():
@@ -75,10 +75,10 @@ def test_what_tells_a_type_is_told_by_text_or_image_in_fixed_numbers():
 def test_scenes_show_the_names_first_and_then_what_is_no_entity():
     unspoken = 0
     for post in drafts("test", 2):
-        assert [(want.kind, want.cue) for want in post.things[: len(post.mentions)]] == [
+        assert [(want.kind, want.cue) for want in post.objects[: len(post.mentions)]] == [
             (m.kind, m.cue) for m in post.mentions
         ]
-        rest = post.things[len(post.mentions) :]
+        rest = post.objects[len(post.mentions) :]
         assert len(rest) <= 2
         assert all(TYPE_OF.get(want.kind) != post.mentions[0].type for want in rest)
         unspoken += bool(rest) and rest[-1].cue is None
@@ -98,7 +98,7 @@ def test_a_post_depends_on_seed_split_and_k_alone():
 def test_posts_are_those_of_this_version():
     """Change posts.VERSION with this digest, never the digest alone."""
     text = "\n".join(
-        f"{post.id} {' '.join(post.words)} {post.things}".replace("ThingSpec", "Wanted")
+        f"{post.id} {' '.join(post.words)} {post.objects}".replace("ObjectSpec", "Wanted")
         for split in SPLITS
         for post in drafts(split)
     )

@@ -36,7 +36,7 @@ def test_a_sprite_is_cut_to_its_drawing_at_one_level_of_detail(kind: str) -> Non
     for turn in (-16.0, 0.0, 16.0):
         image = sprite(kind, _turned(turn, 0.3))
         assert max(image.size) == DETAIL_PX
-        assert min(image.size) > DETAIL_PX * 0.4  # a thing is no thin line: IoU 0.5 can be asked of its box
+        assert min(image.size) > DETAIL_PX * 0.4  # an object is no thin line: IoU 0.5 can be asked of its box
         alpha = np.asarray(image.getchannel("A"))
         assert alpha.any(axis=0).all()
         assert alpha[0].any()

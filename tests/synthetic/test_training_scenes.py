@@ -14,9 +14,9 @@ def test_rows_are_the_scenes() -> None:
     for k in range(6):
         scene = random_scene(TEST_SEED, k)
         assert np.array_equal(drawn.pixels[k], np.asarray(render(scene)))
-        assert [KINDS[i] for i in drawn.kinds[k] if i >= 0] == [thing.kind for thing in scene.things]
-        for i, thing in enumerate(scene.things):
-            assert tuple(drawn.boxes[k, i]) == thing.box.xyxy
-            assert thing.cue is None or drawn.cues[k, i, CUES.index(thing.cue)]
-        assert not drawn.cues[k, len(scene.things) :].any()
-        assert drawn.cues[k].sum(axis=0).max() <= 1  # a cue is true of one thing at most
+        assert [KINDS[i] for i in drawn.kinds[k] if i >= 0] == [item.kind for item in scene.objects]
+        for i, item in enumerate(scene.objects):
+            assert tuple(drawn.boxes[k, i]) == item.box.xyxy
+            assert item.cue is None or drawn.cues[k, i, CUES.index(item.cue)]
+        assert not drawn.cues[k, len(scene.objects) :].any()
+        assert drawn.cues[k].sum(axis=0).max() <= 1  # a cue is true of one object at most

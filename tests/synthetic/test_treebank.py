@@ -63,7 +63,7 @@ def test_another_encoding_is_named(tmp_path: Path) -> None:
     [
         ("(ROOT (NN a))\nword", r"trees\.ptb:2: a tree begins with \( \(found 'word'\)"),
         ("(ROOT (NN a)))", r"trees\.ptb:1: a tree begins with \("),
-        ("(ROOT (NP (NN a) b))", r"words and nodes beside each other"),
+        ("(ROOT (NP (NN a) b))", r"a node contains both words and nodes"),
         ("(ROOT\n (NN a b))", r"trees\.ptb:2: a leaf needs a tag and a word"),
         ("(NN x)\n(ROOT (NN a)\n(NN b)", r"trees\.ptb:2: the tree that begins here is not closed"),
         ("(ROOT (S ))", r"a leaf needs a tag and a word"),
