@@ -25,6 +25,7 @@ _ENTITIES: dict[Export, tuple[str, ...]] = {
     "labelstudio": ("label",),
 }
 _TYPE = ("type", "label", "labels", "entity_group", "entity_type")
+_LABELSTUDIO_NOTES = ("choices", "textarea", "rating", "number", "datetime", "taxonomy")  # about a text or a span
 _LIKE_GOLD = re.compile(  # keys such as ner_tags, gold_labels, entity_spans; not pos_tags, hashtags, stages
     r"^(?!pos_|chunk_|dep_).*(?:(?:^|_|ner|bio)tags?|span|entit|label|annotation|mention|(?:^|_)(?:ner|bio|iob|ents)(?:_|$))",
     re.IGNORECASE,
@@ -204,11 +205,14 @@ class _Reader:
         start, end, name = _parts(value)
         if self.source.offsets == "utf16":
             start, end = _from_utf16(text, start), _from_utf16(text, end)
+        said = value.get("text") if isinstance(value, dict) else None
+        if self.source.export == "labelstudio" and text[start:end] != said == text[start : end + 1]:
+            end += 1  # before version 1.0 the end of a span was its last character
         try:
             span = _span(start, end, text, offsets)
             is_stale = self.source.export == "prodigy"  # the text is that of a model's span, which an annotator changed
-            if isinstance(value, dict) and not is_stale and value.get("text", text[start:end]) != text[start:end]:
-                raise DataError(f"characters [{start}, {end}) are {text[start:end]!r}", found=repr(value["text"]))
+            if said is not None and not is_stale and said != text[start:end]:
+                raise DataError(f"characters [{start}, {end}) are {text[start:end]!r}", found=repr(said))
         except DataError as error:
             if self.source.offsets == "utf16" or len(text.encode("utf-16-le")) == 2 * len(text):
                 raise
@@ -274,11 +278,13 @@ def _exported(row: Mapping[str, Any], tool: Export) -> Row:
 
 def _labelstudio_task(row: Mapping[str, Any]) -> Row:
     """A task of Label Studio's JSON export; a row of JSON-MIN has the keys of its `data`."""
-    annotations = [one for one in row.get("annotations") or () if not one.get("was_cancelled")]
+    done = row.get("annotations") or row.get("completions") or ()  # their name before version 1.0
+    annotations = [one for one in done if not one.get("was_cancelled")]
     if len(annotations) > 1:
         raise DataError(f"{len(annotations)} annotations of one text", todo="keep one of them")
     task = {"id": row.get("id"), **row["data"]}
     if annotations:
-        values = [one["value"] for one in annotations[0].get("result") or () if isinstance(one.get("value"), dict)]
+        results = [one for one in annotations[0].get("result") or () if one.get("type") not in _LABELSTUDIO_NOTES]
+        values = [one["value"] for one in results if isinstance(one.get("value"), dict)]
         task["entities"] = [value for value in values if "start" in value]
     return task

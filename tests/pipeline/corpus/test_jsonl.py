@@ -227,9 +227,26 @@ SPAN = {"start": 0, "end": 3, "label": "PER"}
                         "result": [
                             {"value": {"start": 0, "end": 3, "text": "Ann", "labels": ["PER"]}, "type": "labels"},
                             {"value": {"choices": ["x"]}, "type": "choices"},
+                            {"value": {"start": 0, "end": 3, "text": "Ann", "choices": ["sure"]}, "type": "choices"},
                             {"value": {"start": 7, "end": 11, "text": "Oslo", "labels": ["LOC"]}, "type": "labels"},
                         ]
                     },
+                ],
+            },
+        ),
+        (
+            "labelstudio",  # before version 1.0
+            {
+                "id": 0,
+                "task_path": "../tasks.json",
+                "data": {"text": TEXT},
+                "completions": [
+                    {
+                        "result": [
+                            {"value": {"start": 0, "end": 2, "text": "Ann", "labels": ["PER"]}, "type": "labels"},
+                            {"value": {"start": 7, "end": 10, "text": "Oslo", "labels": ["LOC"]}, "type": "labels"},
+                        ]
+                    }
                 ],
             },
         ),
