@@ -16,10 +16,10 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -51,6 +51,13 @@ class PackMeta:
             what = "a pack has float16 or float32 features, dim >= 1 and n_buckets >= 1"
             raise PackError(what, found=f"{self.dtype}, dim {self.dim}, n_buckets {self.n_buckets}")
         object.__setattr__(self, "general_words", tuple(self.general_words))
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The inverse of `asdict`; raises PackError for the keys of another version."""
+        if unknown := sorted(values.keys() - {one.name for one in fields(cls)}):
+            raise PackError("written by another version of fmit", found=f"the key {unknown[0]!r}")
+        return cls(**values)
 
 
 class Objects:
@@ -98,8 +105,8 @@ class Pack:
             value = json.loads((self.folder / META).read_bytes())
             if value.pop("schema_version") != VERSION:
                 raise ValueError(f"the schema version is not {VERSION}")
-            self.meta = PackMeta(**value)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self.meta = PackMeta.from_json(value)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, PackError) as error:
             todo = "run the regions stage, or `fmit pack import`"
             raise PackError(f"not a readable pack: {error}", where=str(folder), todo=todo) from None
         self._buckets: dict[int, Bucket] = {}

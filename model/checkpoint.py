@@ -82,12 +82,14 @@ class RunInfo:
             return cls(
                 config=TrainConfig.checked(values["config"], "config"),
                 labels=LabelSet(dict(types), dict(aliases)),
-                pack=PackMeta(**values["pack"]) if values["pack"] else None,
+                pack=PackMeta.from_json(values["pack"]) if values["pack"] else None,
                 warnings=tuple(values.get("warnings", ())),
                 **{name: values[name] for name in ("approach", "seed", "inputs", "n_posts", "dev", "versions")},
                 **{name: values[name] for name in NOT_IN_EARLIER_RUNS if name in values},
             )
-        except (KeyError, TypeError, ValueError, AttributeError, FmitError) as error:
+        except FmitError as error:
+            raise RunError(error.what, where=where, found=error.found, todo="train again") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             what, found = "not a run's config.json", f"{type(error).__name__} {error}"
             raise RunError(what, where=where, found=found, todo="train again") from None
 

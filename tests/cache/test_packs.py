@@ -1,5 +1,6 @@
 """Packs: equal bytes for equal posts, one file per changed post, reading from any worker, and damage found."""
 
+import json
 import multiprocessing
 import pickle
 import time
@@ -192,6 +193,11 @@ def test_errors_say_what(pack: Pack, tmp_path: Path) -> None:
         pack.read("x")
     with pytest.raises(PackError, match=r"not a readable pack.*run the regions stage"):
         Pack(tmp_path / "nothing")
+    (pack.folder / "meta.json").write_text(
+        json.dumps({**json.loads((pack.folder / "meta.json").read_text()), "toy": 1})
+    )
+    with pytest.raises(PackError, match=r"written by another version of fmit \(found the key 'toy'\).*regions stage"):
+        Pack(pack.folder)
     with pytest.raises(PackError, match="post 'a' appears twice"):
         write_pack(tmp_path / "b", META, [("a", make_objects(1)), ("a", make_objects(1))])
     with pytest.raises(PackError, match=r"features must be float16 \[1, 8\] \(found float32 \[1, 8\]\)"):

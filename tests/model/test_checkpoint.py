@@ -112,7 +112,10 @@ def test_incomplete_and_foreign_runs(encoder: Path, run_folder: Path, tmp_path: 
             RunError, match=r"this version of fmit reads runs of schema version 1 \(found version None\); train again"
         ):
             load_run(run)
-    for name, value in (("labels", 3), ("pack", {"dim": 0}), ("config", {"width": 3}), ("seed", None)):
+    (run / "config.json").write_text(json.dumps({**values, "pack": {"toy": True}}))
+    with pytest.raises(RunError, match=r"written by another version of fmit \(found the key 'toy'\); train again"):
+        load_run(run)
+    for name, value in (("labels", 3), ("pack", 3), ("config", 3), ("seed", None)):
         partial = {**values, name: value} if value is not None else {k: v for k, v in values.items() if k != name}
         (run / "config.json").write_text(json.dumps(partial))
         with pytest.raises(RunError, match=r"not a run's config.json \(found .*; train again"):
