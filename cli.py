@@ -29,7 +29,7 @@ class Main(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()  # a broken pipe shows here instead of at interpreter exit
             return result
-        except BrokenPipeError:  # the reader (head, less) has closed the pipe: no message, the shell's usual code
+        except BrokenPipeError:  # the reader (head, less) has closed the pipe: no message, the shell's usual exit code
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
 

@@ -1,4 +1,4 @@
-"""Pages and tables of a project: the report of a run, a post, a contact sheet, the paper's tables, a summary."""
+"""Pages and tables of a project: reports of runs, single posts, contact sheets, the paper's tables, a summary."""
 
 import difflib
 import functools
@@ -50,18 +50,16 @@ def post_details(project: Project, dataset: str, post_id: str) -> PostDetails:
     if post is None:
         ids = [post.id for post in table.posts]
         similar = difflib.get_close_matches(post_id, ids, n=3) or ids[:3]
-        todo = f"use an id such as {', '.join(similar)}"
-        raise DataError(f"no post {post_id!r}", where=f"dataset {dataset}", todo=todo)
-    phrases, boxes = (project.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
+        raise DataError(
+            f"no post {post_id!r}", where=f"dataset {dataset}", todo=f"use an id such as {', '.join(similar)}"
+        )
     pack = Pack(project.pack(dataset)) if project.pack(dataset).is_dir() else None
-    parsed = parquet.read_phrases(phrases)[0] if phrases.is_file() else []
-    grounded = parquet.read_boxes(boxes)[0] if boxes.is_file() else {}
     return PostDetails(
         post,
         table.labels,
         tuple(tuple(zip(sentence.words, sentence.index, strict=True)) for sentence in normalize.sentences(post.words)),
-        next((parse for parse in parsed if parse.post_id == post_id), None),
-        tuple(grounded.get(post_id, ())),
+        next((parse for parse in project.parses(dataset) if parse.post_id == post_id), None),
+        tuple(project.boxes(dataset).get(post_id, ())),
         pack.read(post_id).regions if pack and post_id in pack else (),
         bool(pack and pack.meta.synthetic),
         project.train_config(dataset).max_objects,
@@ -77,7 +75,7 @@ def sheet(project: Project, dataset: str, out: Path, *, n: int, redact: bool = F
 
 
 def loader(folder: Path) -> Loader:
-    """Decoded images for pages; None for one that is missing or has changed since ingest."""
+    """A function that decodes images for pages, with None for those that are missing or have changed since ingest."""
 
     def load(name: str, digest: str) -> Any:
         with suppress(ImageError):  # the page counts images that it does not show
@@ -89,30 +87,29 @@ def loader(folder: Path) -> Loader:
 def tables(
     project: Project, out: Path | None = None, *, fusion: Path | None = None, redact: bool = False
 ) -> tuple[list[Section], list[Path]]:
-    """Write the paper's tables and figures beside those of the project's runs; returns them and the files to open.
+    """Write the paper's tables and figures with the results of the project's runs; returns them and the files to open.
 
-    Nothing is trained. `out` defaults to `tables` in the project, `fusion` (figures of bench.fusion) to `fusion.json`.
+    Trains nothing. `out` defaults to `tables` in the project, `fusion` (results of bench.fusion) to `fusion.json`.
     Raises RunError, before anything is read, if `out` cannot be replaced.
     """
     folder = out or project.root / "tables"
     refuse_unwritable(folder)
     refuse_strange(folder, WRITTEN)
     runs = run_set(project)
-    data = {name: project.data(name) for name in runs.posts}
-    synthetic = {name: path for name, path in data.items() if (path / draw.GOLD_FILE).is_file()}
+    synthetic = [name for name in runs.posts if (project.data(name) / draw.GOLD_FILE).is_file()]
     loaders = {name: loader(project.images(name)) for name in runs.posts}
-    boxes = {name: functools.partial(synthetic_boxes, folder=path) for name, path in synthetic.items()}
+    boxes = {name: functools.partial(synthetic_boxes, folder=project.data(name)) for name in synthetic}
     speeds, redact = read_fusion(fusion or project.root / "fusion.json"), redact or project.params.report.redact
     sections = build(runs, published(), loaders, boxes, speeds, redact=redact)
     return sections, publish(sections, published(), folder)
 
 
 def run_set(project: Project) -> RunSet:
-    """The runs below `runs/` that are rows of the tables, by what their configuration says rather than by their names.
+    """The runs in `runs/` that belong to rows of the tables, by their configurations and not by their names.
 
-    A run is a row's if the present settings of the row's approach would train the same (`Project.is_up_to_date`); so
-    a run of `fmit` with three layers is also the row `fmit-l3`. A run of `fmit` on a dataset with the grounder
-    `random` is the control of the dataset that has the same posts and another grounder.
+    A run belongs to a row if the current settings of the row's approach would train the same run; so a run of `fmit`
+    with three layers is also the row `fmit-l3`. A run of `fmit` on a dataset with the grounder `random` is the control
+    of the dataset that has the same posts and a different grounder.
     """
     rows = published().approaches("table2", "table4", "table5")
     posts = {name: project.out(name, "posts.parquet") for name in (*project.params.train_on, *project.params.datasets)}
@@ -143,10 +140,7 @@ def run_set(project: Project) -> RunSet:
 def _matches(
     project: Project, approach: str, dataset: str, configs: Mapping[Path, Mapping[str, Any]], is_random: bool
 ) -> tuple[dict[int, Path], str]:
-    """The runs of an approach on a dataset by seed, and why there are not more; `configs` are those to consider.
-
-    A run is left out if its configuration names a grounder that does not agree with `is_random`.
-    """
+    """Those of `configs` that are runs of an approach on a dataset, by seed, and why runs are missing."""
     from model.approaches import APPROACHES
 
     settings = json.loads(project.config(dataset, approach).model_dump_json())
@@ -158,7 +152,7 @@ def _matches(
         grounder = provenance.get("ground", {}).get("config", {}).get("grounder", "")
         if trained is None or trained.build is not APPROACHES[approach].build:
             continue
-        if grounder and (grounder == RANDOM) != is_random:
+        if grounder and (grounder == RANDOM) != is_random:  # the same posts with the boxes of another grounder
             continue
         if config["config"] == settings and project.is_up_to_date(folder, dataset, approach, config["seed"]):
             matches.setdefault(config["seed"], folder)
@@ -168,11 +162,9 @@ def _matches(
 
 
 def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, Any]], digest: str) -> Iterator[str]:
-    """Notes for readers of a dataset's tables."""
-    for config in configs.values():
-        if config["inputs"].get("posts") == digest:
-            yield f"Trained on {config.get('n_posts', {}).get('train', 0)} posts."
-            break
+    """Notes below a dataset's tables."""
+    if trained := [config for config in configs.values() if config["inputs"].get("posts") == digest]:
+        yield f"Trained on {trained[0].get('n_posts', {}).get('train', 0)} posts."
     best = _ceilings(project, dataset)
     if split := next((name for name in ("test", "dev") if name in best), None):
         text, both = (100 * best[split][name] for name in ("text", "images"))
@@ -181,16 +173,13 @@ def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, A
 
 
 def _ceilings(project: Project, dataset: str) -> dict[str, Any]:
-    """By split, the highest F1 that can be expected; empty for data that are not synthetic."""
+    """The highest F1 that can be expected, by split; empty if the dataset is not synthetic."""
     path = project.data(dataset) / "ceilings.json"
     return read_object(path, f"draw it again (fmit draw {dataset})") if path.is_file() else {}
 
 
 def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
-    """Gold boxes of the lines' entities in a synthetic dataset: each name's object, if its image can be read.
-
-    Raises DataError if the gold in `folder` has none of the lines' posts.
-    """
+    """Gold boxes of gold entities in a synthetic dataset; raises DataError if its `folder` has none of the posts."""
     posts = draw.read_gold(folder)
     if not any(line.post.id in posts for line in lines):
         what, todo = "no gold boxes of these posts", "give the folder of the dataset that the run was scored on"
@@ -204,7 +193,7 @@ def synthetic_boxes(lines: Sequence[Prediction], folder: Path) -> GoldBoxes:
 
 
 def summary(project: Project) -> list[dict[str, Any]]:
-    """A row per scored run and split, then means over seeds; only synthetic data have a `ceiling`. Raises RunError."""
+    """A row per scored run and split, then means over seeds; only synthetic datasets have a `ceiling`."""
     again = "score the run again (fmit evaluate)"
     rows = []
     for run, dataset in project.runs():
@@ -236,9 +225,9 @@ def _means(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def run_grounding(run: Path, gold: Path, split: str | None = None, min_score: float | None = None) -> dict[str, Any]:
-    """Scores of a run's entities with their boxes; `gold`: a folder of XML files, or of a synthetic dataset.
+    """Scores of a run's entities with their boxes; `gold` is a folder of XML files or of a synthetic dataset.
 
-    `split`: by default the first that was scored; boxes with a lower grounder score than `min_score` are ignored. In
+    `split` defaults to the first that was scored. Boxes with a lower grounder score than `min_score` are ignored. In
     the result, `remark` describes the files of gold boxes.
     """
     results = read_run(run)
@@ -269,8 +258,8 @@ def run_grounding(run: Path, gold: Path, split: str | None = None, min_score: fl
 def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     """Quality of the grounder of a `ground` section on gold phrases, and of boxes that ignore the image.
 
-    `folder` has the images. `ceiling`: accuracy if the best of a detector's boxes were always chosen; None for other
-    grounders.
+    `folder` has the images. `ceiling` is the accuracy if the best of a detector's boxes were always chosen; None for
+    other grounders.
     """
     from pipeline.grounding.config import GroundConfig
     from pipeline.grounding.controls import RandomBox, WholeImage
@@ -283,9 +272,7 @@ def phrase_grounding(gold: Path, folder: Path, section: Mapping[str, Any]) -> di
         return [(box.xyxy, box.score) for box in (next(grounded[phrase.image]) for phrase in phrases)]
 
     if not folder.is_dir():
-        raise DataError(
-            "the image folder does not exist", where=str(folder), todo="give the image folder with --images"
-        )
+        raise DataError("the image folder does not exist", where=str(folder), todo="give it with --images")
     records = {path.name: images.probe(folder, path.name) for path in sorted(folder.iterdir()) if path.is_file()}
     phrases = read_gold(gold, {name: (record.width, record.height) for name, record in records.items() if record.ok})
     names = dict.fromkeys(phrase.image for phrase in phrases)

@@ -1,4 +1,4 @@
-"""A project on disk: where its files are, and its stages as calls."""
+"""A project on disk: where its files are, and its stages as methods."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ from schema.config import Config
 from schema.errors import ConfigError, DataError, PackError, RunError
 from schema.lattice import CapCounter
 from schema.params import Params, known_split, read_params
+from schema.records import PostPhrases, Region
 from synthetic import draw
 from synthetic.draw import DrawReport
 
@@ -97,12 +98,12 @@ class Project:
         return self._section(training.TrainConfig, training.PRESETS, dataset, "train")
 
     def used_datasets(self) -> list[str]:
-        """Datasets that are prepared or trained on; every dataset where params.yaml names none."""
+        """Datasets that are prepared or trained on; every dataset if params.yaml names none."""
         names = dict.fromkeys((*self.params.datasets, *self.params.train_on))
         return [name for name in names if name in self.params.data] or list(self.params.data)
 
     def models(self, datasets: Sequence[str] = ()) -> list[ModelRef]:
-        """The models that datasets (none given: all used ones) need, each once with its datasets, in stage order."""
+        """The models that datasets (by default all used ones) need, each once with its datasets, in stage order."""
         users: dict[ModelRef, list[str]] = {}
         for name in datasets or self.used_datasets():
             for ref in self.models_of(name):
@@ -127,7 +128,7 @@ class Project:
         return [ref for ref in refs if ref]
 
     def model_statuses(self, dataset: str | None = None, names: Sequence[str] = ()) -> list[ModelStatus]:
-        """State of models by name, by default all of the settings; raises ConfigError for a name in no catalog."""
+        """State of the named models, by default all in the settings; raises ConfigError for an unknown name."""
         models, chosen = self.models([dataset] if dataset else []), []
         by_name = {ref.name: ref for ref in reversed(models)}
         for name in dict.fromkeys(names or [ref.name for ref in models]):
@@ -143,23 +144,31 @@ class Project:
         self.params.dataset(dataset)  # raises ConfigError for an unknown name
         return tables.read_posts(self.out(dataset, "posts.parquet"))
 
+    def parses(self, dataset: str) -> list[PostPhrases]:
+        """The dataset's noun phrases; none before the phrases stage has run."""
+        path = self.out(dataset, "phrases.parquet")
+        return tables.read_phrases(path)[0] if path.is_file() else []
+
+    def boxes(self, dataset: str) -> dict[str, list[Region]]:
+        """The dataset's boxes by post id; none before the ground stage has run."""
+        path = self.out(dataset, "boxes.parquet")
+        return tables.read_boxes(path)[0] if path.is_file() else {}
+
     def cap_counter(self, dataset: str) -> CapCounter:
-        """Counts what `train.max_objects` leaves out of the lattices; of phrases, those of the last phrases stage."""
-        path, n_phrases = self.out(dataset, "phrases.parquet"), None
-        if path.is_file():
-            with suppress(DataError):  # the phrases stage reports and replaces a damaged file
-                parsed = tables.read_phrases(path)[0]
+        """Counts what `train.max_objects` leaves out of the lattices, given the phrases of the last phrases stage."""
+        n_phrases = None
+        with suppress(DataError):  # the phrases stage reports and replaces a damaged file
+            if parsed := self.parses(dataset):
                 n_phrases = {parse.post_id: len({phrase.span for phrase in parse.phrases}) for parse in parsed}
         general_words = self.source(dataset).label_set().general_words
         return CapCounter(self.train_config(dataset).max_objects, len(general_words), n_phrases)
 
     def draw(self, dataset: str, progress: Progress) -> DrawReport:
-        """Draw a synthetic dataset."""
         config = draw.DrawConfig.from_section(self.params.drawing(dataset), f"draw.{dataset}", draw.PRESETS)
         return draw.run(config, self.data(dataset), progress)
 
     def ingest(self, dataset: str, progress: Progress) -> IngestReport:
-        """Raw files to posts.parquet; makes DVC watch inputs outside the dataset's folder."""
+        """Write posts.parquet; makes DVC watch inputs outside the dataset's folder."""
         source, out = self.source(dataset), self.out(dataset, "posts.parquet")
         inputs.watch(self.root, dataset, self.data(dataset), source)
         cap = self.cap_counter(dataset) if dataset in self.params.train_on else None
@@ -170,12 +179,10 @@ class Project:
         inputs.write_manifest(dataset, self.data(dataset), self.source(dataset))
 
     def phrases(self, dataset: str, progress: Progress) -> Tally:
-        """posts.parquet to phrases.parquet."""
         posts, out = self.out(dataset, "posts.parquet"), self.out(dataset, "phrases.parquet")
         return phrases_stage.run(self.phrases_config(dataset), posts, out, self.store, progress)
 
     def ground(self, dataset: str, progress: Progress, *, allow_synthetic: bool = False) -> Tally:
-        """Posts and phrases to boxes.parquet."""
         from pipeline.grounding import stage as grounding_stage
 
         config = self.ground_config(dataset, allow_synthetic=allow_synthetic)
@@ -183,7 +190,6 @@ class Project:
         return grounding_stage.run(config, posts, phrases, self.images(dataset), out, self.store, progress)
 
     def regions(self, dataset: str, progress: Progress) -> Tally:
-        """Posts and boxes to the pack."""
         from pipeline.regions import stage as regions_stage
 
         config = self.regions_config(dataset)
@@ -197,21 +203,14 @@ class Project:
         return {name: self.prepared(name) for name in datasets or ingested}
 
     def prepared(self, dataset: str) -> "PreparedDataset":
-        """The tables of a dataset that exist, and its models, synthetic ones too; DataError without posts."""
+        """The existing tables of a dataset, and its models, synthetic ones too; raises DataError without posts."""
         from pipeline.feature_pipeline import FeaturePipeline
         from pipeline.maintenance import PreparedDataset
 
-        grounder = self.ground_config(dataset, allow_synthetic=True)
-        net = self.regions_config(dataset)
-        pipeline = FeaturePipeline(self.phrases_config(dataset), grounder, net)
-        phrases, boxes = (self.out(dataset, name) for name in ("phrases.parquet", "boxes.parquet"))
-        return PreparedDataset(
-            tables.read_posts(self.out(dataset, "posts.parquet")),
-            tables.read_phrases(phrases)[0] if phrases.is_file() else [],
-            tables.read_boxes(boxes)[0] if boxes.is_file() else {},
-            self.images(dataset),
-            pipeline,
-        )
+        ground = self.ground_config(dataset, allow_synthetic=True)
+        pipeline = FeaturePipeline(self.phrases_config(dataset), ground, self.regions_config(dataset))
+        parts = self.posts(dataset), self.parses(dataset), self.boxes(dataset), self.images(dataset)
+        return PreparedDataset(*parts, pipeline)
 
     def train(
         self, dataset: str, approach: str, seed: int, pack: Path | None = None, out: Path | None = None, **more: Any
@@ -255,7 +254,7 @@ class Project:
         raise RunError("no dataset here has the posts that this run was trained on", where=str(run), todo=todo)
 
     def _datasets_of(self, run: Path) -> list[str]:
-        """The datasets with a run's posts; where several have them, those with its pack, if any has it."""
+        """The datasets with a run's posts; if several have them, those that also have its pack, if any."""
         given = run_config(run)["inputs"]
         paths = {name: self.out(name, "posts.parquet") for name in self.params.data}
         digests = {name: keys.digest_file(path) for name, path in paths.items() if path.is_file()}
@@ -276,17 +275,14 @@ class Project:
         return resolve(approach).configure(self.train_config(dataset))
 
     def is_up_to_date(self, run: Path, dataset: str, approach: str, seed: int, *, pack: Path | None = None) -> bool:
-        """Whether `run` is complete, and trained with the present settings on the present posts and features.
-
-        Features that are not here (only the run was pulled) are not compared. `pack` defaults to the dataset's own.
-        """
+        """Whether `run` is complete, and was trained with the current settings, posts and (if they exist) features."""
         from model.objects import open_pack
         from model.train import digests_of, is_up_to_date
 
         config, posts = self.config(dataset, approach), self.out(dataset, "posts.parquet")
         try:
             features = open_pack(config, pack or self.pack(dataset))
-        except PackError:
+        except PackError:  # for example, if only the run was pulled
             features = None
         return is_up_to_date(run, config, seed, digests_of(posts, features))
 

@@ -1,4 +1,4 @@
-"""The smoke shard in one table: ceilings, each approach over seeds, and each stage by itself.
+"""The smoke dataset in one table: ceilings, each approach over seeds, and each stage by itself.
 
     python -m bench.smoke --seeds 0,1,2
 

@@ -7,7 +7,7 @@ import numpy as np
 from cache import tables
 from fmit import Project
 from schema.records import Span
-from synthetic.draw import GoldPost, GoldThing, read_gold
+from synthetic.draw import GoldObject, GoldPost, read_gold
 from vision.crops import iou
 
 HIT_IOU = 0.5
@@ -19,7 +19,7 @@ def parts(project: Project, dataset: str, rng: np.random.Generator) -> dict[str,
     return {**_phrases(project, dataset, gold), **_boxes(project, dataset, gold, rng)}
 
 
-def _names(gold: dict[str, GoldPost]) -> list[tuple[str, GoldThing, Span]]:
+def _names(gold: dict[str, GoldPost]) -> list[tuple[str, GoldObject, Span]]:
     return [(id_, name, name.phrase) for id_, post in gold.items() for name in post.names if name.phrase]
 
 

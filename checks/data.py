@@ -34,7 +34,7 @@ MAX_WORDS = 200_000  # distinct words that are looked up
 
 @dataclass
 class Contents:
-    """What the checks need of a dataset, collected while its posts are read once; no post is stored."""
+    """What the checks need from a dataset, collected while its posts are read once; no post is stored."""
 
     cap: CapCounter | None
     words: Counter[str] = field(default_factory=Counter)
@@ -65,8 +65,9 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
             yield problem(topic, error.fact, error.todo or CORRECT_KEY)
         return
     if paths := inputs.unwatched(project.root, name, folder, config):
-        what = f"DVC does not see changes behind {first_of(paths, N_EXAMPLES)}"
-        yield problem(topic, what, f"run `fmit ingest {name}`, which makes DVC watch them")
+        yield problem(
+            topic, f"DVC does not see changes behind {first_of(paths, N_EXAMPLES)}", f"run `fmit ingest {name}`"
+        )
     contents = Contents(project.cap_counter(name) if _reads_phrases(project, name) else None)
     try:
         report = survey(config, folder, progress, contents.add)
@@ -75,7 +76,9 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
         yield from check_labels(topic, config, files)
         return
     yield from _check_report(topic, report)
-    if unused := sorted(_image_files(folder / config.images) - contents.images):
+    images = folder / config.images
+    files_in = (path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if unused := sorted({path.relative_to(images).as_posix() for path in files_in} - contents.images):
         what = f"{len(unused)} image(s) that no post names: {first_of(unused, N_EXAMPLES)}"
         yield note(topic, what, "check the posts' image names")
     yield from _check_synthetic(project, name, topic, contents)
@@ -151,25 +154,18 @@ def _check_training_splits(topic: str, counts: Counts) -> Iterator[Finding]:
             yield problem(topic, what, f"check the labels of the {split} file, or name another file in source.files")
 
 
-def _image_files(folder: Path) -> set[str]:
-    with suppress(OSError):
-        paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        return {path.relative_to(folder).as_posix() for path in paths}
-    return set()
-
-
 def _check_synthetic(project: Project, name: str, topic: str, contents: Contents) -> Iterator[Finding]:
-    """The grounder trained on drawings refuses photographs: better reported now than after an hour."""
+    """The grounder trained on drawings rejects photographs: better reported now than after an hour."""
     if not contents.photograph or name not in (project.params.datasets or project.params.data):
         return  # no stage of this dataset runs, or none reads a photograph
     ground = project.ground_config(name)
     if ground.grounder == SYNTHETIC_GROUNDER and not ground.allow_synthetic:
-        what = f"{ground.grounder} was trained on drawings and refuses {contents.photograph}"
+        what = f"{ground.grounder} was trained on drawings and rejects {contents.photograph}"
         yield problem(topic, what, f"set data.{name}.ground to {{preset: embedded}}, which works on photographs")
 
 
 def _reads_phrases(project: Project, name: str) -> bool:
-    """Whether the lattice of an approach to be trained on the dataset has phrases."""
+    """Whether any approach to be trained on the dataset reads phrases."""
     objects = set()
     for approach in project.params.approaches if name in project.params.train_on else ():
         with suppress(ConfigError):  # reported by check_names
@@ -199,7 +195,7 @@ def _check_words(project: Project, name: str, topic: str, contents: Contents) ->
 
 
 def load_tokenizer(project: Project, dataset: str) -> "PreTrainedTokenizerBase":
-    """The tokenizer that training would use; raises WeightsError where the encoder is missing or damaged."""
+    """The tokenizer that training would use; raises WeightsError if the encoder is missing or damaged."""
     ref = project.train_config(dataset).encoder_ref()
     path = ref.locate()
     folder = path if path.is_dir() else path.parent

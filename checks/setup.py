@@ -20,6 +20,7 @@ from schema.errors import ConfigError, StoreError
 
 CORRECT_KEY = "correct this key in params.yaml"
 MIN_FREE_BYTES = 2 << 30  # packs, store and a run of the embedded default take less
+STAGES = ("phrases", "ground", "regions")  # which can run on Ray
 PAIR = "reinstall the pair together: pip install -c constraints.txt torch torchvision"
 
 
@@ -27,11 +28,8 @@ def check_hardware(folder: Path) -> Iterator[Finding]:
     """Devices, memory, and the disk of `folder`, which need not exist."""
     yield ok("machine", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB memory"
-    except (ValueError, OSError, AttributeError):
-        memory = ""
-    yield ok("machine", f"{cores} CPU core(s){memory}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield ok("machine", f"{cores} CPU core(s), {memory:.0f} GiB memory")
     if error := import_error("torch"):
         yield problem("machine", f"torch cannot be imported: {error}", PAIR)
     else:
@@ -64,7 +62,7 @@ def check_versions() -> Iterator[Finding]:
 
 
 def check_pair(torch_version: str, vision_version: str) -> Finding:
-    """Whether torch and torchvision are of the same build: by their versions, then by importing them."""
+    """Whether torch and torchvision fit together: by their versions, then by importing torchvision."""
     versions = f"torch {torch_version}, torchvision {vision_version}"
     required = next((str(package.specifier) for package in _requirements("torchvision") if package.name == "torch"), "")
     if not SpecifierSet(required).contains(torch_version, prereleases=True):
@@ -94,13 +92,13 @@ def _version(name: str) -> str:
 
 
 def _requirements(package: str) -> list[Requirement]:
-    """What a package requires, extras included; nothing for one that is not installed."""
+    """The requirements of a package, extras included; none if it is not installed."""
     lines = importlib.metadata.requires(package) if _version(package) else ()
     return [Requirement(line) for line in lines or ()]
 
 
 def open_project(params_path: Path) -> tuple[Project | None, Finding]:
-    """The project, None where params.yaml cannot be read, and the finding about it."""
+    """The project (None if params.yaml cannot be read), and the finding about it."""
     try:
         project = Project.open(params_path)
     except ConfigError as error:
@@ -116,15 +114,12 @@ def check_names(project: Project) -> Iterator[Finding]:
     for name in dict.fromkeys((*params.datasets, *params.train_on)):
         if name not in params.data:
             yield problem("settings", f"dataset {name} has no block in data", f"add data.{name} to params.yaml")
-    for name in params.train_on:
         if name not in params.datasets:
             yield problem("settings", f"{name} is in train_on but not in datasets", f"add {name} to datasets")
-    on_ray = [
-        f"data.{name}.{stage}"
-        for name, dataset in params.data.items()
-        for stage in ("phrases", "ground", "regions")
-        if getattr(dataset, stage).get("engine") == "ray"
+    sections = [
+        (f"data.{name}.{stage}", getattr(dataset, stage)) for name, dataset in params.data.items() for stage in STAGES
     ]
+    on_ray = [name for name, section in sections if section.get("engine") == "ray"]
     if on_ray and (reason := import_error("ray.data")):
         yield problem("settings", f"{', '.join(on_ray)}: engine: ray, but {reason}", "pip install 'fmit[ray]'")
     if params.train_on and not import_error("model.approaches"):
@@ -138,7 +133,7 @@ def check_names(project: Project) -> Iterator[Finding]:
 
 
 def check_models(project: Project) -> Iterator[Finding]:
-    """State of every model that the settings name, and sections that cannot be read."""
+    """The state of each model that the settings name, and sections that cannot be read."""
     refs: dict[ModelRef, None] = {}
     for dataset in project.used_datasets():
         try:

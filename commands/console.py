@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, heading, rows
-QUIET = "fmit.quiet"  # key in click's meta, which all contexts of a call share
 MAX_COLUMNS = 1000  # of a table that is not printed on a terminal
 LOG_S = 60.0  # seconds between two lines of progress in a log
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended: 128 + SIGINT
@@ -34,7 +33,7 @@ EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 def finite(ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """Callback of a number option: refuses nan and infinity."""
+    """Callback of an option with a number: rejects nan and infinity."""
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.")
     return value
@@ -46,8 +45,9 @@ def _open_project(ctx: click.Context, parameter: click.Parameter, path: Path) ->
     return Project.open(path)
 
 
-def _be_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-    ctx.meta[QUIET] = value or is_quiet()
+def _set_flag(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Callback of --quiet and --json: they are kept in click's meta, which all contexts of a call share."""
+    ctx.meta[f"fmit.{parameter.name}"] = value or is_set(str(parameter.name))
 
 
 def complete_run(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -72,17 +72,15 @@ allow_synthetic_option = click.option(
 redact_option = click.option(
     "--redact", is_flag=True, help="Hide @names, links and images; other words and post ids stay."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, expose_value=False, callback=_be_quiet, help="Print no progress and no notes."
-)
-
+_flag: Any = {"is_flag": True, "expose_value": False, "callback": _set_flag}
+json_option = click.option("--json", help="Print JSON.", **_flag)
+quiet_option = click.option("-q", "--quiet", help="Print no progress and no notes.", **_flag)
 
 NAMES = {"dataset": "data", "datasets": "data", "approach": "approaches"}  # parameter -> its key in params.yaml
 
 
 class ProjectName(click.ParamType):
-    """A name from params.yaml: any text is accepted, the project's names are offered for completion."""
+    """A name from params.yaml. Any text is accepted; shell completion offers the project's names."""
 
     name = "name"
 
@@ -110,8 +108,7 @@ class Examples(click.Command):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            # After an interrupt inside exec(), which dataclasses use, Python exits as if killed, whatever exit code it
-            # is given; another exec() resets that.
+            # After an interrupt inside exec(), which dataclasses use, Python ignores the exit code; this resets that.
             exec("")
             start = "\n" if sys.stderr.isatty() else ""  # the terminal shows ^C
             click.echo(f"{start}stopped; {self.after}", err=True)
@@ -122,16 +119,16 @@ class Group(click.Group):
     command_class = Examples
 
 
-def is_quiet() -> bool:
-    """Whether --quiet was given, before or after the command's name."""
+def is_set(flag: str) -> bool:
+    """Whether `quiet` or `json` was given, before or after the command's name."""
     ctx = click.get_current_context(silent=True)
-    return bool(ctx and ctx.meta.get(QUIET))
+    return bool(ctx and ctx.meta.get(f"fmit.{flag}"))
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Progress]:
     """A progress bar on stderr; a line every LOG_S seconds if stderr is a file or pipe; nothing with --quiet."""
-    if is_quiet():
+    if is_set("quiet"):
         yield lambda done, total: None
         return
     if not sys.stderr.isatty():
@@ -156,7 +153,7 @@ def progress(label: str) -> Iterator[Progress]:
 
 def note(text: str) -> None:
     """Print a note on stderr, unless --quiet was given."""
-    if not is_quiet():
+    if not is_set("quiet"):
         click.echo(safe_text(text, None), err=True)
 
 
@@ -165,11 +162,11 @@ def warn(text: str) -> None:
     click.echo(f"warning: {safe_text(text, None)}", err=True)
 
 
-def print_result(as_json: bool, value: Any, *lines: str, table: Table | None = None) -> None:
-    """Print a value as JSON (dataclasses and paths in it too), or the same for people: a table with rows, and lines."""
-    from pydantic import TypeAdapter
+def print_result(value: Any, *lines: str, table: Table | None = None) -> None:
+    """With --json, print a value (dataclasses and paths in it too) as JSON; else a table, if it has rows, and lines."""
+    if is_set("json"):
+        from pydantic import TypeAdapter
 
-    if as_json:
         click.echo(inert_json(TypeAdapter(Any).dump_python(value, mode="json"), indent=1, sort_keys=True))
         return
     if table and table[2]:
@@ -179,7 +176,7 @@ def print_result(as_json: bool, value: Any, *lines: str, table: Table | None = N
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table whose first column is left-aligned, the others right-aligned; no cell is cut off."""
+    """Print a table; its first column is left-aligned, the others are right-aligned, and no cell is truncated."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

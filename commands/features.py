@@ -25,7 +25,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Only print what w
 
 
 def _store_root(ctx: click.Context, parameter: click.Parameter, folder: Path | None) -> Path:
-    """The folder that --store names, else the project's own, for which params.yaml need not exist."""
+    """The folder that --store names, else the project's own, even if there is no params.yaml."""
     from project import store_root
 
     project = ctx.params.get("project")
@@ -42,12 +42,12 @@ def on_store(command: Callable[..., None], *, must_exist: bool = True) -> Callab
 
 
 def parse_bytes(ctx: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """A number of bytes: 20000000, 500M, 2.5G (powers of ten)."""
+    """A size in bytes: 20000000, 500M or 2.5G (powers of ten)."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text.strip().upper())
     if not match:
-        raise click.BadParameter(f"{text!r} is not a number of bytes such as 500M or 2.5G")
+        raise click.BadParameter(f"{text!r} is not a size in bytes such as 500M or 2.5G")
     return round(float(match[1]) * console.UNITS[match[2]])
 
 
@@ -66,18 +66,18 @@ def cache() -> None:
 
 @cache.command(example="fmit cache stats")
 @on_store
-def stats(root: Path, as_json: bool) -> None:
+def stats(root: Path) -> None:
     """Print the number of shards, bytes and rows in the store, by stage and producer."""
     from cache import maintenance
 
     directories = maintenance.stats(root)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for entry in directories:
         sizes = (entry.n_shards, format_bytes(entry.n_bytes), entry.n_quarantined, entry.n_newer)
         rows += [(entry.directory, producer, n_rows, *sizes) for producer, n_rows in (entry.rows or {"-": 0}).items()]
     head = ("directory", "producer", "rows", "shards", "directory's bytes", "quarantined", "later version")
     empty = [] if rows else [f"the store {root} is empty"]
-    print_result(as_json, {"store": root, "directories": directories}, *empty, table=(f"store {root}", head, rows))
+    print_result({"store": root, "directories": directories}, *empty, table=(f"store {root}", head, rows))
 
 
 @cache.command(example="fmit cache verify --recompute 8")
@@ -85,7 +85,7 @@ def stats(root: Path, as_json: bool) -> None:
 @click.option("--dataset", "datasets", multiple=True, help="Dataset to recompute; repeatable.  [default: all]")
 @console.params_option
 @on_store
-def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path, as_json: bool) -> None:
+def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path) -> None:
     """Read every byte of the store and compare digests.
 
     With --recompute N, also compute N rows of each dataset again and compare the results. Damaged shards are
@@ -108,7 +108,7 @@ def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path
     for name, result in recomputed.items():
         lines.append(f"recompute {name}: {result['n_rows']} rows, {len(result['moved'])} differ")
         lines += [f"  {line}" for line in result["moved"][:N_SHOWN]]
-    print_result(as_json, {**asdict(report), "problems": problems, "recomputed": recomputed}, *lines)
+    print_result({**asdict(report), "problems": problems, "recomputed": recomputed}, *lines)
     if not report.clean:
         todo = "rows of damaged shards are computed again when needed; unknown files may be removed"
         raise StoreError(f"{len(report.problems)} damaged or unknown file(s)", where=str(root), todo=todo)
@@ -122,74 +122,69 @@ def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path
 @click.option("--max-bytes", callback=parse_bytes, help="Then remove the least recently used beyond a size, e.g. 20G.")
 @dry_run_option
 @on_store
-def gc(max_age_days: float | None, max_bytes: int | None, dry_run: bool, root: Path, as_json: bool) -> None:
-    """Remove shards by age of last use and by total size.
+def gc(max_age_days: float | None, max_bytes: int | None, dry_run: bool, root: Path) -> None:
+    """Remove shards that have not been used for a time, or until the store has a size.
 
-    Try --dry-run first. Shards that were used within the last 14 days stay.
+    Try --dry-run first. Shards that were used within the last 14 days are kept.
     """
     from cache import maintenance
 
     report = maintenance.gc(root, max_age_days=max_age_days, max_bytes=max_bytes, dry_run=dry_run)
-    print_removed("gc", report, dry_run=dry_run, as_json=as_json)
+    print_removed("gc", report, dry_run=dry_run)
 
 
 @cache.command(example="fmit cache compact")
 @on_store
-def compact(root: Path, as_json: bool) -> None:
-    """Join small shards, and remove repeated rows."""
+def compact(root: Path) -> None:
+    """Join small shards and remove repeated rows."""
     from cache import maintenance
 
     report = maintenance.compact(root)
     counts = f"{report.n_before} shards became {report.n_after}, {report.n_repeats} repeated rows removed"
-    print_result(as_json, report, f"compact: {counts}")
+    print_result(report, f"compact: {counts}")
 
 
 @cache.command(example="fmit cache drop --where producer=efficientnet-lite2 --dry-run")
 @click.option("--where", "conditions", metavar="FIELD=VALUE", multiple=True, required=True, callback=parse_conditions)
 @dry_run_option
 @on_store
-def drop(conditions: dict[str, str], dry_run: bool, root: Path, as_json: bool) -> None:
+def drop(conditions: dict[str, str], dry_run: bool, root: Path) -> None:
     """Remove the shards of a producer.
 
-    `fmit cache stats` lists the producers. If --where is repeated, all conditions must hold: other fields of a
-    producer, such as version, narrow the selection.
+    `fmit cache stats` lists the producers. If --where is repeated, all conditions must hold: add other fields of a
+    producer, such as its version, to narrow the selection.
     """
     from cache import maintenance
 
     report = maintenance.drop(root, conditions, dry_run=dry_run)
-    print_removed("drop", report, dry_run=dry_run, as_json=as_json)
+    print_removed("drop", report, dry_run=dry_run)
 
 
 @cache.command(example="fmit cache push team-store", after=console.RESUMES)
 @click.argument("url")
 @on_store
-def push(url: str, root: Path, as_json: bool) -> None:
+def push(url: str, root: Path) -> None:
     """Upload the shards that URL does not have.
 
-    URL is a folder, s3://, gs://, ssh:// or any other address that fsspec knows.
+    URL is a folder, s3://, gs://, ssh:// or any other address that fsspec supports.
     """
     from cache import remotes
 
     report = remotes.push(root, url)
     todo = "run the stages again, which computes their rows; then push again"
-    print_transferred(f"push {url}", report, "quarantined, not sent", todo, as_json=as_json)
+    print_transferred(f"push {url}", report, "quarantined, not sent", todo)
 
 
 @cache.command(example="fmit cache pull team-store --for smoke:dev", after=console.RESUMES)
 @click.argument("url")
-@click.option(
-    "--for",
-    "whose",
-    metavar="DATASET[:SPLIT][:N]",
-    help="Only the rows that these posts need; N: the first N of a split.",
-)
+@click.option("--for", "whose", metavar="DATASET[:SPLIT][:N]", help="Only the rows of these posts (N: the first N).")
 @console.params_option
 @partial(on_store, must_exist=False)
-def pull(url: str, whose: str | None, params_path: Path, root: Path, as_json: bool) -> None:
+def pull(url: str, whose: str | None, params_path: Path, root: Path) -> None:
     """Download the shards that are missing here; with --for, only those with rows that a dataset's posts need.
 
     --for needs the dataset's posts.parquet (`fmit ingest`) and no other output. Shards are downloaded whole, so they
-    may hold rows of other posts too.
+    may contain rows of other posts too.
     """
     from cache import remotes
     from pipeline import maintenance
@@ -205,7 +200,7 @@ def pull(url: str, whose: str | None, params_path: Path, root: Path, as_json: bo
         steps, report = maintenance.pull(dataset.only(posts), root, url)
     lines = [f"{step['stage']} {whose}: {step['n_rows']} rows needed, {step['n_here']} here" for step in steps]
     todo = "run `fmit cache verify` where they were pushed from, and push again"
-    print_transferred(f"pull {url}", report, "refused", todo, *lines, as_json=as_json, wanted=steps)
+    print_transferred(f"pull {url}", report, "refused", todo, *lines, wanted=steps)
 
 
 @cache.command(example="fmit cache forget test-00001 --dataset smoke")
@@ -214,52 +209,47 @@ def pull(url: str, whose: str | None, params_path: Path, root: Path, as_json: bo
 @click.option("--remote", "urls", metavar="URL", multiple=True, help="Also remove them from this remote; repeatable.")
 @console.project_option
 @on_store
-def forget(
-    post_id: str, datasets: tuple[str, ...], urls: tuple[str, ...], project: "Project", root: Path, as_json: bool
-) -> None:
+def forget(post_id: str, datasets: tuple[str, ...], urls: tuple[str, ...], project: "Project", root: Path) -> None:
     """Remove every row that only this post uses, and check that none is left.
 
-    Rows of an image or sentence that another post of the project shares stay. Rows that were pushed to a remote stay
-    there unless --remote names it, and the next pull brings them back.
+    Rows of an image or sentence that another post of the project shares are kept. Rows that were pushed to a remote
+    remain there unless --remote names it, and the next pull brings them back.
     """
     from pipeline import maintenance
 
     report = maintenance.forget(post_id, project.all_prepared(datasets), project.all_prepared(), root, urls)
-    print_result(as_json, report, *([] if report.n_left else _forgotten_lines(post_id, datasets, report)))
+    print_result(report, *([] if report.n_left else _forgotten_lines(post_id, datasets, report)))
     if report.n_left:
         todo = "another process wrote or pulled them in the meantime: stop it and run this command again"
         raise StoreError(f"{report.n_left} of the post's rows are in the store again", where=str(root), todo=todo)
 
 
-def print_removed(command: str, report: "RemovalReport", *, dry_run: bool, as_json: bool) -> None:
-    """What was removed, or would be."""
+def print_removed(command: str, report: "RemovalReport", *, dry_run: bool) -> None:
     removed = "would be removed" if dry_run else "removed"
     spared = f", {report.n_spared} of them because they were used recently" if report.n_spared else ""
     kept = f"{report.n_kept} shards ({format_bytes(report.kept_bytes)}) stay{spared}"
     line = f"{command}: {len(report.paths)} files ({format_bytes(report.n_bytes)}) {removed}, {kept}"
-    print_result(as_json, {**asdict(report), "dry_run": dry_run}, *(map(str, report.paths) if dry_run else ()), line)
+    print_result({**asdict(report), "dry_run": dry_run}, *(map(str, report.paths) if dry_run else ()), line)
 
 
-def print_transferred(
-    command: str, report: "TransferReport", damage: str, todo: str, *lines: str, as_json: bool, **more: object
-) -> None:
-    """What was transferred; raises StoreError if shards were damaged."""
+def print_transferred(name: str, report: "TransferReport", damage: str, todo: str, *lines: str, **more: object) -> None:
+    """Print what was transferred; raises StoreError if shards were damaged."""
     shards = f"{report.n_shards} shards ({format_bytes(report.n_bytes)}) transferred"
-    line = f"{command}: {shards}, {report.n_present} were already there"
-    print_result(as_json, {**asdict(report), **more}, *lines, line)
+    line = f"{name}: {shards}, {report.n_present} were already there"
+    print_result({**asdict(report), **more}, *lines, line)
     if report.damaged:
         raise StoreError(f"{len(report.damaged)} damaged shard(s) {damage}", found=first_of(report.damaged), todo=todo)
 
 
 def _forgotten_lines(post_id: str, datasets: tuple[str, ...], report: "Forgotten") -> list[str]:
-    """What was removed, what stays and why, and what is left for the user to do."""
+    """What was removed, what was kept and why, and what is left for the user to do."""
     lines = [f"forget {post_id}: {report.n_rows} rows removed, {report.n_shards} shards rewritten"]
     lines += [f"forget {post_id} at {url}: {n_rows} rows removed" for url, n_rows in report.purged.items()]
     lines.append("a final check of every key in every shard found none of them")
     if report.n_kept:
-        lines.append(f"kept {report.n_kept} rows: {first_of(report.kept_for)} shares an image or sentence with it")
+        lines.append(f"kept {report.n_kept} rows, shared with {first_of(report.kept_for)}")
     if report.others:
-        what = f"rows by {first_of(report.others)} were made with other parameters, so their posts are unknown"
+        what = f"rows by {first_of(report.others)} were computed with other parameters, so their posts are unknown"
         lines.append(f"{what}: `fmit cache drop --where producer=NAME` removes them all")
     folders = " and ".join(f"data/{name}" for name in datasets)
     lines.append(f"now remove the post from {folders} and run `dvc repro`: the stages' outputs still contain it")
@@ -281,10 +271,10 @@ def pack() -> None:
 @pack.command("verify", example="fmit pack verify out/smoke/pack")
 @pack_argument
 @console.json_option
-def verify_pack(pack: Path, as_json: bool) -> None:
+def verify_pack(pack: Path) -> None:
     """Read every byte of a pack and compare digests.
 
-    Exit code 1 if a file is damaged.
+    Exits with code 1 if a file is damaged.
     """
     from cache.packs import Pack
     from schema.errors import PackError
@@ -298,7 +288,7 @@ def verify_pack(pack: Path, as_json: bool) -> None:
     value = {name: getattr(meta, name) for name in ("dim", "dtype", "n_buckets", "synthetic")}
     value |= {"pack": pack, "n_posts": n_posts, "n_grid": n_grid, "problems": problems}
     line = f"verify {pack}: {meta.n_buckets} buckets of {meta.dim} x {meta.dtype}, {state}"
-    print_result(as_json, value, *problems, line)
+    print_result(value, *problems, line)
     if problems:
         todo = "pull the pack, run the regions stage, or import it again"
         raise PackError(f"{len(problems)} file(s) of the pack are damaged", where=str(pack), todo=todo)
@@ -311,16 +301,14 @@ def verify_pack(pack: Path, as_json: bool) -> None:
 @click.option("--name", help="Name of the features; a run accepts only packs of the same name.  [default: FILE's name]")
 @console.project_option
 @console.json_option
-def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Project", as_json: bool) -> None:
+def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Project") -> None:
     """Make a pack of your own features: a Parquet table with one row per object.
 
     Columns: post_id, source (image, general or phrase), text (the phrase or general word), word_start, word_end (null
     except for phrases), x0, y0, x1, y1 (pixels; null for a post without an image), score, features (list of numbers,
-    all of one length) and, for posts with several images, image_index. Rows may come in any order and objects may be
-    missing; the rows are checked against the dataset's posts.
-
-    Train on the pack with `fmit train --dataset DATASET --pack FOLDER` and score with `fmit evaluate --pack FOLDER`.
-    With `data.DATASET.pack: FOLDER` in params.yaml every command uses it, but DVC does not watch that folder.
+    of the same length) and, for posts with several images, image_index. Rows may come in any order and objects may be
+    missing; the rows are checked against the dataset's posts. Use the pack by --pack of `fmit train` and `evaluate`, or
+    by `data.DATASET.pack: FOLDER` in params.yaml for all commands; DVC does not watch that folder.
     """
     from cache import feature_table
     from cache.packs import FILES
@@ -331,7 +319,7 @@ def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Pro
     report = feature_table.import_features(file, posts, out, n_buckets=n_buckets, name=name or file.stem)
     objects = f"{report.n_rows} objects of {report.dim} x {report.dtype}"
     line = f"import {dataset}: {objects}; {report.n_without} of {report.n_posts} posts have none"
-    print_result(as_json, report, line)
+    print_result(report, line)
     console.note(f"train on it: fmit train --dataset {dataset} --pack {out}")
 
 
@@ -341,10 +329,10 @@ def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Pro
 @click.option("--out", type=console.FILE, required=True, help="The table to write.")
 @console.project_option
 @console.json_option
-def export(pack: Path, dataset: str, out: Path, project: "Project", as_json: bool) -> None:
+def export(pack: Path, dataset: str, out: Path, project: "Project") -> None:
     """Write a pack's objects as a table that `fmit pack import` reads.
 
-    Equal packs give equal bytes. The pack's grid is not exported: its cells belong to images, the rows to posts.
+    Equal packs give equal bytes. The pack's grid is not exported, because its cells belong to images and not to posts.
     """
     from cache import feature_table
     from cache.packs import Pack
@@ -354,4 +342,4 @@ def export(pack: Path, dataset: str, out: Path, project: "Project", as_json: boo
     if opened.grid is not None:
         console.note("the table does not contain the pack's grid")
     value = {"n_rows": n_rows, "n_posts": n_posts, "out": out}
-    print_result(as_json, value, f"export {dataset}: {n_rows} objects of {n_posts} posts in {out}")
+    print_result(value, f"export {dataset}: {n_rows} objects of {n_posts} posts in {out}")

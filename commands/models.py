@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from project import Project
 
 words_help = """BERT's vocab.txt or its folder; for an LSTM the toolkit's corpus.pth or a file with one word per line.
-[default: bert-base-uncased, if it was fetched]"""
+[default: bert-base-uncased, if it has been fetched]"""
 names_argument = click.argument("names", nargs=-1)
 dataset_option = click.option("--dataset", help="Only this dataset's models.  [default: all datasets in use]")
 
@@ -29,25 +29,22 @@ def models() -> None:
 @dataset_option
 @project_option
 @json_option
-def list_(catalog: bool, dataset: str | None, project: "Project", as_json: bool) -> None:
-    """List each model that the settings name: part, state, size, licence and source."""
+def list_(catalog: bool, dataset: str | None, project: "Project") -> None:
+    """List the models that the settings name: part, state, size, licence and source."""
     from cache.models import catalog as read_catalog
 
     statuses = project.model_statuses(dataset)
     if catalog:
         listed = {status.model.name for status in statuses}
         statuses += project.model_statuses(dataset, sorted(set(read_catalog()) - listed))
-    rows = []
+    rows, lines = [], []
     for status in statuses:
-        size = console.format_bytes(status.n_bytes) if status.n_bytes else "-"
-        rows.append((status.model.name, status.model.part, status.state, size, status.licence, status.model.source))
-    incomplete = [status for status in statuses if status.state != "present"]
-    console.print_result(
-        as_json,
-        [status.to_json() for status in statuses],
-        *(f"{status.state}: {status.model.name}: {status.problem}; {status.model.how_to_get}" for status in incomplete),
-        table=("models", ("model", "part", "state", "size", "licence", "source"), rows),
-    )
+        model, size = status.model, console.format_bytes(status.n_bytes) if status.n_bytes else "-"
+        rows.append((model.name, model.part, status.state, size, status.licence, model.source))
+        if status.state != "present":
+            lines.append(f"{status.state}: {model.name}: {status.problem}; {model.how_to_get}")
+    table = ("models", ("model", "part", "state", "size", "licence", "source"), rows)
+    console.print_result([status.to_json() for status in statuses], *lines, table=table)
 
 
 @models.command(example="fmit models fetch", after=console.RESUMES)
@@ -58,7 +55,7 @@ def list_(catalog: bool, dataset: str | None, project: "Project", as_json: bool)
 def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, project: "Project") -> None:
     """Fetch missing or damaged models from their publishers or from a folder.
 
-    Without NAMES, all models that the settings name. A name may be any model of the catalog (`fmit models list
+    Without NAMES, fetches all models that the settings name. A name may be any model of the catalog (`fmit models list
     --catalog`). A model that cannot be fetched does not stop the others: it is listed at the end, with exit code 1.
     """
     from cache.models import fetch_all
@@ -69,7 +66,7 @@ def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, proj
     failures = []
     for status in incomplete:
         console.note(f"fetching {status.model.name}")
-        now, error = next(fetch_all([status], source, bars=sys.stderr.isatty() and not console.is_quiet()))
+        now, error = next(fetch_all([status], source, bars=sys.stderr.isatty() and not console.is_set("quiet")))
         if error:
             failures.append(f"{status.model.name}: {error}")
         else:
@@ -85,17 +82,17 @@ def fetch(names: tuple[str, ...], source: Path | None, dataset: str | None, proj
 @dataset_option
 @project_option
 @json_option
-def verify(names: tuple[str, ...], dataset: str | None, project: "Project", as_json: bool) -> None:
+def verify(names: tuple[str, ...], dataset: str | None, project: "Project") -> None:
     """Read every byte of the models and compare digests.
 
-    Exit code 1 if a model is missing or damaged.
+    Exits with code 1 if a model is missing or damaged.
     """
     statuses = project.model_statuses(dataset, names)
     lines = []
     for status in statuses:
         details = _pins(status) if status.state == "present" else f": {status.problem}; {status.model.how_to_get}"
         lines.append(f"{status.state:<8} {status.model.part}: {status.model.name}{details}")
-    console.print_result(as_json, [status.to_json() for status in statuses], *lines)
+    console.print_result([status.to_json() for status in statuses], *lines)
     if any(status.state != "present" for status in statuses):
         sys.exit(1)
 
@@ -117,7 +114,7 @@ def convert() -> None:
 def onestage(file: Path, out: Path | None, words: Path | None, trained_on: str | None, size_px: int) -> None:
     """Convert the one-stage grounder's FILE.pth.tar (Yang et al., 2019) into the folder OUT.
 
-    OUT defaults to .fmit/models/onestage, where `grounder: onestage` looks. Only tensors are unpickled.
+    OUT defaults to .fmit/models/onestage, where `grounder: onestage` looks for it. Only tensors are unpickled.
     """
     from cache import hub, weights
     from cache.models import ONESTAGE
@@ -153,7 +150,7 @@ def nanodet(package: Path, out: Path | None) -> None:
 
 
 def _pins(status: "ModelStatus") -> str:
-    """What params.yaml may pin so that only this exact model is accepted."""
+    """The digest and revision that params.yaml can pin so that only this exact model is accepted."""
     pins = [f"sha256 {status.digest}"] if status.digest else []
     pins += [f"revision {status.revision}"] if status.revision else []
     unpinned = "" if status.pinned else "; not pinned in params.yaml"
@@ -162,7 +159,7 @@ def _pins(status: "ModelStatus") -> str:
 
 @click.group(cls=Group)
 def embedded() -> None:
-    """Train and measure the small parts that ship with FMIT."""
+    """Train and score the small models that ship with FMIT."""
 
 
 @embedded.command(example="fmit embedded train-parser gum.ptb --out parser.safetensors", after=console.RESUMES)
@@ -183,7 +180,7 @@ def train_parser(treebank: Path, out: Path | None) -> None:
 @click.argument("treebank", type=EXISTING_FILE)
 @click.option("--held-out", is_flag=True, help="Score only the trees that `train-parser` does not train on.")
 @json_option
-def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
+def score_parser(treebank: Path, held_out: bool) -> None:
     """Score the embedded parser's noun phrases on Penn-style trees.
 
     Micro-averaged precision, recall and F1 over all sentences, with gold words.
@@ -195,7 +192,7 @@ def score_parser(treebank: Path, held_out: bool, as_json: bool) -> None:
     score = parser_training.score(trees, open_parser(PhrasesConfig()))
     rates = f"P {score.precision:.4f} R {score.recall:.4f} F1 {score.f1:.4f}"
     value = {name: figure for name, figure in score.to_json().items() if name != "seconds"}
-    console.print_result(as_json, value, f"noun phrases: {rates}, on edited text")
+    console.print_result(value, f"noun phrases: {rates}, on edited text")
 
 
 @embedded.command(example="fmit embedded train-grounder --out /tmp/grounder.safetensors", after=console.RESUMES)

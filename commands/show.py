@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 gold_help = "XML files, or a dataset drawn by fmit draw; without --run also a JSONL file of phrases."
 only_help = """Print only this table; repeatable: 1 data, 2 approaches, 3 speed and size, 4 cross-domain, 5 ablations.
-All are written."""
+All tables are written in any case."""
 fusion_help = "Output of `python -m bench.fusion --out FILE`, for Table 3.  [default: fusion.json in the project]"
 html_option = click.option("--html", "page", type=FILE, help="Write an HTML page.")
 N_SHOWN = 20  # posts that differ on a terminal; --json and --html have them all
@@ -59,16 +59,9 @@ def sheet(dataset: str, out: Path, posts: int, redact: bool, project: "Project")
     click.echo(f"open {out}")
 
 
-def _table_file(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
-    """The suffix of a table decides its format."""
-    if path.suffix not in (".csv", ".json"):
-        raise click.BadParameter(f"{str(path)!r} must end in .csv or .json")
-    return path
-
-
 @click.command(cls=Examples, example="fmit export --run runs/smoke-fmit-0 --out entities.csv")
 @console.run_option
-@click.option("--out", type=FILE, required=True, callback=_table_file, help="A .csv or .json file.")
+@click.option("--out", type=FILE, required=True, help="A .csv or .json file.")
 @redact_option
 def export(run: Path, out: Path, redact: bool) -> None:
     """Write a run's gold and predicted entities as a table.
@@ -77,6 +70,8 @@ def export(run: Path, out: Path, redact: bool) -> None:
     """
     from report import errors
 
+    if out.suffix not in (".csv", ".json"):
+        raise click.BadParameter(f"{str(out)!r} must end in .csv or .json", param_hint="--out")
     click.echo(f"{errors.export(run, out, redact=redact)} entities in {out}")
 
 
@@ -87,10 +82,10 @@ def export(run: Path, out: Path, redact: bool) -> None:
 @html_option
 @click.option("--redact", is_flag=True, help="Hide @names and links on the page.")
 @console.json_option
-def compare(first: Path, second: Path, split: str | None, page: Path | None, redact: bool, as_json: bool) -> None:
-    """Test whether two runs differ significantly.
+def compare(first: Path, second: Path, split: str | None, page: Path | None, redact: bool) -> None:
+    """Test whether the F1 scores of two runs differ significantly.
 
-    A paired bootstrap over posts of the F1 difference of two runs that were scored on the same posts.
+    This is a paired bootstrap over posts; both runs must have been scored on the same posts.
     """
     from report import compare
 
@@ -101,16 +96,15 @@ def compare(first: Path, second: Path, split: str | None, page: Path | None, red
     posts = [difference.to_json() for difference in differences[:N_SHOWN]]
     rows = [[post["id"], *("; ".join(post[side]) or "-" for side in ("gold", "first", "second"))] for post in posts]
     more = len(differences) - N_SHOWN
-    first_better, second_better = (sum(post.better == side for post in differences) for side in (1, 2))
+    better = [sum(post.better == side for post in differences) for side in (1, 2)]
+    fewer = f"the first run has fewer errors in {better[0]}, the second in {better[1]}"
+    interval = f"95% interval {result.low:+.4f} to {result.high:+.4f}, p = {result.p:.4f}"
     console.print_result(
-        as_json,
         comparison.to_json(),
         *([f"and {more} more: --json or --html lists them all"] if more > 0 else []),
-        f"{len(differences)} of {result.n_posts} posts differ: the first run has fewer errors in {first_better}, "
-        f"the second in {second_better}",
-        f"{comparison.split} F1 {result.first_f1:.4f} against {result.second_f1:.4f}: "
-        f"difference {result.difference:+.4f}, 95% interval {result.low:+.4f} to {result.high:+.4f}, "
-        f"p = {result.p:.4f}{', synthetic parts' if comparison.synthetic else ''}",
+        f"{len(differences)} of {result.n_posts} posts differ: {fewer}",
+        f"{comparison.split} F1 {result.first_f1:.4f} against {result.second_f1:.4f}: difference "
+        f"{result.difference:+.4f}, {interval}{', synthetic models' if comparison.synthetic else ''}",
         *([f"open {page}"] if page else []),
         table=("posts that differ", ("post", "gold", "first", "second"), rows),
     )
@@ -125,14 +119,12 @@ def compare(first: Path, second: Path, split: str | None, page: Path | None, red
 @click.option("--grounder", default="detector", show_default=True, help="The grounder to score without --run.")
 @click.option("--detector", default="nanodet-g", show_default=True, help="The detector of the grounder `detector`.")
 @console.json_option
-def grounding(
-    run: Path | None, gold: Path, split: str, min_score: float, images: Path | None, as_json: bool, **section: str
-) -> None:
+def grounding(run: Path | None, gold: Path, split: str, min_score: float, images: Path | None, **section: str) -> None:
     """Score a run's entities with their boxes, or a grounder on gold phrases.
 
-    An entity is correct if its words, its type and its box are: a box needs IoU >= 0.5 with a gold box. Gold boxes have
+    An entity is correct if its words, its type and its box are; a box needs IoU >= 0.5 with a gold box. Gold boxes have
     the format of Twitter-GMNER: one XML file per image, with an object for each box, named by the entity's words. A box
-    is the grounder's choice for the noun phrase around an entity; it does not show that the tagger used it.
+    is the grounder's choice for a noun phrase that overlaps the entity; it does not show that the tagger used the box.
 
     Without --run, gold phrases come from such XML files or from a JSONL file: one line per image, with `image` and
     `phrases` (`text`, and `box` or null).
@@ -144,21 +136,19 @@ def grounding(
         columns = ("precision", "recall", "f1")
         rows = [[name, *(scores[column] for column in columns)] for name, scores in result["scores"].items()]
         table = (f"{run.name}, {result['split']}", ("", "P", "R", "F1"), rows)
-        synthetic = ", synthetic parts" if result["synthetic"] else ""
+        synthetic = ", synthetic models" if result["synthetic"] else ""
         line = f"{result['n_with_box']} of {result['n_gold']} gold entities have a box{result['remark']}{synthetic}"
         lines = [line, "MNER: words and type; EEG: words and box; GMNER: all three"]
     else:
         result = pages.phrase_grounding(gold, images or gold.parent / "images", section)
-        rows = [
-            [name, scores["accuracy"], scores["n_right"], scores["average_precision"] or "-"]
-            for name, scores in result["scores"].items()
-        ]
+        columns = ("accuracy", "n_correct", "average_precision")
+        rows = [[name, *(scores[column] or "-" for column in columns)] for name, scores in result["scores"].items()]
         rows += [["any detection", result["ceiling"], "", ""]] if result["ceiling"] is not None else []
         visible = f"{result['n_visible']} visible ({result['n_visible'] / result['n_phrases']:.3f})"
         title = f"{result['n_phrases']} phrases on {result['n_images']} images, {visible}"
-        table = (title, ("box", "accuracy", "right", "AP"), rows)
-        lines = ["accuracy: IoU >= 0.5 on visible phrases; AP: how well the score tells which phrases are visible"]
-    console.print_result(as_json, result, *lines, table=table)
+        table = (title, ("box", "accuracy", "correct", "AP"), rows)
+        lines = ["accuracy: IoU >= 0.5 on visible phrases; AP: how well the score tells visible phrases from others"]
+    console.print_result(result, *lines, table=table)
 
 
 @click.command(cls=Examples, example="fmit tables --only 5")
@@ -170,8 +160,8 @@ def grounding(
 def tables(only: tuple[str, ...], fusion: Path | None, out: Path | None, redact: bool, project: "Project") -> None:
     """Write the paper's tables and figures with the results of the project's runs.
 
-    A page, Markdown and CSV files: tables, posts on which approaches disagree, calibration, grounding quality. Nothing
-    is trained: rows without runs say so. `dvc repro` trains and scores the runs that params.yaml names.
+    Writes a page, Markdown and CSV files: tables, posts on which approaches disagree, calibration, grounding quality.
+    Trains nothing: rows without runs say so. `dvc repro` trains and scores the runs that params.yaml names.
     """
     import pages
     from report.layout import markdown

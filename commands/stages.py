@@ -29,11 +29,11 @@ MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 @click.option("--no-data", is_flag=True, help="Skip reading posts and images, the slowest check.")
 @console.params_option
 @console.json_option
-def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
+def doctor(no_data: bool, params_path: Path) -> None:
     """Check the installation, settings and data.
 
-    Checks the machine, versions, models, data, store and DVC; runs no stage and writes nothing. Exit code 1 if there
-    is a problem: something that would stop work or spoil its results. Each problem comes with its solution.
+    Checks the machine, versions, models, data, store and DVC; runs no stage and writes nothing. Exits with code 1 if
+    there is a problem: something that would stop the work or spoil its results. Each problem comes with its solution.
     """
     from checks import check_all
 
@@ -47,7 +47,7 @@ def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
             lines.append(f"  {MARKS[finding.level]} {what}")
             lines += [f"          -> {safe_text(finding.todo)}"] if finding.todo else []
     value = {"schema_version": 1, "ok": n_problems == 0, "findings": findings}
-    print_result(as_json, value, *lines, f"\n{n_problems} problem(s), {n_notes} note(s)")
+    print_result(value, *lines, f"\n{n_problems} problem(s), {n_notes} note(s)")
     if n_problems:
         sys.exit(1)
 
@@ -56,25 +56,25 @@ def doctor(no_data: bool, params_path: Path, as_json: bool) -> None:
 @click.argument("dataset")
 @console.project_option
 @console.json_option
-def ingest(dataset: str, project: "Project", as_json: bool) -> None:
+def ingest(dataset: str, project: "Project") -> None:
     """Read the posts and check the images of data/DATASET."""
     with console.progress(f"ingest {dataset}") as bar:
         report = project.ingest(dataset, bar)
     head, *rows = report.rows()
     value = {"stage": "ingest", "dataset": dataset, "variant": report.variant, "splits": report.counts.to_json()}
     value["remarks"] = report.remarks()
-    print_result(as_json, value, report.line(dataset), table=(dataset, head, rows))
+    print_result(value, report.line(dataset), table=(dataset, head, rows))
     for remark in report.remarks():
         console.note(remark)
 
 
 def stage(name: str, about: str, *, has_synthetic: bool = False, after: str = console.RESUMES) -> click.Command:
-    """The command of another stage; `has_synthetic`: with the option --allow-synthetic."""
+    """The command of a stage; `has_synthetic`: with the option --allow-synthetic."""
 
-    def body(dataset: str, project: "Project", as_json: bool, **options: Any) -> None:
+    def body(dataset: str, project: "Project", **options: Any) -> None:
         with console.progress(f"{name} {dataset}") as bar:
             report = getattr(project, name)(dataset, bar, **options)
-        print_result(as_json, {**asdict(report), "stage": name, "dataset": dataset}, report.line(dataset))
+        print_result({**asdict(report), "stage": name, "dataset": dataset}, report.line(dataset))
 
     body = click.argument("dataset")(console.project_option(console.json_option(body)))
     if has_synthetic:
@@ -111,14 +111,7 @@ STAGES = (
 @console.project_option
 @console.json_option
 def train(
-    dataset: str,
-    approach: str,
-    seed: int,
-    out: Path | None,
-    tracker: Any,
-    project: "Project",
-    as_json: bool,
-    **more: Any,
+    dataset: str, approach: str, seed: int, out: Path | None, tracker: Any, project: "Project", **more: Any
 ) -> None:
     """Train an approach on a dataset.
 
@@ -132,7 +125,7 @@ def train(
     if first:
         more["warn"] = console.warn
     else:
-        click.get_current_context().meta[console.QUIET] = True
+        click.get_current_context().meta["fmit.quiet"] = True
     with open_trackers(tracker if first else (), run) as track, console.progress(f"train {run.name}") as bar:
         for result in project.train(dataset, approach, seed, out=run, progress=bar, **more):
             track(result)
@@ -140,7 +133,7 @@ def train(
             note(f"epoch {result.epoch}: loss {result.train_loss:.3f}, dev F1 {result.dev_f1:.4f}{best}")
     if first:
         value = {"run": run, "dev": run_config(run)["dev"]}
-        print_result(as_json, value, f"train {run.name}: done, see {run / 'model' / 'card.md'}")
+        print_result(value, f"train {run.name}: done, see {run / 'model' / 'card.md'}")
 
 
 @click.command(cls=Examples, example="fmit evaluate --run runs/smoke-fmit-0 --split dev")
@@ -151,7 +144,7 @@ def train(
 @console.device_option
 @console.project_option
 @console.json_option
-def evaluate(run: Path, project: "Project", as_json: bool, **options: Any) -> None:
+def evaluate(run: Path, project: "Project", **options: Any) -> None:
     """Score a run on splits of a dataset.
 
     Prints strict micro P, R and F1 and the lenient F1; writes predictions, scores and confusions to scores/ in the run.
@@ -164,9 +157,9 @@ def evaluate(run: Path, project: "Project", as_json: bool, **options: Any) -> No
     for split, scores in metrics.items():
         strict, lenient = scores["strict"]["micro"], scores["lenient"]["micro"]
         rates = f"P {strict['precision']:.4f} R {strict['recall']:.4f} F1 {strict['f1']:.4f}"
-        synthetic = ", synthetic parts" if scores["synthetic"] else ""
+        synthetic = ", synthetic models" if scores["synthetic"] else ""
         lines.append(f"evaluate {run.name}: {split} {rates} (lenient {lenient['f1']:.4f}{synthetic})")
-    print_result(as_json, metrics, *lines)
+    print_result(metrics, *lines)
 
 
 @click.command(cls=Examples, example="fmit predict posts.jsonl --run runs/smoke-fmit-0 --images data/smoke/images")
@@ -176,7 +169,7 @@ def evaluate(run: Path, project: "Project", as_json: bool, **options: Any) -> No
 @click.option("--images", type=EXISTING_FOLDER, help="Folder of the posts' images.  [default: none, text only]")
 @click.option("--format", type=click.Choice(["jsonl", "conll", "text"]), help=format_help)
 @click.option("--out", type=FILE, help="JSONL to write.  [default: stdout]")
-@click.option("--strict", is_flag=True, help="Stop at a post that cannot be read.  [default: report it and go on]")
+@click.option("--strict", is_flag=True, help="Stop at a post that cannot be read.  [default: report and skip it]")
 @console.device_option
 @console.allow_synthetic_option
 def predict(
@@ -184,8 +177,7 @@ def predict(
 ) -> None:
     """Find entities in the posts of a file.
 
-    POSTS is JSONL, CoNLL or text, with or without images and labels. Each post gives one line of JSONL, which is
-    written as soon as the post is read.
+    POSTS is JSONL, CoNLL or text, with or without images and labels. Writes one line of JSONL per post.
     """
     import fmit
     from cache import atomic
@@ -237,7 +229,7 @@ def predict(
 def report(run: Path, dataset: str | None, out: Path | None, redact: bool, project: "Project") -> None:
     """Write the report of a run.
 
-    One HTML file with scores, curves, errors, and posts with their images and boxes; it loads nothing from a network.
+    It is one HTML file with scores, curves, errors, and posts with their images and boxes, and works offline.
     """
     import pages
 
@@ -248,7 +240,7 @@ def report(run: Path, dataset: str | None, out: Path | None, redact: bool, proje
 @click.command(cls=Examples, example="fmit summary")
 @console.project_option
 @console.json_option
-def summary(project: "Project", as_json: bool) -> None:
+def summary(project: "Project") -> None:
     """Print the scores of the project's runs and the reports to open."""
     import pages
 
@@ -260,7 +252,7 @@ def summary(project: "Project", as_json: bool) -> None:
     else:
         names = ", ".join(run.name for run, _ in project.runs()) or "none: see train_on, approaches and seeds"
         lines = [f"no scored run yet; params.yaml names {names}"]
-        lines.append("`dvc repro` trains and scores them; `fmit train` and `fmit evaluate` do so one by one")
+        lines.append("`dvc repro` trains and scores all of them, `fmit train` and `fmit evaluate` a single one")
     columns = ("run", "split", "precision", "recall", "f1", "ceiling")
     rows = [["-" if row[name] is None else row[name] for name in columns] for row in scores]
-    print_result(as_json, scores, *lines, table=("strict micro scores", columns, rows))
+    print_result(scores, *lines, table=("strict micro scores", columns, rows))

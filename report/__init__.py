@@ -1,1 +1,1 @@
-"""What people open: pages, tables, figures."""
+"""Pages, tables and figures."""

@@ -1,4 +1,4 @@
-"""Tables that look inside the scores: F1 by kind of entity and post, calibration, and grounding quality."""
+"""Tables that break down the scores: F1 by kind of entity and post, calibration, and grounding quality."""
 
 import statistics
 from collections import Counter
@@ -72,7 +72,7 @@ def classes(post: Post, entity: Entity, known: frozenset[str]) -> Iterator[str]:
 
 
 def f1_by_class(predictions: Iterable[Prediction], known: frozenset[str]) -> tuple[dict[str, float], Counter[str]]:
-    """Strict F1 of each class (predicted entities have classes as gold ones do), and gold entities of each."""
+    """Strict F1 of each class, which contains gold and predicted entities, and its number of gold entities."""
     n_gold, n_predicted, n_correct = Counter[str](), Counter[str](), Counter[str]()
     for prediction in predictions:
         gold, predicted = set(prediction.gold or ()), set(prediction.predicted)

@@ -1,4 +1,4 @@
-"""Figure 3: posts on which the approaches disagree. Figure 4: what each approach corrects and breaks in bert-crf's."""
+"""Figure 3: posts on which approaches disagree. Figure 4: what each approach corrects and breaks against bert-crf."""
 
 import statistics
 from collections import Counter
@@ -14,15 +14,15 @@ from report.runs import TEXT_ONLY, RunSet
 from schema.prediction import Prediction
 from schema.text import safe_text
 
-LISTED = ("approach", "seed", "kind", "post", "entity", "type", "bert-crf", "approach says")
 N_LISTED = 20_000  # rows of the list
 KINDS = ("corrected", "broken")
+Case = Mapping[str, Prediction]  # predictions for one post, by approach
 
 
-def choose(runs: RunSet, dataset: str, n_cases: int) -> list[dict[str, Prediction]]:
-    """Posts on which the runs of the first seed disagree, each with the predictions of every approach.
+def choose(runs: RunSet, dataset: str, n_cases: int) -> list[Case]:
+    """Posts on which the runs of the first seed disagree, with the predictions of every approach.
 
-    Half of them are posts where FMIT is right and bert-crf is wrong, half the reverse; where one half has too few, the
+    Half of them are posts where FMIT is correct and bert-crf is not, half the reverse; if one half has too few, the
     other half or posts on which other approaches differ. The order follows digests of ids, so none is hand-picked.
     """
     seed = next(iter(runs.seeds), 0)
@@ -30,7 +30,7 @@ def choose(runs: RunSet, dataset: str, n_cases: int) -> list[dict[str, Predictio
     by_id = {name: {prediction.post.id: prediction for prediction in first[name]} for name in first}
     if len(by_id) < 2:
         return []
-    better: list[str] = []  # FMIT is right, bert-crf is wrong
+    better: list[str] = []  # FMIT is correct, bert-crf is not
     worse: list[str] = []  # the reverse
     other: list[str] = []
     for id_ in sorted(next(iter(by_id.values())), key=id_digest):
@@ -46,9 +46,7 @@ def choose(runs: RunSet, dataset: str, n_cases: int) -> list[dict[str, Predictio
     return [{name: predictions[id_] for name, predictions in by_id.items()} for id_ in chosen]
 
 
-def figure3(
-    cases: Sequence[Mapping[str, Prediction]], paper: Published, dataset: str, *, redact: bool = False
-) -> list[Table]:
+def figure3(cases: Sequence[Case], paper: Published, dataset: str, *, redact: bool = False) -> list[Table]:
     """A table for each case, with a row for each approach: `Ada Lovelace PER (0.93)`, with a cross if it is wrong."""
     tables = []
     for number, case in enumerate(cases, 1):
@@ -114,7 +112,7 @@ def figure4(
             net = Number(statistics.mean(corrected) - statistics.mean(broken), digits=1)
             rows.append(Row(paper.name(name), (mean(corrected, 1), mean(broken, 1), net)))
             changes += chain(*per_seed)
-    columns = (Column(f"{TEXT_ONLY} wrong, corrected"), Column(f"{TEXT_ONLY} right, broken"), Column("net"))
+    columns = (Column(f"{TEXT_ONLY} wrong, corrected"), Column(f"{TEXT_ONLY} correct, broken"), Column("net"))
     n_gold = sum(len(prediction.gold or ()) for prediction in next(iter(baselines.values()), ()))
     note = f"Of {n_gold} gold entities in the {runs.split(dataset)} split; mean over seeds, same seed of {TEXT_ONLY}."
     title = f"Figure 4: entities against {TEXT_ONLY}, {dataset}"

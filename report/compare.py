@@ -60,8 +60,6 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two runs on one split."""
-
     first: str
     second: str
     split: str
@@ -84,12 +82,13 @@ def compare_runs(
     labelled = [name for name, some in runs[0].predictions.items() if any(each.gold is not None for each in some)]
     name = split or next((name for name in labelled if name in runs[1].predictions), "")
     if not name:
-        found, todo = " and ".join(splits), "run `fmit evaluate` on both"
-        raise RunError("no split that both runs were scored on", found=found, todo=todo)
+        todo = "run `fmit evaluate` on both"
+        raise RunError("no split that both runs were scored on", found=" and ".join(splits), todo=todo)
     for run, found in zip(runs, splits, strict=True):
         if name not in run.predictions:
-            todo = "run `fmit evaluate --split` on it"
-            raise RunError(f"not scored on {name}", where=run.name, found=found, todo=todo)
+            raise RunError(
+                f"not scored on {name}", where=run.name, found=found, todo="run `fmit evaluate --split` on it"
+            )
     sides = [[each for each in run.predictions[name] if each.gold is not None] for run in runs]
     if found := _disagreement(*sides):
         where, todo = f"{first} and {second}", "compare runs that were scored on the same posts"
@@ -106,7 +105,7 @@ def _disagreement(first: Sequence[Prediction], second: Sequence[Prediction]) -> 
     if unpaired := sorted({*ids[0]} ^ {*ids[1]}):
         return f"{len(unpaired)} posts in only one of them, {', '.join(unpaired[:3])}"
     if ids[0] != ids[1]:
-        return "another order"
+        return "different orders"
     changed = [a[0] for a, b in zip(*sides, strict=True) if a != b]
     return f"post {changed[0]} has different words or labels" if changed else ""
 

@@ -18,6 +18,7 @@ from schema.prediction import Prediction
 from schema.records import Entity, Span
 from schema.text import safe_text
 
+Entities = Sequence[Entity]
 Kind = Literal["correct", "type", "boundary", "both", "missed", "spurious"]
 SCHEMES = ("strict", "exact", "partial", "ent_type")
 COLUMNS = (
@@ -36,11 +37,9 @@ class KindText(NamedTuple):
 
 KINDS: dict[Kind, KindText] = {
     "correct": KindText("Correct", "the same words and type", "correct correct correct correct"),
-    "type": KindText("Wrong type", "the same words, another type", "incorrect correct correct incorrect"),
-    "boundary": KindText("Wrong words", "overlapping words, the same type", "incorrect incorrect partial correct"),
-    "both": KindText(
-        "Wrong words and type", "overlapping words, another type", "incorrect incorrect partial incorrect"
-    ),
+    "type": KindText("Wrong type", "the same words, other type", "incorrect correct correct incorrect"),
+    "boundary": KindText("Wrong words", "overlapping words, same type", "incorrect incorrect partial correct"),
+    "both": KindText("Wrong words and type", "overlapping words, other type", "incorrect incorrect partial incorrect"),
     "missed": KindText("Missed", "a gold entity without a prediction", "missed missed missed missed"),
     "spurious": KindText("Spurious", "a prediction without a gold entity", "spurious spurious spurious spurious"),
 }
@@ -54,7 +53,7 @@ class Outcome(NamedTuple):
     predicted: int | None
 
 
-def outcomes(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Outcome]:
+def outcomes(gold: Entities, predicted: Entities) -> list[Outcome]:
     """Outcomes ordered by their first words; each gold and each predicted entity is in exactly one of them."""
     unpaired = dict(enumerate(gold))
     paired: list[tuple[Span, Outcome]] = []
@@ -71,9 +70,7 @@ def outcomes(gold: Sequence[Entity], predicted: Sequence[Entity]) -> list[Outcom
     return [outcome for _, outcome in sorted(paired, key=lambda pair: pair[0])]
 
 
-def count(
-    posts: Iterable[tuple[Sequence[Entity], Sequence[Entity]]],
-) -> tuple[Counter[tuple[str, Kind]], Counter[tuple[str, str]]]:
+def count(posts: Iterable[tuple[Entities, Entities]]) -> tuple[Counter[tuple[str, Kind]], Counter[tuple[str, str]]]:
     """Outcomes of posts by (gold type, or predicted type if there is none; kind), and by both types, "" for none."""
     kinds: Counter[tuple[str, Kind]] = Counter()
     confusion: Counter[tuple[str, str]] = Counter()

@@ -18,7 +18,6 @@ BAR, GAP = 9, 8  # of a bar chart: height of a bar, and between groups
 
 
 def draw(macro: str, **values: object) -> Markup:
-    """A figure of the template."""
     return Markup(getattr(environment().get_template("figures.svg.jinja").module, macro)(**values).strip())
 
 
@@ -29,7 +28,6 @@ class Axes(NamedTuple):
     y_ticks: Sequence[float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """User units of a point of the data."""
         x_share = (x - self.x_ticks[0]) / ((self.x_ticks[-1] - self.x_ticks[0]) or 1)
         y_share = (y - self.y_ticks[0]) / ((self.y_ticks[-1] - self.y_ticks[0]) or 1)
         return LEFT + x_share * (RIGHT - LEFT), BOTTOM - y_share * (BOTTOM - TOP)

@@ -1,9 +1,9 @@
 """Grounding quality: of a run's entities with their boxes (GMNER, Yu et al. 2023), or of a grounder without a run.
 
-An entity's box is the grounder's for the noun phrase that fits its words best; it is no evidence that the tagger used
-it. A box is right if its IoU with a gold box is at least 0.5; an entity that is not shown is right only without a box.
+An entity's box is the grounder's for the noun phrase that fits its words best; it is not evidence that the tagger used
+it. A box is correct if its IoU with a gold box is at least 0.5; an entity that no image shows needs to have no box.
 
-Gold boxes are read as Twitter-GMNER has them: an XML file per image in the format of Pascal VOC, with `size` (width,
+Gold boxes have the format of Twitter-GMNER: an XML file per image in the format of Pascal VOC, with `size` (width,
 height) and `object` elements (name: the entity's words; bndbox: xmin, ymin, xmax, ymax). Those of phrases may also be
 in a JSONL file: an image per line, with `image`, and `phrases` with `text` and `box`, or `boxes`; null: not shown.
 """
@@ -24,7 +24,7 @@ from schema.scores import Counts
 
 MAX_BYTES = 1_000_000  # of an XML file: real ones have a few kilobytes
 REFUSED = (b"<!DOCTYPE", b"<!ENTITY", b"\0")  # a null byte: UTF-16 would hide the other two
-MIN_IOU = 0.5  # from which a box is right
+MIN_IOU = 0.5  # of a correct box
 SCORES = ("MNER", "EEG", "GMNER")  # words and type; words and box; words, type and box
 JSONL = 'a line is {"image": NAME, "phrases": [{"text": TEXT, "box": [x0, y0, x1, y1] or null}]}'
 
@@ -45,8 +45,6 @@ class Annotations(NamedTuple):
 
 @dataclass
 class Matched:
-    """The gold boxes of posts."""
-
     boxes: dict[tuple[str, Entity], Boxes] = field(default_factory=dict)
     n_files: int = 0
     n_unmatched: int = 0  # names that are not an entity of their post
@@ -55,12 +53,11 @@ class Matched:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read one XML file; raises DataError. A document type is refused, since its entities can expand without bound."""
+    """Read one XML file; raises DataError. Document types are rejected, because their entities can expand endlessly."""
     data = path.read_bytes()
     if len(data) > MAX_BYTES or any(mark in data for mark in REFUSED):
-        raise DataError(
-            "too large, or with a document type", where=str(path), todo="only plain annotations are supported"
-        )
+        what, todo = "the file is too large or has a document type", "only plain annotations are supported"
+        raise DataError(what, where=str(path), todo=todo)
     try:
         root = Tree.fromstring(data)
     except Tree.ParseError as error:
@@ -69,7 +66,7 @@ def read_annotations(path: Path) -> Annotations:
     try:
         width, height = (int(float(text)) for text in texts)
     except (ValueError, OverflowError):
-        raise DataError("a size without two numbers", where=str(path), found=" and ".join(texts)) from None
+        raise DataError("the size is not two numbers", where=str(path), found=" and ".join(texts)) from None
     boxes: dict[str, Boxes] = {}
     names: dict[str, str] = {}
     objects = [(element.findtext("name") or "", element) for element in root.iter("object")]
@@ -84,15 +81,14 @@ def _xml_box(box: Tree.Element, path: Path) -> Corners:
     try:
         x0, y0, x1, y1 = (float(box.findtext(name) or "") for name in ("xmin", "ymin", "xmax", "ymax"))
     except ValueError:
-        raise DataError("a box without four numbers", where=str(path)) from None
+        raise DataError("a box needs four numbers", where=str(path)) from None
     if not (x0 <= x1 and y0 <= y1):
-        found = f"{x0}, {y0}, {x1}, {y1}"
-        raise DataError("a box needs xmin <= xmax and ymin <= ymax", where=str(path), found=found)
+        raise DataError("a box needs xmin <= xmax and ymin <= ymax", where=str(path), found=f"{x0}, {y0}, {x1}, {y1}")
     return x0, y0, x1, y1
 
 
 def name_key(name: str) -> str:
-    """Equal for names that differ only in spaces and case."""
+    """A key that is equal for names that differ only in spaces and case."""
     return re.sub(r"\s+", "", name).casefold()
 
 
@@ -140,9 +136,9 @@ def is_correct(
     if match is None:
         return dict.fromkeys(SCORES, False)
     boxes, region = gold.get((prediction.post.id, match), ()), best_region(prediction, entity.span, min_score)
-    is_box_right = fits(region.box.xyxy, boxes) if region and region.box else not boxes
+    is_box_correct = fits(region.box.xyxy, boxes) if region and region.box else not boxes
     same_type = match.type == entity.type
-    return {"MNER": same_type, "EEG": is_box_right, "GMNER": same_type and is_box_right}
+    return {"MNER": same_type, "EEG": is_box_correct, "GMNER": same_type and is_box_correct}
 
 
 def best_region(prediction: Prediction, span: Span, min_score: float | None = None) -> Region | None:
@@ -170,7 +166,7 @@ def fits(box: Sequence[float], gold: Boxes) -> bool:
 
 
 class GoldPhrase(NamedTuple):
-    """A phrase of an image's post, and its boxes; none where the image does not show it."""
+    """A phrase of an image's post, and its boxes; none if the image does not show it."""
 
     image: str
     text: str
@@ -179,11 +175,11 @@ class GoldPhrase(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well a grounder's boxes fit visible phrases, and its scores separate them from others."""
+    """How well a grounder's boxes fit visible phrases, and how well its scores separate these from the others."""
 
-    accuracy: float  # share of the visible phrases with a right box
-    n_right: int
-    average_precision: float | None  # None where all phrases are visible
+    accuracy: float  # share of the visible phrases with a correct box
+    n_correct: int
+    average_precision: float | None  # None if all phrases are visible
 
 
 def read_gold(path: Path, sizes: Mapping[str, Size]) -> list[GoldPhrase]:
@@ -233,9 +229,9 @@ def _from_xml(folder: Path, sizes: Mapping[str, Size]) -> Iterator[Marked]:
 def evaluate(gold: Sequence[GoldPhrase], grounded: Sequence[tuple[Corners, float]]) -> Quality:
     """The quality of one box and its score for each phrase, in order."""
     visible = [bool(phrase.boxes) for phrase in gold]
-    n_right = sum(fits(box, phrase.boxes) for phrase, (box, _) in zip(gold, grounded, strict=True))
+    n_correct = sum(fits(box, phrase.boxes) for phrase, (box, _) in zip(gold, grounded, strict=True))
     precision = None if all(visible) else average_precision(visible, [score for _, score in grounded])
-    return Quality(n_right / sum(visible), n_right, precision)
+    return Quality(n_correct / sum(visible), n_correct, precision)
 
 
 def ceiling(gold: Sequence[GoldPhrase], candidates: Mapping[str, Sequence[Corners]]) -> float:
@@ -255,5 +251,5 @@ def average_precision(positive: Sequence[bool], scores: Sequence[float]) -> floa
 
 
 def centre_box(width: int, height: int) -> Corners:
-    """The middle of an image: half of each side."""
+    """The middle half of each side of an image."""
     return width / 4, height / 4, width * 3 / 4, height * 3 / 4

@@ -35,13 +35,6 @@ def write(folder: Path, out: Path, *, load_image: Loader, redact: bool = False, 
     words = label_words(run.config)
     data, n_posts, n_images = page_data(selection.predictions, words, load_image, types=run.types, redact=redact)
     origin, dev = (value if isinstance(value, Mapping) else {} for value in map(run.config.get, ("data", "dev")))
-    wrong = f"{selection.n_wrong_shown:,} of {selection.n_wrong:,} posts with errors"
-    other = f"{selection.n_other_shown:,} of {selection.n_other:,} without"
-    remarks = [f"{wrong} and {other}{' (all splits)' if len(run.predictions) > 1 else ''}"]
-    if n_posts:
-        remarks.append(f"{n_posts:,} posts left out to limit the page's size")
-    if n_images:
-        remarks.append(f"{n_images:,} images left out: not readable, or too large for the page")
     write_page(
         out,
         "report.html.jinja",
@@ -55,7 +48,9 @@ def write(folder: Path, out: Path, *, load_image: Loader, redact: bool = False, 
         kinds=KINDS,
         schemes=SCHEMES,
         types=run.types,
-        remarks=remarks,
+        selection=selection,
+        n_posts=n_posts,
+        n_images=n_images,
         redact=redact,
         variant=str(origin.get("variant") or ""),
         warning=str(origin.get("warning") or ""),
@@ -83,12 +78,7 @@ def _section(run: Run, name: str) -> dict[str, Any]:
         counts = [(name, confusion[actual, name]) for name in (*run.types, "")]
         total = max(1, sum(n for _, n in counts))
         confusion_rows.append((actual, [(n, math.ceil(9 * n / total), name == actual) for name, n in counts]))
-    warning = ""
-    if metrics and labelled:
-        n_correct = sum(n for (_, kind), n in kinds.items() if kind == "correct")
-        if (n_scored := metrics["strict"]["micro"]["n_correct"]) != n_correct:
-            warning = f"The scores count {n_scored} correct entities, the predictions {n_correct}: "
-            warning += "one of the two files is out of date. Evaluate the run again."
+    n_correct = sum(n for (_, kind), n in kinds.items() if kind == "correct")
     return {
         "name": name,
         "n_posts": int((metrics or {}).get("n_posts", 0)) if predictions is None else len(predictions),
@@ -99,12 +89,13 @@ def _section(run: Run, name: str) -> dict[str, Any]:
         "n_judged": len(pairs),
         "ece": expected_error(bins),
         "plot": reliability_plot(bins) if pairs else None,
-        "warning": warning,
+        "n_correct": n_correct,
+        "n_scored": metrics["strict"]["micro"]["n_correct"] if metrics and labelled else n_correct,
     }
 
 
 def _facts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """A configuration as (dotted key, value) lines; lists as JSON."""
+    """(dotted key, value) lines of a configuration; lists as JSON."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from _facts(inner, f"{path}.{key}" if path else str(key))

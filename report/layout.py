@@ -24,7 +24,7 @@ class Number(NamedTuple):
         return f"{self.value:,.{self.digits}f}{spread}"
 
 
-Cell = Number | str | None  # None: no such figure
+Cell = Number | str | None  # None: no value
 
 
 class Column(NamedTuple):
@@ -39,7 +39,7 @@ class Column(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row; adjacent rows of one group share a heading; `remark` says why figures are missing."""
+    """A row; adjacent rows of one group share a heading; `remark` says why values are missing."""
 
     label: str
     cells: Sequence[Cell]
@@ -123,7 +123,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> st
 
 
 def _plain(text: str) -> str:
-    """Text without links, code, elements and ends of cells."""
+    """Text in which Markdown finds no links, code, HTML or ends of cells."""
     return re.sub(r"([\\|`\[\]])", r"\\\1", safe_text(text, None)).replace("<", "&lt;")
 
 

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import PIL.Image
@@ -49,7 +50,7 @@ def safe_word(word: str) -> str:
 
 
 def redacted(words: Sequence[str]) -> tuple[str, ...]:
-    """As many words with @names and links hidden, also those that a tokenizer split; in doubt a word is hidden.
+    """The words with @names and links hidden, also those that a tokenizer split; in doubt, a word is hidden.
 
     Some corpora split `@name_` into `@ name _`, and `http://t.co/x` into `http : //t.co/x`.
     """
@@ -100,21 +101,16 @@ def script_json(value: object) -> Markup:
 @functools.cache
 def environment() -> jinja2.Environment:
     """The report's templates: everything is escaped, and an unknown name is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
+
+    def finalize(value: object) -> object:
+        return safe_text(value, VALUE_CHARS) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    options: dict[str, Any] = {"autoescape": True, "undefined": jinja2.StrictUndefined, "finalize": finalize}
+    options |= {"trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), **options)
     environment.filters |= {"px": "{:.2f}".format, "number": "{:,}".format}
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     return environment
-
-
-def _finalize(value: object) -> object:
-    return safe_text(value, VALUE_CHARS) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def thumbnails(images: Iterable[Image], load: Loader, budget: int = IMAGE_BUDGET) -> dict[str, str]:
@@ -124,15 +120,14 @@ def thumbnails(images: Iterable[Image], load: Loader, budget: int = IMAGE_BUDGET
     for n_done, (key, image) in enumerate(distinct.items()):
         share = budget // (len(distinct) - n_done)
         loaded = load(image.name, image.digest) if share > 0 else None
-        uri = data_uri(loaded, share) if loaded else None
-        if uri:
+        if loaded and (uri := data_uri(loaded, share)):
             uris[key] = uri
             budget -= len(uri)
     return uris
 
 
 def data_uri(image: PIL.Image.Image, max_bytes: int) -> str | None:
-    """The largest thumbnail of `STEPS` with at most `max_bytes` as a data URI; None if even the smallest has more."""
+    """The largest thumbnail of `STEPS` with at most `max_bytes`, as a data URI; None if even the smallest has more."""
     for side, quality in STEPS:
         file = io.BytesIO()
         shrunk(image, side).save(file, "JPEG", quality=quality, optimize=True)

@@ -1,4 +1,4 @@
-"""Posts as the JSON that a page's script draws (safe text, a byte budget), and the contact sheet of a dataset."""
+"""Posts as JSON for the scripts of pages (safe text, a byte budget), and the contact sheet of a dataset."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from schema.prediction import Prediction
 from schema.records import Entity, Image, Post, Region
 from schema.text import safe_text
 
-N_SAMPLE = 400  # posts without errors on a page: enough to see what goes well
+N_SAMPLE = 400  # posts without errors on a page: enough to see what works
 TEXT_BUDGET = 5_000_000  # bytes of a page's posts without their images
 IMAGE_BYTES = 500  # upper bound of an image's description
 NAME_CHARS = 60  # of an image's file name
@@ -52,7 +52,7 @@ def sample(ids: Sequence[str], indices: Sequence[int], n: int) -> list[int]:
 
 
 def id_digest(id_: str) -> bytes:
-    """For an order of posts that depends on nothing but their ids."""
+    """A key to sort posts in an order that depends only on their ids."""
     return hashlib.sha256(id_.encode("utf-8", "replace")).digest()
 
 

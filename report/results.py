@@ -39,7 +39,6 @@ class Published(Config):
     scores: dict[str, dict[str, dict[str, tuple[float, ...]]]]  # F1 of each type, then P, R and F1 of all
 
     def name(self, approach: str) -> str:
-        """The display name of an approach."""
         return self.names.get(approach, approach)
 
     def approaches(self, *tables: str) -> list[str]:
@@ -49,7 +48,6 @@ class Published(Config):
 
 @functools.cache
 def published() -> Published:
-    """The paper's figures."""
     return Published.checked(yaml.safe_load(FILE.read_text(encoding="utf-8")), "", file=str(FILE))
 
 
@@ -64,8 +62,6 @@ class FusionRow(Config, extra="ignore"):
 
 
 class Fusion(Config, extra="ignore"):
-    """What `bench.fusion` measured."""
-
     rows: tuple[FusionRow, ...]
     notes: tuple[str, ...] = ()
 
@@ -96,7 +92,7 @@ def data_tables(runs: RunSet, paper: Published) -> list[Table]:
             values = [counts.get(split, {}).get(key) for _, counts in sides for split in splits]
             rows.append(Row(label, tuple(None if value is None else Number(value, digits=0) for value in values)))
         note = (
-            "Ours: strict entities; an I- tag without a B- tag opens none." if ours else f"No posts of {dataset} here."
+            "Ours: strict entities; an I- tag without a B- tag starts none." if ours else f"No posts of {dataset} here."
         )
         title = f"Table 1: {paper.datasets.get(dataset, dataset)}"
         notes = (*runs.notes.get(dataset, ()), note)
@@ -178,4 +174,4 @@ def _our_notes(runs: RunSet, dataset: str) -> Iterator[str]:
         several = f"mean ± standard deviation over {len(runs.seeds)} seeds ({seeds})"
         yield f"Ours: strict entities; {several if len(runs.seeds) > 1 else f'one seed ({seeds})'}."
         if any(values.get("synthetic") for name in runs.scored(dataset) for values in runs.metrics(dataset, name)):
-            yield "Synthetic parts were used: these figures compare settings and say nothing about photographs."
+            yield "Synthetic models were used: these figures compare settings and say nothing about photographs."

@@ -1,4 +1,4 @@
-"""Runs as the report reads them: a folder, each file checked once, and the set of runs that the tables report."""
+"""Runs for reports: a run's folder, each of its files checked once, and the set of runs in the tables."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -35,16 +35,14 @@ class Run(NamedTuple):
     @property
     def types(self) -> tuple[str, ...]:
         """Entity types in the order of the label set, then any others in the scores or predictions."""
-        types = dict.fromkeys(label_words(self.config))
-        for scores in self.metrics.values():
-            types |= dict.fromkeys(scores["strict"]["types"])
-        for prediction in chain.from_iterable(self.predictions.values()):
-            types |= dict.fromkeys(entity.type for entity in (*(prediction.gold or ()), *prediction.predicted))
-        return tuple(types)
+        scored = chain.from_iterable(scores["strict"]["types"] for scores in self.metrics.values())
+        predictions = chain.from_iterable(self.predictions.values())
+        others = (entity.type for each in predictions for entity in (*(each.gold or ()), *each.predicted))
+        return tuple(dict.fromkeys([*label_words(self.config), *scored, *others]))
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a report shows of a run folder; raises RunError if a file is missing or damaged."""
+    """Read the files of a run that a report shows; raises RunError if one is missing or damaged."""
     config = read_object(folder / "model" / "config.json", "train and evaluate the run")
     curves = read_json(folder / "curves.json", "train the run again") if (folder / "curves.json").exists() else []
     if not isinstance(curves, list) or not all(isinstance(row, dict) for row in curves):
@@ -57,7 +55,8 @@ def read_run(folder: Path) -> Run:
             predictions[split] = list(read_predictions(path))
     if not metrics and not predictions:
         raise RunError("the run has no scores", where=str(folder), todo="run `fmit evaluate` first")
-    synthetic = any(scores.get("synthetic") for scores in metrics.values()) or _is_synthetic(config)
+    synthetic = any(scores.get("synthetic") for scores in metrics.values())
+    synthetic |= '"synthetic": true' in json.dumps(config)  # anywhere, for example in the description of the pack
     return Run(folder.resolve().name, config, tuple(curves), metrics, predictions, synthetic)
 
 
@@ -89,22 +88,13 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def label_words(config: Mapping[str, Any]) -> dict[str, str]:
-    """Entity type -> general word in the run's order, from the pairs in its configuration; empty if it has none."""
+    """General words by entity type, in the run's order, from its configuration; empty if it has none."""
     pairs, _ = config.get("labels") or ((), ())
     return {str(name): str(word) for name, word in pairs}
 
 
-def _is_synthetic(value: Any) -> bool:
-    """Whether `synthetic: true` occurs anywhere in the run's configuration: it includes the pack's own mark."""
-    if isinstance(value, Mapping):
-        return value.get("synthetic") is True or any(map(_is_synthetic, value.values()))
-    return isinstance(value, list) and any(map(_is_synthetic, value))
-
-
 @dataclass(frozen=True)
 class RunSet:
-    """The runs that the tables report."""
-
     posts: Mapping[str, Path]  # posts.parquet of each dataset
     runs: Mapping[Key, Mapping[str, Path]]  # folders with scores of a run, by the dataset that was scored
     approaches: tuple[str, ...]  # in the order of the tables
@@ -117,7 +107,6 @@ class RunSet:
         return tuple(sorted({seed for _, _, seed in self.runs}))
 
     def table(self, dataset: str) -> Posts:
-        """The dataset's posts and labels."""
         path = self.posts[dataset]
         if path not in self._files:
             self._files[path] = read_posts(path)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from cache import atomic
 from cache.run_files import refuse_strange
 from report.breakdown import breakdown, calibration, grounding_quality
-from report.cases import KINDS, LISTED, N_LISTED, choose, figure3, figure4
+from report.cases import KINDS, N_LISTED, Change, choose, figure3, figure4
 from report.figures import paired_bars, reliability_plot
 from report.grounding import GoldBoxes
 from report.layout import Table, csv_text, markdown, table_csv
@@ -74,8 +74,8 @@ def build(
             changes.tables.append(table)
             title = f"{dataset}: entities against {TEXT_ONLY}"
             changes.plots.append((title, paired_bars(f"entities, {dataset}", bars, KINDS)))
-            rows = [dict(zip(LISTED, change, strict=True)) for change in listed[:N_LISTED]]
-            changes.files[f"figure4-{dataset}-entities.csv"] = csv_text(LISTED, rows)
+            rows = [change._asdict() for change in listed[:N_LISTED]]
+            changes.files[f"figure4-{dataset}-entities.csv"] = csv_text(Change._fields, rows)
         table, plots = calibration(runs, paper, dataset)
         calibrated.tables.append(table)
         calibrated.plots += [(f"{dataset}, {name}", reliability_plot(bins)) for name, bins in plots]

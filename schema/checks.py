@@ -19,14 +19,13 @@ def splits_without_entities(posts: Iterable[Post]) -> list[str]:
 
 
 def unusable_images(posts: Iterable[Post]) -> dict[str, str]:
-    """By split: how many images cannot be used, and why; in capitals if it is at least half of them."""
+    """By split: how many images cannot be used, and why; with a warning in capitals if these are at least half."""
     states: dict[str, Counter[str]] = {}
     for post in posts:
         states.setdefault(post.split, Counter()).update(image.state for image in post.images)
     messages = {}
     for split, counts in states.items():
-        n_unusable = counts.total() - counts["ok"]
-        if n_unusable:
+        if n_unusable := counts.total() - counts["ok"]:
             reasons = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()) if state != "ok")
             loud = "MOST IMAGES ARE UNUSABLE: " if n_unusable >= UNUSABLE_SHARE * counts.total() else ""
             messages[split] = f"{loud}{n_unusable} of {counts.total()} image(s) cannot be used ({reasons})"
@@ -40,7 +39,6 @@ def training_warnings(posts: Sequence[Post], *, reads_images: bool) -> list[str]
     for split in splits_without_entities(used):
         effect = "no epoch can be better than another" if split == "dev" else "the model cannot learn any entity"
         warnings.append(f"{split} has labelled posts but no entity, so {effect}: check its labels")
-    if reads_images:
-        effect = "so their posts have the empty image: run fmit doctor"
-        warnings += [f"{split}: {message}, {effect}" for split, message in unusable_images(used).items()]
+    for split, message in unusable_images(used).items() if reads_images else ():
+        warnings.append(f"{split}: {message}, so their posts have the empty image: run fmit doctor")
     return warnings

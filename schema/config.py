@@ -1,4 +1,4 @@
-"""Configuration: frozen values from params.yaml and presets by name. An error names the nearest known key."""
+"""Configuration: frozen values from params.yaml, and presets by name. Errors name the nearest known key."""
 
 import datetime
 import difflib
@@ -19,7 +19,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_section(cls, section: Mapping[str, Any], where: str, presets: Mapping[str, Self]) -> Self:
-        """A section such as `{preset: smoke, layers: 1}` as a configuration, its own keys as `model_fields_set`."""
+        """The configuration of a section such as `{preset: smoke}`; `model_fields_set` has only its own keys."""
         values = dict(section)
         name, base = values.pop("preset", None), {}
         if isinstance(name, str) and name in presets:

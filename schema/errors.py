@@ -16,9 +16,6 @@ class FmitError(Exception):
         self.fact = _short(f"{where}: {what}" if where else what) + (f" (found {_short(found)})" if found else "")
         super().__init__(f"{self.fact}; {todo}" if todo else self.fact)
 
-    def __str__(self) -> str:  # KeyError, a base class of MissingKeys, would return a repr
-        return str(self.args[0])
-
 
 class ConfigError(FmitError):
     """A parameter that is unknown, has the wrong type, or conflicts with another."""
@@ -29,7 +26,7 @@ class DataError(FmitError):
 
 
 class ImageError(FmitError):
-    """An image that cannot or must not be decoded; `state` is its state in the posts table."""
+    """An image that cannot or must not be decoded; `state` is its state in posts.parquet."""
 
     def __init__(self, what: str, *, state: str, where: str = "", found: str = "", todo: str = "") -> None:
         super().__init__(what, where=where, found=found, todo=todo)
@@ -41,16 +38,14 @@ class WeightsError(FmitError):
 
 
 class SyntheticError(WeightsError):
-    """A part that was trained on synthetic images was given another image."""
+    """A model that was trained on synthetic images was given a photograph."""
 
 
 class StoreError(FmitError):
     """An operation of the store failed; its contents are intact."""
 
 
-class MissingKeys(StoreError, KeyError):
-    """Keys that are not in the store; `keys` lists them."""
-
+class MissingKeys(StoreError):
     def __init__(self, keys: list[str], *, where: str = "") -> None:
         self.keys = keys
         shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")

@@ -10,15 +10,8 @@ from schema.errors import DataError
 from schema.records import Entity, Span
 
 Scheme = Literal["iob2", "iob1", "io", "bioes", "bilou", "bmes"]
-PREFIXES: dict[Scheme, str] = {  # io: the bare type
-    "iob2": "BI",
-    "iob1": "BI",
-    "io": "",
-    "bioes": "BIES",
-    "bilou": "BILU",
-    "bmes": "BMES",
-}
-EBD_TAGS = ("O", "B", "E")  # Section 3.3: head, tail or neither; a one-word entity is B (ours: the paper is silent)
+PREFIXES: dict[Scheme, str] = {"iob2": "BI", "iob1": "BI", "io": "", "bioes": "BIES", "bilou": "BILU", "bmes": "BMES"}
+EBD_TAGS = ("O", "B", "E")  # Section 3.3: neither, head, tail; a one-word entity is B (the paper does not say)
 
 
 @dataclass(frozen=True)
@@ -106,11 +99,8 @@ DEFAULT_LABELS = LabelSet(
 
 
 def to_iob2(tags: Sequence[str], scheme: Scheme) -> tuple[list[str], int, int]:
-    """IOB2 tags, the number of tags that continued no entity and became `O`, and of entities without their last tag.
-
-    IOB2 itself passes unchanged: its orphan `I-` are part of the data.
-    """
-    if scheme == "iob2":
+    """IOB2 tags, the number of tags that continued no entity and became `O`, and of entities without their last tag."""
+    if scheme == "iob2":  # not changed: orphan `I-` are part of the data
         return list(tags), 0, 0
     if scheme in ("iob1", "io"):
         return ["B" + tag[1:] if orphan else tag for tag, orphan in zip(tags, orphans(tags), strict=True)], 0, 0
@@ -127,7 +117,7 @@ def to_iob2(tags: Sequence[str], scheme: Scheme) -> tuple[list[str], int, int]:
 
 
 def entities(tags: Sequence[str], *, lenient: bool = False) -> list[Entity]:
-    """Entities of IOB2 tags. Strict: only `B-` opens one; lenient: an orphan `I-` does too (seqeval's default)."""
+    """Entities of IOB2 tags. Strict: only `B-` starts one; lenient: an orphan `I-` does too (seqeval's default)."""
     result: list[Entity] = []
     start, name = -1, ""
     for index, tag in enumerate([*tags, "O"]):

@@ -28,7 +28,7 @@ def within_cap(sources: Sequence[Source], max_objects: int) -> list[int]:
 
 @dataclass(frozen=True)
 class CutObjects:
-    """How many objects are left out of the lattice, from how many posts; `n_phrases` of them are phrases."""
+    """How many objects, of how many posts, are left out of the lattice; `n_phrases` of them are phrases."""
 
     n_posts: int = 0
     n_objects: int = 0

@@ -27,7 +27,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses duplicate keys: of two blocks with one name, PyYAML would silently drop the first."""
+    """Rejects duplicate keys: of two blocks with the same name, PyYAML would silently drop the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[str, int] = {}

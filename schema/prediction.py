@@ -12,6 +12,7 @@ from schema.labels import to_tags
 from schema.records import Entity, Image, Post, Region, Span
 
 SCHEMA_VERSION = 2  # 1 had neither this number, nor the words' character offsets, nor the caller's id
+Scored = tuple[Entity, float | None]  # an entity with its confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class PredictedEntity:
     text: str
     characters: tuple[int, int]  # [start, end) in the post's text
     confidence: float | None  # P(exactly these words are an entity of this type | post); None if unknown
-    grounded_boxes: tuple[Region, ...] = ()  # of noun phrases that overlap it: no evidence that the model used them
+    grounded_boxes: tuple[Region, ...] = ()  # of noun phrases that overlap it; not evidence that the model used them
 
     @property
     def entity(self) -> Entity:
@@ -40,7 +41,7 @@ class PredictedEntity:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The entities of a post and its objects; `synthetic`: by parts trained on drawings. Raises DataError."""
+    """The entities of a post and its objects; `synthetic`: by models trained on drawings. Raises DataError."""
 
     post: Post
     entities: tuple[PredictedEntity, ...] = ()
@@ -57,11 +58,7 @@ class Prediction:
 
     @classmethod
     def make(
-        cls,
-        post: Post,
-        entities: Iterable[tuple[Entity, float | None]],
-        objects: Iterable[Region] = (),
-        synthetic: bool = False,
+        cls, post: Post, entities: Iterable[Scored], objects: Iterable[Region] = (), synthetic: bool = False
     ) -> Self:
         """A prediction from entities with confidences; each gets the boxes of phrases that overlap it."""
         regions, predicted = tuple(objects), []

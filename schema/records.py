@@ -1,4 +1,4 @@
-"""The records of the pipeline: frozen values that check themselves once, so that their users need not."""
+"""The records of the pipeline: frozen values that check themselves once, so that other code does not have to."""
 
 import math
 import re
@@ -133,7 +133,7 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class PostPhrases:
-    """A post's noun phrases, ordered by (start, end), unique; `fallback` names what the parser had to do."""
+    """A post's noun phrases, ordered by (start, end), unique; `fallback`: how they were found if parsing failed."""
 
     post_id: str
     phrases: tuple[Phrase, ...]
@@ -163,7 +163,7 @@ class Region:
         return self.box.image_index if self.box else 0
 
     def to_json(self) -> dict[str, Any]:
-        """The form in predictions and in boxes.parquet: named values, None where there is no span or box."""
+        """The form in predictions and in boxes.parquet: named values, None if there is no span or box."""
         span = {name: getattr(self.span, name, None) for name in ("start", "end")}
         box = {name: getattr(self.box, name, None) for name in ("image_index", *CORNERS)}
         return {"source": self.source, "text": self.text, **span, **box, "score": self.score}

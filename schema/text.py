@@ -1,11 +1,11 @@
-"""Text from posts, made safe to print: nothing in it controls a terminal, a reading direction or a spreadsheet."""
+"""Text from posts, made safe to print: it cannot control a terminal, the reading direction or a spreadsheet."""
 
 import json
 import re
 import unicodedata
 from collections.abc import Sequence
 
-TEXT_CHARS = 300  # longest title, phrase or value that is shown whole
+TEXT_CHARS = 300  # longest title, phrase or value that is not truncated
 
 # Besides control characters (Cc): marks that change the reading direction, break lines, or are invisible.
 _REMOVED = {
@@ -21,7 +21,7 @@ _MARKUP = re.compile(r"([\\`\[\]<>|])")  # characters that Markdown reads as lin
 
 
 def safe_text(value: object, limit: int | None = TEXT_CHARS) -> str:
-    """`value` as one harmless line: blanks for line ends, no control or direction mark, U+FFFD for a lone surrogate."""
+    """`value` as one safe line: spaces for line ends, no control or direction marks, U+FFFD for a lone surrogate."""
     text = "".join(" " if char in _LINE_ENDS else char for char in str(value) if char not in _REMOVED)
     categories = {char: unicodedata.category(char) for char in set(text)}
     text = "".join("\ufffd" if categories[char] == "Cs" else char for char in text if categories[char] != "Cc")
@@ -42,11 +42,11 @@ def guarded(cell: object) -> object:
 
 
 def plain_markdown(value: object) -> str:
-    """`value` as text that Markdown shows literally: no link, no HTML, no end of a table cell."""
+    """`value` as text that Markdown shows literally: no links, no HTML, no ends of table cells."""
     return _MARKUP.sub(r"\\\1", safe_text(value))
 
 
 def inert_json(value: object, *, indent: int | None = None, sort_keys: bool = False) -> str:
-    """JSON with letters unescaped; what could mislead a terminal or a reader is escaped, so nothing is lost."""
+    """JSON with unescaped letters; only characters that could mislead a terminal or a reader are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=sort_keys)
     return _MISLEADING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

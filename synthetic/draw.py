@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter
 
 from cache import atomic
 from pipeline.engine import Progress, silent
@@ -32,17 +33,10 @@ N_THREADS = min(4, os.cpu_count() or 1)  # Pillow draws and compresses outside P
 class DrawConfig(Config):
     """How many posts a synthetic dataset has: whole blocks, or names and templates would not be balanced."""
 
-    n_train: int = Field(default=480, ge=0)
-    n_dev: int = Field(default=160, ge=0)
-    n_test: int = Field(default=240, ge=0)
+    n_train: int = Field(default=480, ge=0, multiple_of=BLOCK)
+    n_dev: int = Field(default=160, ge=0, multiple_of=BLOCK)
+    n_test: int = Field(default=240, ge=0, multiple_of=BLOCK)
     seed: int = Field(default=0, ge=0)
-
-    @field_validator("n_train", "n_dev", "n_test")
-    @classmethod
-    def _check_blocks(cls, n_posts: int) -> int:
-        if n_posts % BLOCK:
-            raise ValueError(f"posts come in blocks of {BLOCK}, use {round(n_posts / BLOCK) * BLOCK or BLOCK}")
-        return n_posts
 
     @property
     def sizes(self) -> dict[Split, int]:
@@ -82,7 +76,6 @@ class GoldPost:
 
 
 def gold(draft: Draft, scene: Scene) -> GoldPost:
-    """The gold of a post drawn as this scene."""
     drawn = [(item.kind, item.cue, item.box) for item in scene.objects]
     mentions = zip(drawn, draft.mentions, strict=False)
     names = [GoldObject(*item, name.phrase, name.span, name.type, name.noun) for item, name in mentions]
@@ -115,8 +108,7 @@ def read_gold(folder: Path) -> dict[str, GoldPost]:
     return posts
 
 
-@dataclass(frozen=True, slots=True)
-class Ceilings:
+class Ceilings(NamedTuple):
     """Highest expected strict micro F1 of predictors that read only the text of posts, and of those that see images."""
 
     text: float
@@ -187,6 +179,6 @@ def run(config: DrawConfig, out: Path, progress: Progress = silent) -> DrawRepor
                 gold_posts.append(gold_post)
                 progress(len(gold_posts), len(posts))
         (folder / GOLD_FILE).write_text(gold_lines(gold_posts), encoding="utf-8")
-        report = {"schema_version": 1} | {split: asdict(value) for split, value in best.items()}
+        report = {"schema_version": 1} | {split: value._asdict() for split, value in best.items()}
         (folder / "ceilings.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return DrawReport(config.sizes, best)

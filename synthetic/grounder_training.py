@@ -29,18 +29,13 @@ WEIGHTS = EMBEDDED / f"{SYNTHETIC_GROUNDER}.safetensors"
 WORK = Path(".fmit/resume/grounder")  # what an interrupted training resumes from
 TRAIN_SEED = 1  # of scenes.random_scene
 WORDS = (PAD, UNKNOWN, *CUES, *KINDS)
-SIZES = Sizes(
-    size_px=128,
-    stem=24,
-    stem_stride=2,
-    stages=((48, 1), (96, 1), (128, 1), (128, 1)),
-    width=96,
-    anchors=(  # tiny, normal, and prominent or huge objects at 128 / 160 of their size
-        ((14.0, 18.0), (16.0, 16.0), (19.0, 14.0)),
-        ((25.0, 33.0), (30.0, 30.0), (34.0, 26.0)),
-        ((44.0, 44.0), (52.0, 66.0), (66.0, 54.0)),
-    ),
+ANCHORS = (  # tiny, normal, and prominent or huge objects at 128 / 160 of their size
+    ((14.0, 18.0), (16.0, 16.0), (19.0, 14.0)),
+    ((25.0, 33.0), (30.0, 30.0), (34.0, 26.0)),
+    ((44.0, 44.0), (52.0, 66.0), (66.0, 54.0)),
 )
+_STAGES = ((48, 1), (96, 1), (128, 1), (128, 1))
+SIZES = Sizes(size_px=128, stem=24, stem_stride=2, stages=_STAGES, width=96, anchors=ANCHORS)
 N_TRAIN_SCENES = 12_000
 N_STEPS = 4000
 N_SCENES, N_QUERIES = 16, 4  # of a batch, and queries of a scene
@@ -51,7 +46,7 @@ BOX_WEIGHT = 5.0  # of the box terms beside the confidence term, as in the paper
 CUE_PROB, KIND_PROB = 0.62, 0.27  # of a query for a cue, and for a kind alone; the others fit no single object
 _FLIPPED = {"left": "right", "right": "left"}
 FLIPPED_CUES = [CUES.index(_FLIPPED.get(cue, cue)) for cue in CUES]
-_ANCHORS = np.array(SIZES.anchors)  # [scales, anchors of a scale, 2]
+_ANCHORS = np.array(ANCHORS)  # [scales, anchors of a scale, 2]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -95,8 +96,7 @@ def read_trees(path: Path) -> list[Tree]:
         if problem:
             raise DataError(problem, where=line(match.start()), found=repr(token))
     if open_nodes:
-        what, todo = "the tree that begins here is not closed", "is a bracket missing, or the file cut off?"
-        raise DataError(what, where=line(first), todo=todo)
+        raise DataError("the tree that begins here is not closed", where=line(first), todo="add the missing bracket")
     return trees
 
 
@@ -159,8 +159,7 @@ class Recipe:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Epoch:
+class Epoch(NamedTuple):
     """The result of an epoch; `held_out` is the score of the averaged weights on the held-out blocks."""
 
     epoch: int

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import yaml
 
@@ -21,7 +21,7 @@ from synthetic.shapes import KINDS
 
 TYPES = DEFAULT_LABELS.types
 
-# Words and sentences; words.yaml says what each list is for
+# The comments in words.yaml describe each list.
 _WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
 NAMES, UNSEEN = _WORDS["names"], _WORDS["unseen"]
 TEST_NAMES = NAMES[: -len(UNSEEN)] + UNSEEN
@@ -38,21 +38,8 @@ SPLIT_STRIDE = 1_000_000  # between the numbers of one split's posts and the nex
 Image = Literal["ok", "missing", "broken"]
 Clue = Literal["image", "both", "misled"]  # what shows a name's type; misled: the text does, the image shows another
 
-# Posts of a block: how many, the clue of each of their names, and the state of their image.
-Plans = tuple[tuple[int, tuple[Clue, ...], Image], ...]
-_SINGLE_PLANS: Plans = (
-    (24, ("image",), "ok"), (6, ("both",), "ok"), (6, ("misled",), "ok"),
-    (2, ("image",), "missing"), (2, ("image",), "broken"),
-)  # fmt: skip
-_PAIR_PLANS: Plans = (
-    (22, ("image", "image"), "ok"), (4, ("both", "image"), "ok"), (4, ("image", "both"), "ok"),
-    (4, ("misled", "image"), "ok"), (4, ("image", "misled"), "ok"),
-    (1, ("image", "image"), "missing"), (1, ("image", "image"), "broken"),
-)  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(NamedTuple):
     """A name in a post: its words, and the object at its cue in the image."""
 
     name: str
@@ -82,8 +69,7 @@ class Draft:
         return to_tags(len(self.words), [Entity(mention.span, mention.type) for mention in self.mentions])
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
+class _Cell(NamedTuple):
     """The design of one post of a block."""
 
     template: str
@@ -158,8 +144,8 @@ def _block(seed: int, split: Split, index: int) -> tuple[_Cell, ...]:
     texts = [*singles, *pairs]
     names = _names(rng, split, [types for _, types in texts])
     plans = []
-    for counted in (_SINGLE_PLANS, _PAIR_PLANS):
-        plans += rng.sample([(clues, image) for count, clues, image in counted for _ in range(count)], HALF)
+    for counted in (_WORDS["single_plans"], _WORDS["pair_plans"]):
+        plans += rng.sample([(tuple(clues), image) for count, clues, image in counted for _ in range(count)], HALF)
     cells = [_Cell(*text, post_names, *plan) for text, post_names, plan in zip(texts, names, plans, strict=True)]
     return tuple(rng.sample(cells, BLOCK))
 

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image as Images
@@ -33,16 +34,14 @@ NEAR = 0.34  # the leftmost object's centre lies within this part of the width; 
 CLEAR = 0.20  # and this part of the width away from every other centre
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectSpec:
+class ObjectSpec(NamedTuple):
     """An object to compose: its kind, and the cue that must be true of it only (None: no cue)."""
 
     kind: str
     cue: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnObject:
+class DrawnObject(NamedTuple):
     """A drawn object; `box` bounds its visible pixels."""
 
     kind: str

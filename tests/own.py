@@ -91,7 +91,7 @@ def make(root: Path, params: str = PARAMS) -> Own:
 
 
 def write_posts(folder: Path, sizes: dict[Split, int]) -> None:
-    """Posts of the smoke shard's first block, as somebody else's JSONL with images."""
+    """Posts of the smoke dataset's first block, as somebody else's JSONL with images."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for split, size in sizes.items():
         drafts = [draft(0, split, k) for k in range(size)]

@@ -108,7 +108,7 @@ def check(root: Path, dataset: str, predicted: list[dict], n_test: int) -> None:
         assert new["objects"] == old["objects"]
         assert new["synthetic"] is old["synthetic"] is False
     page = (root / f"{dataset}.html").read_text()
-    assert "Synthetic parts." not in page
+    assert "Synthetic models." not in page
 
 
 @pytest.fixture

@@ -23,10 +23,15 @@ REPLACED = {  # as whole words and as parts of names; words that also have an or
     r"(Box|Grid)Chain": "FeaturePipeline",
     r"is none of": "is not one of",
     r"that is none": "is not",
+    r"(no|any) evidence that": "not evidence that",
+    r"smoke shards?|shard_rng": "the dataset smoke; a shard is a file of the store",
+    r"synthetic parts?": "synthetic models",
+    r"GoldThing|ThingSpec": "GoldObject, ObjectSpec",
+    r"n_right": "n_correct",
 }
 WORD = re.compile(rf"(?<![A-Za-z])({'|'.join(REPLACED)})(?![a-z])|(?<![A-Z])(Shelf|Spool|Rival|Picture|Toy)(?![a-z])")
-# A value in stored keys keeps its first name; corpora and users write "picture" where they please.
-ALLOWED = re.compile(r"toy-onestage|\"pictures?\"|\|picture\|")
+# Values in stored keys and old packs keep their first names; corpora and users write "picture" where they please.
+ALLOWED = re.compile(r"toy-onestage|[\"']toy[\"']|\"pictures?\"|\|picture\|")
 SUFFIXES = (".py", ".md", ".yaml", ".jinja", ".js", ".css", ".cfg", ".toml")
 OWN = "tests/test_plain_english.py"
 

@@ -17,11 +17,11 @@ from tests import own
 from tests.imports import ROOT
 from tests.test_start import venv
 
-WORKFLOW = ROOT / "docs" / "shard.yml"
-STEPS = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["shard"]["steps"]
+WORKFLOW = ROOT / "docs" / "subset.yml"
+STEPS = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))["jobs"]["subset"]["steps"]
 WHO = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
 FILES = own.PARAMS.replace("{preset: jsonl}", "{preset: jsonl, files: {train: train.jsonl, dev: dev.jsonl}}")
-WHOLE: dict[Split, int] = {"train": 44, "dev": 36}  # of which the shard has 32 + 32
+WHOLE: dict[Split, int] = {"train": 44, "dev": 36}  # of which the subset has 32 + 32
 STAGES = ("phrases", "ground", "regions")
 CI_S = 120.0  # processor time: a machine that does nothing else takes no longer
 
@@ -72,7 +72,7 @@ def test_a_colleague_pulls_and_computes_nothing(tmp_path):
 
 def run_steps(project: own.Own, remote: Path) -> str:
     """The workflow's own lines, but those that install, as GitHub runs them; returns what they printed."""
-    named = {"WHOLE": "own", "SHARD": "own-ci", "REMOTE": str(remote)}
+    named = {"WHOLE": "own", "SUBSET": "own-ci", "REMOTE": str(remote)}
     environment = {name: value for name, value in project.env.items() if name != "FMIT"} | named
     printed = ""
     for step in STEPS:
@@ -86,7 +86,7 @@ def run_steps(project: own.Own, remote: Path) -> str:
 
 
 @pytest.mark.long
-def test_ci_trains_and_scores_a_shard_of_64_posts_and_computes_nothing(tmp_path, monkeypatch):
+def test_ci_trains_and_scores_a_subset_of_64_posts_and_computes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(own, "SIZES", WHOLE)
     first = begin(tmp_path / "first", FILES)
     for stage in ("ingest", *STAGES):
@@ -128,7 +128,7 @@ def test_the_workflow_calls_commands_that_exist():
 
 def test_the_page_names_what_there_is():
     page = (ROOT / "docs" / "sharing.md").read_text(encoding="utf-8")
-    assert "(shard.yml)" in page
+    assert "(subset.yml)" in page
     named = set(re.findall(r"fmit cache (\w+)", page))
     assert named <= set(cli.main.commands["cache"].commands)
     assert set(cli.main.commands["cache"].commands) <= named, "a command that nobody is told of"

@@ -35,7 +35,7 @@ class SourceConfig(Config):
 
     format: Format = "conll"
     files: dict[str, str] = Field(default={"train": "train.txt", "dev": "valid.txt", "test": "test.txt"})
-    first: int | None = Field(default=None, ge=1)  # posts of each file, from its start: a shard of a dataset
+    first: int | None = Field(default=None, ge=1)  # posts of each file, from its start: a subset
     split: SplitConfig | None = None
     images: str = "images"
     image_suffix: str = ".jpg"  # of CoNLL's IMGID, which names an image without it; others are tried after it

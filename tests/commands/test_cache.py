@@ -92,7 +92,7 @@ def test_bytes(text, number):
 
 
 def test_wrong_values_are_wrong_calls(project):
-    assert "not a number of bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
+    assert "not a size in bytes" in fmit("cache", "gc", "--max-bytes", "many", code=2).stderr
     assert (
         "not a condition such as producer=efficientnet-lite2"
         in fmit("cache", "drop", "--where", "synthetic", code=2).stderr

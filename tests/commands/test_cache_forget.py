@@ -63,7 +63,7 @@ def test_rows_that_another_post_needs_stay_and_are_counted(project):
     assert (found["n_rows"], found["n_left"], found["kept_for"]) == (0, 0, ["test-00001 (twin)"])
     assert n_rows() == before
     printed = fmit("cache", "forget", "test-00001", "--dataset", "own").stdout
-    assert f"kept {found['n_kept']} rows: test-00001 (twin) shares an image or sentence with it" in printed
+    assert f"kept {found['n_kept']} rows, shared with test-00001 (twin)" in printed
     both = json_of("cache", "forget", "test-00001", "--dataset", "own", "--dataset", "twin")
     assert (both["n_rows"], both["n_kept"], both["kept_for"]) == (found["n_kept"], 0, [])
     assert both["n_rows"] == sum(before.values()) - sum(n_rows().values())
@@ -73,7 +73,7 @@ def test_rows_of_other_parts_are_named_as_such(project):
     with Store(project / STORE / "regions", producer={"name": "resnet-of-old"}) as store:
         store.put({keys.key("old"): np.zeros(4, np.float32)})
     printed = fmit("cache", "forget", "dev-00000", "--dataset", "own").stdout
-    assert "rows by resnet-of-old were made with other parameters, so their posts are unknown" in printed
+    assert "rows by resnet-of-old were computed with other parameters, so their posts are unknown" in printed
 
 
 def test_a_post_that_is_not_there(project):

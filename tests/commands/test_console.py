@@ -57,7 +57,7 @@ def test_quiet_reaches_progress_on_a_terminal_too(monkeypatch):
         monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)  # the runner's own stream
         with console.progress("regions") as bar:
             bar(1, 2)
-            click.echo(type(bar).__name__ + str(console.is_quiet()))
+            click.echo(type(bar).__name__ + str(console.is_set("quiet")))
 
     assert run(body, after=("-q",)).stderr == ""
     assert "regions" in run(body).stderr
@@ -93,7 +93,8 @@ def test_tables_hold_text_as_it_is():
 
 def test_json_keeps_letters_and_sorts_keys():
     def body() -> None:
-        console.print_result(True, {"b": "Zürich", "a": Path("x")}, "not printed")
+        click.get_current_context().meta["fmit.json"] = True
+        console.print_result({"b": "Zürich", "a": Path("x")}, "not printed")
 
     output = run(body).stdout
     assert json.loads(output) == {"a": "x", "b": "Zürich"}

@@ -182,5 +182,5 @@ def test_a_summary_without_a_scored_run_says_what_to_do(fmit, tmp_path):
     (tmp_path / "params.yaml").write_text(own.PARAMS)
     printed = fmit("summary", "--params", tmp_path / "params.yaml").stdout
     assert printed.startswith("no scored run yet; params.yaml names own-fmit-0\n")
-    assert "`dvc repro` trains and scores them" in printed
+    assert "`dvc repro` trains and scores all of them" in printed
     assert fmit("summary", "--json", "--params", tmp_path / "params.yaml").stdout == "[]\n"

@@ -69,7 +69,7 @@ def test_comparing_a_run_with_itself(fmit, trained, tmp_path):
     run = trained.run("own", "fmit", 0)
     printed = fmit("compare", run, run).stdout
     assert "0 of 4 posts differ" in printed
-    assert "difference +0.0000, 95% interval +0.0000 to +0.0000, p = 1.0000, synthetic parts" in printed
+    assert "difference +0.0000, 95% interval +0.0000 to +0.0000, p = 1.0000, synthetic models" in printed
 
 
 def test_runs_that_differ_in_json_and_as_a_page(fmit, trained, tmp_path):
@@ -105,7 +105,7 @@ def test_gold_boxes_as_xml(fmit, trained, tmp_path):
     printed = fmit("grounding", "--run", run, "--gold", tmp_path, "--split", "dev").stdout
     n_gold = sum(len(one["gold"]) for one in lines)
     assert f"1 of {n_gold} gold entities have a box in 1 files; 1 names match no entity" in printed
-    assert "synthetic parts" in printed
+    assert "synthetic models" in printed
     found = json.loads(fmit("grounding", "--run", run, "--gold", tmp_path, "--json").stdout)
     assert found["scores"]["GMNER"]["n_gold"] == n_gold
     assert found["scores"]["GMNER"]["n_correct"] <= found["scores"]["MNER"]["n_correct"]

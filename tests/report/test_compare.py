@@ -109,7 +109,7 @@ def test_different_posts_words_or_labels_are_refused(tmp_path, runs):
     with pytest.raises(RunError, match=r"not scored on the same posts .found 1 posts in only one of them, test-00011"):
         compare_runs(runs[0], fewer)
     turned = write_run(tmp_path / "turned", {"test": posts[::-1]})
-    with pytest.raises(RunError, match="found another order"):
+    with pytest.raises(RunError, match="found different orders"):
         compare_runs(runs[0], turned)
     posts[2]["words"][0] = "other"
     said = write_run(tmp_path / "said", {"test": posts})
@@ -138,4 +138,4 @@ def test_the_page_escapes_and_redacts(tmp_path, runs):
     page = (tmp_path / "page.html").read_text()
     assert "&lt;script&gt; @… x" in page
     assert "@ann" not in page
-    assert "Synthetic parts" in page
+    assert "Synthetic models" in page

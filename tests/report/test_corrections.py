@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from report.cases import LISTED, figure4, find_changes
+from report.cases import Change, figure4, find_changes
 from report.layout import csv_text
 from report.results import published
 from tests.report.example_runs import make_runs
@@ -51,6 +51,6 @@ def test_nothing_to_compare_without_bert_crf(tmp_path):
 def test_the_list_reads_back_as_csv(tmp_path, redact):
     runs = make_runs(tmp_path, {"bert-crf": {0}, "fmit": set()})
     changes = figure4(runs, published(), "made", redact=redact)[2]
-    text = csv_text(LISTED, [dict(zip(LISTED, change, strict=True)) for change in changes])
+    text = csv_text(Change._fields, [change._asdict() for change in changes])
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert [row["entity"] for row in rows] == [change.text for change in changes]
+    assert [row["text"] for row in rows] == [change.text for change in changes]

@@ -96,12 +96,12 @@ def test_boxes_of_an_image_of_another_size_are_scaled(tmp_path):
     ("text", "said"),
     [
         ("<annotation>", "a.xml: not XML"),
-        ('<!DOCTYPE x [<!ENTITY a "b">]><annotation/>', "too large, or with a document type"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><annotation/>', "too large or has a document type"),
         (" " * 1_000_001, "too large"),
-        ('<!DOCTYPE x [<!ENTITY a "b">]><annotation/>'.encode("utf-16"), "with a document type"),
-        (xml(size=("wide", 1)), r"a size without two numbers \(found wide and 1\)"),
-        (xml(size=(1, "inf")), "a size without two numbers"),
-        ("<a><object><name>x</name><bndbox><xmin>1</xmin></bndbox></object></a>", "a box without four numbers"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><annotation/>'.encode("utf-16"), "has a document type"),
+        (xml(size=("wide", 1)), r"the size is not two numbers \(found wide and 1\)"),
+        (xml(size=(1, "inf")), "the size is not two numbers"),
+        ("<a><object><name>x</name><bndbox><xmin>1</xmin></bndbox></object></a>", "a box needs four numbers"),
         (xml(("x", (5, 5, 1, 9))), "a box needs xmin <= xmax"),
     ],
 )

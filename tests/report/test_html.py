@@ -50,7 +50,7 @@ def test_a_page_shows_the_scores(made, tmp_path):
     for name in LABELS:
         assert f"{100 * metrics['strict']['types'][name]['recall']:.1f}</td>" in page
     assert len(data["posts"]) == 30
-    assert "Synthetic parts." not in page
+    assert "Synthetic models." not in page
     assert "out of date" not in page
 
 
@@ -65,7 +65,7 @@ def test_numbers_of_the_kinds_add_up_to_the_scores(made, tmp_path):
 
 
 def test_synthetic_parts_are_marked(made):
-    assert "Synthetic parts." in made(synthetic=True)[0]
+    assert "Synthetic models." in made(synthetic=True)[0]
 
 
 def test_scores_and_predictions_that_disagree_give_a_warning(made, tmp_path):

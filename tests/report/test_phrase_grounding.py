@@ -17,7 +17,7 @@ def test_accuracy_counts_visible_phrases_and_any_of_their_boxes():
         GoldPhrase("a.jpg", "London", ()),
     ]
     found = evaluate(gold, [((50, 0, 60, 9), 0.9), ((5, 0, 15, 10), 0.2), ((0, 0, 1, 1), 0.5)])
-    assert (found.accuracy, found.n_right) == (0.5, 1)
+    assert (found.accuracy, found.n_correct) == (0.5, 1)
     assert found.average_precision == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert evaluate(gold[:2], [((0, 0, 1, 1), 0.0)] * 2).average_precision is None
     assert ceiling(gold, {"a.jpg": [(0, 0, 10, 10)]}) == 1.0

@@ -97,7 +97,7 @@ def test_cross_domain_scores_are_those_on_the_other_dataset(runs, tmp_path):
 
 def test_synthetic_parts_are_marked_in_every_table_of_scores(runs):
     def marked(tables):
-        return {table.name for table in tables if any("Synthetic parts" in note for note in table.notes)}
+        return {table.name for table in tables if any("Synthetic models" in note for note in table.notes)}
 
     assert not marked([*score_tables(runs, PAPER, "table2"), *score_tables(runs, PAPER, "table5")])
     path = runs.runs["made", "fmit", 1]["made"] / "metrics-test.json"

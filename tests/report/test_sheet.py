@@ -57,5 +57,5 @@ def test_a_page_of_the_sheet(tmp_path, redact):
     assert all(post["boxes"][0][5:9] == list(BOX) for post in data["posts"])
     assert "6 of 10 posts with images; 20 posts in all" in page
     assert "&lt;b&gt;photos" in page
-    assert "Synthetic parts." in page
+    assert "Synthetic models." in page
     assert ("data:image/jpeg" in page) is not redact

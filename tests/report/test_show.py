@@ -61,7 +61,7 @@ def test_a_terminal_shows_words_normalized_words_phrases_and_objects():
     assert "dropped: tiny" in text
     assert "fallback: split" in text
     assert "b.png  broken: cut" in text
-    assert "synthetic parts" in text
+    assert "synthetic models" in text
     assert re.search(r"0–3 +tiny Ada Lovelace +NP +0: \(20, 10\)–\(100, 70\) +0\.750", text)
     assert re.search(r"general +person +0: \(0, 0\)–\(40, 40\) +0\.250 +g", text)  # each box with where it comes from
     assert re.search(r"phrase +tiny +0: \(20, 10\)–\(100, 70\) +0\.750 +yes +owlv2@0123", text)
@@ -129,7 +129,7 @@ def test_a_page_of_one_post(tmp_path):
     assert re.search(r"<td>phrase</td><td><bdi>tiny</bdi></td><td class=\"num\">1</td><td class=\"num\">3</td>", page)
     assert re.search(r"0\.750</td><td>yes</td><td><bdi>owlv2@0123</bdi></td></tr>", page)
     assert re.search(r"0\.250</td><td></td><td><bdi>g</bdi></td></tr>", page)
-    assert "Synthetic parts." in page
+    assert "Synthetic models." in page
     assert "data:image/jpeg" in page
     assert "fallback split" in page
 

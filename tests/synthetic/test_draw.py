@@ -22,7 +22,7 @@ def digests(folder):
 
 
 @pytest.fixture(scope="module")
-def shard(tmp_path_factory):
+def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "small"
     seen = []
     report = run(SMALL, folder, lambda done, total: seen.append((done, total)))
@@ -30,8 +30,8 @@ def shard(tmp_path_factory):
     return folder, report
 
 
-def test_ingest_reads_what_is_drawn(shard, tmp_path):
-    folder, _ = shard
+def test_ingest_reads_what_is_drawn(dataset, tmp_path):
+    folder, _ = dataset
     config = SourceConfig.from_section(
         {"preset": "smoke", "files": {"train": "train.jsonl", "test": "test.jsonl"}}, "x", SOURCES
     )
@@ -49,8 +49,8 @@ def test_ingest_reads_what_is_drawn(shard, tmp_path):
     assert rows["PER person"] == rows["LOC location"] == rows["ORG organization"] == ["30", "30"]
 
 
-def test_each_cue_is_true_of_its_object_alone(shard):
-    for post in read_gold(shard[0]).values():
+def test_each_cue_is_true_of_its_object_alone(dataset):
+    for post in read_gold(dataset[0]).values():
         objects = (*post.names, *post.others)
         boxes = [item.box for item in objects]
         for index, item in enumerate(objects):
@@ -60,8 +60,8 @@ def test_each_cue_is_true_of_its_object_alone(shard):
                 ]
 
 
-def test_ceilings_are_written_and_printed(shard):
-    folder, report = shard
+def test_ceilings_are_written_and_printed(dataset):
+    folder, report = dataset
     assert report.ceilings["test"] == Ceilings(text=157 / 360, images=224 / 232)
     assert json.loads((folder / "ceilings.json").read_text())["test"] == {"text": 157 / 360, "images": 224 / 232}
     assert report.line("small") == (
@@ -69,8 +69,8 @@ def test_ceilings_are_written_and_printed(shard):
     )
 
 
-def test_posts_have_the_same_bytes_whatever_is_drawn_beside_them(shard, tmp_path):
-    folder = shard[0]
+def test_posts_have_the_same_bytes_whatever_is_drawn_beside_them(dataset, tmp_path):
+    folder = dataset[0]
     (tmp_path / "again").mkdir()
     (tmp_path / "again/old").touch()  # an older one is replaced
     run(DrawConfig(n_train=0, n_dev=0, n_test=BLOCK), tmp_path / "again")
@@ -80,7 +80,7 @@ def test_posts_have_the_same_bytes_whatever_is_drawn_beside_them(shard, tmp_path
     assert set(again) == {*tests, "gold.jsonl", "ceilings.json"}
 
 
-def test_another_seed_is_another_shard():
+def test_another_seed_is_another_dataset():
     posts = [draft(seed, "test", 0) for seed in (0, 1)]
     pil_images = [png_bytes(compose(dataset_rng(seed, posts[0].number), posts[0].objects)) for seed in (0, 0, 1)]
     assert posts[0].words != posts[1].words
@@ -98,7 +98,7 @@ def test_a_killed_drawing_leaves_the_old_folder(tmp_path, monkeypatch):
 
 
 def test_only_whole_blocks():
-    with pytest.raises(ConfigError, match=r"draw\.smoke\.n_train: .*posts come in blocks of 80, use 480"):
+    with pytest.raises(ConfigError, match=r"draw\.smoke\.n_train: .*multiple of 80"):
         DrawConfig.from_section({"n_train": 500}, "draw.smoke", PRESETS)
     with pytest.raises(ConfigError, match=r"draw\.smoke\.n_tests: unknown key, did you mean n_test\?"):
         DrawConfig.from_section({"preset": "smoke", "n_tests": 80}, "draw.smoke", PRESETS)

@@ -1,4 +1,4 @@
-"""Scenes depend on their generator only, boxes bound what is drawn, and training never sees a shard's images."""
+"""Scenes depend on their generator only, boxes bound what is drawn, and training never sees a dataset's images."""
 
 import dataclasses
 import hashlib
@@ -35,7 +35,7 @@ def test_a_scene_depends_on_seed_and_k_alone() -> None:
     assert png_bytes(alone) == png_bytes(among) != png_bytes(random_scene(TEST_SEED, 8))
 
 
-def test_image_digests_of_training_testing_and_shards_are_disjoint() -> None:
+def test_image_digests_of_training_testing_and_datasets_are_disjoint() -> None:
     wanted = [ObjectSpec("star", "left"), ObjectSpec("cup")]
     digests = [
         {_digest(random_scene(TRAIN_SEED, k)) for k in range(25)},
@@ -46,7 +46,7 @@ def test_image_digests_of_training_testing_and_shards_are_disjoint() -> None:
     assert len(set.union(*digests)) == 125
 
 
-def test_generators_of_training_and_shards_never_meet_at_the_same_numbers() -> None:
+def test_generators_of_training_and_datasets_never_meet_at_the_same_numbers() -> None:
     for seed in (0, TRAIN_SEED, TEST_SEED):
         wanted = [ObjectSpec("star", "left")]
         synthetic = compose(np.random.default_rng([7001, seed, 3]), wanted)

@@ -65,15 +65,15 @@ def test_the_same_folder_elsewhere_gives_the_same_bytes(folder, tmp_path_factory
     assert (folder / "b.parquet").read_bytes() == first
 
 
-def test_a_shard_is_the_first_posts_of_each_file(folder):
+def test_a_subset_is_the_first_posts_of_each_file(folder):
     """Nothing behind them is read: a bad line, an image that nobody of them has."""
     ingest_stage.run(CONLL, folder, folder / "all.parquet")
     whole = read_posts(folder / "all.parquet").posts
     (folder / "train.txt").write_text((folder / "train.txt").read_text() + "\nIMGID:7\nbad line\n")
     seen = []
-    shard = source(files=CONLL.files, first=2)
-    report = ingest_stage.run(shard, folder, folder / "shard.parquet", lambda done, total: seen.append((done, total)))
-    found = read_posts(folder / "shard.parquet").posts
+    subset = source(files=CONLL.files, first=2)
+    report = ingest_stage.run(subset, folder, folder / "subset.parquet", lambda done, total: seen.append((done, total)))
+    found = read_posts(folder / "subset.parquet").posts
     assert [(one.split, one.words, one.images) for one in found] == [
         (one.split, one.words, one.images) for one in (*whole[:2], whole[3])
     ]
@@ -84,7 +84,7 @@ def test_a_shard_is_the_first_posts_of_each_file(folder):
 
 
 @needs_corpora
-def test_a_shard_of_a_known_corpus_is_not_that_corpus(tmp_path):
+def test_a_subset_of_a_known_corpus_is_not_that_corpus(tmp_path):
     report = ingest_stage.run(source(files={"train": "train.txt"}, first=5), SHARED / "twitter2017", tmp_path / "o")
     assert (report.counts.total("n_posts"), report.variant, report.corpus) == (5, "", "")
 
