@@ -50,9 +50,8 @@ def check_hardware(folder: Path) -> Iterator[Finding]:
 def check_versions() -> Iterator[Finding]:
     """Installed packages, and whether torch and torchvision fit together."""
     requirements = [package for package in _requirements("fmit") if 'extra == "dev"' not in str(package.marker)]
-    extras = [package for package in requirements if "extra" in str(package.marker)]
+    optional = {package.name for package in requirements if "extra" in str(package.marker)}
     versions = {package.name: version for package in requirements if (version := _version(package.name))}
-    optional = {package.name for package in extras}
     for title, names in (("", versions.keys() - optional), ("extras: ", versions.keys() & optional)):
         yield ok("versions", title + (", ".join(f"{name} {versions[name]}" for name in sorted(names)) or "none"))
     if missing := sorted({package.name for package in requirements} - optional - versions.keys()):

@@ -59,9 +59,8 @@ def judged(predictions: Iterable[Prediction]) -> Iterator[tuple[float, bool]]:
 
 def known_entities(posts: Iterable[Post]) -> frozenset[str]:
     """Case-folded texts of the entities in the training posts."""
-    train = (post for post in posts if post.split == "train")
-    pairs = [(post, entity) for post in train for entity in entities(post.tags or ())]
-    return frozenset(span_text(post.words, entity.span).casefold() for post, entity in pairs)
+    train = [(post.words, entities(post.tags or ())) for post in posts if post.split == "train"]
+    return frozenset(span_text(words, entity.span).casefold() for words, found in train for entity in found)
 
 
 def classes(post: Post, entity: Entity, known: frozenset[str]) -> Iterator[str]:

@@ -105,8 +105,7 @@ def export(folder: Path, out: Path, *, redact: bool = False) -> int:
     run = read_run(folder)
     rows = [row for predictions in run.predictions.values() for row in entity_rows(predictions, redact=redact)]
     if out.suffix == ".json":
-        header = {"schema_version": 1, "run": run.name, "synthetic": run.synthetic}
-        atomic.write_json(out, {**header, "outcomes": rows})
+        atomic.write_json(out, {"schema_version": 1, "run": run.name, "synthetic": run.synthetic, "outcomes": rows})
     else:
         atomic.write_text(out, csv_text(COLUMNS, rows))
     return len(rows)

@@ -50,10 +50,7 @@ def safe_word(word: str) -> str:
 
 
 def redacted(words: Sequence[str]) -> tuple[str, ...]:
-    """The words with @names and links hidden, also those that a tokenizer split; in doubt, a word is hidden.
-
-    Some corpora split `@name_` into `@ name _`, and `http://t.co/x` into `http : //t.co/x`.
-    """
+    """The words with @names and links hidden, also split ones (`@ name _`, `http : //t.co/x`), in doubt too many."""
     result: list[str] = []
     expected = ""  # what continues a split name: a "name" after `@` or `_`, "_" after a part of a name
     for word in words:
@@ -70,11 +67,7 @@ def redacted(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_page(out: Path, template: str, scripts: tuple[str, ...], **values: object) -> None:
-    """Render a template with the style and scripts included, and publish it.
-
-    Every value is made safe (`finalize`), then escaped (`autoescape`). The policy allows this style and these scripts
-    and images from `data:` only, so nothing in a post can run.
-    """
+    """Render a template with its style and scripts, and publish it; values are made safe (`finalize`), then escaped."""
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     script = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
     parts = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script)}
@@ -85,7 +78,7 @@ def write_page(out: Path, template: str, scripts: tuple[str, ...], **values: obj
 
 
 def policy(style: str, script: str) -> str:
-    """Content security policy of a page with exactly this style and script."""
+    """Content security policy: only this style, this script and images from `data:`, so nothing in a post can run."""
     digests = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in (style, script)]
     return (
         f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; img-src data:; "

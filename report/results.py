@@ -91,9 +91,7 @@ def data_tables(runs: RunSet, paper: Published) -> list[Table]:
         for key, label in {**{name: name for name in types}, **COUNTS}.items():
             values = [counts.get(split, {}).get(key) for _, counts in sides for split in splits]
             rows.append(Row(label, tuple(None if value is None else Number(value, digits=0) for value in values)))
-        note = (
-            "Ours: strict entities; an I- tag without a B- tag starts none." if ours else f"No posts of {dataset} here."
-        )
+        note = "Ours: strict entities; an I- tag without B- starts none." if ours else f"No posts of {dataset} here."
         title = f"Table 1: {paper.datasets.get(dataset, dataset)}"
         notes = (*runs.notes.get(dataset, ()), note)
         tables.append(Table(f"table1-{dataset}", title, columns, rows, notes))

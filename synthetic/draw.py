@@ -49,19 +49,15 @@ PRESETS = {"smoke": DrawConfig(), "tiny": DrawConfig(n_train=160, n_dev=80, n_te
 
 @dataclass(frozen=True, slots=True)
 class GoldObject:
-    """An object of an image: its pixels, its kind, and the cue that is true of no other object (None: it has no cue).
-
-    For a name: its words, its phrase's words and its type; `noun` decides the type unless it is "". An object that is
-    not an entity has a phrase if the post mentions it, and never a type.
-    """
+    """An object of an image. Only objects that a name refers to have a span and a type."""
 
     kind: str
-    cue: str | None
+    cue: str | None  # true of no other object
     box: Box
-    phrase: Span | None = None
-    span: Span | None = None
+    phrase: Span | None = None  # None: the post does not mention it
+    span: Span | None = None  # words of the name
     type: str = ""
-    noun: str = ""
+    noun: str = ""  # decides the type unless it is ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +111,7 @@ class Ceilings(NamedTuple):
     images: float
 
 
-def ceilings(drafts: Iterable[Draft]) -> Ceilings:
-    drafts = list(drafts)
+def ceilings(drafts: Sequence[Draft]) -> Ceilings:
     text, both = ([chance for draft in drafts for chance in chances(draft, images=images)] for images in (False, True))
     return Ceilings(float(best_f1(text)), float(best_f1(both)))
 

@@ -51,13 +51,10 @@ _ANCHORS = np.array(ANCHORS)  # [scales, anchors of a scale, 2]
 
 @dataclass(frozen=True)
 class DrawnScenes:
-    """Scenes as arrays: pixels uint8 [N, HEIGHT_PX, WIDTH_PX, 3], boxes int16 [N, T, 4], kinds int8 [N, T], and whether
-    each cue is true of an object, bool [N, T, len(CUES)]."""
-
-    pixels: np.ndarray
-    boxes: np.ndarray
-    kinds: np.ndarray
-    cues: np.ndarray
+    pixels: np.ndarray  # uint8 [N, HEIGHT_PX, WIDTH_PX, 3]
+    boxes: np.ndarray  # int16 [N, T, 4]
+    kinds: np.ndarray  # int8 [N, T]
+    cues: np.ndarray  # bool [N, T, len(CUES)]: whether each cue is true of an object
 
 
 def draw(seed: int, n: int) -> DrawnScenes:

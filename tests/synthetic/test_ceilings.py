@@ -65,7 +65,7 @@ def test_leaving_out_guesses_counts_where_it_pays():
 
 
 def test_the_smoke_datasets_ceilings_are_far_apart():
-    best = ceilings(draft(0, "test", k) for k in range(3 * BLOCK))
+    best = ceilings([draft(0, "test", k) for k in range(3 * BLOCK)])
     # by hand, a block: of 120 names 28 are told, 16 stand beside a told one, 76 are guessed
     assert best.text == pytest.approx((28 + 16 / 3 + 76 / 4) / 120)
     assert best.images == pytest.approx(2 * 112 / (112 + 120))  # 8 are not seen and best left out
