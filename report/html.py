@@ -67,7 +67,7 @@ def score_rows(metrics: Mapping[str, Any], order: Sequence[str] = ()) -> list[Sc
 
 
 def _section(run: Run, name: str) -> dict[str, Any]:
-    """The page's tables of one split; empty where the posts have no gold labels."""
+    """The page's tables of one split; empty if the posts have no gold labels."""
     predictions, metrics = run.predictions.get(name), run.metrics.get(name)
     labelled = [prediction for prediction in predictions or () if prediction.gold is not None]
     kinds, confusion = count((prediction.gold or (), prediction.predicted) for prediction in labelled)

@@ -107,7 +107,7 @@ def environment() -> jinja2.Environment:
 
 
 def thumbnails(images: Iterable[Image], load: Loader, budget: int = IMAGE_BUDGET) -> dict[str, str]:
-    """Data URIs by digest (by name where there is none) of the images that can be loaded and fit the budget."""
+    """Data URIs by digest (by name if there is none) of the images that can be loaded and fit the budget."""
     distinct = {image.digest or image.name: image for image in images}
     uris: dict[str, str] = {}
     for n_done, (key, image) in enumerate(distinct.items()):

@@ -149,7 +149,7 @@ def render(scene: Scene) -> Images.Image:
 
 
 def png_bytes(scene: Scene) -> bytes:
-    """A PNG file that says in its DRAWN_KEY chunk that the project drew it; the same scene gives the same bytes."""
+    """A PNG file whose DRAWN_KEY chunk marks it as drawn by this project; the same scene gives the same bytes."""
     chunks, data = PngImagePlugin.PngInfo(), io.BytesIO()
     chunks.add_text(DRAWN_KEY, DRAWN_VALUE)
     render(scene).save(data, "PNG", pnginfo=chunks, compress_level=6)
