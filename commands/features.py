@@ -89,7 +89,7 @@ def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path
     """Read every byte of the store and compare digests.
 
     With --recompute N, also compute N rows of each dataset again and compare the results. Damaged shards are
-    quarantined; their rows are computed again when needed. Exit code 1 if anything is wrong.
+    quarantined; their rows are computed again when needed. Exits with code 1 if anything is wrong.
     """
     from cache import maintenance
     from pipeline.maintenance import recompute
@@ -123,7 +123,7 @@ def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path
 @dry_run_option
 @on_store
 def gc(max_age_days: float | None, max_bytes: int | None, dry_run: bool, root: Path) -> None:
-    """Remove shards that have not been used for a time, or until the store has a size.
+    """Remove old shards: by time since last use, or down to a total size.
 
     Try --dry-run first. Shards that were used within the last 14 days are kept.
     """
@@ -305,10 +305,10 @@ def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Pro
     """Make a pack of your own features: a Parquet table with one row per object.
 
     Columns: post_id, source (image, general or phrase), text (the phrase or general word), word_start, word_end (null
-    except for phrases), x0, y0, x1, y1 (pixels; null for a post without an image), score, features (list of numbers,
-    of the same length) and, for posts with several images, image_index. Rows may come in any order and objects may be
-    missing; the rows are checked against the dataset's posts. Use the pack by --pack of `fmit train` and `evaluate`, or
-    by `data.DATASET.pack: FOLDER` in params.yaml for all commands; DVC does not watch that folder.
+    except for phrases), x0, y0, x1, y1 (pixels; null for a post without an image), score, features (lists of numbers
+    of equal length) and, for posts with several images, image_index. Rows may come in any order and objects may be
+    missing; the rows are checked against the dataset's posts. Use the pack with --pack of `fmit train` and `fmit
+    evaluate`, or for all commands with `data.DATASET.pack: FOLDER` in params.yaml; DVC does not watch that folder.
     """
     from cache import feature_table
     from cache.packs import FILES
