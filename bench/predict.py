@@ -1,6 +1,7 @@
 """How long a prediction takes: one post after another in a warm process, one post with a process's start, many posts.
 
     python -m bench.predict                              # runs/smoke-fmit-0, by the embedded parts
+    python -m bench.predict --before ../earlier          # its start beside that of another checkout
     python -m bench.predict --run runs/mine-fmit-0 --posts new.jsonl --images images --allow-synthetic
 
 Posts are raw: words are parsed, and phrases grounded and featured each time, without the store. Processor seconds are
@@ -10,6 +11,7 @@ given beside wall seconds, which other processes on the machine lengthen. Writes
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -24,10 +26,11 @@ import click
 import torch
 
 import fmit
-from bench.timing import machine
+from bench.timing import machine, ratio
 from cache import atomic
 from model.checkpoint import versions
 
+N_COLD = 5  # whole processes
 N_UNTIMED = 5  # posts before the clock runs: the first ones build the parts
 MIB = 2**20
 
@@ -70,14 +73,25 @@ def warm(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None) -> 
     return watch.to_json()
 
 
-def cold(command: list[str]) -> dict[str, float]:
-    """A whole process for one post: start, imports, weights, prediction."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2)}
+def cold(arguments: list[str], checkouts: list[Path]) -> dict[str, dict[str, float]]:
+    """Medians over whole processes for one post: start, imports, weights, prediction; checkouts in turns."""
+    seconds: dict[Path, list[tuple[float, float]]] = {checkout: [] for checkout in checkouts}
+    for checkout in checkouts * N_COLD:
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        subprocess.run([sys.executable, "-m", "cli", *arguments], check=True, capture_output=True, env=environment)
+        wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        seconds[checkout].append((wall_s, cpu_s))
+    names = ("this", "before")
+    result = {}
+    for name, runs in zip(names, seconds.values(), strict=False):
+        wall, cpu = ([run[clock] for run in runs] for clock in (0, 1))
+        result[name] = {"wall_s": round(statistics.median(wall), 2), "cpu_s": round(statistics.median(cpu), 2)}
+    if len(checkouts) > 1:
+        ours, theirs = seconds.values()
+        result["this_over_before"] = {"wall": round(ratio(ours, theirs, 0), 2), "cpu": round(ratio(ours, theirs, 1), 2)}
+    return result
 
 
 def stream(model: fmit.Model, rows: list[dict[str, Any]], images: Path | None, n_posts: int) -> dict[str, Any]:
@@ -108,10 +122,19 @@ def peak_bytes() -> int:
 @click.option("--n", "n_warm", default=50, show_default=True, help="Posts that are timed one by one.")
 @click.option("--stream", "n_stream", default=0, show_default=True, help="Posts of one long call; 0: none.")
 @click.option("--threads", default=0, help="Of torch.  [default: torch's own]")
+@click.option("--before", type=click.Path(path_type=Path), help="Another checkout, whose start is timed in turns.")
 @click.option("--allow-synthetic", is_flag=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bench/results/predict.json"), show_default=True)
 def main(
-    run: Path, posts: Path, images: Path, n_warm: int, n_stream: int, threads: int, allow_synthetic: bool, out: Path
+    run: Path,
+    posts: Path,
+    images: Path,
+    n_warm: int,
+    n_stream: int,
+    threads: int,
+    before: Path | None,
+    allow_synthetic: bool,
+    out: Path,
 ) -> None:
     """Time predictions of raw posts on the CPU and write them as JSON."""
     if threads:
@@ -121,7 +144,8 @@ def main(
         one = Path(folder) / "one.jsonl"
         one.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
         call = ["predict", str(one), "--run", str(run), "--images", str(images), "--device", "cpu"]
-        start = cold([sys.executable, "-m", "cli", *call, *(["--allow-synthetic"] if allow_synthetic else [])])
+        checkouts = [Path(fmit.__file__).parent, *([before] if before else [])]
+        start = cold([*call, *(["--allow-synthetic"] if allow_synthetic else [])], checkouts)
     model = fmit.load(run, device="cpu", allow_synthetic=allow_synthetic)
     result: dict[str, Any] = {
         "schema_version": 1,

@@ -21,7 +21,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from cache import atomic
 from model.config import TrainConfig
@@ -91,6 +90,8 @@ def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
     if not isinstance(tagger, EncoderTagger):
         warnings.warn("train.compile: this approach has no pretrained encoder; it runs eagerly", stacklevel=2)
         return False
+    from torch._dynamo.exc import TorchDynamoException  # slow to import
+
     encoder = tagger.words.model
     encoder.forward = torch.compile(encoder.forward, dynamic=True)  # type: ignore[method-assign]
     try:

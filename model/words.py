@@ -7,17 +7,16 @@ Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a win
 """
 
 import importlib.metadata
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertweetTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers.utils import logging as transformers_logging
 
+from bert import Bert, BertConfig
 from cache import hub
 from cache.models import MINILM_SHA256, minilm_folder
 from kernels import use_onednn
@@ -25,6 +24,11 @@ from model.config import TrainConfig
 from schema.errors import ConfigError, WeightsError
 from vision.torch_files import DAMAGED, reason
 
+if TYPE_CHECKING:  # slow to import
+    from transformers import PreTrainedModel
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+BERTWEET = "BertweetTokenizer"  # its class in transformers
 UNUSED = "pooler."  # a layer over [CLS] that is never used; many checkpoints lack it
 
 
@@ -49,11 +53,14 @@ def find_encoder(config: TrainConfig) -> tuple[Path, dict[str, str]]:
     return folder, {"encoder": digest, **revision}
 
 
-def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenizer, PreTrainedModel]:
-    """Tokenizer and model in float32; not `pretrained`: the architecture with random weights.
+def load_encoder(folder: Path, name: str, *, pretrained: bool) -> "tuple[Tokenizer, PreTrainedModel | Bert]":
+    """Tokenizer and model in float32; not `pretrained`: the architecture, its weights to follow.
 
     Runs no code from the folder and reads pickles as tensors only. Raises WeightsError for damaged or missing weights.
     """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -65,6 +72,9 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenize
         if not set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
             raise ValueError("no vocabulary: the tokenizer's files are missing")  # transformers says nothing
         tokenizer = as_pretrained(tokenizer)
+        config = BertConfig.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        if config and not pretrained:
+            return tokenizer, Bert(config)
         if not pretrained:
             return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(str(folder), **options)).float()
         model, loading = AutoModel.from_pretrained(str(folder), output_loading_info=True, **options)
@@ -78,12 +88,16 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Tokenize
     n_embeddings = model.get_input_embeddings().weight.shape[0]
     if tokenizer.vocab_size > n_embeddings:
         raise _unloadable(name, folder, f"the tokenizer has {tokenizer.vocab_size} pieces, the model {n_embeddings}")
-    return tokenizer, model.float()
+    if not (config := BertConfig.of(model.config.to_dict())):
+        return tokenizer, model.float()
+    bert = Bert(config)
+    bert.load_state_dict({key: value for key, value in model.state_dict().items() if not key.startswith(UNUSED)})
+    return tokenizer, bert
 
 
-def as_pretrained(tokenizer: Tokenizer) -> Tokenizer:
+def as_pretrained(tokenizer: "Tokenizer") -> "Tokenizer":
     """The tokenizer, with the text normalisation of its pretraining: BERTweet's @USER, HTTPURL, :emoji_names:."""
-    if isinstance(tokenizer, BertweetTokenizer):
+    if type(tokenizer).__name__ == BERTWEET:
         if tokenizer.demojizer is None:
             raise WeightsError("BERTweet needs the package emoji", todo="pip install 'fmit[bertweet]'")
         tokenizer.normalization = True
@@ -111,7 +125,7 @@ class Encoded(NamedTuple):
 class Pieces:
     """Words to piece ids."""
 
-    def __init__(self, tokenizer: Tokenizer, max_pieces: int, overflow: str, pooling: str) -> None:
+    def __init__(self, tokenizer: "Tokenizer", max_pieces: int, overflow: str, pooling: str) -> None:
         for name in ("cls_token_id", "sep_token_id", "unk_token_id", "pad_token_id"):
             if getattr(tokenizer, name) is None:
                 todo = "use a BERT-type model with [CLS], [SEP] and [UNK]"
@@ -199,13 +213,16 @@ FULL_MASK_TYPES = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
 TRANSFORMERS_MAJOR = int(importlib.metadata.version("transformers").split(".")[0])
 
 
-def attention_mask(model: PreTrainedModel, real: Tensor, full: bool | None = None) -> Tensor:
+def attention_mask(model: "PreTrainedModel | Bert", real: Tensor, full: bool | None = None) -> Tensor | None:
     """The mask for pieces `real` bool [W, P]; on a GPU (or if `full`) it is [W, 1, P, P] where the model accepts that.
 
     Of a [W, P] mask transformers checks whether all of it is true, which stalls a GPU.
     """
+    full = real.is_cuda if full is None else full
+    if isinstance(model, Bert):
+        return None if not full and bool(real.all()) else real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
     accepts = model.config.model_type in FULL_MASK_TYPES and model.config._attn_implementation == "sdpa"
-    if (real.is_cuda if full is None else full) and accepts and TRANSFORMERS_MAJOR >= 5:
+    if full and accepts and TRANSFORMERS_MAJOR >= 5:
         return real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
     return real.long()
 
@@ -213,7 +230,7 @@ def attention_mask(model: PreTrainedModel, real: Tensor, full: bool | None = Non
 class WordEncoder(nn.Module):
     """A transformers encoder and the pooling of its pieces to words; `origin`: digest and revision of its weights."""
 
-    def __init__(self, model: PreTrainedModel, pieces: Pieces, origin: Mapping[str, str]) -> None:
+    def __init__(self, model: "PreTrainedModel | Bert", pieces: Pieces, origin: Mapping[str, str]) -> None:
         super().__init__()
         self.model, self.featurizer, self.origin = model, pieces, dict(origin)
         use_onednn(model)
@@ -236,7 +253,7 @@ class WordEncoder(nn.Module):
         self.model.config.save_pretrained(folder)
         tokenizer = self.featurizer.tokenizer
         tokenizer.save_pretrained(folder)
-        if isinstance(tokenizer, BertweetTokenizer):  # transformers writes the merges without the counts that it reads
+        if type(tokenizer).__name__ == BERTWEET:  # transformers writes the merges without the counts that it reads
             merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
             lines = [f"{' '.join(merge)} {len(merges) - rank}\n" for rank, merge in enumerate(merges)]
             (folder / tokenizer.vocab_files_names["merges_file"]).write_text("".join(lines), encoding="utf-8")

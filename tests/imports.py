@@ -13,7 +13,7 @@ from pipeline.grounding.registry import GROUNDERS
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("schema", "cache", "vision", "pipeline", "model", "report", "synthetic", "checks", "commands")
-TOP = ("kernels", "fmit", "project", "pages", "cli")
+TOP = ("bert", "kernels", "fmit", "project", "pages", "cli")
 
 ENTRIES = {  # stage of dvc.yaml -> the modules whose imports are the stage's code
     "draw": ("synthetic.draw",),

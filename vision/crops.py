@@ -1,4 +1,4 @@
-"""Boxes of an image, and crops as a network's input: torchvision's own steps, bounded for images of any shape.
+"""Boxes of an image, and crops as a network's input: torchvision's steps by Pillow, bounded for images of any shape.
 
 C: side of the input in pixels.
 """
@@ -8,11 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as steps
 
 from schema.errors import DataError
 from schema.records import Box
@@ -44,12 +43,16 @@ class Transform:
 
     def pixels(self, image: PIL.Image.Image) -> Tensor:
         """An RGB image -> uint8 [3, C, C], not yet standardised: a quarter of the bytes to carry around."""
-        if max(image.size) > MAX_ASPECT * min(image.size):
-            square = _centre_of_resized(image, self.resize_px, self.crop_px)
+        short, crop, bilinear = min(image.size), self.crop_px, PIL.Image.Resampling.BILINEAR
+        size = width, height = [self.resize_px * side // short for side in image.size]
+        left, top = round((width - crop) / 2), round((height - crop) / 2)
+        if max(image.size) > MAX_ASPECT * short:  # to one level of rounding the same, without what the crop drops
+            x, y = image.width / width, image.height / height
+            box = (left * x, top * y, left * x + crop * x, top * y + crop * y)
+            square = image.resize((crop, crop), bilinear, box)
         else:
-            resized = steps.resize(image, [self.resize_px], InterpolationMode.BILINEAR, antialias=True)
-            square = steps.center_crop(resized, [self.crop_px])
-        return steps.pil_to_tensor(square)
+            square = image.resize(size, bilinear).crop((left, top, left + crop, top + crop))
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
     def standardise(self, pixels: Tensor) -> Tensor:
         """uint8 [N, 3, C, C] -> float32 [N, 3, C, C], the same memory format."""
@@ -77,17 +80,6 @@ def bounded(image: PIL.Image.Image, side_px: int) -> PIL.Image.Image:
         return image.convert("RGB")
     width, height = (max(1, round(side * scale)) for side in image.size)
     return image.convert("RGB").resize((width, height), PIL.Image.Resampling.BOX)
-
-
-def _centre_of_resized(image: PIL.Image.Image, resize_px: int, crop_px: int) -> PIL.Image.Image:
-    """What torchvision's resize and centre crop give, to one level of rounding, without making what the crop drops."""
-    short = min(image.size)
-    size = [resize_px if side == short else resize_px * side // short for side in image.size]
-    offset = [round((side - crop_px) / 2.0) for side in size]
-    scale = [side / whole for side, whole in zip(image.size, size, strict=True)]
-    x, y = (start * step for start, step in zip(offset, scale, strict=True))
-    box = (x, y, x + crop_px * scale[0], y + crop_px * scale[1])
-    return image.resize((crop_px, crop_px), PIL.Image.Resampling.BILINEAR, box=box)
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:

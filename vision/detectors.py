@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import PIL.Image
 import torch
-import torchvision.models.detection as zoo
 from torch import Tensor, nn
-from torchvision.transforms.functional import pil_to_tensor
 
 from vision import nanodet
 from vision.conv_layer import optimize
@@ -58,6 +57,8 @@ def load_detector(name: str, weights: Path, device: str = "cpu") -> Detector:
 
 
 def _torchvision(name: str, weights: Path, device: str) -> Detector:
+    import torchvision.models.detection as zoo  # slow to import
+
     network: nn.Module = getattr(zoo, name)(weights=None, weights_backbone=None, num_classes=91)
     counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
     load_state(network, counters | read_state(weights), f"torchvision's {name}", weights)
@@ -74,6 +75,6 @@ def _torchvision(name: str, weights: Path, device: str) -> Detector:
         return Detections(output["boxes"].cpu() * scale, output["scores"].cpu(), output["labels"].cpu())
 
     def prepare(image: PIL.Image.Image) -> Tensor:
-        return pil_to_tensor(bounded(image, MAX_SIDE_PX))  # uint8 [3, H, W]
+        return torch.from_numpy(np.array(bounded(image, MAX_SIDE_PX))).permute(2, 0, 1)  # uint8 [3, H, W]
 
     return Detector(name, classes, prepare, detect)

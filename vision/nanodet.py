@@ -3,6 +3,9 @@
 N images, C channels, P cells of all three maps (52 x 52, 26 x 26, 13 x 13), K classes.
 """
 
+import functools
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,6 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
 
 from vision.conv_layer import ConvLayer
 from vision.torch_files import load_state, read_state
@@ -27,6 +29,7 @@ WIDTH = 128  # channels of the pyramid and the heads
 MIN_SCORE = 0.05  # below it a cell is no candidate
 NMS_IOU = 0.5  # of two boxes of one class, above which the one with the lower score is dropped
 N_CANDIDATES = 10_000  # pairs of cell and class with the highest scores that enter NMS; photographs have fewer
+N_TOGETHER = 1000  # boxes of all classes in one NMS, as torchvision's on a CPU
 # fmt: off
 CLASSES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -158,5 +161,24 @@ def select(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> tuple[Tensor
     classes = cell_and_class % N_CLASSES
     scale = torch.tensor([side / SIDE_PX for side in size * 2], device=boxes.device)
     chosen = boxes[cell_and_class // N_CLASSES].clamp(0, SIDE_PX) * scale
-    keep = batched_nms(chosen, best, classes, NMS_IOU)
+    keep = batched_nms(chosen, best, classes)
     return chosen[keep], best[keep], classes[keep]
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
+    """torchvision's function of this name for boxes by descending score, without importing torchvision's modules."""
+    nms = _nms()
+    if len(boxes) <= N_TOGETHER or boxes.is_cuda:  # shifted so that boxes of two classes never overlap
+        shift = classes.to(boxes) * (boxes.max() + 1) if len(boxes) else scores
+        return nms(boxes + shift[:, None], scores, NMS_IOU)
+    groups = [(classes == one).nonzero().squeeze(1) for one in classes.unique()]
+    return torch.cat([group[nms(boxes[group], scores[group], NMS_IOU)] for group in groups]).sort().values
+
+
+@functools.cache
+def _nms() -> Callable[[Tensor, Tensor, float], Tensor]:
+    """The operator from torchvision's library alone: importing the package takes as long as importing torch."""
+    spec = importlib.util.find_spec("torchvision")
+    for library in Path(spec.origin).parent.glob("_C*"):  # type: ignore[union-attr, arg-type]
+        torch.ops.load_library(str(library))
+    return torch.ops.torchvision.nms

@@ -21,9 +21,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from bert import Bert, BertConfig
 from cache import weights
 from cache.models import MINILM_SHA256
-from kernels import Linear, use_onednn
+from kernels import Linear
 from schema.errors import WeightsError
 
 DIGEST = MINILM_SHA256  # part of the parser's identity
@@ -78,8 +79,6 @@ class MiniLM(nn.Module):
     """The first `layers` layers of MiniLM. Only the low-rank updates are parameters, and only they are saved."""
 
     def __init__(self, layers: int, rank: int, dropout: float) -> None:
-        from transformers import BertConfig, BertModel  # late: it takes seconds, and the identity does not need it
-
         super().__init__()
         config = BertConfig(
             hidden_size=WIDTH,
@@ -90,12 +89,10 @@ class MiniLM(nn.Module):
             attention_probs_dropout_prob=0.0,
         )
         with torch.random.fork_rng(devices=()):  # these weights are replaced, so they must not advance the generator
-            bert = BertModel(config, add_pooling_layer=False).requires_grad_(False)
-        bert.embeddings.dropout.p = 0.0
-        use_onednn(bert)
+            bert = Bert(config).requires_grad_(False)
         self._frozen = [bert]  # a list, so that it is no submodule and not in the state dict
         self.layers = nn.ModuleList(nn.ModuleDict() for _ in range(layers))  # updates by name; none for rank 0
-        for layer, updates in zip(bert.encoder.layer, self.layers, strict=True):
+        for layer, updates in zip(bert.encoder["layer"].children(), self.layers, strict=True):
             assert isinstance(updates, nn.ModuleDict)
             for name, path in UPDATED.items() if rank else ():
                 module = layer.get_submodule(path)
@@ -104,16 +101,11 @@ class MiniLM(nn.Module):
                 parametrize.register_parametrization(module, "weight", updates[name])
 
     def forward(self, ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """ids [B, P] int64, mask [B, P] bool (True = real) -> the input and every layer's output, [B, P, C] each.
-
-        The layers are called one by one: BertModel drops a mask that hides nothing, and then a row's last bits would
-        depend on the rows beside it.
-        """
+        """ids [B, P] int64, mask [B, P] bool (True = real) -> the input and every layer's output, [B, P, C] each."""
         (bert,) = self._frozen
-        outputs = [bert.embeddings(input_ids=ids)]
-        for layer in bert.encoder.layer:
-            output = layer(outputs[-1], attention_mask=mask[:, None, None, :])
-            outputs.append(output[0] if isinstance(output, tuple) else output)  # a tuple before transformers 5
+        outputs = [bert.embed(ids)]
+        for layer in bert.encoder["layer"].children():
+            outputs.append(layer(outputs[-1], mask[:, None, None, :]))
         return outputs
 
     def train(self, mode: bool = True) -> Self:

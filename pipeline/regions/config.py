@@ -5,10 +5,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from torchvision.models import get_model_weights
 
 from cache import weights
-from cache.models import EFFICIENTNET, ModelRef
+from cache.models import EFFICIENTNET, ModelRef, catalog
 from pipeline.engine import Engine
 from schema.config import Config
 from vision import efficientnet, resnet
@@ -49,8 +48,8 @@ class RegionsConfig(Config):
         name, net = str(values.get("weights", "")), str(values.get("net", ""))
         if not name.startswith((ENUM, f"{net}-")):
             return values
-        published = get_model_weights(net) if net in resnet.DIM else ()
-        files = {one.name: one.url.rsplit("/", 1)[-1] for one in published}
+        published = [file for file in catalog() if file.startswith(f"{net}-")] if net in resnet.DIM else []
+        files = {f"{ENUM}V{number}": file for number, file in enumerate(published, start=1)}  # V1 is listed before V2
         if name.startswith(ENUM):
             if name not in files:
                 raise ValueError(f"torchvision has no {name} of {net}, but {', '.join(files) or 'none'}")

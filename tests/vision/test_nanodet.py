@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import box_iou
+from torchvision.ops import batched_nms, box_iou
 
 from cache import weights
 from schema.errors import WeightsError
@@ -120,3 +120,17 @@ def test_weights_of_another_network_are_refused(tmp_path):
     weights.save_safetensors(tmp_path / "other.safetensors", {"a": np.zeros(3, np.float32)}, {})
     with pytest.raises(WeightsError, match=r"other\.safetensors: not the weights of nanodet-g"):
         nanodet.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("n_boxes", [0, 1, 900, 3000])
+def test_suppression_is_torchvisions(n_boxes):
+    generator = torch.Generator().manual_seed(n_boxes)
+    corner, side = torch.rand(n_boxes, 2, generator=generator) * 300, torch.rand(n_boxes, 2, generator=generator) * 90
+    boxes, scores = (
+        torch.cat([corner, corner + side], 1),
+        torch.rand(n_boxes, generator=generator).sort().values.flip(0),
+    )
+    classes = torch.randint(0, 5, (n_boxes,), generator=generator)
+    found = nanodet.batched_nms(boxes, scores, classes)
+    assert torch.equal(found, batched_nms(boxes, scores, classes, nanodet.NMS_IOU))
+    assert n_boxes < 2 or 1 < len(found) < n_boxes

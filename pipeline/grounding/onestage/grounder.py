@@ -18,7 +18,6 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig
 
 from cache import weights
 from cache.keys import digest_file
@@ -238,7 +237,7 @@ def build(settings: dict[str, Any]) -> OneStage:
     Darknet-53 and one of the two text encoders, whose vectors two layers bring to the common width.
     """
     sizes, text_sizes = Sizes(**settings["sizes"]), settings["text_sizes"]
-    text = BertText(BertConfig(**text_sizes)) if settings["text"] == "bert" else LstmText(**text_sizes)
+    text = BertText(**text_sizes) if settings["text"] == "bert" else LstmText(**text_sizes)
     first, second = (
         (nn.Linear(n, sizes.width), nn.BatchNorm1d(sizes.width), nn.ReLU()) for n in (text.dim, sizes.width)
     )

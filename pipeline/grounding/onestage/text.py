@@ -6,10 +6,10 @@ Q queries, W numbers a query, E width of a word, H width of one direction.
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, BertTokenizer
 
 from schema.errors import WeightsError
 
@@ -25,8 +25,11 @@ class BertText(nn.Module):
     Eager attention: the fused kernels compute other bits where no row of a batch is padded.
     """
 
-    def __init__(self, config: BertConfig) -> None:
+    def __init__(self, **sizes: Any) -> None:
+        from transformers import BertConfig, BertModel  # slow to import
+
         super().__init__()
+        config = BertConfig(**sizes)
         config._attn_implementation = "eager"
         self.bert = BertModel(config, add_pooling_layer=False)
         self.dim: int = config.hidden_size
@@ -63,6 +66,8 @@ class Pieces:
     """Texts as BERT's pieces."""
 
     def __init__(self, vocabulary: Path) -> None:
+        from transformers import BertTokenizer  # slow to import
+
         self._tokenizer = BertTokenizer.from_pretrained(vocabulary.parent, do_lower_case=True, local_files_only=True)
 
     def encode(self, text: str) -> list[int]:

@@ -10,6 +10,7 @@ from cache.keys import digest_file
 from pipeline.regions.config import BATCH, PRESETS, RegionsConfig, open_net
 from schema.errors import ConfigError, WeightsError
 from tests.vision.weights import torchvision_state
+from vision import resnet
 from vision.crops import Transform
 
 ROOT = Path(__file__).parents[3]
@@ -70,3 +71,12 @@ def test_real_weights_must_be_given(tmp_path, monkeypatch):
         open_net(RegionsConfig(net="resnet152"))
     with pytest.raises(WeightsError, match=r"no weights 'resnet152-394f9c45\.pth'"):
         open_net(PRESETS["paper"])
+
+
+def test_the_catalog_lists_torchvisions_variants_in_order():
+    from torchvision.models import get_model_weights
+
+    for net in resnet.DIM:
+        for one in get_model_weights(net):
+            config = RegionsConfig.checked({"net": net, "weights": one.name}, "x")
+            assert config.weights == one.url.rsplit("/", 1)[-1]
