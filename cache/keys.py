@@ -13,6 +13,7 @@ from schema.errors import DataError, StoreError
 
 KEY_BYTES = 32  # sha256
 PACKED = np.dtype(f"S{KEY_BYTES}")
+_NESTED = (dict, list, tuple)
 _HEX = re.compile(r"[0-9a-f]*")
 
 
@@ -33,12 +34,11 @@ def canonical(value: Any) -> str:
 
 def _check_names(value: Any) -> None:
     if isinstance(value, dict):
-        for name, inner in value.items():
+        for name in value:
             if not isinstance(name, str):  # json would turn 1 and "1" into the same name
                 raise TypeError(f"the name {name!r} is not a string")
-            _check_names(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, _NESTED) else ():
+        if isinstance(inner, _NESTED):
             _check_names(inner)
 
 
