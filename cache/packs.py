@@ -14,10 +14,12 @@ import json
 import mmap
 import os
 import tempfile
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property, partial
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +31,7 @@ from schema.records import SOURCES, Post, Region
 
 VERSION = 1
 FORMAT = 1  # of bucket files
+MAX_PLACES = 100_000  # posts of an open pack whose place is remembered, 50 MB
 HEAD_BYTES = 512  # the smallest HDF5 user block
 META = "meta.json"
 GRID = "grid"  # the folder of the second pack in a pack
@@ -135,7 +138,8 @@ class Pack:
                 place = self._bucket(bucket_of(post_id, self.meta.n_buckets)).place_of(post_id)
             except KeyError:
                 raise PackError(f"no post {post_id!r} in the pack", where=str(self.folder), todo=TODO) from None
-            self._places[post_id] = place
+            if len(self._places) < MAX_PLACES:
+                self._places[post_id] = place
         return Objects(*place)
 
     def verify(self) -> list[str]:
@@ -199,21 +203,19 @@ class Bucket:
     def _regions(self, start: int, end: int) -> tuple[Region, ...]:
         names = ("source", "span", "box", "image_index", "score")
         columns = (self._column(name)[start:end].tolist() for name in names)
+        texts = self._texts("text", "text_ends", start, end)
         return tuple(
             Region.from_list(SOURCES[source], text, span, [*box, image_index], score)
-            for text, source, span, box, image_index, score in zip(self._object_texts[start:end], *columns, strict=True)
+            for text, source, span, box, image_index, score in zip(texts, *columns, strict=True)
         )
-
-    @cached_property
-    def _object_texts(self) -> list[str]:
-        return self._texts("text", "text_ends")
 
     def _column(self, name: str) -> np.ndarray:
         return self._extents[name].view(self._map)
 
-    def _texts(self, name: str, ends: str) -> list[str]:
-        data, limits = self._column(name).tobytes(), [0, *self._column(ends).tolist()]
-        return [data[start:end].decode() for start, end in itertools.pairwise(limits)]
+    def _texts(self, name: str, ends: str, start: int = 0, end: int | None = None) -> list[str]:
+        limits = [0, *self._column(ends)[:end].tolist()] if start == 0 else self._column(ends)[start - 1 : end].tolist()
+        data = self._column(name)[limits[0] : limits[-1]].tobytes()
+        return [data[one - limits[0] : other - limits[0]].decode() for one, other in itertools.pairwise(limits)]
 
 
 def bucket_name(index: int) -> str:
@@ -300,29 +302,29 @@ def write_pack(
 
 def _write_files(new: Path, old: Path, meta: PackMeta, posts: ObjectsById) -> None:
     """Write a pack's files into the empty folder `new`; `old` is where the previous pack may be."""
-    members: dict[int, dict[str, tuple[int, int, int]]] = defaultdict(dict)  # first byte, objects, bytes of regions
+    places: dict[int, array[int]] = defaultdict(lambda: array("q"))  # of each bucket's posts in the staging file
     dtype = np.dtype(meta.dtype)
     with tempfile.TemporaryFile(dir=new) as staging:  # posts wait here until all are known: one bucket is in memory
         for post_id, objects in posts:
-            bucket = members[bucket_of(post_id, meta.n_buckets)]
-            if post_id in bucket:
-                raise PackError(f"post {post_id!r} appears twice")
-            features, shape = objects.features, (len(objects.regions), meta.dim)
-            if features.dtype != dtype or features.shape != shape:
-                what = f"post {post_id!r}: features must be {dtype} {list(shape)}"
+            features, regions = objects.features, [region.to_list() for region in objects.regions]
+            if features.dtype != dtype or features.shape != (len(regions), meta.dim):
+                what = f"post {post_id!r}: features must be {dtype} {[len(regions), meta.dim]}"
                 raise PackError(what, found=f"{features.dtype} {list(features.shape)}")
-            regions = _encode_regions(objects.regions)
-            bucket[post_id] = (staging.tell(), len(objects.regions), len(regions))
-            staging.write(np.ascontiguousarray(features).tobytes() + regions)
+            places[bucket_of(post_id, meta.n_buckets)].append(staging.tell())
+            staging.write(json.dumps([post_id, regions]).encode() + b"\n" + features.tobytes())
 
-        def read(offset: int, n_objects: int, n_bytes: int) -> Objects:
+        def read(offset: int) -> tuple[str, Objects]:
             staging.seek(offset)
-            features = np.frombuffer(staging.read(n_objects * meta.dim * dtype.itemsize), dtype)
-            regions = tuple(Region.from_list(*values) for values in json.loads(staging.read(n_bytes)))
-            return Objects(features.reshape(n_objects, meta.dim), regions)
+            post_id, regions = json.loads(staging.readline())
+            features = np.frombuffer(staging.read(len(regions) * meta.dim * dtype.itemsize), dtype)
+            shape = len(regions), meta.dim
+            return post_id, Objects(features.reshape(shape), tuple(Region.from_list(*values) for values in regions))
 
         for index in range(meta.n_buckets):  # empty ones too: then a new post changes one file, and creates none
-            bucket_posts = [(post_id, read(*place)) for post_id, place in sorted(members[index].items())]
+            bucket_posts = sorted(map(read, places[index]), key=itemgetter(0))
+            for (one, _), (other, _) in itertools.pairwise(bucket_posts):
+                if one == other:
+                    raise PackError(f"post {one!r} appears twice")
             content = bucket_bytes(bucket_posts, meta.dtype, meta.dim, bucket_note(index, meta.n_buckets))
             path, previous = new / bucket_name(index), old / bucket_name(index)
             if previous.is_file() and previous.stat().st_size == len(content) and previous.read_bytes() == content:
