@@ -156,9 +156,10 @@ class Project:
 
     def cap_counter(self, dataset: str) -> CapCounter:
         """Counts what `train.max_objects` leaves out of the lattices, given the phrases of the last phrases stage."""
-        n_phrases = None
-        with suppress(DataError):  # the phrases stage reports and replaces a damaged file
-            if parsed := self.parses(dataset):
+        path, n_phrases = self.out(dataset, "phrases.parquet"), None
+        if path.is_file():
+            with suppress(DataError):  # the phrases stage reports and replaces a damaged file
+                parsed = tables.stream_phrases(path)[0]
                 n_phrases = {parse.post_id: len({phrase.span for phrase in parse.phrases}) for parse in parsed}
         general_words = self.source(dataset).label_set().general_words
         return CapCounter(self.train_config(dataset).max_objects, len(general_words), n_phrases)

@@ -71,7 +71,7 @@ def use_gold_boxes(project: Project, dataset: str, gold: Mapping[str, GoldPost])
             for region in regions
         ]
     part = {**meta["ground"], "config": {"grounder": "gold"}, "identity": {"name": "gold"}, "synthetic": False}
-    tables.write_boxes(path, boxes, {**meta, "ground": part})
+    tables.write_boxes(path, boxes.items(), {**meta, "ground": part})
 
 
 def gold_box(

@@ -9,9 +9,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
+import numpy as np
+
+from cache import tables
 from schema.errors import DataError, MissingKeys
+from schema.records import Post
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +25,8 @@ Detail = TypeVar("Detail")
 Result = TypeVar("Result")
 Engine = Literal["local", "ray"]  # where a stage's missing rows are computed: in this process, or on a cluster
 FLUSH_S = 5.0  # seconds of work that a killed run may lose; each flush writes one shard
+CHUNK = 8192  # posts whose plan and rows are in memory together
+CLUSTER_CHUNK = 131_072  # the same where a cluster's actors load their part again for each chunk
 N_PUT = 64  # rows put at once: a put asks the store which of them it has
 N_PREFETCH = 2  # results per worker thread that may wait for their consumer
 SMALL_BATCHES = (1, 4, 8)  # shapes for short batches of rows that are not stored: one post has about eight crops
@@ -77,6 +84,11 @@ class Plan(Generic[Item, Detail]):
             plan.keys[post_id], plan.details[post_id] = [key for key, _ in rows], detail
             plan.items.update((key, item) for key, item in rows if key not in plan.items)
         return plan
+
+    @property
+    def n_cut(self) -> int:
+        """Phrases beyond a cap, where details count them."""
+        return sum(getattr(detail, "n_cut", 0) for detail in self.details.values())
 
     def complete(self, rows: Rows) -> set[str]:
         missing = set(rows.missing(list(self.items)))
@@ -165,7 +177,7 @@ def run(
         absent, total = rows.missing(list(plan.items)), len(plan.items)
         progress(total - len(absent), total)
         if not absent:
-            return Tally(plan.stage, total, 0)
+            return Tally(plan.stage, total, 0, plan.n_cut)
         missing, left = {key: plan.items[key] for key in absent}, set(absent)
         if cluster:
             stored = cluster.compute(plan.stage, missing, part.identity, compute, rows)
@@ -177,13 +189,54 @@ def run(
                 progress(total - len(left), total)
         if left:
             raise DataError(f"{plan.stage}: {len(left)} row(s) were not computed", found=", ".join(sorted(left)[:3]))
-        return Tally(plan.stage, total, len(absent))
+        return Tally(plan.stage, total, len(absent), plan.n_cut)
 
     token = _pads_fully.set(store is not None)
     try:
         return StoredRows(rows, fill), fill(progress)
     finally:
         _pads_fully.reset(token)
+
+
+def chunks(posts: Path, cluster: Cluster | None) -> Iterator[list[Post]]:
+    """The posts of a table in lists whose plans and rows fit into memory."""
+    return tables.batched(tables.stream_posts(posts)[0], CLUSTER_CHUNK if cluster else CHUNK)
+
+
+@dataclass
+class ChunkedRun(Generic[Item, Detail]):
+    """Runs the plans of a stage's chunks of posts; progress and tally count a row once that several chunks need.
+
+    Until all of `posts` are planned, the number of all rows that `progress` gets is estimated from those so far.
+    """
+
+    plans: Iterable[Plan[Item, Detail]]
+    posts: Path
+    part: Part
+    compute: Compute
+    store: Rows
+    cluster: Cluster | None = None
+    progress: Progress = silent
+    tally: Tally = Tally("", 0, 0)
+    _n_planned = 0  # posts
+    _seen = np.zeros(0, np.uint64)  # sorted, the first 64 bits of each key so far
+
+    def __iter__(self) -> Iterator[tuple[Plan[Item, Detail], StoredRows]]:
+        """Each plan with its rows, once they are stored."""
+        for plan in self.plans:
+            progress = self._chunk_progress(plan)
+            rows, tally = run(plan, self.part, self.compute, self.store, cluster=self.cluster, progress=progress)
+            self.tally = replace(tally + self.tally, n_rows=len(self._seen))
+            yield plan, rows
+
+    def _chunk_progress(self, plan: Plan[Item, Detail]) -> Progress:
+        """The progress of a chunk as that of all."""
+        prefixes = np.sort(np.array([int(key[:16], 16) for key in plan.items], np.uint64))
+        new, n_before = prefixes[~np.isin(prefixes, self._seen, assume_unique=True)], len(self._seen)
+        self._seen = np.insert(self._seen, np.searchsorted(self._seen, new), new)
+        self._n_planned += len(plan.keys)
+        total = len(self._seen) * tables.n_rows(self.posts) // max(self._n_planned, 1)
+        return lambda done, n: self.progress(n_before + max(done - len(prefixes) + len(new), 0), total)
 
 
 def batch_shape(n_rows: int, full: int) -> int:

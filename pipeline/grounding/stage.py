@@ -15,7 +15,7 @@ import pyarrow as pa
 from cache import keys, tables
 from cache.store import Store
 from pipeline import engine
-from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
+from pipeline.engine import ChunkedRun, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import Grounder, ScoredBox
 from pipeline.grounding.registry import open_grounder
@@ -42,20 +42,33 @@ class Query(NamedTuple):
     among: tuple[str, ...] = ()
 
 
-Grounding = tuple[Post, Sequence[Phrase]]  # a post and the phrases of it that are grounded
+class Grounding(NamedTuple):
+    """A post, the phrases of it that are grounded, and how many are beyond the cap."""
+
+    post: Post
+    phrases: Sequence[Phrase]
+    n_cut: int
+
+
 Job = tuple[str, Query]  # key and query
 
 
 def plan(
     posts: Sequence[Post], phrases: Sequence[PostPhrases], labels: LabelSet, config: GroundConfig, grounder: Grounder
 ) -> Plan[Query, Grounding]:
-    """The boxes that posts need: in each usable image those of the general words, then of the noun phrases."""
+    """The boxes that posts need: in each usable image those of the general words, then of the noun phrases.
+
+    Raises SyntheticError where a synthetic grounder would see images that the project did not draw.
+    """
+    if grounder.synthetic and not config.allow_synthetic:
+        refuse_real_images(posts, config.grounder)
     by_post = {one.post_id: one.phrases for one in phrases}
     identity = keys.key("grounder", **grounder.identity)
 
     def rows() -> Iterator[tuple[str, list[Job], Grounding]]:
         for post in posts:
-            grounded = by_post.get(post.id, ())[: config.n_phrases_max]
+            every = by_post.get(post.id, ())
+            grounded = every[: config.n_phrases_max]
             # A merging grounder reads the phrases together, and the general words by themselves: all posts with an
             # image share the boxes of its general words
             groups = (labels.general_words, [phrase.text for phrase in grounded])
@@ -67,7 +80,8 @@ def plan(
                 for texts, together in zip(groups, among, strict=True)
                 for text in texts
             ]
-            yield post.id, [(row_key(query, identity), query) for query in queries], (post, grounded)
+            detail = Grounding(post, grounded, len(every) - len(grounded))
+            yield post.id, [(row_key(query, identity), query) for query in queries], detail
 
     return Plan.of("ground", rows())
 
@@ -116,8 +130,8 @@ def assemble(
     """
     name = short_name(grounder)
     return {
-        post_id: list(_regions(post, labels, phrases, answers, name))
-        for post_id, (post, phrases), answers in plan.read(rows)
+        post_id: list(_regions(detail.post, labels, detail.phrases, answers, name))
+        for post_id, detail, answers in plan.read(rows)
     }
 
 
@@ -156,18 +170,11 @@ def ground_posts(
     grounder: Grounder,
     folder: Path,
     store: Rows | None = None,
-    progress: Progress = silent,
-    cluster: Cluster | None = None,
 ) -> tuple[dict[str, list[Region]], Tally]:
-    """The regions of posts in memory, see `assemble`; `folder` holds the images.
-
-    Raises SyntheticError where a synthetic grounder would see images that the project did not draw.
-    """
-    if grounder.synthetic and not config.allow_synthetic:
-        refuse_real_images(posts, config.grounder)
+    """The regions of posts in memory, see `assemble`; `folder` holds the images. Errors as those of `plan`."""
     planned = plan(posts, phrases, labels, config, grounder)
     work = partial(compute, folder=folder.absolute(), n_workers=config.workers)
-    rows, tally = engine.run(planned, grounder, work, store, cluster=cluster, progress=progress)
+    rows, tally = engine.run(planned, grounder, work, store)
     return assemble(planned, rows, labels, grounder), tally
 
 
@@ -186,16 +193,27 @@ def run(
     `n_too_long` the boxes of texts whose end the grounder does not read.
     """
     grounder = open_grounder(config)
-    table, (parsed, before) = tables.read_posts(posts), tables.read_phrases(phrases)
+    labels, (parsed, before) = tables.stream_posts(posts)[1], tables.stream_phrases(phrases)
     cluster = cluster_of(config, partial(open_grounder, config), attrgetter("image.digest"), N_QUERIES)
+    by_post = tables.Lookup((one.post_id, one) for one in parsed)
+    plans = (
+        plan(chunk, list(by_post.take(post.id for post in chunk).values()), labels, config, grounder)
+        for chunk in engine.chunks(posts, cluster)
+    )
+    meta = {**before, "ground": note(config, grounder.identity, synthetic=grounder.synthetic)}
+    meta |= {"n_cut": 0, "n_too_long": 0}
+
+    def regions() -> Iterator[tuple[str, list[Region]]]:
+        for planned, rows in chunked:
+            found = assemble(planned, rows, labels, grounder)
+            texts = Counter(region.text for boxes in found.values() for region in boxes)
+            meta["n_cut"] = chunked.tally.n_cut
+            meta["n_too_long"] += sum(n for text, n in texts.items() if grounder.is_cut(text))
+            yield from found.items()
+
     producer = {**grounder.identity, **versions()}
     with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=producer) as store:
-        regions, tally = ground_posts(
-            table.posts, parsed, table.labels, config, grounder, images, store, progress, cluster
-        )
-    n_cut = sum(max(len(one.phrases) - config.n_phrases_max, 0) for one in parsed)
-    texts = Counter(region.text for boxes in regions.values() for region in boxes)
-    counts = {"n_cut": n_cut, "n_too_long": sum(count for text, count in texts.items() if grounder.is_cut(text))}
-    meta = {**before, "ground": note(config, grounder.identity, synthetic=grounder.synthetic), **counts}
-    tables.write_boxes(out, regions, meta)
-    return replace(tally, n_cut=n_cut, n_too_long=counts["n_too_long"])
+        work = partial(compute, folder=images.absolute(), n_workers=config.workers)
+        chunked = ChunkedRun(plans, posts, grounder, work, store, cluster=cluster, progress=progress)
+        tables.write_boxes(out, regions(), meta)
+    return replace(chunked.tally, n_too_long=meta["n_too_long"])

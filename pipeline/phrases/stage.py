@@ -15,7 +15,7 @@ import pyarrow as pa
 from cache import keys, tables
 from cache.store import Store
 from pipeline import engine
-from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
+from pipeline.engine import ChunkedRun, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.phrases import normalize
 from pipeline.phrases.config import Kind, PhrasesConfig, open_parser
 from pipeline.phrases.normalize import URL, Sentence
@@ -134,24 +134,28 @@ def shortest(nodes: Sequence[Node], n_max: int | None) -> list[Node]:
 
 
 def find_phrases(
-    posts: Sequence[Post],
-    config: PhrasesConfig,
-    parser: Parser,
-    store: Rows | None = None,
-    progress: Progress = silent,
-    cluster: Cluster | None = None,
+    posts: Sequence[Post], config: PhrasesConfig, parser: Parser, store: Rows | None = None
 ) -> tuple[list[PostPhrases], Tally]:
     """The noun phrases of posts in memory, in order."""
     planned = plan(posts, parser)
-    rows, tally = engine.run(planned, parser, compute, store, cluster=cluster, progress=progress)
+    rows, tally = engine.run(planned, parser, compute, store)
     return assemble(planned, rows, config), tally
 
 
 def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progress: Progress = silent) -> Tally:
     """Publish `out`, one row per post; its metadata names parser and parameters under `phrases`."""
-    parser, table = open_parser(config), tables.read_posts(posts)
+    parser, n_cut = open_parser(config), 0
     cluster = cluster_of(config, partial(open_parser, config), lambda _: "", BATCH)
+    plans = (plan(chunk, parser) for chunk in engine.chunks(posts, cluster))
+
+    def phrases() -> Iterator[PostPhrases]:
+        nonlocal n_cut
+        for planned, rows in chunked:
+            found = assemble(planned, rows, config)
+            n_cut += sum(post.n_cut for post in found)
+            yield from found
+
     with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=parser.identity) as store:
-        phrases, tally = find_phrases(table.posts, config, parser, store, progress, cluster)
-    tables.write_phrases(out, phrases, {"phrases": note(config, parser.identity, synthetic=False)})
-    return replace(tally, n_cut=sum(post.n_cut for post in phrases))
+        chunked = ChunkedRun(plans, posts, parser, compute, store, cluster=cluster, progress=progress)
+        tables.write_phrases(out, phrases(), {"phrases": note(config, parser.identity, synthetic=False)})
+    return replace(chunked.tally, n_cut=n_cut)

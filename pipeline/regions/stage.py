@@ -21,7 +21,7 @@ from cache import keys, tables
 from cache.packs import Objects, PackMeta, write_pack
 from cache.store import Store
 from pipeline import engine
-from pipeline.engine import Cluster, Plan, Progress, Readable, Rows, Tally, silent
+from pipeline.engine import ChunkedRun, Plan, Progress, Readable, Rows, Tally, silent
 from pipeline.provenance import note
 from pipeline.ray_engine import cluster_of
 from pipeline.regions.config import RegionsConfig, open_net
@@ -259,8 +259,6 @@ def extract_objects(
     net: FeatureNet,
     folder: Path,
     store: Rows | None = None,
-    progress: Progress = silent,
-    cluster: Cluster | None = None,
     *,
     phrases: Sequence[PostPhrases] = (),
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
@@ -270,24 +268,17 @@ def extract_objects(
     """
     planned = plan(posts, boxes, labels, config, net, phrases)
     work = partial(compute, config=config, folder=folder.absolute())
-    rows, tally = engine.run(planned, net, work, store, cluster=cluster, progress=progress)
-    n_cut = sum(one.n_cut for one in planned.details.values())
-    return assemble(planned, rows), replace(tally, n_cut=n_cut)
+    rows, tally = engine.run(planned, net, work, store)
+    return assemble(planned, rows), tally
 
 
 def extract_grids(
-    posts: Sequence[Post],
-    config: RegionsConfig,
-    net: FeatureNet,
-    folder: Path,
-    store: Rows | None = None,
-    progress: Progress = silent,
-    cluster: Cluster | None = None,
+    posts: Sequence[Post], config: RegionsConfig, net: FeatureNet, folder: Path, store: Rows | None = None
 ) -> tuple[Iterator[tuple[str, Objects]], Tally]:
     """(digest, objects) of every distinct usable image. Errors as those of `extract_objects`."""
     planned = plan_grids(posts, net)
     work = partial(compute, config=config, folder=folder.absolute(), grid=True)
-    rows, tally = engine.run(planned, net, work, store, cluster=cluster, progress=progress)
+    rows, tally = engine.run(planned, net, work, store)
     return assemble_grids(planned, rows, net), tally
 
 
@@ -316,25 +307,36 @@ def run(
     phrases: Path | None = None,
 ) -> Tally:
     """Publish the pack `out` (`grid: true`: with a pack of grids by image digest); `images`: the images' folder."""
-    net = open_net(config)
-    table, (grounded, before) = tables.read_posts(posts), tables.read_boxes(boxes)
+    net, (grounded, before) = open_net(config), tables.stream_boxes(boxes)
     if config.no_image == "paper" and phrases is None:
         raise ConfigError("no_image: paper needs the posts' phrases", todo="give regions.run the phrases table")
-    parsed = tables.read_phrases(phrases)[0] if config.no_image == "paper" and phrases else []
+    labels = tables.stream_posts(posts)[1]
+    parsed = tables.stream_phrases(phrases)[0] if config.no_image == "paper" and phrases else ()
+    cluster = cluster_of(config, partial(open_net, config), attrgetter("digest"), N_BATCHES * config.n_batch())
+    boxes_of, phrases_of = tables.Lookup(grounded), tables.Lookup((one.post_id, one) for one in parsed)
+
+    def plans() -> Iterator[Plan[Crop, PostRegions]]:
+        for chunk in engine.chunks(posts, cluster):
+            own = boxes_of.take(post.id for post in chunk if any(image.ok for image in post.images))
+            yield plan(chunk, own, labels, config, net, list(phrases_of.take(post.id for post in chunk).values()))
+
+    def grid_plans() -> Iterator[Plan[Crop, None]]:
+        earlier: set[str] = set()  # a pack holds an image once
+        for chunk in engine.chunks(posts, cluster):
+            planned = plan_grids(chunk, net)
+            yield replace(planned, items={key: crop for key, crop in planned.items.items() if key not in earlier})
+            earlier.update(planned.items)
+
     regions_note = note(config, net.identity, synthetic=False)
     provenance = {name: before[name] for name in ("phrases", "ground") if name in before} | {"regions": regions_note}
-    synthetic = any(part["synthetic"] for part in provenance.values())
-    words = table.labels.general_words
+    synthetic, words = any(part["synthetic"] for part in provenance.values()), labels.general_words
     meta = PackMeta(net.dim, config.store_dtype, config.n_buckets, words, synthetic, provenance)
+    work = partial(compute, config=config, folder=images.absolute())
     with Store(store_root.absolute() / STORE, producer=net.identity) as store:
-        cluster = cluster_of(config, partial(open_net, config), attrgetter("digest"), N_BATCHES * config.n_batch())
-        objects, tally = extract_objects(
-            table.posts, grounded, table.labels, config, net, images, store, progress, cluster, phrases=parsed
-        )
-        grid = None
-        if config.grid:
-            cells, more = extract_grids(table.posts, config, net, images, store, cluster=cluster)
-            tally += more
-            grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), provenance={"regions": regions_note}), cells
-        write_pack(out, meta, objects, grid=grid)
-    return tally
+        chunked = ChunkedRun(plans(), posts, net, work, store, cluster=cluster, progress=progress)
+        grids = ChunkedRun(grid_plans(), posts, net, partial(work, grid=True), store, cluster=cluster)
+        objects = chain.from_iterable(assemble(*planned) for planned in chunked)
+        cells = chain.from_iterable(assemble_grids(*planned, net) for planned in grids)
+        grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), provenance={"regions": regions_note}), cells
+        write_pack(out, meta, objects, grid=grid if config.grid else None)
+    return chunked.tally + grids.tally

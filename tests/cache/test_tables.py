@@ -42,18 +42,18 @@ def test_posts_come_back(tmp_path: Path) -> None:
 def test_phrases_and_boxes_come_back(tmp_path: Path) -> None:
     tables.write_phrases(tmp_path / "p", PHRASES, {"parser": "x"})
     assert tables.read_phrases(tmp_path / "p") == (PHRASES, {"parser": "x"})
-    tables.write_boxes(tmp_path / "b", BOXES, {})
+    tables.write_boxes(tmp_path / "b", BOXES.items(), {})
     boxes, _ = tables.read_boxes(tmp_path / "b")
     assert {post_id: list(map(astuple, regions)) for post_id, regions in boxes.items()} == {
         post_id: list(map(astuple, regions)) for post_id, regions in BOXES.items()
     }
-    assert tables.read(tmp_path / "b", tables.BOXES)[0] == [
+    assert list(tables.read(tmp_path / "b", tables.BOXES)[0]) == [
         {"post_id": "1", "source": "phrase", "text": "Zoë", "start": 0, "end": 1, "image_index": 1}
         | {"x0": 0, "y0": 1, "x1": 2, "y1": 3, "score": 0.5, "clamped": True, "grounder": "synthetic@1"},
         {"post_id": "1", "source": "general", "text": "person", "start": None, "end": None, "image_index": 0}
         | {"x0": 0, "y0": 0, "x1": 7, "y1": 7, "score": -0.25, "clamped": False, "grounder": "synthetic@1"},
     ]
-    tables.write_boxes(tmp_path / "b", {}, {})
+    tables.write_boxes(tmp_path / "b", [], {})
     assert tables.read_boxes(tmp_path / "b") == ({}, {})
 
 

@@ -68,7 +68,7 @@ class Dataset:
         """The stage over today's images: its tally, and the processor's seconds."""
         made = [make_post(self.folder / "images", number, self._side) for number in range(self._n_posts)]
         tables.write_posts(self.folder / "posts.parquet", [post for post, _ in made], LABELS, {})
-        tables.write_boxes(self.folder / "boxes.parquet", {post.id: boxes for post, boxes in made}, {})
+        tables.write_boxes(self.folder / "boxes.parquet", [(post.id, boxes) for post, boxes in made], {})
         inputs = [self.folder / name for name in ("posts.parquet", "boxes.parquet", "images", "pack", "store")]
         start = time.process_time()
         tally = regions_stage.run(self.config, *inputs)

@@ -39,7 +39,7 @@ def dataset(folder, n_posts):
 
 def write(folder, posts, boxes):
     tables.write_posts(folder / "posts.parquet", posts, LABELS, {})
-    tables.write_boxes(folder / "boxes.parquet", by_post(boxes), BEFORE)
+    tables.write_boxes(folder / "boxes.parquet", by_post(boxes).items(), BEFORE)
 
 
 def config(**more):
