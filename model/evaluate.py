@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cache import atomic, keys
-from cache.tables import read_posts
+from cache.tables import stream_posts
 from model.objects import open_pack
 from model.predict import Progress, Run
 from schema.errors import DataError
@@ -45,17 +45,17 @@ def run(
     `required` has no labelled posts, if none of `splits` has any, or if run and dataset have no entity type in common.
     """
     out = out or folder
-    trained, table = Run.load(folder, device), read_posts(posts)
-    mismatch = label_mismatch(trained.info.labels.types, table.labels.types, str(folder))
+    trained, labels = Run.load(folder, device), stream_posts(posts)[1]
+    mismatch = label_mismatch(trained.info.labels.types, labels.types, str(folder))
     opened = open_pack(trained.info.config, pack)
     predicted: dict[str, list[Prediction]] = {}
     for split in dict.fromkeys((*splits, *required)):
-        split_posts = [post for post in table.posts if post.split == split]
+        split_posts = [post for post in stream_posts(posts)[0] if post.split == split]
         if any(post.tags is not None for post in split_posts):
             predicted[split] = trained.predict(split_posts, opened, progress, images)
     if missing := [split for split in required if split not in predicted] or ([] if predicted else splits):
         raise DataError(f"no labelled posts in {', '.join(missing)}", where=str(posts), todo="see evaluate.splits")
-    types = list(dict.fromkeys((*trained.info.labels.types, *table.labels.types)))
+    types = list(dict.fromkeys((*trained.info.labels.types, *labels.types)))
     digests = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
     identity: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **digests}
     extra = identity | ({"label_mismatch": mismatch} if mismatch else {})
