@@ -56,7 +56,6 @@ def test_missing_keeps_order_and_drops_repeats(folder: Path) -> None:
         with pytest.raises(MissingKeys, match=r"2 key\(s\) not in the store") as raised:
             store.get([names[0], absent[0], absent[1], absent[0]])
         assert raised.value.keys == absent[:2]
-        assert isinstance(raised.value, KeyError)
 
 
 @pytest.mark.parametrize("key", ["", "ab" * 31, "AB" * 32, "zz" * 32, " " + "a" * 63, "a" * 65, "é" * 64])
