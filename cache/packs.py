@@ -268,13 +268,10 @@ def post_digest(post_id: str, objects: Objects) -> bytes:
     """sha256 over a post's id, regions, and the dtype, shape and bytes of its features."""
     features = np.ascontiguousarray(objects.features)
     head = keys.canonical([post_id, str(features.dtype), list(features.shape)])
-    digest = hashlib.sha256(head.encode() + _encode_regions(objects.regions))
+    regions = keys.canonical([region.to_list() for region in objects.regions])
+    digest = hashlib.sha256(head.encode() + regions.encode())
     digest.update(features.reshape(-1).view(np.uint8).data)
     return digest.digest()
-
-
-def _encode_regions(regions: Sequence[Region]) -> bytes:
-    return keys.canonical([region.to_list() for region in regions]).encode()
 
 
 def _head(body: bytes) -> bytes:

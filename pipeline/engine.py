@@ -9,14 +9,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import astuple, dataclass, replace
-from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 
-from cache import tables
 from schema.errors import DataError, MissingKeys
-from schema.records import Post
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +22,7 @@ Detail = TypeVar("Detail")
 Result = TypeVar("Result")
 Engine = Literal["local", "ray"]  # where a stage's missing rows are computed: in this process, or on a cluster
 FLUSH_S = 5.0  # seconds of work that a killed run may lose; each flush writes one shard
-CHUNK = 8192  # posts whose plan and rows are in memory together
-CLUSTER_CHUNK = 131_072  # the same where a cluster's actors load their part again for each chunk
+CHUNK: dict[Engine, int] = {"local": 8192, "ray": 131_072}  # posts planned together; Ray loads a part for each chunk
 N_PUT = 64  # rows put at once: a put asks the store which of them it has
 N_PREFETCH = 2  # results per worker thread that may wait for their consumer
 SMALL_BATCHES = (1, 4, 8)  # shapes for short batches of rows that are not stored: one post has about eight crops
@@ -198,20 +194,15 @@ def run(
         _pads_fully.reset(token)
 
 
-def chunks(posts: Path, cluster: Cluster | None) -> Iterator[list[Post]]:
-    """The posts of a table in lists whose plans and rows fit into memory."""
-    return tables.batched(tables.stream_posts(posts)[0], CLUSTER_CHUNK if cluster else CHUNK)
-
-
 @dataclass
 class ChunkedRun(Generic[Item, Detail]):
     """Runs the plans of a stage's chunks of posts; progress and tally count a row once that several chunks need.
 
-    Until all of `posts` are planned, the number of all rows that `progress` gets is estimated from those so far.
+    Until all `n_posts` are planned, the number of all rows that `progress` gets is estimated from those so far.
     """
 
     plans: Iterable[Plan[Item, Detail]]
-    posts: Path
+    n_posts: int
     part: Part
     compute: Compute
     store: Rows
@@ -235,7 +226,7 @@ class ChunkedRun(Generic[Item, Detail]):
         new, n_before = prefixes[~np.isin(prefixes, self._seen, assume_unique=True)], len(self._seen)
         self._seen = np.insert(self._seen, np.searchsorted(self._seen, new), new)
         self._n_planned += len(plan.keys)
-        total = len(self._seen) * tables.n_rows(self.posts) // max(self._n_planned, 1)
+        total = len(self._seen) * self.n_posts // max(self._n_planned, 1)
         return lambda done, n: self.progress(n_before + max(done - len(prefixes) + len(new), 0), total)
 
 

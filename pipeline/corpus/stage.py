@@ -55,18 +55,14 @@ class IngestReport:
 
 
 def survey(
-    config: SourceConfig,
-    folder: Path,
-    progress: Progress = silent,
-    observe: Callable[[Post], None] | None = None,
-    images: ImageFolder | None = None,
+    config: SourceConfig, folder: Path, progress: Progress = silent, observe: Callable[[Post], None] | None = None
 ) -> IngestReport:
-    """Count what is in the files of a dataset's folder; `observe` is called with each post. `images` keeps the images.
+    """Count what is in the files of a dataset's folder; `observe` is called with each post.
 
     Raises DataError with file:line for malformed posts, ConfigError for a missing file.
     """
     paths = config.paths(folder)
-    images, log = images or ImageFolder(folder / config.images, config.image_suffix), ReadLog()
+    images, log = ImageFolder(folder / config.images, config.image_suffix), ReadLog()
     total = sum(count_posts(path, config) for path in paths.values())
 
     def observed() -> Iterator[Post]:
@@ -96,8 +92,8 @@ def run(
     config: SourceConfig, folder: Path, out: Path, progress: Progress = silent, cap: CapCounter | None = None
 ) -> IngestReport:
     """Publish the posts of a dataset's folder as `out`; `cap` counts what it will cut. Raises as `survey` does."""
+    report = survey(config, folder, progress, cap.add if cap else None)
     paths, images = config.paths(folder), ImageFolder(folder / config.images, config.image_suffix)
-    report = survey(config, folder, progress, cap.add if cap else None, images)
     meta = {
         "sources": {split: {"file": config.files[split], "sha256": report.digests[split]} for split in paths},
         "source": config.reading(),

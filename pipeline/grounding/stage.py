@@ -198,10 +198,10 @@ def run(
     by_post = tables.Lookup((one.post_id, one) for one in parsed)
     plans = (
         plan(chunk, list(by_post.take(post.id for post in chunk).values()), labels, config, grounder)
-        for chunk in engine.chunks(posts, cluster)
+        for chunk in tables.batched(tables.stream_posts(posts)[0], engine.CHUNK[config.engine])
     )
-    meta = {**before, "ground": note(config, grounder.identity, synthetic=grounder.synthetic)}
-    meta |= {"n_cut": 0, "n_too_long": 0}
+    part = note(config, grounder.identity, synthetic=grounder.synthetic)
+    meta: dict[str, Any] = {**before, "ground": part, "n_cut": 0, "n_too_long": 0}
 
     def regions() -> Iterator[tuple[str, list[Region]]]:
         for planned, rows in chunked:
@@ -214,6 +214,6 @@ def run(
     producer = {**grounder.identity, **versions()}
     with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=producer) as store:
         work = partial(compute, folder=images.absolute(), n_workers=config.workers)
-        chunked = ChunkedRun(plans, posts, grounder, work, store, cluster=cluster, progress=progress)
+        chunked = ChunkedRun(plans, tables.n_rows(posts), grounder, work, store, cluster=cluster, progress=progress)
         tables.write_boxes(out, regions(), meta)
     return replace(chunked.tally, n_too_long=meta["n_too_long"])

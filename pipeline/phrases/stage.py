@@ -146,7 +146,8 @@ def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progres
     """Publish `out`, one row per post; its metadata names parser and parameters under `phrases`."""
     parser, n_cut = open_parser(config), 0
     cluster = cluster_of(config, partial(open_parser, config), lambda _: "", BATCH)
-    plans = (plan(chunk, parser) for chunk in engine.chunks(posts, cluster))
+    chunks = tables.batched(tables.stream_posts(posts)[0], engine.CHUNK[config.engine])
+    plans = (plan(chunk, parser) for chunk in chunks)
 
     def phrases() -> Iterator[PostPhrases]:
         nonlocal n_cut
@@ -156,6 +157,6 @@ def run(config: PhrasesConfig, posts: Path, out: Path, store_root: Path, progres
             yield from found
 
     with Store(store_root.absolute() / STORE, schema=STORE_SCHEMA, producer=parser.identity) as store:
-        chunked = ChunkedRun(plans, posts, parser, compute, store, cluster=cluster, progress=progress)
+        chunked = ChunkedRun(plans, tables.n_rows(posts), parser, compute, store, cluster=cluster, progress=progress)
         tables.write_phrases(out, phrases(), {"phrases": note(config, parser.identity, synthetic=False)})
     return replace(chunked.tally, n_cut=n_cut)

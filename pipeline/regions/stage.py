@@ -316,13 +316,13 @@ def run(
     boxes_of, phrases_of = tables.Lookup(grounded), tables.Lookup((one.post_id, one) for one in parsed)
 
     def plans() -> Iterator[Plan[Crop, PostRegions]]:
-        for chunk in engine.chunks(posts, cluster):
+        for chunk in tables.batched(tables.stream_posts(posts)[0], engine.CHUNK[config.engine]):
             own = boxes_of.take(post.id for post in chunk if any(image.ok for image in post.images))
             yield plan(chunk, own, labels, config, net, list(phrases_of.take(post.id for post in chunk).values()))
 
     def grid_plans() -> Iterator[Plan[Crop, None]]:
         earlier: set[str] = set()  # a pack holds an image once
-        for chunk in engine.chunks(posts, cluster):
+        for chunk in tables.batched(tables.stream_posts(posts)[0], engine.CHUNK[config.engine]):
             planned = plan_grids(chunk, net)
             yield replace(planned, items={key: crop for key, crop in planned.items.items() if key not in earlier})
             earlier.update(planned.items)
@@ -331,10 +331,10 @@ def run(
     provenance = {name: before[name] for name in ("phrases", "ground") if name in before} | {"regions": regions_note}
     synthetic, words = any(part["synthetic"] for part in provenance.values()), labels.general_words
     meta = PackMeta(net.dim, config.store_dtype, config.n_buckets, words, synthetic, provenance)
-    work = partial(compute, config=config, folder=images.absolute())
+    work, n_posts = partial(compute, config=config, folder=images.absolute()), tables.n_rows(posts)
     with Store(store_root.absolute() / STORE, producer=net.identity) as store:
-        chunked = ChunkedRun(plans(), posts, net, work, store, cluster=cluster, progress=progress)
-        grids = ChunkedRun(grid_plans(), posts, net, partial(work, grid=True), store, cluster=cluster)
+        chunked = ChunkedRun(plans(), n_posts, net, work, store, cluster=cluster, progress=progress)
+        grids = ChunkedRun(grid_plans(), n_posts, net, partial(work, grid=True), store, cluster=cluster)
         objects = chain.from_iterable(assemble(*planned) for planned in chunked)
         cells = chain.from_iterable(assemble_grids(*planned, net) for planned in grids)
         grid = PackMeta(net.dim, GRID_DTYPE, config.n_buckets, (), provenance={"regions": regions_note}), cells

@@ -37,7 +37,7 @@ def made(tmp_path, monkeypatch):
     tables.write_posts(tmp_path / "posts", posts, LABELS, {})
 
     def run(name, chunk):
-        monkeypatch.setattr(engine, "CHUNK", chunk)
+        monkeypatch.setitem(engine.CHUNK, "local", chunk)
         out, calls, given = tmp_path / name, [], [tmp_path / "posts"]
         images, store = tmp_path / "images", out / "store"
         configs = PhrasesConfig(max_phrases=1), GroundConfig(n_phrases_max=0), RegionsConfig(grid=True, n_buckets=2)
