@@ -130,8 +130,8 @@ def detect_one_by_one(grounder: DetectorGrounder, network: nn.Module, folder: Pa
     with torch.no_grad():
         for image in photos:
             pixels, size = grounder.prepare(images.load(folder, image))
-            scores, distances = network(nanodet.standardize(pixels[None]))
-            detections = Detections(*nanodet.detect(scores[0], distances[0], size))
+            logits, distances = network(nanodet.standardize(pixels[None]))
+            detections = Detections(*nanodet.detect(logits[0], distances[0], size))
             for text in TEXTS:
                 choose(detections, grounder.match(text), size)
 

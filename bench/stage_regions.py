@@ -22,10 +22,12 @@ from pipeline.engine import Plan
 from pipeline.regions.config import RegionsConfig, open_net
 from pipeline.regions.stage import Crop, compute, net_key, row_key
 from schema.records import Box
-from vision import efficientnet, images, resnet
-from vision.backbones import FeatureNet
+from vision import images, resnet
+from vision.backbones import NETWORKS, FeatureNet
 from vision.conv_layer import ConvLayer
 from vision.crops import crop_tensor
+
+N_BARE = 16  # crops of a bare forward pass at least
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,19 @@ class Work:
         name = net_key(self.net)
         return {row_key(crop, name, self.config.store_dtype): crop for crop in self.crops}
 
+    @property
+    def bare_batch(self) -> int:
+        """Crops of a bare pass: threads that share a pass need more than the stage computes, unless --batch is set."""
+        return self.config.batch or max(self.config.n_batch(), N_BARE)
+
     def batches(self) -> list[Tensor]:
         """Standardised crops [B, 3, C, C] on the network's device, full batches only."""
         loaded = {crop.image.name: images.load(self.folder, crop.image) for crop in self.crops if crop.image}
         made = [crop_tensor(loaded[crop.image.name], crop.box, self.net.transform) for crop in self.crops if crop.image]
-        size = self.config.n_batch()
+        size = self.bare_batch
         pixels = torch.stack(made[: len(made) // size * size]).to(self.net.device)
         dtype = getattr(torch, self.config.dtype)
-        return [self.net.transform.standardise(part).to(dtype) for part in pixels.split(size)]
+        return [self.net.transform.standardise(part).to(dtype).contiguous() for part in pixels.split(size)]
 
 
 def random_crops(folder: Path, n_crops: int, seed: int = 0) -> list[Crop]:
@@ -96,8 +103,7 @@ def bare_forms(work: Work, *, compiled: bool) -> dict[str, Callable[[Tensor], Te
 def load_network(work: Work) -> nn.Module:
     """The network as its library has it: not optimized for inference."""
     name, dtype = work.config.net, getattr(torch, work.config.dtype)
-    network = efficientnet.load(work.weights) if name == efficientnet.NAME else resnet.load(name, work.weights)
-    return network.to(work.net.device, dtype)
+    return NETWORKS[name].load(name, work.weights).to(work.net.device, dtype)
 
 
 def run_bare(forward: Callable[[Tensor], Tensor], batches: list[Tensor], name: str) -> None:
@@ -135,8 +141,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     """The figures of one network, dtype and batch."""
     with tempfile.TemporaryDirectory() as folder:
         weights = options.weights or Path(folder) / f"{options.net}.pth"
-        if options.net == efficientnet.NAME:
-            weights = efficientnet.package_file()
+        if NETWORKS[options.net].PACKAGE:
+            weights = NETWORKS[options.net].package_file()
         elif not options.weights:
             torch.manual_seed(0)
             torch.save(getattr(torchvision.models, options.net)(weights=None).state_dict(), weights)
@@ -150,7 +156,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:
     batches, forms = work.batches(), bare_forms(work, compiled=not options.no_compile)
     clock = 0 if work.net.device.type == "cuda" else 1  # CPU seconds do not count other processes
-    size = work.config.n_batch()
+    size = work.bare_batch
     trials = {name: partial(run_bare, forward, batches[:1], name) for name, forward in forms.items()}
     runs: dict[str, tuple[timing.Run, int]] = {
         f"bare: {name}": (partial(run_bare, forms[name], batches, name), len(batches) * size)

@@ -18,8 +18,8 @@ from cache.packs import PackMeta
 from model.config import TrainConfig
 from schema.errors import ConfigError, PackError, WeightsError
 from schema.records import Box, Image, Post, Region
-from vision import efficientnet, images
-from vision.backbones import CropNet, build_crop_net
+from vision import images
+from vision.backbones import NETWORKS, CropNet, build_crop_net
 from vision.crops import Transform, crop_tensor
 
 EMBEDDED = "embedded"  # regions.weights: the file with the name of the network
@@ -98,8 +98,8 @@ def _weights_file(config: TrainConfig, identity: dict[str, str], settings: dict[
         return weights.find(config.vision.weights)
     name = settings.get("weights", EMBEDDED)
     name = identity["name"] if name == EMBEDDED else name
-    if name == efficientnet.NAME:
-        return efficientnet.package_file()
+    if name in NETWORKS and NETWORKS[name].PACKAGE:
+        return NETWORKS[name].package_file()
     try:
         return weights.find(name, identity["weights"])
     except WeightsError as error:  # a pack names the file but not its folder

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, Self, cast
 
 import torch
@@ -16,16 +17,15 @@ from torch.utils.checkpoint import checkpoint
 from cache import keys
 from schema.errors import ConfigError
 from vision import efficientnet, images, resnet
-from vision.conv_layer import optimize
 from vision.crops import Transform
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["v1", "v2"]
 Maps = Callable[[Tensor], Tensor]  # standardised crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R]
 
-VERSION = "1"  # of everything between a crop and its feature; a test pins rows of it
-DIM = {efficientnet.NAME: efficientnet.DIM, **resnet.DIM}  # floats a feature
-WITHOUT_V2 = ("resnet18", "resnet34")
+# The module of each network. All have the same names, from CPU_BATCH and VERSION to `load` and `inference_maps`
+NETWORKS: dict[str, ModuleType] = {efficientnet.NAME: efficientnet, **dict.fromkeys(resnet.DIM, resnet)}
+WITHOUT_V2 = (efficientnet.NAME, "resnet18", "resnet34")
 CROP_PX = 224  # torchvision's presets for both variants
 RESIZE_PX = {"v1": 256, "v2": 232}  # torchvision's presets: IMAGENET1K_V1 and IMAGENET1K_V2
 
@@ -61,9 +61,10 @@ class FeatureNet:
 
     @torch.inference_mode()
     def _last(self, crops: Tensor) -> Tensor:
-        pixels = crops.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-        x = self.transform.standardise(pixels).to(self.dtype)
+        x = self.transform.standardise(crops.to(self.device, non_blocking=True)).to(self.dtype)
         maps = self.maps
+        if self.device.type == "cpu":  # threads share the flags below
+            return maps(x).float()
         # TF32 off: a feature must not depend on the GPU's generation. No benchmark: nor on timing
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             return maps(x).float()
@@ -79,36 +80,31 @@ def open_backbone(
     dtype: Dtype = "float32",
     device: str = "cpu",
 ) -> FeatureNet:
-    """A network of DIM; its weights file (`.pth` or safetensors) is read for the first crop.
+    """A network of NETWORKS; its weights file (`.pth` or safetensors) is read for the first crop.
 
     `crop_px`, `resize_px`: other sizes than those that the weights' variant was evaluated with. Raises ConfigError for
     a name or variant that does not exist.
     """
-    if name not in DIM:
-        raise ConfigError(f"unknown network {name!r}", todo=f"use one of {', '.join(DIM)}")
+    if name not in NETWORKS:
+        raise ConfigError(f"unknown network {name!r}", todo=f"use one of {', '.join(NETWORKS)}")
     if variant == "v2" and name in WITHOUT_V2:
         raise ConfigError(f"torchvision has no v2 weights of {name}", todo="set weights_variant: v1")
-    crop = crop_px or CROP_PX
-    if name == efficientnet.NAME:
-        transform = Transform(crop, resize_px or max(crop, RESIZE_PX["v1"]), efficientnet.MEAN, efficientnet.STD)
-    else:
-        transform = Transform(crop, resize_px or RESIZE_PX[variant])
+    module, crop = NETWORKS[name], crop_px or CROP_PX
+    transform = Transform(crop, resize_px or max(crop, RESIZE_PX[variant]), module.MEAN, module.STD)
     identity = {
         "name": name,
         "weights": keys.digest_file(weights),
         "transform": transform.identity,
         "dtype": dtype,
         "images": images.VERSION,
-        "version": VERSION,
+        "version": module.VERSION,
     }
     target = torch.device(device), getattr(torch, dtype)
 
     def load_maps() -> Maps:
-        if name == efficientnet.NAME:
-            return optimize(efficientnet.load(weights), *target)
-        return resnet.inference_maps(resnet.load(name, weights), *target)
+        return module.inference_maps(module.load(name, weights), *target)
 
-    return FeatureNet(load_maps, transform, DIM[name], identity, *target)
+    return FeatureNet(load_maps, transform, module.DIM[name], identity, *target)
 
 
 class CropNet(nn.Module):
@@ -160,21 +156,15 @@ class CropNet(nn.Module):
 def build_crop_net(
     name: str, weights: Path | None, transform: Transform, dim: int, *, batch: int, checkpointing: bool
 ) -> CropNet:
-    """A network of DIM, without its classifier.
+    """A network of NETWORKS, without its classifier.
 
     `weights` None: the bare structure, for a run that brings its own. Raises WeightsError where the file is not of this
     network, ConfigError for an unknown name or a width other than `dim`.
     """
-    if name not in DIM:
-        raise ConfigError(f"no network {name!r} can be trained", todo=f"use one of {', '.join(DIM)}")
-    if DIM[name] != dim:
-        raise ConfigError(f"{name} has features of a different width", found=f"{DIM[name]} instead of {dim} floats")
-    network: nn.Module
-    maps: Callable[..., Tensor]  # of the network as an argument: copies of a CropNet have their own
-    if name == efficientnet.NAME:
-        network = efficientnet.load(weights) if weights else efficientnet.EfficientNetLite2()
-        maps = efficientnet.EfficientNetLite2.forward
-    else:
-        network = resnet.load(name, weights) if weights else resnet.without_weights(name)
-        maps = resnet.last_maps
-    return CropNet(network.requires_grad_(True), maps, transform, dim, batch, checkpointing)
+    if name not in NETWORKS:
+        raise ConfigError(f"no network {name!r} can be trained", todo=f"use one of {', '.join(NETWORKS)}")
+    module = NETWORKS[name]
+    if (width := module.DIM[name]) != dim:
+        raise ConfigError(f"{name} has features of a different width", found=f"{width} instead of {dim} floats")
+    network: nn.Module = module.load(name, weights) if weights else module.without_weights(name)
+    return CropNet(network.requires_grad_(True), module.last_maps, transform, dim, batch, checkpointing)

@@ -90,6 +90,11 @@ class ConvLayer(nn.Module):
         if isinstance(self.norm, nn.BatchNorm2d):
             self.conv, self.norm = fold(self.conv, self.norm), nn.Identity()
 
+    def rotate(self) -> None:
+        """Rotate the kernel by 180 degrees, for maps that are rotated too: their "SAME" padding is `kernel // 2`."""
+        self.conv.weight.data = self.conv.weight.data.flip((2, 3))
+        self.conv.padding, self._pads = tuple(side // 2 for side in self.conv.kernel_size), False
+
     def use_onednn(self) -> None:
         """Compute convolution and activation in one pass."""
         self._fused = FusedConv(self.conv)

@@ -18,9 +18,8 @@ from vision.crops import bounded
 from vision.torch_files import load_state, read_state
 
 NANODET = "nanodet-g"
-DETECTION_VERSION = "2"  # of everything between image and detections; a test pins some
+DETECTION_VERSION = "3"  # of everything between image and detections; a test pins some
 NO_NORM_EPS = ("fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn")  # published with frozen batch norm, epsilon 0
-MAX_SIDE_PX = 4000  # a larger image is made smaller before torchvision resizes it to 800 x 1333 at most
 
 
 class Detections(NamedTuple):
@@ -39,6 +38,7 @@ class Detector(NamedTuple):
 
     name: str
     classes: tuple[str, ...]
+    device: torch.device
     prepare: Callable[[PIL.Image.Image], Tensor]
     detect: Callable[[Tensor, tuple[int, int]], Detections]
 
@@ -50,10 +50,10 @@ def load_detector(name: str, weights: Path, device: str = "cpu") -> Detector:
     network = optimize(nanodet.load(weights), torch.device(device), torch.float32)
 
     def detect(pixels: Tensor, size: tuple[int, int]) -> Detections:
-        scores, distances = network(nanodet.standardize(pixels[None].to(device)))
-        return Detections(*(x.cpu() for x in nanodet.detect(scores[0], distances[0], size)))
+        logits, distances = network(nanodet.standardize(pixels[None].to(device)))
+        return Detections(*(x.cpu() for x in nanodet.detect(logits[0], distances[0], size)))
 
-    return Detector(NANODET, nanodet.CLASSES, nanodet.pixels, detect)
+    return Detector(NANODET, nanodet.CLASSES, torch.device(device), nanodet.pixels, detect)
 
 
 def _torchvision(name: str, weights: Path, device: str) -> Detector:
@@ -75,6 +75,6 @@ def _torchvision(name: str, weights: Path, device: str) -> Detector:
         return Detections(output["boxes"].cpu() * scale, output["scores"].cpu(), output["labels"].cpu())
 
     def prepare(image: PIL.Image.Image) -> Tensor:
-        return torch.from_numpy(np.array(bounded(image, MAX_SIDE_PX))).permute(2, 0, 1)  # uint8 [3, H, W]
+        return torch.from_numpy(np.array(bounded(image))).permute(2, 0, 1)  # uint8 [3, H, W]
 
-    return Detector(name, classes, prepare, detect)
+    return Detector(name, classes, torch.device(device), prepare, detect)

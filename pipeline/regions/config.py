@@ -7,23 +7,22 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cache import weights
-from cache.models import EFFICIENTNET, ModelRef, catalog
+from cache.models import ModelRef, catalog
 from pipeline.engine import Engine
 from schema.config import Config
 from vision import efficientnet, resnet
-from vision.backbones import Dtype, FeatureNet, Variant, open_backbone
+from vision.backbones import NETWORKS, Dtype, FeatureNet, Variant, open_backbone
 from vision.torch_files import resolve_device
 
-NetName = Literal["efficientnet-lite2", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 EMBEDDED = "embedded"
 ENUM = "IMAGENET1K_"  # how torchvision's names of weights begin
-BATCH = {"cpu": 16, "cuda": 256}  # crops: beyond them a forward pass of ResNet-152 gains nothing
+GPU_BATCH = 256  # crops: beyond them a forward pass of ResNet-152 gains nothing
 
 
 class RegionsConfig(Config):
     """Parameters of the regions stage. Those from `batch` on change no number beyond a row's last bits."""
 
-    net: NetName = "efficientnet-lite2"
+    net: str = Field(default=efficientnet.NAME, pattern=f"^({'|'.join(NETWORKS)})$")
     weights: str = EMBEDDED  # "embedded", the path of a file in torchvision's format, or IMAGENET1K_V1, IMAGENET1K_V2
     digest: str = ""  # sha256 that the weights must have, "" for no check
     weights_variant: Variant = "v1"  # torchvision's: decides the sizes below where they are not given
@@ -36,7 +35,7 @@ class RegionsConfig(Config):
     grid: bool = False  # the last convolution's 7 x 7 cells of each image too, in the pack's folder `grid`
     n_buckets: int = Field(default=64, ge=1)  # files of the pack
     batch: int | None = Field(default=None, ge=1)  # crops of a forward pass; None: by device
-    workers: int = Field(default=4, ge=0)  # threads that decode and crop
+    workers: int = Field(default=4, ge=0)  # threads that decode and crop; batches that a CPU computes at once, at most
     engine: Engine = "local"
     actors: int = Field(default=0, ge=0)  # of `engine: ray`; 0: as many as fit on the cluster
     device: str = "auto"  # auto: a GPU if there is one
@@ -63,16 +62,14 @@ class RegionsConfig(Config):
         """The network's weights file."""
         if self.weights != EMBEDDED:
             return ModelRef(self.weights, "region net", "file", digest=self.digest)
-        if self.net == efficientnet.NAME:
-            return EFFICIENTNET
-        return ModelRef(self.net, "region net", "embedded", digest=self.digest)
+        return NETWORKS[self.net].PACKAGE or ModelRef(self.net, "region net", "embedded", digest=self.digest)
 
     def torch_device(self) -> str:
         return resolve_device(self.device)
 
     def n_batch(self) -> int:
         """Crops of a forward pass."""
-        return self.batch or BATCH.get(self.torch_device().split(":")[0], BATCH["cpu"])
+        return self.batch or (GPU_BATCH if self.torch_device().startswith("cuda") else NETWORKS[self.net].CPU_BATCH)
 
 
 PRESETS = MappingProxyType(
@@ -89,10 +86,11 @@ PRESETS = MappingProxyType(
 
 def open_net(config: RegionsConfig) -> FeatureNet:
     """The network that the parameters name, its weights not read yet; WeightsError where the file is missing."""
-    packaged = config.net == efficientnet.NAME and config.weights == EMBEDDED
+    module, name = NETWORKS[config.net], config.model_ref().name
+    packaged = config.weights == EMBEDDED and module.PACKAGE
     return open_backbone(
         config.net,
-        efficientnet.package_file() if packaged else weights.find(config.model_ref().name, config.digest or None),
+        module.package_file() if packaged else weights.find(name, config.digest or None),
         variant=config.weights_variant,
         crop_px=config.crop_px,
         resize_px=config.resize_px,

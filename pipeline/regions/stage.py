@@ -5,10 +5,10 @@ objects of a post.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from cache.packs import Objects, PackMeta, write_pack
 from cache.store import Store
 from pipeline import engine
 from pipeline.engine import ChunkedRun, Plan, Progress, Readable, Rows, Tally, silent
+from pipeline.passes import run_passes
 from pipeline.provenance import note
 from pipeline.ray_engine import cluster_of
 from pipeline.regions.config import RegionsConfig, open_net
@@ -39,9 +40,6 @@ EMPTY_SCORE = 0.0  # of the empty image: nothing was found there
 EMPTY_BOX = Box(0, 0, *images.EMPTY.size)
 GRID_DTYPE = "float16"  # the grids of 4,096 images from ResNet-152 take 0.8 GB, in float32 1.6 GB
 N_BATCHES = 8  # of a cluster's task: only its last batch is padded
-
-
-# Which objects a post has, in the lattice's order
 
 
 class PostRegions(NamedTuple):
@@ -100,9 +98,6 @@ def _all_regions(
         every = post_regions(post, boxes.get(post.id, ()), labels, config, phrases_of.get(post.id, ()))
         regions = capped(every, config.max_phrases)
         yield post, PostRegions(regions, len(every) - len(regions))
-
-
-# Rows: features of crops, grids of whole images
 
 
 class Crop(NamedTuple):
@@ -178,34 +173,25 @@ def compute(
         return [(key, crop_tensor(pixels, crop.box, net.transform)) for key, crop in jobs]
 
     crops = chain.from_iterable(engine.prefetch(read, by_image.values(), config.workers))
+    batches = _batches(crops, config.n_batch(), net)
+    n_passes = min(config.workers, -(-len(items) // config.n_batch())) if net.device.type == "cpu" else 1
     previous: tuple[list[str], Tensor] | None = None
-    for names, batch in _batches(crops, config.n_batch(), net):
-        result = names, forward(batch)  # a GPU computes it while the previous rows are copied
-        if previous:
+    for result in run_passes(lambda batch: (batch[0], forward(batch[1])), batches, n_passes):
+        if previous:  # its rows are copied while a GPU computes the result
             yield from _rows(*previous, dtype)
         previous = result
     if previous:
         yield from _rows(*previous, dtype)
 
 
-def _batches(pixels: Iterable[tuple[str, Tensor]], n_batch: int, net: FeatureNet) -> Iterator[tuple[list[str], Tensor]]:
-    """Keys and uint8 [n_batch, 3, C, C], valid until the next but one is requested; the last ends with unused crops."""
-    side = net.transform.crop_px
-    shape, pinned = (n_batch, 3, side, side), net.device.type == "cuda"
-    buffers = [
-        torch.empty(shape, dtype=torch.uint8, pin_memory=pinned, memory_format=torch.channels_last).zero_()
-        for _ in range(2)
-    ]
-    names: list[str] = []
-    for key, crop in pixels:
-        buffers[0][len(names)] = crop
-        names.append(key)
-        if len(names) == n_batch:
-            yield names, buffers[0]
-            names = []
-            buffers.reverse()
-    if names:
-        yield names, buffers[0][: engine.batch_shape(len(names), n_batch)]
+def _batches(pixels: Iterator[tuple[str, Tensor]], n_batch: int, net: FeatureNet) -> Iterator[tuple[list[str], Tensor]]:
+    """Keys and uint8 [n_batch, 3, C, C], channels last; the last batch is padded with zeros."""
+    side, pinned = net.transform.crop_px, net.device.type == "cuda"
+    while part := list(islice(pixels, n_batch)):
+        shape = engine.batch_shape(len(part), n_batch), side, side, 3
+        batch = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned).permute(0, 3, 1, 2)
+        batch[: len(part)] = torch.stack([crop for _, crop in part])
+        yield [key for key, _ in part], batch
 
 
 def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -216,9 +202,6 @@ def _rows(names: Sequence[str], rows: Tensor, dtype: str) -> Iterator[tuple[str,
         todo = "check the weights, or set regions.store_dtype and regions.dtype to float32"
         raise WeightsError(f"a feature is not finite in {dtype}", todo=todo)
     yield from zip(names, values, strict=True)
-
-
-# From rows to objects
 
 
 def assemble(plan: Plan[Crop, PostRegions], rows: Readable) -> Iterator[tuple[str, Objects]]:
@@ -246,9 +229,6 @@ def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]
         for row in range(side)
         for column in range(side)
     )
-
-
-# For posts in memory
 
 
 def extract_objects(

@@ -76,7 +76,7 @@ def test_parameters_decide_whether_the_network_is_trained(
         assert result.exit_code == 0, result.output
     run = root / "runs" / "own-fmit-0"
     found = load_file(run / "model" / "weights.safetensors")
-    start = efficientnet.load(efficientnet.package_file()).stem.conv.weight
+    start = efficientnet.load("efficientnet-lite2", efficientnet.package_file()).stem.conv.weight
     moved = found["crop_net.network.stem.conv.weight"] - start
     assert moved.abs().max() == pytest.approx(1e-3, rel=0.1), "Adam's first step is the rate"
     rows = [json.loads(line) for line in (root / "data" / "own" / "dev.jsonl").read_text().splitlines()]

@@ -12,7 +12,6 @@ from schema.records import Box
 from tests import photos
 from vision import efficientnet
 from vision.backbones import build_crop_net, open_backbone
-from vision.conv_layer import optimize
 from vision.crops import crop_tensor
 
 TOP_1 = {  # ImageNet's classes
@@ -71,8 +70,10 @@ def test_top_1_of_what_imagenet_has(net, oracle):
 
 @pytest.mark.parametrize("side", [33, 64, 97])
 def test_padding_follows_the_size_of_the_input(side):
-    network = efficientnet.load(efficientnet.package_file())
-    fused = optimize(efficientnet.load(efficientnet.package_file()), torch.device("cpu"), torch.float32)
+    network = efficientnet.load("efficientnet-lite2", efficientnet.package_file())
+    fused = efficientnet.inference_maps(
+        efficientnet.load("efficientnet-lite2", efficientnet.package_file()), torch.device("cpu"), torch.float32
+    )
     x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     oracle = EfficientNet.from_pretrained(
         "efficientnet-lite2", weights_path=str(efficientnet.package_file()), image_size=side
@@ -113,4 +114,4 @@ def test_a_damaged_package_is_refused(tmp_path, monkeypatch):
 def test_weights_of_another_network_are_refused(tmp_path):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"other\.pth: not the weights of efficientnet-lite2"):
-        efficientnet.load(tmp_path / "other.pth")
+        efficientnet.load("efficientnet-lite2", tmp_path / "other.pth")

@@ -50,7 +50,7 @@ def test_detections_equal_the_published_graphs(detector):
         scores, distances = (
             torch.cat([out[f"Identity{at}:0"] for at in some], 1) for some in (("", "_1", "_2"), ("_3", "_4", "_5"))
         )
-        expected = Detections(*nanodet.select(decoded(distances[0]), scores[0], image.size))
+        expected = Detections(*nanodet.select(decoded(distances[0]), scores[0].logit(), image.size))
         assert len(found.scores) == len(expected.scores)
         same = found.classes[:, None] == expected.classes  # [D, D]; equal scores may change places
         same &= (found.boxes[:, None] - expected.boxes).abs().amax(-1) < 1
@@ -90,7 +90,7 @@ def test_an_image_without_detections(detector):
 
     empty = PIL.Image.new("RGB", (30, 20))
     network = nanodet.load(weights.find("nanodet-g"))
-    boxes, scores, classes = nanodet.select(torch.zeros(5, 4), torch.zeros(5, 80), empty.size)
+    boxes, scores, classes = nanodet.select(torch.zeros(5, 4), torch.full((5, 80), -9.0), empty.size)
     assert (len(boxes), len(scores), len(classes)) == (0, 0, 0)
     assert sum(parameter.numel() for parameter in network.parameters()) == 3_786_068
 

@@ -15,7 +15,7 @@ from schema.records import Box
 from tests.vision.bad_images import sample
 from tests.vision.weights import torchvision_state
 from vision import efficientnet, images, resnet
-from vision.backbones import DIM, open_backbone
+from vision.backbones import open_backbone
 from vision.crops import Transform, crop_tensor
 
 PHOTOS = Path("../shared/data/photos/images")
@@ -71,7 +71,7 @@ def test_features_of_photographs_equal_torchvisions(name, preset, n, tmp_path):
     found = torch.cat([net.forward(crops[start : start + 4]) for start in range(0, len(crops), 4)])
     parts = [image if box is None else image.crop(box.xyxy) for image, box in cut]
     wanted = by_torchvision(name, path, preset.transforms(), parts)
-    assert found.shape == (4 * n, DIM[name])
+    assert found.shape == (4 * n, resnet.DIM[name])
     tolerance = 1e-4 * min(1.0, float(wanted.abs().max()))
     assert wanted.std(0).mean() > 10 * tolerance, "crops differ, or the test shows nothing"
     assert (found - wanted).abs().max() <= tolerance

@@ -82,9 +82,7 @@ def test_nothing_is_grounded_without_an_image(tmp_path):
 
 def test_each_query_is_asked_once_and_each_image_decoded_once(tmp_path, monkeypatch):
     loaded, load = [], images.load
-    monkeypatch.setattr(
-        grounding_stage.images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image)
-    )
+    monkeypatch.setattr(images, "load", lambda folder, image: loaded.append(image.name) or load(folder, image))
     first, second = make_image(tmp_path, "1.png", seed=1), make_image(tmp_path, "2.png", seed=2)
     posts = [post("a", first), post("b", first, second), post("c", second)]
     parsed = [phrases("a", (0, 3)), phrases("b", (0, 3), (4, 5)), phrases("c")]

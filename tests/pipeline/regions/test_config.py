@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cache.keys import digest_file
-from pipeline.regions.config import BATCH, PRESETS, RegionsConfig, open_net
+from pipeline.regions.config import PRESETS, RegionsConfig, open_net
 from schema.errors import ConfigError, WeightsError
 from tests.vision.weights import torchvision_state
 from vision import resnet
@@ -25,7 +25,7 @@ def test_every_field_is_read():
 def test_unknown_and_wrong_parameters():
     with pytest.raises(ConfigError, match=r"data\.d\.regions\.crop: unknown key, did you mean crop_px\?"):
         RegionsConfig.from_section({"crop": 3}, "data.d.regions", PRESETS)
-    with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: Input should be 'efficientnet-lite2', "):
+    with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: String should match pattern '.*efficientnet"):
         RegionsConfig.from_section({"net": "vgg"}, "data.d.regions", PRESETS)
     assert RegionsConfig.from_section({"preset": "paper", "crop_px": 192}, "x", PRESETS).net == "resnet152"
 
@@ -46,10 +46,11 @@ def test_torchvisions_names_are_files_with_their_variant():
 
 def test_batch_and_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert (RegionsConfig().torch_device(), RegionsConfig().n_batch()) == ("cpu", BATCH["cpu"])
+    assert (RegionsConfig().torch_device(), RegionsConfig().n_batch()) == ("cpu", 4)
+    assert RegionsConfig(net="resnet50").n_batch() == 16
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert (RegionsConfig().torch_device(), RegionsConfig().n_batch()) == ("cuda", BATCH["cuda"])
-    assert RegionsConfig(device="cuda:1").n_batch() == BATCH["cuda"]
+    assert (RegionsConfig().torch_device(), RegionsConfig().n_batch()) == ("cuda", 256)
+    assert RegionsConfig(device="cuda:1").n_batch() == 256
     assert RegionsConfig(device="cpu", batch=3).n_batch() == 3
 
 
