@@ -1,8 +1,6 @@
 """BERT's encoder (Devlin et al., 2019), for parser and model: the numbers and weight names of transformers' BertModel.
 
-transformers takes longer to import than a post to predict, so a trained run does without it.
-
-B texts, P pieces of a text, E width.
+transformers' models take longer to import than a post to predict. B texts, P pieces of a text, E width.
 """
 
 import json
@@ -41,13 +39,11 @@ class BertConfig:
     def of(cls, values: Mapping[str, Any]) -> Self | None:
         """The settings of a config.json; None for other models and variants."""
         config = cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-        positions = values.get("position_embedding_type", "absolute")
-        kind = values.get("model_type"), config.hidden_act, config.is_decoder, positions
-        return config if kind == ("bert", "gelu", False, "absolute") else None
+        kind = values.get("model_type"), config.hidden_act, values.get("position_embedding_type", "absolute")
+        return config if kind == ("bert", "gelu", "absolute") and not config.is_decoder else None
 
     def save_pretrained(self, folder: Path) -> None:
         """Write config.json, which transformers reads too."""
-        folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ On CPUs torch multiplies fp32 matrices with its BLAS (MKL). oneDNN is twice as f
 autocast and compiled code use torch's default. The choice never depends on a timing, so results are reproducible.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -13,6 +14,19 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16, AMX); without, float32 is faster."""
+    return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
+
+
+def usable_dtype(name: str, device: str) -> str:
+    """A dtype's name; with a warning float32 instead of bfloat16 on a processor without it."""
+    if name != "bfloat16" or not device.startswith("cpu") or has_bf16():
+        return name
+    warnings.warn("this processor has no bfloat16 (AVX512-BF16 or AMX): computing in float32", stacklevel=2)
+    return "float32"
 
 
 def uses_onednn(x: Tensor) -> bool:

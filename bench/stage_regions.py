@@ -6,7 +6,7 @@ import argparse
 import copy
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -163,7 +163,17 @@ def _measure(work: Work, options: argparse.Namespace) -> dict[str, object]:
         for name in timing.choose(trials, clock, size)
     }
     runs["stage"] = partial(run_stage, work, work.net), len(work.crops)
+    if work.config.dtype != "float32":
+        plain = replace(work, config=work.config.model_copy(update={"dtype": "float32"}))
+        runs["stage, float32"] = partial(run_stage, plain, open_net(plain.config)), len(work.crops)
     runs["stage without its passes"] = partial(run_stage, work, without_passes(work.net)), len(work.crops)
     runs["plain loop"] = partial(run_plain_loop, work, forms["eager"], options.plain), options.plain
     flops = timing.count_flops(partial(run_bare, forms["eager"], batches[:1], "eager")) / size
-    return timing.compare(runs, options.runs, flops, str(work.net.device), options.dtype)
+    result = timing.compare(runs, options.runs, flops, str(work.net.device), options.dtype)
+    if work.config.dtype != "float32":
+        pixels = torch.cat(batches[:2]).to(work.net.device)
+        reference, found = (
+            net.maps(pixels.to(net.dtype)).float().mean((2, 3)) for net in (open_net(plain.config), work.net)
+        )
+        result["features_relative_difference"] = float(((found - reference).norm(dim=1) / reference.norm(dim=1)).max())
+    return result

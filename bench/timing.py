@@ -80,6 +80,11 @@ def summary(seconds: Seconds, n_flops: float, peak: float) -> dict[str, object]:
         "best_bare": best,
         "stage_of_best_bare_wall": ratio(seconds[best], seconds["stage"], 0),
         "stage_of_best_bare_cpu": ratio(seconds[best], seconds["stage"], 1),
+        **(
+            {"stage_over_float32_wall": ratio(seconds["stage, float32"], seconds["stage"], 0)}
+            if "stage, float32" in seconds
+            else {}
+        ),
         "stage_over_plain_loop_wall": ratio(seconds["plain loop"], seconds["stage"], 0),
         "flops_an_item": n_flops,
         "peak_flops_per_s": peak,

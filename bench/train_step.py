@@ -9,6 +9,7 @@ Prints a table and writes bench/results/train_step-DEVICE.json.
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import tempfile
@@ -123,10 +124,12 @@ def measure(config: TrainConfig, folder: Path, vocabulary: list[str], device: st
     """Medians of a step in seconds, posts a second, and how the three relate."""
     sides = trainers(config, folder, vocabulary, device)
     batches = {name: batches_of(side) for name, side in sides.items()}
-    times: Mapping[str, list[float]] = {name: [] for name in sides}
+    modes = dict.fromkeys(("off", config.amp))
+    times: dict[str, dict[str, list[float]]] = {mode: {name: [] for name in sides} for mode in modes}
     for round_ in range(rounds + 1):  # the first warms up
-        for name, side in sides.items():
+        for mode, (name, side) in itertools.product(modes, sides.items()):
             side.tagger.train()
+            side.config = side.config.model_copy(update={"amp": mode})
 
             def steps(side: Trainer = side, name: str = name) -> None:
                 for batch in batches[name]:
@@ -134,9 +137,13 @@ def measure(config: TrainConfig, folder: Path, vocabulary: list[str], device: st
 
             took = timed(steps)[0]
             if round_:
-                times[name].append(took / len(batches[name]))
-    step_s = {name: statistics.median(values) for name, values in times.items()}
+                times[mode][name].append(took / len(batches[name]))
+    step_s = {name: statistics.median(values) for name, values in times[config.amp].items()}
     return {
+        "float32_over_amp": {
+            name: statistics.median(off / own for off, own in zip(times["off"][name], values, strict=True))
+            for name, values in times[config.amp].items()
+        },
         "batch": config.batch,
         "step_s": step_s,
         "posts_per_s": {name: config.batch / value for name, value in step_s.items()},
@@ -152,6 +159,8 @@ def show(result: Mapping[str, Any]) -> None:
     for row in result["rows"]:
         for name, value in row["step_s"].items():
             click.echo(f"{row['batch']:>6}{name:>14}{1000 * value:>12.1f}{row['posts_per_s'][name]:>10.1f}")
+        gains = ", ".join(f"{name} {ratio:.2f}" for name, ratio in row["float32_over_amp"].items())
+        click.echo(f"times as fast as float32: {gains}")
         ratios = f"FMIT over BERT-CRF {row['fmit_over_bert_crf']:.2f}, over the encoder {row['fmit_over_bare']:.2f}"
         click.echo(f"{ratios}; CRFs {100 * row['crf_share']:.1f}% of FMIT's step")
 

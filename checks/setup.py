@@ -35,8 +35,11 @@ def check_hardware(folder: Path) -> Iterator[Finding]:
     else:
         import torch
 
+        from kernels import has_bf16
+
         if not torch.cuda.is_available():
-            yield ok("machine", f"no GPU that torch can use; {torch.get_num_threads()} CPU thread(s)")
+            has = "bfloat16" if has_bf16() else "no bfloat16: its settings compute in float32"
+            yield ok("machine", f"no GPU that torch can use; {torch.get_num_threads()} CPU thread(s), {has}")
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)
             what = f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"

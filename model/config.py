@@ -67,7 +67,7 @@ class TrainConfig(Config):
     schedule: Literal["constant", "linear", "cosine"] = "constant"  # after warm-up; linear and cosine end at 0
     epochs: Count = 20
     patience: Count = 5  # epochs without a better dev F1 before training stops
-    amp: Literal["off", "bf16", "fp16"] = "off"  # autocast, for GPUs
+    amp: Literal["off", "bf16", "fp16"] = "off"  # autocast, for GPUs; bf16 for CPUs that have it (fmit doctor)
     compile: bool = False  # the encoder; docs/performance.md has measurements
     deterministic: bool = False  # operations that may differ between two runs raise
 

@@ -210,9 +210,6 @@ class LengthBatches(Sampler[list[int]]):
         shares = (rows if self.group is None else list(self.group.share(rows)) for rows in self.batches())
         return iter([rows for rows in shares if rows])
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
     def batches(self) -> list[list[int]]:
         """The batches of the epoch after the first `skip`, with all processes' rows."""
         if self.seed is None:

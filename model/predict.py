@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cache.packs import Objects, Pack
+from kernels import usable_dtype
 from model.checkpoint import RunInfo, load_run
 from model.config import TrainConfig
 from model.crf import iob2_transitions
@@ -25,7 +26,7 @@ from schema.prediction import Prediction
 from schema.records import Entity, Post
 
 Progress = Callable[[int, int], None]
-AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AMP_DTYPES = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class Decoded(NamedTuple):
@@ -37,8 +38,9 @@ class Decoded(NamedTuple):
 
 
 def autocast(device: torch.device, amp: str) -> torch.autocast:
-    """Context for forward passes; `amp` is off, bf16 or fp16."""
-    return torch.autocast(device.type, AMP_DTYPES.get(amp), enabled=amp != "off")
+    """Context for forward passes; `amp` is off, bf16 or fp16. A CPU without bfloat16 computes in float32."""
+    dtype = usable_dtype(AMP_DTYPES[amp], device.type)
+    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
 
 
 def decode(

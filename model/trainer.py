@@ -90,13 +90,11 @@ def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
     if not isinstance(tagger, EncoderTagger):
         warnings.warn("train.compile: this approach has no pretrained encoder; it runs eagerly", stacklevel=2)
         return False
-    from torch._dynamo.exc import TorchDynamoException  # slow to import
-
     encoder = tagger.words.model
     encoder.forward = torch.compile(encoder.forward, dynamic=True)  # type: ignore[method-assign]
     try:
         tagger.words(batch.inputs, len(batch)).sum().backward()
-    except (TorchDynamoException, RuntimeError) as error:  # the backward pass is compiled when it first runs
+    except RuntimeError as error:  # the backward pass is compiled when it first runs
         del encoder.forward
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         warnings.warn(f"train.compile: the encoder runs eagerly, it could not be compiled: {reason}", stacklevel=2)

@@ -6,7 +6,6 @@ encoder takes becomes overlapping windows; each word's vector comes from one of 
 Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a window, E the encoder's width.
 """
 
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -209,22 +208,17 @@ def windows(n_pieces: Sequence[int], limit: int) -> list[tuple[int, int]]:
 # Model types whose first two positions are reserved for padding.
 SHIFTED_TYPES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
 SHIFTED_TYPES |= {"data2vec-text", "xmod", "longformer", "mpnet", "ibert"}
-FULL_MASK_TYPES = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
-TRANSFORMERS_MAJOR = int(importlib.metadata.version("transformers").split(".")[0])
 
 
 def attention_mask(model: "PreTrainedModel | Bert", real: Tensor, full: bool | None = None) -> Tensor | None:
-    """The mask for pieces `real` bool [W, P]; on a GPU (or if `full`) it is [W, 1, P, P] where the model accepts that.
+    """The mask for pieces `real` bool [W, P]: [W, 1, P, P] for BERT, None where all are real.
 
-    Of a [W, P] mask transformers checks whether all of it is true, which stalls a GPU.
+    On a GPU (or if `full`) it is not asked whether all are: that would stall it.
     """
+    if not isinstance(model, Bert):
+        return real.long()
     full = real.is_cuda if full is None else full
-    if isinstance(model, Bert):
-        return None if not full and bool(real.all()) else real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
-    accepts = model.config.model_type in FULL_MASK_TYPES and model.config._attn_implementation == "sdpa"
-    if full and accepts and TRANSFORMERS_MAJOR >= 5:
-        return real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
-    return real.long()
+    return None if not full and bool(real.all()) else real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
 
 
 class WordEncoder(nn.Module):

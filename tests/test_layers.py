@@ -10,12 +10,12 @@ from tests.imports import PACKAGES, ROOT, imported
 ALLOWED = {
     "schema": set(),
     "cache": {"schema"},
-    "vision": {"schema", "cache"},
+    "vision": {"schema", "cache", "kernels"},
     "pipeline": {"schema", "cache", "kernels", "bert", "vision"},
     "model": {"schema", "cache", "kernels", "bert", "vision"},
     "report": {"schema", "cache"},
     "synthetic": {"schema", "cache", "kernels", "bert", "vision", "pipeline", "model"},
-    "checks": {"schema", "cache", "pipeline", "model", "project"},
+    "checks": {"schema", "cache", "kernels", "pipeline", "model", "project"},
     "commands": {*PACKAGES, "fmit", "project", "pages"},
 }
 NO_TORCH = ("schema", "cache", "report")

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import kernels
+
 Activation = Literal["none", "relu6", "leaky_relu"]
 LEAKY_SLOPE = 0.1
 NORM_EPS = 1e-3  # EfficientNet's
@@ -118,7 +120,9 @@ def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether oneDNN's fused convolutions, which torch's own compiler calls, exist here for a device and dtype."""
     names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
     exist = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
-    return exist and device.type == "cpu" and dtype == torch.float32
+    return (
+        exist and device.type == "cpu" and (dtype == torch.float32 or (dtype == torch.bfloat16 and kernels.has_bf16()))
+    )
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:

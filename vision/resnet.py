@@ -1,11 +1,12 @@
 """Torchvision's ResNets up to their last convolution, from weights files in its format, and their inference form.
 
-N crops, C side of a crop in pixels, D channels of the last stage, R side of its map (7 for 224 pixels).
+Their type is Any: importing torchvision takes as long as importing torch. N crops, C side of a crop in pixels, D
+channels of the last stage, R side of its map (7 for 224 pixels).
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,6 @@ from vision.conv_layer import FusedConv, can_fuse, fold
 from vision.crops import IMAGENET_MEAN, IMAGENET_STD
 from vision.torch_files import load_state, read_state
 
-if TYPE_CHECKING:  # its import takes as long as that of torch
-    from torchvision.models import ResNet
-    from torchvision.models.resnet import BasicBlock, Bottleneck
-
 VERSION = "1"  # of everything between a crop and its feature; a test pins rows of it
 MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 PACKAGE = None  # no package brings their weights
@@ -26,7 +23,7 @@ CPU_BATCH = 16  # crops: beyond them a forward pass of ResNet-152 gains nothing
 DIM = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # floats a feature
 
 
-def load(name: str, weights: Path) -> "ResNet":
+def load(name: str, weights: Path) -> Any:
     """A torchvision ResNet in evaluation mode with a file's weights: exactly its keys, except the classifier's."""
     with torch.device("meta"):
         network = without_weights(name)
@@ -46,22 +43,22 @@ def load(name: str, weights: Path) -> "ResNet":
     return network
 
 
-def without_weights(name: str) -> "ResNet":
+def without_weights(name: str) -> Any:
     """The bare structure, without its classifier."""
     import torchvision.models
 
-    network: ResNet = getattr(torchvision.models, name)(weights=None)
-    network.fc = nn.Identity()  # type: ignore[assignment]
+    network = getattr(torchvision.models, name)(weights=None)
+    network.fc = nn.Identity()
     return network
 
 
-def last_maps(network: "ResNet", x: Tensor) -> Tensor:
+def last_maps(network: Any, x: Tensor) -> Tensor:
     """Standardised crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R]."""
     x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
     return network.layer4(network.layer3(network.layer2(network.layer1(x))))
 
 
-def fold_batch_norm(network: "ResNet") -> "ResNet":
+def fold_batch_norm(network: Any) -> Any:
     """The same function with every batch norm folded into the convolution before it; changes and returns `network`."""
     network.conv1, network.bn1 = fold(network.conv1, network.bn1), nn.Identity()
     for block in _blocks(network):
@@ -74,9 +71,9 @@ def fold_batch_norm(network: "ResNet") -> "ResNet":
 
 
 class FusedMaps:
-    """`last_maps` of a folded float32 network on a CPU with oneDNN: same numbers to rounding, up to twice as fast."""
+    """`last_maps` of a folded network on a CPU with oneDNN: same numbers to rounding, up to twice as fast."""
 
-    def __init__(self, network: "ResNet") -> None:
+    def __init__(self, network: Any) -> None:
         self._maxpool, self._stem = network.maxpool, FusedConv(network.conv1)
         self._blocks = [
             (
@@ -97,15 +94,15 @@ class FusedMaps:
         return x
 
 
-def inference_maps(network: "ResNet", device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def inference_maps(network: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """`last_maps` in its fastest form that computes the same numbers to rounding; changes `network`."""
     folded = fold_batch_norm(network).to(device=device, dtype=dtype, memory_format=torch.channels_last)
     return FusedMaps(folded) if can_fuse(device, dtype) else lambda x: last_maps(folded, x)
 
 
-def _blocks(network: "ResNet") -> "list[BasicBlock | Bottleneck]":
+def _blocks(network: Any) -> list[Any]:
     return [block for layer in (network.layer1, network.layer2, network.layer3, network.layer4) for block in layer]
 
 
-def _convolutions(block: "BasicBlock | Bottleneck") -> list[nn.Conv2d]:
+def _convolutions(block: Any) -> list[nn.Conv2d]:
     return [getattr(block, name) for name in ("conv1", "conv2", "conv3") if hasattr(block, name)]

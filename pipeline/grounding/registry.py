@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cache.models import NANODET, ONESTAGE, SYNTHETIC_GROUNDER, ModelRef
 from cache.models import Kind as ModelKind
+from kernels import usable_dtype
 from pipeline.grounding.config import DETECTOR_FILES, PRESETS, GroundConfig
 from schema.errors import ConfigError, WeightsError
 
@@ -60,7 +61,8 @@ def open_grounder(config: GroundConfig) -> "LazyGrounder":
     if config.dtype != "float32" and entry.weights and not entry.any_dtype:
         raise ConfigError(f"{config.grounder} computes in float32", found=config.dtype, todo="leave dtype out")
     module = importlib.import_module(entry.module)
-    grounder: LazyGrounder = module.open_grounder(config.model_copy(update={"weights": weights_of(config)}))
+    update = {"weights": weights_of(config), "dtype": usable_dtype(config.dtype, config.torch_device())}
+    grounder: LazyGrounder = module.open_grounder(config.model_copy(update=update))
     digest = grounder.identity.get("weights", "")
     if config.digest and config.digest != digest:
         what = f"the {config.grounder} grounder does not match ground.digest"

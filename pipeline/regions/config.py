@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, model_validator
 
 from cache import weights
 from cache.models import ModelRef, catalog
+from kernels import usable_dtype
 from pipeline.engine import Engine
 from schema.config import Config
 from vision import efficientnet, resnet
@@ -94,6 +95,6 @@ def open_net(config: RegionsConfig) -> FeatureNet:
         variant=config.weights_variant,
         crop_px=config.crop_px,
         resize_px=config.resize_px,
-        dtype=config.dtype,
+        dtype=cast(Dtype, usable_dtype(config.dtype, config.torch_device())),
         device=config.torch_device(),
     )

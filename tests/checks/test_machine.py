@@ -1,8 +1,11 @@
 import shutil
 from collections import namedtuple
 
+import pytest
+import torch
 from packaging.requirements import Requirement
 
+import kernels
 from checks import setup
 
 
@@ -39,6 +42,14 @@ def test_packages_that_are_not_installed_are_named(monkeypatch):
     monkeypatch.setattr(setup.importlib.metadata, "requires", lambda package: ["numpy>=1", "no-such-package>=1"])
     lost = [one for one in setup.check_versions() if one.level == "problem"]
     assert [one.what for one in lost] == ["not installed: no-such-package"]
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_of_the_processor_is_named(tmp_path, monkeypatch, has):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(kernels, "has_bf16", lambda: has)
+    (line,) = (one.what for one in setup.check_hardware(tmp_path) if "CPU thread" in one.what)
+    assert line.endswith(", bfloat16" if has else "no bfloat16: its settings compute in float32")
 
 
 def test_a_full_disk_is_a_problem(tmp_path, monkeypatch):

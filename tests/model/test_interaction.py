@@ -114,6 +114,22 @@ def loaded(z: dict[str, Any], dtype: torch.dtype) -> tuple[FlatInteraction, Proj
     return model.to(z["W1"].device, dtype), projection.to(z["W1"].device, dtype), names
 
 
+BF16_TOLERANCE = 0.02  # relative difference of the outputs; docs/performance.md states it
+
+
+@torch.no_grad()
+def test_golden_outputs_in_bfloat16(golden: dict[str, Any]) -> None:
+    z, n_text, mask = golden, golden["T"], golden["mask"]
+    model, projection, _ = loaded(z, torch.float32)
+    spans = torch.stack([z["head"][:, n_text:], z["tail"][:, n_text:]], dim=-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        text, objects = projection(z["word"].float(), z["obj"].float())
+        found = torch.cat(model(text, mask[:, :n_text], objects, spans, mask[:, n_text:]), dim=1)
+    last = z[f"out_layer{z['l'] - 1}"][mask]
+    difference = (found[mask].double() - last).norm() / last.norm()
+    assert 0 < difference < BF16_TOLERANCE
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("device", DEVICES)
 def test_golden_outputs_and_gradients(

@@ -7,6 +7,7 @@ import torch
 import torchvision.models
 from torch import nn
 
+import kernels
 from vision.conv_layer import can_fuse
 from vision.resnet import FusedMaps, fold_batch_norm, inference_maps, last_maps
 
@@ -61,9 +62,25 @@ def test_fused_maps(name):
 
 def test_without_the_operators_layer_by_layer(monkeypatch):
     network = calibrated("resnet18")
-    forms = [inference_maps(copy.deepcopy(network), CPU, dtype) for dtype in (torch.float32, torch.bfloat16)]
+    forms = [inference_maps(copy.deepcopy(network), CPU, dtype) for dtype in (torch.float32, torch.float16)]
     assert [isinstance(form, FusedMaps) for form in forms] == [can_fuse(CPU, torch.float32), False]
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     maps = inference_maps(copy.deepcopy(network), CPU, torch.float32)
     x = torch.randn(1, 3, 64, 64)
     assert torch.allclose(maps(x), last_maps(fold_batch_norm(network), x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not kernels.has_bf16(), reason="this processor has no bfloat16")
+def test_fused_bfloat16_is_near_float32():
+    network, x = calibrated("resnet18"), torch.randn(2, 3, 96, 80)
+    plain, fused = (inference_maps(copy.deepcopy(network), CPU, dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert isinstance(fused, FusedMaps)
+    with torch.inference_mode():
+        wanted = plain(x)
+        difference = fused(x.to(torch.bfloat16)).float() - wanted
+    assert 0 < difference.norm() < 0.03 * wanted.norm()
+
+
+def test_bfloat16_is_not_fused_on_a_processor_without_it(monkeypatch):
+    monkeypatch.setattr(kernels, "has_bf16", lambda: False)
+    assert not can_fuse(CPU, torch.bfloat16)
