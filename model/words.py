@@ -9,11 +9,13 @@ Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a win
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import transformers as hf  # its classes are imported when they are first used, which takes seconds
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from bert import Bert, BertConfig
 from cache import hub
@@ -22,10 +24,6 @@ from kernels import use_onednn
 from model.config import TrainConfig
 from schema.errors import ConfigError, WeightsError
 from vision.torch_files import DAMAGED, reason
-
-if TYPE_CHECKING:  # slow to import
-    from transformers import PreTrainedModel
-    from transformers import PreTrainedTokenizerBase as Tokenizer
 
 BERTWEET = "BertweetTokenizer"  # its class in transformers
 UNUSED = "pooler."  # a layer over [CLS] that is never used; many checkpoints lack it
@@ -52,14 +50,11 @@ def find_encoder(config: TrainConfig) -> tuple[Path, dict[str, str]]:
     return folder, {"encoder": digest, **revision}
 
 
-def load_encoder(folder: Path, name: str, *, pretrained: bool) -> "tuple[Tokenizer, PreTrainedModel | Bert]":
+def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Any, Any]:
     """Tokenizer and model in float32; not `pretrained`: the architecture, its weights to follow.
 
     Runs no code from the folder and reads pickles as tensors only. Raises WeightsError for damaged or missing weights.
     """
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -67,7 +62,7 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> "tuple[Tokeniz
     try:
         if wrong := hub.bad_json(folder):
             raise ValueError(wrong)
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
+        tokenizer: hf.PreTrainedTokenizerBase = hf.AutoTokenizer.from_pretrained(str(folder), **options)
         if not set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
             raise ValueError("no vocabulary: the tokenizer's files are missing")  # transformers says nothing
         tokenizer = as_pretrained(tokenizer)
@@ -75,8 +70,8 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> "tuple[Tokeniz
         if config and not pretrained:
             return tokenizer, Bert(config)
         if not pretrained:
-            return tokenizer, AutoModel.from_config(AutoConfig.from_pretrained(str(folder), **options)).float()
-        model, loading = AutoModel.from_pretrained(str(folder), output_loading_info=True, **options)
+            return tokenizer, hf.AutoModel.from_config(hf.AutoConfig.from_pretrained(str(folder), **options)).float()
+        model, loading = hf.AutoModel.from_pretrained(str(folder), output_loading_info=True, **options)
     except (*DAMAGED, OSError, ImportError, SafetensorError) as error:
         raise _unloadable(name, folder, reason(error)) from error
     finally:
@@ -94,7 +89,7 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> "tuple[Tokeniz
     return tokenizer, bert
 
 
-def as_pretrained(tokenizer: "Tokenizer") -> "Tokenizer":
+def as_pretrained(tokenizer: "hf.PreTrainedTokenizerBase") -> "hf.PreTrainedTokenizerBase":
     """The tokenizer, with the text normalisation of its pretraining: BERTweet's @USER, HTTPURL, :emoji_names:."""
     if type(tokenizer).__name__ == BERTWEET:
         if tokenizer.demojizer is None:
@@ -124,7 +119,7 @@ class Encoded(NamedTuple):
 class Pieces:
     """Words to piece ids."""
 
-    def __init__(self, tokenizer: "Tokenizer", max_pieces: int, overflow: str, pooling: str) -> None:
+    def __init__(self, tokenizer: "hf.PreTrainedTokenizerBase", max_pieces: int, overflow: str, pooling: str) -> None:
         for name in ("cls_token_id", "sep_token_id", "unk_token_id", "pad_token_id"):
             if getattr(tokenizer, name) is None:
                 todo = "use a BERT-type model with [CLS], [SEP] and [UNK]"
@@ -210,7 +205,7 @@ SHIFTED_TYPES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "rober
 SHIFTED_TYPES |= {"data2vec-text", "xmod", "longformer", "mpnet", "ibert"}
 
 
-def attention_mask(model: "PreTrainedModel | Bert", real: Tensor, full: bool | None = None) -> Tensor | None:
+def attention_mask(model: "hf.PreTrainedModel | Bert", real: Tensor, full: bool | None = None) -> Tensor | None:
     """The mask for pieces `real` bool [W, P]: [W, 1, P, P] for BERT, None where all are real.
 
     On a GPU (or if `full`) it is not asked whether all are: that would stall it.
@@ -224,7 +219,7 @@ def attention_mask(model: "PreTrainedModel | Bert", real: Tensor, full: bool | N
 class WordEncoder(nn.Module):
     """A transformers encoder and the pooling of its pieces to words; `origin`: digest and revision of its weights."""
 
-    def __init__(self, model: "PreTrainedModel | Bert", pieces: Pieces, origin: Mapping[str, str]) -> None:
+    def __init__(self, model: "hf.PreTrainedModel | Bert", pieces: Pieces, origin: Mapping[str, str]) -> None:
         super().__init__()
         self.model, self.featurizer, self.origin = model, pieces, dict(origin)
         use_onednn(model)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers as hf  # its classes are imported when they are first used, which takes seconds
 from torch import Tensor, nn
 
 from schema.errors import WeightsError
@@ -26,12 +27,10 @@ class BertText(nn.Module):
     """
 
     def __init__(self, **sizes: Any) -> None:
-        from transformers import BertConfig, BertModel  # slow to import
-
         super().__init__()
-        config = BertConfig(**sizes)
+        config = hf.BertConfig(**sizes)
         config._attn_implementation = "eager"
-        self.bert = BertModel(config, add_pooling_layer=False)
+        self.bert = hf.BertModel(config, add_pooling_layer=False)
         self.dim: int = config.hidden_size
 
     def forward(self, words: Tensor) -> Tensor:
@@ -66,9 +65,7 @@ class Pieces:
     """Texts as BERT's pieces."""
 
     def __init__(self, vocabulary: Path) -> None:
-        from transformers import BertTokenizer  # slow to import
-
-        self._tokenizer = BertTokenizer.from_pretrained(vocabulary.parent, do_lower_case=True, local_files_only=True)
+        self._tokenizer = hf.BertTokenizer.from_pretrained(vocabulary.parent, do_lower_case=True, local_files_only=True)
 
     def encode(self, text: str) -> list[int]:
         """N_WORDS ids, padded with 0."""
