@@ -70,7 +70,6 @@ def test_batches_hold_every_post_once_within_the_caps(cells: list[int], batch: i
         assert sorted(row for rows in found for row in rows) == list(range(len(cells)))
         assert all(len(rows) <= batch for rows in found)
         assert all(len(rows) == 1 or len(rows) * max(cells[row] for row in rows) <= cap for rows in found)
-        assert len(one) == len(found)
 
 
 def test_the_order_is_a_function_of_seed_and_epoch() -> None:
