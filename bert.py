@@ -1,4 +1,4 @@
-"""BERT's encoder (Devlin et al., 2019), for parser and model: the numbers and weight names of transformers' BertModel.
+"""BERT's encoder (Devlin et al., 2019) for parser and tagger; numbers and weight names are those of transformers.
 
 transformers' models take longer to import than a post to predict. B texts, P pieces of a text, E width.
 """
@@ -18,7 +18,7 @@ from kernels import Linear
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The settings of BERT's config.json that decide numbers; defaults are those of transformers."""
+    """The settings in BERT's config.json that affect the output; defaults are those of transformers."""
 
     vocab_size: int = 30522
     hidden_size: int = 768

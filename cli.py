@@ -73,11 +73,11 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {  # in the order of use
-    "Before any work": (stages.doctor, models.models),
+    "Setup": (stages.doctor, models.models),
     "Stages": stages.STAGES,
     "Runs": (stages.train, stages.evaluate, stages.predict, stages.report, stages.summary),
     "Results": (show.compare, show.grounding, show.tables, show.show, show.sheet, show.export),
-    "Features and parts": (features.cache, features.pack, models.embedded),
+    "Stored features and built-in models": (features.cache, features.pack, models.embedded),
     "Shell": (completion,),
 }
 for commands in SECTIONS.values():

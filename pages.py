@@ -169,11 +169,11 @@ def _notes(project: Project, dataset: str, configs: Mapping[Path, Mapping[str, A
     if split := next((name for name in ("test", "dev") if name in best), None):
         text, both = (100 * best[split][name] for name in ("text", "images"))
         best_f1 = f"{text:.2f} from text only and {both:.2f} with images"
-        yield f"Synthetic posts: the highest F1 that can be expected on {split} is {best_f1}."
+        yield f"Synthetic posts: the ceiling (the highest F1 that can be expected) on {split} is {best_f1}."
 
 
 def _ceilings(project: Project, dataset: str) -> dict[str, Any]:
-    """The highest F1 that can be expected, by split; empty if the dataset is not synthetic."""
+    """The ceilings (highest F1 that can be expected) by split; empty if the dataset is not synthetic."""
     path = project.data(dataset) / "ceilings.json"
     return read_object(path, f"draw it again (fmit draw {dataset})") if path.is_file() else {}
 

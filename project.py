@@ -135,7 +135,7 @@ class Project:
             ref = by_name.get(name) or from_catalog(name)
             if ref is None:
                 found, todo = ", ".join(sorted(by_name)), "`fmit models list --catalog` lists all names"
-                raise ConfigError(f"no model {name!r} in the settings or the catalog", found=found, todo=todo)
+                raise ConfigError(f"unknown model {name!r}, not in settings or catalog", found=found, todo=todo)
             chosen.append(inspect(ref))
         return chosen
 
@@ -169,14 +169,14 @@ class Project:
         return draw.run(config, self.data(dataset), progress)
 
     def ingest(self, dataset: str, progress: Progress) -> IngestReport:
-        """Write posts.parquet; makes DVC watch inputs outside the dataset's folder."""
+        """Write posts.parquet; makes DVC track inputs outside the dataset's folder."""
         source, out = self.source(dataset), self.out(dataset, "posts.parquet")
-        inputs.watch(self.root, dataset, self.data(dataset), source)
+        inputs.track(self.root, dataset, self.data(dataset), source)
         cap = self.cap_counter(dataset) if dataset in self.params.train_on else None
         return ingest_stage.run(source, self.data(dataset), out, progress, cap)
 
     def inputs(self, dataset: str) -> None:
-        """Write the digests of the inputs that DVC watches by `inputs/<dataset>/dvc.yaml`."""
+        """Write the digests of the inputs that DVC tracks through `inputs/<dataset>/dvc.yaml`."""
         inputs.write_manifest(dataset, self.data(dataset), self.source(dataset))
 
     def phrases(self, dataset: str, progress: Progress) -> Tally:

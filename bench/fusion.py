@@ -3,8 +3,9 @@
 Inference of what stands between encoder and CRF: projections included, text-only streams (UMT's span detection, FMIT's
 boundary detection) not. Equal shape: 16 posts of 32 words, the published sizes (BERT-base 768, ResNet-152 2048; UMT 768
 wide over 49 regions; UMGF and FMIT 512 wide, 8 heads, the same 8 objects), no padding, one thread and one library on
-CPU. FMIT also as ordinary code (`bench.ordinary`). Beside it the other approaches "as shipped": their public codes pad
-every post to 128 words; UMGF's has six layers, four objects, and maps each pair of a word and an object for its gates.
+CPU. FMIT also as a direct implementation (`bench.ordinary`). Beside it the other approaches "as shipped": their public
+codes pad every post to 128 words; UMGF's has six layers, four objects, and maps each pair of a word and an object for
+its gates.
 
 All sides take turns; medians over rounds. On a CPU that others use too, processor time varies less (the default).
 Prints a table; `--out` gets the JSON that `fmit tables` reads. `--tiny` shows that the benchmark works.

@@ -1,10 +1,12 @@
-"""The interaction against ordinary code and against unique tuples: `python -m bench.interaction`, from the root.
+"""Benchmark the interaction module against a direct implementation and against FLAT's unique tuples.
+
+Run `python -m bench.interaction` from the root.
 
 Projection and interaction (Eq. 1-12), batch 16, 8 objects a post (whole image, four general words, three phrases), one
 thread on CPU. Runs of all sides are interleaved; a table of medians is printed, and everything is written as JSON.
-`--quick` takes a minute or two; the whole set an hour and a half, most of it ordinary code at l = 6, 128 cells. Where
-other work shares the machine, `--clock cpu` counts this process's time alone; both clocks are in the JSON. `--out` is
-written after every case, and an interrupted call resumes from it.
+`--quick` takes a minute or two; a full run takes an hour and a half, mostly for the direct implementation with l = 6
+and 128 cells. Where other work shares the machine, `--clock cpu` counts this process's time alone; both clocks are in
+the JSON. `--out` is written after every case, and an interrupted call resumes from it.
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ def report(records: list[dict[str, Any]], rates: dict[Any, list[Timing]], clock:
     field = f"{clock}_s"
     best = max(2e-9 * m * k * n / medians(own)[field] for (_, (m, k, n)), own in rates.items())
     console.print(f"best fp32 GEMM: {best:.0f} GFLOP/s ({clock} clock)")
-    table = Table("l", "text", "task", "library", "ours ms", "ordinary ms", "tuples ms", "x", "x tuples", "share")
+    table = Table("l", "text", "task", "library", "ours ms", "direct ms", "tuples ms", "x", "x tuples", "share")
     by_case: dict[tuple[Any, ...], dict[str, float]] = {}
     for record in records:
         key = record["layers"], record["text"], record["task"], record["library"]
@@ -144,7 +146,7 @@ def report(records: list[dict[str, Any]], rates: dict[Any, list[Timing]], clock:
             gain = f"{by_library['blas']['ordinary'] / ours:.1f}"
             table.add_row(str(layers), str(text), task, "best", f"{1e3 * ours:.1f}", "", "", gain, "", "")
     console.print(
-        table, "best: ours with its best library against ordinary code with torch's default, the BLAS", sep="\n"
+        table, "best: ours with its best library against direct implementation with torch's default, the BLAS", sep="\n"
     )
 
 

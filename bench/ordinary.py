@@ -1,9 +1,9 @@
 """Two baselines of `model.interaction` with the same parameters and results, written from their description.
 
-`Ordinary`: Eq. 3-12 as they stand. Four sinusoids are looked up for every pair of cells and concatenated, W_r acts on
-that [B, L, L, 4D] tensor, W_kR on its [B, L, L, D] result in every layer. `UniqueTuples`: FLAT's trick (Li et al.,
-2020): W_r acts on the distinct 4-tuples of distances of the batch only, and R is gathered from there. `PairGate`: the
-gate of `model.baselines.umgf` as its public code computes it.
+`Ordinary`: the direct implementation of Eq. 3-12. Four sinusoids are looked up for every pair of cells and
+concatenated, W_r acts on that [B, L, L, 4D] tensor, W_kR on its [B, L, L, D] result in every layer. `UniqueTuples`:
+FLAT's trick (Li et al., 2020): W_r acts on the distinct 4-tuples of distances of the batch only, and R is gathered from
+there. `PairGate`: the gate of `model.baselines.umgf` as its public code computes it.
 
 B posts, L = T + M cells, H heads, D width, C = D / H. Both use `kernels.linear`, so any comparison can give all
 sides the same matrix library.
@@ -22,7 +22,7 @@ from model.interaction import Attention, FlatInteraction, Layer, distances
 
 
 class Ordinary(FlatInteraction):
-    """Materialises the position tensor. Always with position terms; no dropout."""
+    """Materializes the position tensor. Always with position terms; no dropout."""
 
     def forward(
         self, text: Tensor, text_mask: Tensor, objects: Tensor, spans: Tensor, object_mask: Tensor

@@ -54,7 +54,7 @@ def summary(rows: Iterable[dict[str, float]]) -> dict[str, dict[str, float]]:
 
 def show(result: dict[str, Any]) -> None:
     best = result["ceilings"]
-    click.echo(f"highest F1 that can be expected: {best['text']:.3f} text alone, {best['images']:.3f} with images\n")
+    click.echo(f"F1 ceiling: {best['text']:.3f} text alone, {best['images']:.3f} with images\n")
     click.echo(f"{'test split':<16}{'P':>8}{'R':>8}{'F1':>8}{'sd':>8}{'of ceiling':>12}")
     for name, scores in result["approaches"].items():
         p, r, f1 = (scores[key]["mean"] for key in ("precision", "recall", "f1"))

@@ -51,7 +51,7 @@ class Work:
         return self.config.batch or max(self.config.n_batch(), N_BARE)
 
     def batches(self) -> list[Tensor]:
-        """Standardised crops [B, 3, C, C] on the network's device, full batches only."""
+        """Standardized crops [B, 3, C, C] on the network's device, full batches only."""
         loaded = {crop.image.name: images.load(self.folder, crop.image) for crop in self.crops if crop.image}
         made = [crop_tensor(loaded[crop.image.name], crop.box, self.net.transform) for crop in self.crops if crop.image]
         size = self.bare_batch
@@ -74,7 +74,7 @@ def random_crops(folder: Path, n_crops: int, seed: int = 0) -> list[Crop]:
 
 
 def bare_forms(work: Work, *, compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Forward passes of standardised crops float [B, 3, C, C], named by their form; ours is the stage's own."""
+    """Forward passes of standardized crops float [B, 3, C, C], named by their form; ours is the stage's own."""
     eager = load_network(work)
     folded = copy.deepcopy(eager)
     if isinstance(folded, torchvision.models.ResNet):

@@ -97,7 +97,7 @@ def measure_store(folder: Path, n_rows: int) -> dict[str, float]:
 
 
 def changed(folder: Path, n_posts: int) -> dict[str, float]:
-    """In this process: MB written and uploaded after one post has changed, with its rows and its bucket of the pack."""
+    """MB written and uploaded after one post (its rows and its pack bucket) changes; runs in this process."""
     n_buckets = max(64, n_posts // N_BUCKET_POSTS)
     meta = PackMeta(DIM, "float16", n_buckets, ("a",))
     write_pack(folder, meta, posts(n_posts))

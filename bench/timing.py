@@ -119,7 +119,7 @@ def peak_flops(device: str, dtype: str) -> float:
 
 
 def machine(device: str) -> dict[str, object]:
-    """What the figures were measured on."""
+    """The hardware and library versions of the measurement."""
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     return {"device": device_name(device), "cores": os.cpu_count(), "threads": torch.get_num_threads(), **versions}
 

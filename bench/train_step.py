@@ -58,7 +58,7 @@ class Bare(EncoderTagger):
 
 
 def made_posts(n_posts: int, vocabulary: Sequence[str], n_objects: int) -> tuple[list[Post], dict[str, Objects]]:
-    """Posts of real lengths with words of one piece or, now and then, three; whole-image and phrase objects."""
+    """Posts of real lengths with words of mostly one piece and sometimes three; whole-image and phrase objects."""
     rng, numbers = random.Random(0), np.random.default_rng(0)
     posts, objects = [], {}
     for index in range(n_posts):

@@ -1,1 +1,1 @@
-"""Content-addressed store, packs, tables and weights; never torch."""
+"""Content-addressed store, packs, tables and weights. Never imports torch."""

@@ -117,7 +117,7 @@ class _Table:
         with contextlib.suppress(ValueError):
             self.note = json.loads(text)
         if not isinstance(self.note, dict) or not isinstance(self.note.get("provenance", {}), dict):
-            what = f"the file's metadata {META.decode()!r} is not what an export writes"
+            what = f"the file's metadata {META.decode()!r} was not written by `fmit pack export`"
             raise DataError(what, where=str(path), found=repr(text[:80]), todo="export it again, or remove it")
         post_ids = {post.id for post in posts.posts}
         self.rows: dict[str, list[int]] = defaultdict(list)  # by post id
@@ -176,12 +176,12 @@ class _Table:
             "twice": {name for name in names if names.count(name) > 1},
         }
         if found := "; ".join(f"{what} {', '.join(sorted(columns))}" for what, columns in problems.items() if columns):
-            raise self._table_error(f"a table of features has the columns {', '.join(TABLE.names)}", found)
+            raise self._table_error(f"a table of features needs the columns {', '.join(TABLE.names)}", found)
         kind, types = schema.field("features").type, pa.types
         is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
         numeric = (types.is_floating, types.is_integer, types.is_decimal)
         if not (is_list and any(test(kind.value_type) for test in numeric)):
-            raise self._table_error("the column features holds lists of numbers", str(kind))
+            raise self._table_error("features must be lists of numbers", str(kind))
 
     def _cast(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         """A column in the type that it has here; DataError names the first value that does not fit."""
@@ -191,7 +191,7 @@ class _Table:
         with contextlib.suppress(pa.ArrowException):
             for row in range(self.n_rows):
                 column.slice(row, 1).cast(field.type)
-        what = f"the column {field.name} holds {_KINDS[field.type]} or null"
+        what = f"the column {field.name} must hold {_KINDS[field.type]} or null"
         raise self._error(row, what, repr(column[row].as_py()))
 
     def _error(self, row: int, what: str, found: str = "") -> DataError:
@@ -206,17 +206,17 @@ def _region(values: Mapping[str, Any], post: Post, words: Sequence[str]) -> Regi
     start, end, score, n_images = values["word_start"], values["word_end"], values["score"], len(post.images)
     corners = [values[name] for name in CORNERS]
     has_box = corners != [None] * 4
-    needed = "a phrase has word_start and word_end, other objects have neither"
+    needed = "word_start and word_end are required for phrases and not allowed otherwise"
     is_placed = (start is None) == (end is None) == (source != "phrase")
     for is_right, what, found in (
-        (source in SOURCES, f"a source is one of {', '.join(SOURCES)}", repr(source)),
-        (source != "general" or text in words, f"a general word is one of {', '.join(words)}", repr(text)),
+        (source in SOURCES, f"unknown source, use one of {', '.join(SOURCES)}", repr(source)),
+        (source != "general" or text in words, f"unknown general word, use one of {', '.join(words)}", repr(text)),
         (is_placed, needed, f"{source} with {start} and {end}"),
-        (score is not None and math.isfinite(score), "every object has a score, a finite number", str(score)),
+        (score is not None and math.isfinite(score), "the score must be a finite number", str(score)),
         (0 <= image_index < max(1, n_images), f"post {post.id} has {n_images} image(s)", f"image_index {image_index}"),
         (end is None or end <= post.n_words, f"post {post.id} has {post.n_words} words", f"word_end {end}"),
         (not has_box or None not in corners, f"a box needs all of {', '.join(CORNERS)}, or none of them", str(corners)),
-        (not has_box or n_images, f"post {post.id} names no image, so its objects have no box", f"a box {corners}"),
+        (not has_box or n_images, f"post {post.id} has no image: remove the box", f"a box {corners}"),
     ):
         if not is_right:
             raise DataError(what, found=found)

@@ -32,7 +32,7 @@ class DirectoryStats:
     n_shards: int
     n_bytes: int
     n_quarantined: int
-    n_newer: int  # shards of a later version of this program, whose rows are not counted
+    n_newer: int  # shards of a newer version of this program, whose rows are not counted
     rows: Mapping[str, int]  # by producer; a key in two shards counts twice
 
 
@@ -149,7 +149,7 @@ def drop(folder: str | Path, where: Mapping[str, str], *, dry_run: bool = False)
     shards = []
     for directory in shard_directories(Path(folder)):
         for shard in directory.survey():
-            if not shard.error:  # else it is for `verify`, or for a later version
+            if not shard.error:  # else it is for `verify`, or for a newer version
                 is_removed = all(str(shard.producer.get(name)) == value for name, value in where.items())
                 shards.append((directory.path(shard.name), shard.size, is_removed))
     return _remove(shards, dry_run)
@@ -213,7 +213,7 @@ def _remove(
 
 
 def _readable(directory: ShardDirectory, names: Collection[str] | None = None) -> Iterator[Shard]:
-    """Open shards with their keys; damaged ones go to quarantine, later versions are skipped."""
+    """Open shards with their keys; damaged ones go to quarantine, newer versions are skipped."""
     for shard in directory.survey(names, read_keys=True):
         if isinstance(shard.error, Damaged):
             directory.set_aside(shard.name, shard.error)

@@ -38,7 +38,7 @@ def _data() -> dict[str, Any]:
 
 
 def catalog() -> Mapping[str, Mapping[str, Any]]:
-    """The models that FMIT can use, by name, as models.yaml lists them: part, kind, licence, perhaps size_mb."""
+    """The models that FMIT can use, by name, as models.yaml lists them: part, kind, license, perhaps size_mb."""
     return _data()["models"]
 
 
@@ -124,7 +124,7 @@ def minilm_folder() -> Path:
 
 
 def licence(name: str, folder: Path | None = None) -> str:
-    """The licence that the model card in `folder` names, else the published one."""
+    """The license that the model card in `folder` names, else the published one."""
     card = folder / "README.md" if folder else None
     text = card.read_text(encoding="utf-8", errors="replace")[:5000] if card and card.is_file() else ""
     if match := _LICENCE.search(text):

@@ -51,7 +51,7 @@ class PackMeta:
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float16", "float32") or self.dim < 1 or self.n_buckets < 1:
-            what = "a pack has float16 or float32 features, dim >= 1 and n_buckets >= 1"
+            what = "a pack needs float16 or float32 features, dim >= 1 and n_buckets >= 1"
             raise PackError(what, found=f"{self.dtype}, dim {self.dim}, n_buckets {self.n_buckets}")
         object.__setattr__(self, "general_words", tuple(self.general_words))
 

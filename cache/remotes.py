@@ -243,7 +243,7 @@ def pull(folder: str | Path, url: str | Path, needed: Collection[str] | None = N
             directory.publish(remote.fetch(shard))
             fetched.append(remote.files[shard.path])
         except Damaged as error:
-            log.warning("%s: refused (%s)", shard.path, error.what)
+            log.warning("%s: rejected (%s)", shard.path, error.what)
             damaged.append(shard.name)
         except FileNotFoundError:  # someone removed it from the remote
             continue

@@ -53,5 +53,5 @@ def refuse_strange(folder: Path, own: str) -> None:
     foreign = [name for name in names if name != ".DS_Store" and not re.fullmatch(own, name)]
     if foreign:
         found, todo = ", ".join([*foreign[:3], "..."][: len(foreign)]), "choose a new folder, or move them"
-        what = "this folder would be replaced, including the other files in it"
+        what = "refusing to replace a folder that contains other files"
         raise RunError(what, where=str(folder), found=found, todo=todo)

@@ -36,7 +36,7 @@ class Damaged(StoreError):
 
 
 class Newer(StoreError):
-    """An intact shard that a later version of this program wrote; it stays, and its rows count as missing."""
+    """An intact shard that a newer version of this program wrote; it stays, and its rows count as missing."""
 
 
 class Reader(ABC):
@@ -107,7 +107,7 @@ def _check_format(note: str, path: Path) -> None:
         version = int(json.loads(note)["format"])
     if version > FORMAT:
         what = f"the shard has format {version}, but this version reads {FORMAT}"
-        raise Newer(what, where=str(path), todo="use the same version of fmit as the others")
+        raise Newer(what, where=str(path), todo="install the version of fmit that wrote it")
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ class ArrayCodec:
         """A little-endian copy of an array; StoreError for another value, or one that is too large."""
         if not isinstance(value, np.ndarray) or value.dtype not in (np.float16, np.float32) or value.ndim > MAX_NDIM:
             found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-            what = f"a value is a float16 or float32 numpy array of at most {MAX_NDIM} axes"
+            what = f"a value must be a float16 or float32 numpy array of at most {MAX_NDIM} axes"
             raise StoreError(what, where=f"key {key}", found=found)
         if value.nbytes > VALUE_MAX_BYTES:
             raise StoreError(TOO_LARGE, where=f"key {key}", found=str(value.nbytes))
@@ -233,7 +233,7 @@ class RowCodec:
     def admit(self, value: Any, key: str) -> list[dict[str, Any]]:
         """The rows as the schema keeps them: float32 rounded, absent fields None."""
         if not isinstance(value, list | tuple) or not all(isinstance(row, Mapping) for row in value):
-            raise StoreError("a value is a list of row dicts", where=f"key {key}", found=type(value).__name__)
+            raise StoreError("a value must be a list of row dicts", where=f"key {key}", found=type(value).__name__)
         unknown = set().union(*value) - self._names if value else set()
         if unknown:  # Arrow would drop them silently
             names = ", ".join(sorted(map(str, unknown)))

@@ -212,7 +212,7 @@ class Index:
         n_rows = len(self._all.keys)
         if not n_rows:
             return np.zeros(len(packed), bool), np.zeros(len(packed), np.uint64), np.zeros(len(packed), np.uint32)
-        order = np.argsort(packed)  # neighbouring keys search the same part of memory
+        order = np.argsort(packed)  # neighboring keys search the same part of memory
         at = np.empty(len(packed), np.intp)
         at[order] = np.minimum(np.searchsorted(self._all.keys, packed[order]), n_rows - 1)
         first = self._all.take(at)
@@ -270,7 +270,7 @@ class Catalog:
         self.index = Index()
         self._index_files: list[Path] = []
         self._indexed: set[str] = set()  # shards that those files cover
-        self._unusable: set[str] = set()  # of a later format, or damaged on a read-only disk
+        self._unusable: set[str] = set()  # of a newer format, or damaged on a read-only disk
         self._scanned = (0, 0)  # the folder's time at the last scan, and the time of that scan, in ns
         if not directory.shards.is_dir():
             directory.make()
@@ -282,7 +282,7 @@ class Catalog:
             except FileNotFoundError:  # replaced by a newer one
                 continue
             except OSError as error:
-                log.warning("%s: index removed (%s); the shards themselves are read", path, error)
+                log.warning("%s: index removed (%s); reading the shards instead", path, error)
                 with contextlib.suppress(OSError):
                     path.unlink()
                 continue
@@ -325,7 +325,7 @@ class Catalog:
         self._scanned = (0, 0)
 
     def exclude(self, name: str, error: StoreError) -> None:
-        """Ignore a shard that cannot be used: a damaged one goes to quarantine, one from a later version stays."""
+        """Ignore a shard that cannot be used: a damaged one goes to quarantine, one from a newer version stays."""
         self.index.remove([name])
         self._unusable.add(name)
         if isinstance(error, Newer):

@@ -64,10 +64,8 @@ def check_dataset(project: Project, name: str, progress: Progress) -> Iterator[F
         else:
             yield problem(topic, error.fact, error.todo or CORRECT_KEY)
         return
-    if paths := inputs.unwatched(project.root, name, folder, config):
-        yield problem(
-            topic, f"DVC does not see changes behind {first_of(paths, N_EXAMPLES)}", f"run `fmit ingest {name}`"
-        )
+    if paths := inputs.untracked(project.root, name, folder, config):
+        yield problem(topic, f"DVC does not track {first_of(paths, N_EXAMPLES)}", f"run `fmit ingest {name}`")
     contents = Contents(project.cap_counter(name) if _reads_phrases(project, name) else None)
     try:
         report = survey(config, folder, progress, contents.add)
@@ -107,7 +105,7 @@ def check_labels(topic: str, config: SourceConfig, files: Mapping[Split, Path]) 
         yield problem(topic, f"types that are not in source.labels: {_with_numbers(types)}", todo)
         if not log.n_fitting:
             what = f"source.labels ({', '.join(labels.types)}) has no type in common with the data"
-            yield problem(topic, what, f"set data.NAME.source.labels to the data's types: {', '.join(sorted(types))}")
+            yield problem(topic, what, f"set source.labels to the data's types: {', '.join(sorted(types))}")
     if tags:
         todo = "set source.scheme to that of the files, or correct these lines"
         yield problem(topic, f"labels that are not {config.scheme} tags: {_with_numbers(tags)}", todo)
@@ -124,9 +122,9 @@ def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
     yield ok(topic, f"{counts.total('n_posts')} posts ({sizes}), {counts.total('n_words')} words")
     yield ok(topic, "images: " + ", ".join(f"{counts.images(state)} {state}" for state in STATES))
     if report.warning and counts.image_warning():
-        yield problem(topic, report.warning, "see the reasons below; a dataset without images names none in its posts")
+        yield problem(topic, report.warning, "see the reasons below; posts without images must not name any")
     elif report.warning:
-        yield note(topic, report.warning, "report the label version with every score")
+        yield note(topic, report.warning, "state the label variant with every score")
     for remark in report.remarks():
         if not remark.startswith("warning"):
             yield note(topic, remark)
@@ -135,7 +133,7 @@ def _check_report(topic: str, report: IngestReport) -> Iterator[Finding]:
     if unused and entities:
         yield note(topic, f"no entity of type {', '.join(unused)}", "remove unused types from source.labels")
     if counts.total("n_orphans"):
-        what = f"{counts.total('n_orphans')} I- tag(s) continue no entity; strict scores count no entity for them"
+        what = f"{counts.total('n_orphans')} I- tag(s) do not continue an entity; strict scoring ignores them"
         yield note(topic, what, "set source.scheme: iob1 if the files are IOB1")
 
 
@@ -144,8 +142,8 @@ def _check_training_splits(topic: str, counts: Counts) -> Iterator[Finding]:
     for split, effect in effects.items():
         figures = counts.splits.get(split)
         if figures is None or figures.n_unlabelled == figures.n_posts:
-            todo = f"give it labelled {split} posts, or remove it from train_on"
-            yield problem(topic, f"it is in train_on and has no labelled {split} posts", todo)
+            todo = f"give it labeled {split} posts, or remove it from train_on"
+            yield problem(topic, f"it is in train_on and has no labeled {split} posts", todo)
             continue
         if figures.n_unlabelled:
             yield note(topic, f"{figures.n_unlabelled} {split} post(s) without labels", "label them, or remove them")
@@ -184,14 +182,14 @@ def _check_words(project: Project, name: str, topic: str, contents: Contents) ->
     rows = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
     unknown = {tokenizer.unk_token_id}
     for title, bad in (
-        ("without a piece", [word for word, ids in zip(words, rows, strict=True) if not ids]),
-        ("unknown to the vocabulary", [word for word, ids in zip(words, rows, strict=True) if set(ids) == unknown]),
+        ("without a word piece", [word for word, ids in zip(words, rows, strict=True) if not ids]),
+        ("not in the vocabulary", [word for word, ids in zip(words, rows, strict=True) if set(ids) == unknown]),
     ):
         if bad:
             n_uses = sum(contents.words[word] for word in bad)
             examples = first_of([repr(word)[:24] for word in bad], N_EXAMPLES)
-            what = f"{len(bad)} word(s) {title} in the encoder ({n_uses} times): {examples}"
-            yield note(topic, what, "they are read as the unknown piece; another encoder may know them")
+            what = f"{len(bad)} word(s) {title} of the encoder ({n_uses} times): {examples}"
+            yield note(topic, what, "they are encoded as the unknown piece; another encoder may have them")
 
 
 def load_tokenizer(project: Project, dataset: str) -> "PreTrainedTokenizerBase":

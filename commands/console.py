@@ -59,7 +59,7 @@ def complete_run(ctx: click.Context, parameter: click.Parameter, incomplete: str
     return items or [CompletionItem(incomplete, type="dir")]
 
 
-_params: Any = {"type": click.Path(path_type=Path), "default": "params.yaml", "help": "The project's parameters."}
+_params: Any = {"type": click.Path(path_type=Path), "default": "params.yaml", "help": "The project's parameter file."}
 params_option = click.option("--params", "params_path", show_default=True, is_eager=True, **_params)
 project_option = click.option("--params", "project", show_default=True, callback=_open_project, **_params)
 run_option = click.option("--run", type=FOLDER, required=True, shell_complete=complete_run, help="A run's folder.")
@@ -67,7 +67,7 @@ device_option = click.option("--device", default="auto", show_default=True, help
 allow_synthetic_option = click.option(
     "--allow-synthetic",
     is_flag=True,
-    help="Let a grounder that was trained on drawings read photographs; marks the results.",
+    help="Allow photographs with a grounder that was trained on drawings; results are labeled.",
 )
 redact_option = click.option(
     "--redact", is_flag=True, help="Hide @names, links and images; other words and post ids stay."

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 N_SHOWN = 10  # rows of one dataset that changed
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+_conditions: Any = {"multiple": True, "required": True, "help": "A field of the producer and its value; repeatable."}
 
 
 def _store_root(ctx: click.Context, parameter: click.Parameter, folder: Path | None) -> Path:
@@ -75,7 +76,7 @@ def stats(root: Path) -> None:
     for entry in directories:
         sizes = (entry.n_shards, format_bytes(entry.n_bytes), entry.n_quarantined, entry.n_newer)
         rows += [(entry.directory, producer, n_rows, *sizes) for producer, n_rows in (entry.rows or {"-": 0}).items()]
-    head = ("directory", "producer", "rows", "shards", "directory's bytes", "quarantined", "later version")
+    head = ("directory", "producer", "rows", "shards", "directory's bytes", "quarantined", "newer version")
     empty = [] if rows else [f"the store {root} is empty"]
     print_result({"store": root, "directories": directories}, *empty, table=(f"store {root}", head, rows))
 
@@ -103,7 +104,7 @@ def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path
     lines = [f"{path}: {what}" for path, what in report.problems]
     lines.append(f"verify: {report.n_shards} shards, {format_bytes(report.n_bytes)}, {state}")
     if report.n_newer:
-        what = "of them were written by a later version of fmit, so their rows count as missing here"
+        what = "of them were written by a newer version of fmit, so their rows count as missing here"
         lines.append(f"{report.n_newer} {what}: install the version that wrote them")
     for name, result in recomputed.items():
         lines.append(f"recompute {name}: {result['n_rows']} rows, {len(result['moved'])} differ")
@@ -119,11 +120,11 @@ def verify(n_rows: int, datasets: tuple[str, ...], params_path: Path, root: Path
 
 @cache.command(example="fmit cache gc --max-age-days 90 --dry-run")
 @click.option("--max-age-days", type=click.FloatRange(0), callback=finite, help="Remove shards unused for this long.")
-@click.option("--max-bytes", callback=parse_bytes, help="Then remove the least recently used beyond a size, e.g. 20G.")
+@click.option("--max-bytes", callback=parse_bytes, help="Remove least recently used shards beyond this size, e.g. 20G.")
 @dry_run_option
 @on_store
 def gc(max_age_days: float | None, max_bytes: int | None, dry_run: bool, root: Path) -> None:
-    """Remove old shards: by time since last use, or down to a total size.
+    """Remove shards by time since last use, or until the store fits a size.
 
     Try --dry-run first. Shards that were used within the last 14 days are kept.
     """
@@ -145,7 +146,7 @@ def compact(root: Path) -> None:
 
 
 @cache.command(example="fmit cache drop --where producer=efficientnet-lite2 --dry-run")
-@click.option("--where", "conditions", metavar="FIELD=VALUE", multiple=True, required=True, callback=parse_conditions)
+@click.option("--where", "conditions", metavar="FIELD=VALUE", callback=parse_conditions, **_conditions)
 @dry_run_option
 @on_store
 def drop(conditions: dict[str, str], dry_run: bool, root: Path) -> None:
@@ -171,7 +172,7 @@ def push(url: str, root: Path) -> None:
     from cache import remotes
 
     report = remotes.push(root, url)
-    todo = "run the stages again, which computes their rows; then push again"
+    todo = "run the stages again to recompute their rows, then push again"
     print_transferred(f"push {url}", report, "quarantined, not sent", todo)
 
 
@@ -199,8 +200,8 @@ def pull(url: str, whose: str | None, params_path: Path, root: Path) -> None:
         posts = maintenance.choose(dataset.posts.posts, parts, f"--for {whose}")
         steps, report = maintenance.pull(dataset.only(posts), root, url)
     lines = [f"{step['stage']} {whose}: {step['n_rows']} rows needed, {step['n_here']} here" for step in steps]
-    todo = "run `fmit cache verify` where they were pushed from, and push again"
-    print_transferred(f"pull {url}", report, "refused", todo, *lines, wanted=steps)
+    todo = "run `fmit cache verify` on the machine that pushed them, then push again"
+    print_transferred(f"pull {url}", report, "rejected", todo, *lines, wanted=steps)
 
 
 @cache.command(example="fmit cache forget test-00001 --dataset smoke")
@@ -242,8 +243,8 @@ def print_transferred(name: str, report: "TransferReport", damage: str, todo: st
 
 
 def _forgotten_lines(post_id: str, datasets: tuple[str, ...], report: "Forgotten") -> list[str]:
-    """What was removed, what was kept and why, and what is left for the user to do."""
-    lines = [f"forget {post_id}: {report.n_rows} rows removed, {report.n_shards} shards rewritten"]
+    """The lines that `forget` prints: rows removed, rows kept and why, and remaining steps."""
+    lines = [f"forget {post_id}: {report.n_rows} rows removed, {report.n_shards} shards replaced"]
     lines += [f"forget {post_id} at {url}: {n_rows} rows removed" for url, n_rows in report.purged.items()]
     lines.append("a final check of every key in every shard found none of them")
     if report.n_kept:
@@ -308,7 +309,7 @@ def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Pro
     except for phrases), x0, y0, x1, y1 (pixels; null for a post without an image), score, features (lists of numbers
     of equal length) and, for posts with several images, image_index. Rows may come in any order and objects may be
     missing; the rows are checked against the dataset's posts. Use the pack with --pack of `fmit train` and `fmit
-    evaluate`, or for all commands with `data.DATASET.pack: FOLDER` in params.yaml; DVC does not watch that folder.
+    evaluate`, or for all commands with `data.DATASET.pack: FOLDER` in params.yaml; DVC does not track that folder.
     """
     from cache import feature_table
     from cache.packs import FILES
@@ -332,7 +333,7 @@ def import_(file: Path, dataset: str, out: Path, name: str | None, project: "Pro
 def export(pack: Path, dataset: str, out: Path, project: "Project") -> None:
     """Write a pack's objects as a table that `fmit pack import` reads.
 
-    Equal packs give equal bytes. The pack's grid is not exported, because its cells belong to images and not to posts.
+    Identical packs export to identical files. The grid is not exported: its cells belong to images, not to posts.
     """
     from cache import feature_table
     from cache.packs import Pack

@@ -30,7 +30,7 @@ def models() -> None:
 @project_option
 @json_option
 def list_(catalog: bool, dataset: str | None, project: "Project") -> None:
-    """List the models that the settings name: part, state, size, licence and source."""
+    """List the models that the settings name: part, state, size, license and source."""
     from cache.models import catalog as read_catalog
 
     statuses = project.model_statuses(dataset)

@@ -26,9 +26,9 @@ N_SHOWN = 20  # posts that differ on a terminal; --json and --html have them all
 @redact_option
 @project_option
 def show(post_id: str, dataset: str, page: Path | None, redact: bool, project: "Project") -> None:
-    """Show one post as the pipeline sees it.
+    """Show the intermediate results for one post.
 
-    Words, normalized words, noun phrases, images, boxes, and the objects of the lattice with head and tail.
+    Prints words, normalized words, noun phrases, images, boxes, and the lattice objects with head and tail positions.
     """
     from rich.console import Console
 
@@ -113,14 +113,14 @@ def compare(first: Path, second: Path, split: str | None, page: Path | None, red
 @click.command(cls=Examples, example="fmit grounding --gold boxes.jsonl --images images")
 @click.option("--run", type=FOLDER, shell_complete=console.complete_run, help="A run.  [default: score a grounder]")
 @click.option("--gold", type=click.Path(path_type=Path, exists=True), required=True, help=gold_help)
-@click.option("--split", help="Scored split.  [default: the first of test, dev, train that was scored]")
+@click.option("--split", help="Split to use.  [default: the first of test, dev, train that was scored]")
 @click.option("--min-score", type=float, callback=console.finite, help="Ignore boxes with a lower grounder score.")
 @click.option("--images", type=EXISTING_FOLDER, help="Folder of the images.  [default: images next to --gold]")
 @click.option("--grounder", default="detector", show_default=True, help="The grounder to score without --run.")
 @click.option("--detector", default="nanodet-g", show_default=True, help="The detector of the grounder `detector`.")
 @console.json_option
 def grounding(run: Path | None, gold: Path, split: str, min_score: float, images: Path | None, **section: str) -> None:
-    """Score a run's entities with their boxes, or a grounder on gold phrases.
+    """Score the boxes of a run's entities, or of a grounder on gold phrases.
 
     An entity is correct if its words, its type and its box are; a box needs IoU >= 0.5 with a gold box. Gold boxes have
     the format of Twitter-GMNER: one XML file per image, with an object for each box, named by the entity's words. A box
@@ -161,7 +161,7 @@ def tables(only: tuple[str, ...], fusion: Path | None, out: Path | None, redact:
     """Write the paper's tables and figures with the results of the project's runs.
 
     Writes a page, Markdown and CSV files: tables, posts on which approaches disagree, calibration, grounding quality.
-    Trains nothing: rows without runs say so. `dvc repro` trains and scores the runs that params.yaml names.
+    Does not train: a row without runs states the reason. `dvc repro` trains and scores the runs that params.yaml names.
     """
     import pages
     from report.layout import markdown

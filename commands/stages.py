@@ -33,7 +33,7 @@ def doctor(no_data: bool, params_path: Path) -> None:
     """Check the installation, settings and data.
 
     Checks the machine, versions, models, data, store and DVC; runs no stage and writes nothing. Exits with code 1 if
-    there is a problem: something that would stop the work or spoil its results. Each problem comes with its solution.
+    there is a problem, which would stop a stage or invalidate its results. Each problem comes with its solution.
     """
     from checks import check_all
 
@@ -115,8 +115,8 @@ def train(
 ) -> None:
     """Train an approach on a dataset.
 
-    An interrupted training resumes from its last checkpoint (one is written every minute). Under `torchrun` or
-    `accelerate launch` (with the module cli), several processes train one model.
+    Interrupted training resumes from its last checkpoint (one is written every minute). Under `torchrun` or
+    `accelerate launch` (run it as `-m cli`), several processes train one model.
     """
     from cache.run_files import run_config
 
@@ -147,7 +147,7 @@ def train(
 def evaluate(run: Path, project: "Project", **options: Any) -> None:
     """Score a run on splits of a dataset.
 
-    Prints strict micro P, R and F1 and the lenient F1; writes predictions, scores and confusions to scores/ in the run.
+    Prints strict micro P, R and F1 and the lenient F1; writes predictions, scores and confusion matrices to the run.
     """
     with console.progress(f"evaluate {run.name}") as bar:
         metrics = project.evaluate(run, progress=bar, **options)
@@ -187,7 +187,7 @@ def predict(
         raise click.UsageError("give POSTS or --text")
     format = more.pop("format")
     model = fmit.load(run, **more)
-    on_error = None if strict else lambda error: click.echo(f"left out: {safe_text(error, None)}", err=True)
+    on_error = None if strict else lambda error: click.echo(f"skipped: {safe_text(error, None)}", err=True)
     log = ReadLog(on_error, foreign_labels=True)
     states: Counter[str] = Counter()
 
@@ -214,10 +214,10 @@ def predict(
         note(f"{unusable}; the model reads an empty image instead" if images else unread)
     if log.n_without_gold:
         examples = ", ".join(f"{name} ({n})" for name, n in log.unknown.most_common(5))
-        what = f"{log.n_without_gold} post(s) have labels that the run does not have; their gold labels are left out"
+        what = f"{log.n_without_gold} post(s) have labels unknown to the run; their gold labels are ignored"
         note(f"{what}: {examples}")
     if log.n_left_out:
-        note(f"{log.n_left_out} post(s) could not be read and were left out")
+        note(f"{log.n_left_out} post(s) could not be read and were skipped")
 
 
 @click.command(cls=Examples, example="fmit report --run runs/smoke-fmit-0")
@@ -229,7 +229,7 @@ def predict(
 def report(run: Path, dataset: str | None, out: Path | None, redact: bool, project: "Project") -> None:
     """Write the report of a run.
 
-    It is one HTML file with scores, curves, errors, and posts with their images and boxes, and works offline.
+    A single HTML file that works offline, with scores, learning curves, errors, and posts with images and boxes.
     """
     import pages
 
@@ -241,7 +241,7 @@ def report(run: Path, dataset: str | None, out: Path | None, redact: bool, proje
 @console.project_option
 @console.json_option
 def summary(project: "Project") -> None:
-    """Print the scores of the project's runs and the reports to open."""
+    """Print the scores of the project's runs and the paths of their reports."""
     import pages
 
     scores = pages.summary(project)

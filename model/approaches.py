@@ -47,7 +47,7 @@ UMGF_CHANGES = {"objects": "grounded", "layers": 2}  # the paper's depth, whatev
 # rates and epochs, for Adam, are ours.
 BILSTM: dict[str, Any] = {"dropout": 0.5, "clip": 5.0, "batch": 10, "lr_head": 2e-3, "lr_crf": 1e-2}
 BILSTM |= {"warmup": 0.0, "schedule": "linear", "epochs": 20, "patience": 6}
-# The weight decay prevents memorising images: without it, dev F1 on `smoke` is 4 points lower.
+# The weight decay prevents memorizing images: without it, dev F1 on `smoke` is 4 points lower.
 ADA_CO_ATT = BILSTM | {"lr_head": 1e-3, "epochs": 30, "patience": 8, "weight_decay": 1.0}
 
 APPROACHES: Mapping[str, Approach] = {
@@ -78,5 +78,5 @@ def approach(name: str) -> Approach:
     if name not in APPROACHES:
         near, names = difflib.get_close_matches(name, APPROACHES, n=1), ", ".join(APPROACHES)
         todo = f"did you mean {near[0]}? The approaches are {names}" if near else f"use one of {names}"
-        raise ConfigError(f"no approach {name!r}", where="params.yaml approaches", todo=todo)
+        raise ConfigError(f"unknown approach {name!r}", where="params.yaml approaches", todo=todo)
     return APPROACHES[name]

@@ -1,4 +1,4 @@
-"""The configuration of training and its presets; `paper` is appendix A."""
+"""The configuration of training and its presets; preset `paper` has the values of the paper's appendix A."""
 
 from typing import Annotated, Literal, Self
 
@@ -54,7 +54,7 @@ class TrainConfig(Config):
     ebd: Literal["separate", "shared", "off"] = "separate"  # weights of the text-only stream
     ebd_weight: Amount = 0.25  # lambda of Eq. 15
 
-    # Optimisation
+    # Optimization
     batch: Count = 16  # posts at most, of all processes that train the model together
     max_cells: Count = 4096  # text and objects of a padded batch; a single post may exceed it
     accumulate: Count = 1  # batches a step
@@ -76,7 +76,7 @@ class TrainConfig(Config):
         if self.width % self.heads or self.width % 2:
             raise ValueError(f"width {self.width} must be even and a multiple of heads {self.heads}")
         if self.reads_crops and self.objects == "grid":
-            raise ValueError("vision.finetune reads crops of boxes: objects: grid comes from the pack only")
+            raise ValueError("train.vision.finetune reads crops of boxes: objects: grid comes from the pack only")
         return self
 
     def encoder_ref(self) -> ModelRef:

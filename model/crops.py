@@ -1,4 +1,4 @@
-"""Image crops instead of cached features (`vision.finetune`): which crops a batch needs, and the network over them.
+"""Crops instead of cached features (`train.vision.finetune`): which crops a batch needs, and the network over them.
 
 A post's boxes come from the pack, its images from the images folder, checked by the digests in posts.parquet. So posts
 and pack identify what training reads, as with cached features. N crops, C side of a crop in pixels.
@@ -81,8 +81,8 @@ def crop_network(config: TrainConfig, meta: PackMeta | None, *, trained: bool) -
     regions = meta.provenance.get("regions", {})
     identity = regions.get("identity", {})
     if not {"name", "transform", "weights"} <= identity.keys():
-        todo = "build the pack with the regions stage, or set vision.finetune: false"
-        raise PackError("vision.finetune starts from the network that made the pack", found="no network", todo=todo)
+        todo = "build the pack with the regions stage, or set train.vision.finetune: false"
+        raise PackError("train.vision.finetune needs the pack's region network, which is missing", todo=todo)
     values, vision = json.loads(identity["transform"]), config.vision
     transform = Transform(values["crop_px"], values["resize_px"], tuple(values["mean"]), tuple(values["std"]))
     file = None if trained else _weights_file(config, identity, regions.get("config", {}))
@@ -104,7 +104,7 @@ def _weights_file(config: TrainConfig, identity: dict[str, str], settings: dict[
         return weights.find(name, identity["weights"])
     except WeightsError as error:  # a pack names the file but not its folder
         todo = f"set train.vision.weights to the path of {name}, or put it into {weights.folder()}"
-        what = "vision.finetune starts from the weights that made the pack"
+        what = "train.vision.finetune needs the weights that made the pack"
         raise WeightsError(what, where=error.where, found=f"{error.what}: {error.found}", todo=todo) from None
 
 

@@ -77,7 +77,7 @@ class Batch:
     def gold(self) -> tuple[Tensor, Tensor]:
         """Tags Y and boundary labels Z, each [B, N] int64; DataError for posts without labels."""
         if self.tags is None or self.boundaries is None:
-            raise DataError("batch: a loss needs labelled posts")
+            raise DataError("batch: a loss needs labeled posts")
         return self.tags, self.boundaries
 
     def __len__(self) -> int:

@@ -23,6 +23,7 @@ from schema.text import guarded, inert_json
 Tags = Sequence[str]
 Metrics = dict[str, dict[str, Any]]  # by split
 SCHEMA_VERSION = 2  # of the files below; 2 has predictions of schema version 2
+UNLABELED = "remove the split from evaluate.splits, or label its posts"
 SUMMARY = ("f1", "precision", "recall")  # what metrics.json holds of each split: DVC shows a column for each
 
 
@@ -42,7 +43,7 @@ def run(
 
     Writes `scores/`, `metrics.json` and `confusion.csv` (of the first split) below `out`, by default the run's folder.
     Earlier scores of other splits stay if they are of the same weights and posts. Raises DataError if a split in
-    `required` has no labelled posts, if none of `splits` has any, or if run and dataset have no entity type in common.
+    `required` has no labeled posts, if none of `splits` has any, or if run and dataset have no entity type in common.
     """
     out = out or folder
     trained, labels = Run.load(folder, device), stream_posts(posts)[1]
@@ -54,7 +55,7 @@ def run(
         if any(post.tags is not None for post in split_posts):
             predicted[split] = trained.predict(split_posts, opened, progress, images)
     if missing := [split for split in required if split not in predicted] or ([] if predicted else splits):
-        raise DataError(f"no labelled posts in {', '.join(missing)}", where=str(posts), todo="see evaluate.splits")
+        raise DataError(f"no labeled posts in {', '.join(missing)}", where=str(posts), todo=UNLABELED)
     types = list(dict.fromkeys((*trained.info.labels.types, *labels.types)))
     digests = {"weights": weights_digest(folder), "posts": keys.digest_file(posts)}
     identity: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **digests}

@@ -90,7 +90,7 @@ def tables_of(weight: Tensor, sinusoids: Tensor, with_objects: bool) -> tuple[Te
 def relative_rows(blocks: tuple[Tensor, ...], spans: Tensor, of_objects: bool, dtype: torch.dtype) -> Relative:
     """Eq. 9 in `dtype` for spans int64 [B, M, 2], in 0..T-1 at padding too; `of_objects`: objects are queries too.
 
-    Raises DataError for other spans where values may be read; elsewhere a look-up fails.
+    Raises DataError for spans outside the text if values can be inspected; under compilation an index error follows.
     """
     if not blocks:
         return Relative()
@@ -307,7 +307,7 @@ class PositionGradient(PositionTerm):
         return rows.view(len(rows), self.shape.heads, -1).transpose(0, 1)  # [H, N, C]
 
     def gradients(self) -> tuple[Tensor | None, ...]:
-        """Of the fields of AttentionInputs from `position_query` on."""
+        """Gradients of the fields of AttentionInputs, starting with `position_query`."""
         return self.d_query, self.d_weight.flatten(0, 1), self.d_words.transpose(0, 1).flatten(1), *self.d_relative
 
 

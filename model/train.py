@@ -54,9 +54,9 @@ def run(
     """Train and publish `out/curves.json` and `out/model`; yields each epoch, first those of an interrupted call.
 
     `config` is the dataset's section, to which the approach applies its changes; `images`: the folder of the posts'
-    images, for `vision.finetune`; `warn` gets a message for each problem of the data. The state to resume from is in a
-    folder of `resume_root` and is removed after publication. Nothing happens before the first `next`, and nothing is
-    published unless the iterator is exhausted. Raises RunError if another process is training the same run.
+    images, for `train.vision.finetune`; `warn` gets a message for each problem of the data. The checkpoint to resume
+    from is in a folder of `resume_root` and is removed after publication. Nothing happens before the first `next`, and
+    nothing is published unless the iterator is exhausted. Raises RunError if another process is training the same run.
     """
     config = approach(approach_name).configure(config)
     table, opened = read_posts(posts), open_pack(config, pack)
@@ -107,12 +107,12 @@ def digests_of(posts: Path, pack: Pack | None) -> dict[str, str]:
 def _trainer(
     info: RunInfo, posts: Sequence[Post], source: ObjectSource, images: Path | None, processes: ProcessGroup
 ) -> Trainer:
-    """The new tagger with its data; raises DataError if train or dev has no labelled posts."""
+    """The new tagger with its data; raises DataError if train or dev has no labeled posts."""
     config, labels = info.config, info.labels
     labelled = {split: [p for p in posts if p.split == split and p.tags is not None] for split in ("train", "dev")}
     for split in labelled:
         if not labelled[split]:
-            raise DataError(f"training needs labelled posts in {split}", todo="a dataset in train_on has train and dev")
+            raise DataError(f"training needs labeled posts in {split}", todo="a dataset in train_on has train and dev")
     torch.manual_seed(info.seed)
     words = [post.words for post in labelled["train"]]
     tagger = approach(info.approach).build(ModelSpec(config, labels, info.pack.dim if info.pack else 1, None, words))

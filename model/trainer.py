@@ -97,7 +97,7 @@ def compile_encoder(tagger: Tagger, batch: Batch) -> bool:
     except RuntimeError as error:  # the backward pass is compiled when it first runs
         del encoder.forward
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        warnings.warn(f"train.compile: the encoder runs eagerly, it could not be compiled: {reason}", stacklevel=2)
+        warnings.warn(f"train.compile: the encoder could not be compiled and runs eagerly: {reason}", stacklevel=2)
         return False
     finally:
         tagger.zero_grad(set_to_none=True)
@@ -135,7 +135,7 @@ class Position:
 
 
 class Trainer:
-    """A tagger, its data and its optimiser; once `epochs` is exhausted, the tagger has the selected epoch's weights."""
+    """A tagger, its data and its optimizer; once `epochs` is exhausted, the tagger has the selected epoch's weights."""
 
     def __init__(
         self, tagger: Tagger, train: PostDataset, dev: PostDataset, config: TrainConfig, seed: int, group: ProcessGroup
@@ -291,7 +291,7 @@ class Checkpointer:
             if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
                 raise  # the device failed (out of memory, lost), not the state: it must not be removed
             found = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
-            what = "the resume state is damaged, or was written by another version"
+            what = "the checkpoint is damaged or was written by another version of fmit"
             todo = "remove this folder: training starts from the beginning"
             raise RunError(what, where=str(self.folder), found=found, todo=todo) from None
         self._saved_best = trainer.position.best_epoch

@@ -1,7 +1,7 @@
 """Words to vectors: a pretrained BERT-type encoder on disk, word pieces, and one vector per word, for [CLS] and [SEP].
 
-Words are cut into pieces one by one, so that fast and slow tokenizers align alike. A post with more pieces than the
-encoder takes becomes overlapping windows; each word's vector comes from one of them.
+Words are cut into pieces one by one, so that fast and slow tokenizers give the same alignment. A post with more pieces
+than the encoder takes becomes overlapping windows; each word's vector comes from one of them.
 
 Letters: B posts, T text cells (words + 2), W encoder windows, P pieces of a window, E the encoder's width.
 """
@@ -44,14 +44,14 @@ def find_encoder(config: TrainConfig) -> tuple[Path, dict[str, str]]:
             raise _unloadable(config.encoder, folder, error.what) from None
     if config.encoder_digest not in ("", digest):
         what = f"the encoder {config.encoder!r} does not match train.encoder_digest"
-        todo = f"fmit models fetch {config.encoder}, or set the digest of the one you want"
+        todo = f"fmit models fetch {config.encoder}, or set train.encoder_digest to the digest of this model"
         raise WeightsError(what, where=str(folder), found=digest, todo=todo)
     revision = {"encoder_revision": folder.name} if folder.parent.name == "snapshots" else {}
     return folder, {"encoder": digest, **revision}
 
 
 def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Any, Any]:
-    """Tokenizer and model in float32; not `pretrained`: the architecture, its weights to follow.
+    """Tokenizer and model in float32; if `pretrained` is false, the weights are not loaded and the caller sets them.
 
     Runs no code from the folder and reads pickles as tensors only. Raises WeightsError for damaged or missing weights.
     """
@@ -90,7 +90,7 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Any, Any
 
 
 def as_pretrained(tokenizer: "hf.PreTrainedTokenizerBase") -> "hf.PreTrainedTokenizerBase":
-    """The tokenizer, with the text normalisation of its pretraining: BERTweet's @USER, HTTPURL, :emoji_names:."""
+    """The tokenizer, with the text normalization of its pretraining: BERTweet's @USER, HTTPURL, :emoji_names:."""
     if type(tokenizer).__name__ == BERTWEET:
         if tokenizer.demojizer is None:
             raise WeightsError("BERTweet needs the package emoji", todo="pip install 'fmit[bertweet]'")

@@ -66,8 +66,8 @@ class FeaturePipeline:
         Raises PackError if the provenance names no stages, WeightsError if a part is not the one that made the pack.
         """
         if missing := [name for name in STAGES[kind] if name not in provenance]:
-            todo, found = "give predict a pack with the posts' features instead of images", f"no {', '.join(missing)}"
-            raise PackError("the run's features were not made by these stages", found=found, todo=todo)
+            todo, found = "use `fmit evaluate --pack` with such features", f"no {', '.join(missing)}"
+            raise PackError("the run's features were not computed by FMIT's stages", found=found, todo=todo)
         settings = {name: provenance[name]["config"] for name in STAGES[kind]}
         phrases = PhrasesConfig.checked(settings.get("phrases", {}), "phrases")
         ground = {**settings.get("ground", {}), "allow_synthetic": allow_synthetic}

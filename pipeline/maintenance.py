@@ -126,7 +126,7 @@ def recompute(datasets: Datasets, root: Path, n_rows: int, seed: int | None) -> 
 def recompute_rows(
     dataset: PreparedDataset, stores: Mapping[str, Rows], n_rows: int, rng: random.Random
 ) -> list[Recomputed]:
-    """Compute `n_rows` stored rows of complete posts again, equally many of each stage; the store is unchanged.
+    """Compute `n_rows` stored rows of complete posts again, the same number from each stage; the store is unchanged.
 
     Raises ImageError if an image changed since ingest.
     """

@@ -121,7 +121,7 @@ def _scaled(boxes: Sequence[Corners], old: Size, new: Size) -> Boxes:
 
 
 def score(predictions: Sequence[Prediction], gold: GoldBoxes, min_score: float | None = None) -> dict[str, Counts]:
-    """Each of `SCORES` over labelled posts; boxes whose grounding score is below `min_score` are ignored."""
+    """Each of `SCORES` over labeled posts; boxes whose grounding score is below `min_score` are ignored."""
     n_gold = sum(len(set(prediction.gold or ())) for prediction in predictions)
     pairs = [(prediction, entity) for prediction in predictions for entity in set(prediction.predicted)]
     results = [is_correct(*pair, gold, min_score) for pair in pairs]

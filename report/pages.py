@@ -73,7 +73,7 @@ def write_page(out: Path, template: str, scripts: tuple[str, ...], **values: obj
     parts = {"style": Markup(style), "script": Markup(script), "policy": policy(style, script)}
     data = environment().get_template(template).render(parts | values).encode("utf-8")
     if len(data) > MAX_PAGE_BYTES:
-        raise RunError("the page is too large", where=str(out), found=f"{len(data)} bytes", todo="lower the cap")
+        raise RunError("page too large", where=str(out), found=f"{len(data)} bytes", todo="show fewer posts (--posts)")
     atomic.write_bytes(out, data)
 
 

@@ -74,7 +74,7 @@ def read_fusion(path: Path) -> Fusion:
     try:
         return Fusion.checked(values, "", file=str(path))
     except ConfigError as error:
-        raise RunError(f"not a file of bench.fusion: {error}", todo=MEASURE_AGAIN) from None
+        raise RunError(f"not an output of `python -m bench.fusion`: {error}", todo=MEASURE_AGAIN) from None
 
 
 def data_tables(runs: RunSet, paper: Published) -> list[Table]:

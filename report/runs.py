@@ -136,7 +136,7 @@ class RunSet:
         return [read_metrics(folder / name) for folder in self.folders(dataset, approach, scored_on).values()]
 
     def predictions(self, dataset: str, approach: str, seed: int) -> list[Prediction]:
-        """Predictions for the labelled posts; raises RunError if the file is missing."""
+        """Predictions for the labeled posts; raises RunError if the file is missing."""
         path = self.folders(dataset, approach)[seed] / f"predictions-{self.split(dataset)}.jsonl"
         if path not in self._files:
             self._files[path] = [prediction for prediction in read_predictions(path) if prediction.gold is not None]
@@ -150,7 +150,7 @@ class RunSet:
         }
 
     def remark(self, dataset: str, approach: str, scored_on: str | None = None) -> str:
-        """Why a row has no scores, or not those of all seeds; "" if it has all."""
+        """Why a row lacks scores for some or all seeds; "" if it has all."""
         target = scored_on or dataset
         if absent := next((name for name in (dataset, target) if name not in self.posts), None):
             return f"not run: no posts of {absent}"

@@ -27,7 +27,7 @@ from schema.text import safe_text
 ROW, NAMES, CHAR, PADDING = 24, 190, 7.4, 12
 LABEL_CHARS = 18  # of a word or an object's text in the figure
 Color = tuple[int, int, int]
-# The terminal's own colours, which suit its background; entity types use them in turn.
+# The terminal's own colors, which suit its background; entity types use them in turn.
 STYLES = ("bright_blue", "green", "yellow", "magenta", "red", "cyan")
 RGB: tuple[Color, ...] = ((40, 100, 230), (30, 150, 70), (220, 120, 20), (150, 70, 200), (200, 50, 90), (0, 150, 160))
 GRAY: Color = (90, 90, 100)
@@ -105,7 +105,7 @@ def write_html(details: PostDetails, out: Path, *, load_image: Loader, redact: b
 
 
 def to_terminal(details: PostDetails, console: Console, *, load_image: Loader | None = None) -> None:
-    """Print the post: labelled words, normalized words, phrases, boxes, objects, and images if colours are possible."""
+    """Print the post: labeled words, normalized words, phrases, boxes, objects, and images if colors are possible."""
     post = details.post
     console.print(Text(f"{safe_text(post.id)}  {post.split}  {post.n_words} words", "bold"))
     if details.synthetic:
@@ -126,7 +126,7 @@ def to_terminal(details: PostDetails, console: Console, *, load_image: Loader | 
         for line in lines:
             console.print(Text(f"  {line}"))
     _print_tables(details, console)
-    # With NO_COLOR, rich prints no colours and an image would be a grey field.
+    # With NO_COLOR, rich prints no colors and an image would be a gray field.
     if load_image is not None and console.color_system in ("256", "truecolor") and not console.no_color:
         columns = min(IMAGE_COLUMNS, console.width - 2)
         for index, image in enumerate(post.images):
@@ -188,7 +188,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]])
 
 
 def _rgb(details: PostDetails, box: Region) -> Color:
-    """The colour of a general word's type, or of the first gold entity that a phrase overlaps."""
+    """The color of a general word's type, or of the first gold entity that a phrase overlaps."""
     if box.source == "general":
         types = [name for name, word in details.labels.words.items() if word == box.text]
     else:
@@ -199,7 +199,7 @@ def _rgb(details: PostDetails, box: Region) -> Color:
 
 
 def half_blocks(image: PIL.Image.Image) -> Text:
-    """An RGB image as text: a character's colour is the upper of two pixels, its background the lower."""
+    """An RGB image as text: a character's color is the upper of two pixels, its background the lower."""
     text, row = Text(), 3 * image.width
     rows = [image.tobytes()[start : start + row] for start in range(0, row * image.height, row)]
     for y in range(0, image.height, 2):

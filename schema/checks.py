@@ -10,7 +10,7 @@ UNUSABLE_SHARE = 0.5  # of a split's images; our choice: beyond it the model mos
 
 
 def splits_without_entities(posts: Iterable[Post]) -> list[str]:
-    """Splits that have labelled posts but no entity, in order of appearance."""
+    """Splits that have labeled posts but no entity, in order of appearance."""
     n_entities: Counter[str] = Counter()
     for post in posts:
         if post.tags is not None:
@@ -38,7 +38,7 @@ def training_warnings(posts: Sequence[Post], *, reads_images: bool) -> list[str]
     warnings = []
     for split in splits_without_entities(used):
         effect = "no epoch can be better than another" if split == "dev" else "the model cannot learn any entity"
-        warnings.append(f"{split} has labelled posts but no entity, so {effect}: check its labels")
+        warnings.append(f"{split} has labeled posts but no entity, so {effect}: check its labels")
     for split, message in unusable_images(used).items() if reads_images else ():
         warnings.append(f"{split}: {message}, so their posts have the empty image: run fmit doctor")
     return warnings

@@ -72,8 +72,8 @@ class Params(Config):
 
     def dataset(self, name: str) -> Dataset:
         if name not in self.data:
-            known = ", ".join(self.data) or "none"
-            raise ConfigError(f"no dataset {name!r}", where="params.yaml data", found=known, todo="add its block")
+            known, todo = ", ".join(self.data) or "none", f"add a block data.{name} to params.yaml"
+            raise ConfigError(f"unknown dataset {name!r}", where="params.yaml data", found=known, todo=todo)
         return self.data[name]
 
     def drawing(self, name: str) -> Section:
@@ -86,7 +86,7 @@ def known_split(name: str) -> EvaluatedSplit:
     """The split of this name (`valid` is `dev`); raises ConfigError."""
     splits: dict[str, EvaluatedSplit] = {"train": "train", "dev": "dev", "valid": "dev", "test": "test"}
     if name not in splits:
-        raise ConfigError(f"no split {name!r}", todo="use train, dev, test")
+        raise ConfigError(f"unknown split {name!r}", todo="use train, dev, test")
     return splits[name]
 
 

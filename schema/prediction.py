@@ -41,7 +41,7 @@ class PredictedEntity:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The entities of a post and its objects; `synthetic`: by models trained on drawings. Raises DataError."""
+    """Entities and objects of a post; `synthetic` is true if models trained on drawings were used. Raises DataError."""
 
     post: Post
     entities: tuple[PredictedEntity, ...] = ()

@@ -141,7 +141,7 @@ class DrawReport:
     def line(self, dataset: str) -> str:
         split: Split = "test" if "test" in self.ceilings else next(iter(self.ceilings))
         best = self.ceilings[split]
-        line = f"draw {dataset}: {sum(self.sizes.values())} posts; highest F1 that can be expected on {split}"
+        line = f"draw {dataset}: {sum(self.sizes.values())} posts; F1 ceiling on {split}"
         return f"{line}: {best.text:.4f} from text alone, {best.images:.4f} with images"
 
 

@@ -136,7 +136,7 @@ def query(rng: np.random.Generator, kinds: np.ndarray, cues: np.ndarray) -> tupl
 def targets(answers: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
     """For the correct boxes of each query, [*, 4]: query and answer index int64 [M, 2], weight [M], offsets [M, 4].
 
-    A box belongs to the anchor that overlaps it most, in the cell that contains its centre (Yang et al., Section 3.3);
+    A box belongs to the anchor that overlaps it most, in the cell that contains its center (Yang et al., Section 3.3);
     the weights of a query sum to 1. Offsets: x and y in the cell, 0..1, and log of width and height over the anchor's.
     """
     index, weight, offsets = [], [], []
@@ -160,7 +160,7 @@ def targets(answers: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
 def loss(network: OneStage, batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     """Cross-entropy over the K answers to a query, plus the error of the boxes' offsets at the correct answers."""
     images, words, index, weight, offsets = batch
-    maps = [x.repeat_interleave(N_QUERIES, 0) for x in network.see(images)]
+    maps = [x.repeat_interleave(N_QUERIES, 0) for x in network.encode_images(images)]
     answers = network(maps, words)
     correct = answers[index[:, 0], index[:, 1]]
     confidence = -(answers[..., 4].log_softmax(1)[index[:, 0], index[:, 1]] * weight).sum() / len(words)

@@ -30,8 +30,8 @@ WIDTH_PX, HEIGHT_PX = 160, 128
 TINY_PX, NORMAL_PX, PROMINENT_PX, HUGE_PX = (19.0, 23.0), (31.0, 44.0), (50.0, 58.0), (68.0, 80.0)
 EDGE_PX = 2  # a box keeps this distance from the image's edge, and GAP_PX from other boxes
 GAP_PX = 2
-NEAR = 0.34  # the leftmost object's centre lies within this part of the width; likewise for the other places
-CLEAR = 0.20  # and this part of the width away from every other centre
+NEAR = 0.34  # the leftmost object's center lies within this part of the width; likewise for the other places
+CLEAR = 0.20  # and this part of the width away from every other center
 
 
 class ObjectSpec(NamedTuple):
@@ -104,7 +104,7 @@ def place(rng: np.random.Generator, specs: Sequence[ObjectSpec], shapes: Sequenc
 
 
 def _random_box(rng: np.random.Generator, cue: str | None, width: int, height: int) -> Box:
-    """A box of this size; if the cue is a place, its centre is in that part of the image."""
+    """A box of this size; if the cue is a place, its center is in that part of the image."""
     corner = []
     for side, whole, low_cue, high_cue in (width, WIDTH_PX, "left", "right"), (height, HEIGHT_PX, "upper", "lower"):
         first, last = (1 - NEAR) * (cue == high_cue), NEAR if cue == low_cue else 1
@@ -131,7 +131,7 @@ def holds(cue: str, index: int, boxes: Sequence[Box]) -> bool:
 
 
 def _measure(cue: str, box: Box) -> float:
-    """A box's size in pixels, or for a place the distance of its centre from that side, as a part of the whole side."""
+    """A box's size in pixels, or for a place the distance of its center from that side, as a part of the whole side."""
     if cue in SIZES:
         return math.sqrt((box.x1 - box.x0) * (box.y1 - box.y0))
     centre = (box.x0 + box.x1) / 2 / WIDTH_PX if cue in ("left", "right") else (box.y0 + box.y1) / 2 / HEIGHT_PX
@@ -157,7 +157,7 @@ def png_bytes(scene: Scene) -> bytes:
 
 
 def _background(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A gradient between two colours with a mild texture, uint8 [HEIGHT_PX, WIDTH_PX, 3], and its mean colour."""
+    """A gradient between two colors with a mild texture, uint8 [HEIGHT_PX, WIDTH_PX, 3], and its mean color."""
     first, change = rng.integers(40, 216, 3), rng.integers(-45, 46, 3)
     second = np.clip(first + change, 0, 255)
     angle, grain_px = rng.uniform(0, 2 * math.pi), int(rng.integers(1, 12))
@@ -182,7 +182,7 @@ def _look(rng: np.random.Generator, background: np.ndarray) -> Look:
 
 
 def _distinct_colour(rng: np.random.Generator, *others: np.ndarray | RGB) -> RGB:
-    """A random colour at a weighted distance from the others; the required distance shrinks until one fits."""
+    """A random color at a weighted distance from the others; the required distance shrinks until one fits."""
     weights = np.array([0.8, 1.1, 0.6])  # green has the greatest share of luminance
     distance = 95.0
     while True:

@@ -1,4 +1,4 @@
-"""The kinds of drawn objects: each is a small image with its own colours, outline and pose, the same at every size."""
+"""The kinds of drawn objects: each is a small image with its own colors, outline and pose, the same at every size."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Look:
 
 
 class Pen:
-    """Draws in units on a transparent canvas with the colours of a look."""
+    """Draws in units on a transparent canvas with the colors of a look."""
 
     def __init__(self, look: Look) -> None:
         self.look = look

@@ -198,29 +198,29 @@ def source(**values: object) -> SourceConfig:
     )
 
 
-def test_only_what_dvc_does_not_see_is_watched(project):
+def test_only_what_dvc_does_not_see_is_tracked(project):
     folder, elsewhere = project / "data/d", project.parent / "elsewhere"
     (folder / "images").mkdir()
     (folder / "images/a.png").symlink_to(elsewhere / "images/a.png")
-    assert inputs.watch(project, "d", folder, source()) == []
+    assert inputs.track(project, "d", folder, source()) == []
     assert not (project / "inputs").exists()
     (folder / "images/part").symlink_to(elsewhere / "images")
     (elsewhere / "images/back").symlink_to(folder / "images")  # a loop
-    assert inputs.unwatched(project, "d", folder, source()) == [folder / "images/part"]
-    assert inputs.watch(project, "d", folder, source()) == [folder / "images/part"]
-    assert inputs.unwatched(project, "d", folder, source()) == []
+    assert inputs.untracked(project, "d", folder, source()) == [folder / "images/part"]
+    assert inputs.track(project, "d", folder, source()) == [folder / "images/part"]
+    assert inputs.untracked(project, "d", folder, source()) == []
     assert "- data/d/images/part" in (project / "inputs/d/dvc.yaml").read_text()
     (folder / "images/part").unlink()
-    inputs.watch(project, "d", folder, source())
+    inputs.track(project, "d", folder, source())
     assert not (project / "inputs/d/dvc.yaml").exists()
     assert not list(folder.glob(".inputs*"))
 
 
 @pytest.mark.parametrize("name", ["../../../elsewhere/train.jsonl", "linked/train.jsonl"])
-def test_posts_outside_or_behind_a_link_are_watched(project, name):
+def test_posts_outside_or_behind_a_link_are_tracked(project, name):
     folder = project / "data/d"
     (folder / "linked").symlink_to(project.parent / "elsewhere")
-    (path,) = inputs.watch(project, "d", folder, source(files={"train": name}))
+    (path,) = inputs.track(project, "d", folder, source(files={"train": name}))
     assert path.samefile(project.parent / "elsewhere/train.jsonl")
     before = (folder / ".inputs-d.json").read_text()
     path.write_text("{ }")
@@ -228,23 +228,23 @@ def test_posts_outside_or_behind_a_link_are_watched(project, name):
     assert (folder / ".inputs-d.json").read_text() != before
 
 
-def test_what_cannot_be_watched_is_refused(project, monkeypatch):
+def test_what_cannot_be_tracked_is_refused(project, monkeypatch):
     folder = project / "data/d"
     with pytest.raises(ConfigError, match=r"/nowhere: the image folder does not exist; create it"):
-        inputs.watch(project, "d", folder, source(images="/nowhere"))
+        inputs.track(project, "d", folder, source(images="/nowhere"))
     with pytest.raises(ConfigError, match=r"an input contains the dataset's own folder"):
-        inputs.watch(project, "d", folder, source(images=".."))
+        inputs.track(project, "d", folder, source(images=".."))
     (folder / "images").symlink_to(project.parent / "elsewhere/images")
     (project / "data/d.dvc").touch()
     with pytest.raises(
-        ConfigError, match=r"`dvc add data/d` left out what lies behind links \(found .*/images\); put the"
+        ConfigError, match=r"`dvc add data/d` did not add the targets of links \(found .*/images\); put the"
     ):
-        inputs.watch(project, "d", folder, source())
+        inputs.track(project, "d", folder, source())
     (project / "data/d.dvc").unlink()
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(
         ConfigError, match=r"the folder is read-only \(found .*/images\); make the folder writable, or link"
     ):
-        inputs.watch(project, "d", folder, source())
+        inputs.track(project, "d", folder, source())
     shutil.rmtree(project / ".dvc")
-    assert inputs.watch(project, "d", folder, source()) == [], "without DVC there is nothing to watch for"
+    assert inputs.track(project, "d", folder, source()) == [], "without DVC there is nothing to track"

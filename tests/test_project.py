@@ -89,9 +89,9 @@ def test_the_epochs_are_those_of_the_section(trained):
 
 
 def test_unknown_datasets_and_approaches(trained):
-    with pytest.raises(ConfigError, match=r"no dataset 'x' \(found own\)"):
+    with pytest.raises(ConfigError, match=r"unknown dataset 'x' \(found own\)"):
         trained.source("x")
-    with pytest.raises(ConfigError, match="no approach 'x'"):
+    with pytest.raises(ConfigError, match="unknown approach 'x'"):
         list(trained.train("own", "x", 0))
 
 

@@ -21,7 +21,7 @@ from vision.crops import Transform
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Variant = Literal["v1", "v2"]
-Maps = Callable[[Tensor], Tensor]  # standardised crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R]
+Maps = Callable[[Tensor], Tensor]  # standardized crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R]
 
 # The module of each network. All have the same names, from CPU_BATCH and VERSION to `load` and `inference_maps`
 NETWORKS: dict[str, ModuleType] = {efficientnet.NAME: efficientnet, **dict.fromkeys(resnet.DIM, resnet)}
@@ -121,7 +121,7 @@ class CropNet(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        maps: Callable[..., Tensor],  # of the network and standardised crops [N, 3, C, C]
+        maps: Callable[..., Tensor],  # of the network and standardized crops [N, 3, C, C]
         transform: Transform,
         dim: int,
         batch: int,

@@ -23,7 +23,7 @@ MAX_ASPECT = 16  # beyond it the resized image is never made whole: 256 x 1,000,
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """How a crop becomes an input: resize its short side to `resize_px`, cut the centre of `crop_px`, standardise by
+    """How a crop becomes an input: resize its short side to `resize_px`, cut the center of `crop_px`, standardize by
     `mean` and `std`. Bilinear with antialiasing.
     """
 
@@ -42,7 +42,7 @@ class Transform:
         return json.dumps(asdict(self), sort_keys=True)
 
     def pixels(self, image: PIL.Image.Image) -> Tensor:
-        """An RGB image -> uint8 [3, C, C], not yet standardised: a quarter of the bytes to carry around."""
+        """An RGB image -> uint8 [3, C, C], not yet standardized: a quarter of the bytes to carry around."""
         short, crop, bilinear = min(image.size), self.crop_px, PIL.Image.Resampling.BILINEAR
         size = width, height = [self.resize_px * side // short for side in image.size]
         left, top = round((width - crop) / 2), round((height - crop) / 2)

@@ -75,7 +75,7 @@ class EfficientNetLite2(nn.Module):
         self.head = _layer(n_in, DIM[NAME], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardised crops [N, 3, C, C] -> the last maps [N, 1280, R, R]."""
+        """Standardized crops [N, 3, C, C] -> the last maps [N, 1280, R, R]."""
         return self.head(self.blocks(self.stem(x)))
 
 

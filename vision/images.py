@@ -67,7 +67,7 @@ def load(folder: Path, image: records.Image) -> PIL.Image.Image:
         data = _read(folder, image.name)
     except ImageError as error:
         todo = "put the image back, or run the ingest stage again"
-        what = f"{error.what}, but ingest read it"
+        what = f"{error.what}, but ingest could read it"
         raise ImageError(what, state=error.state, where=image.name, found=error.found, todo=todo) from None
     if hashlib.sha256(data).hexdigest() != image.digest:
         what, todo = "the image changed since ingest", "run the ingest stage again"
@@ -78,7 +78,7 @@ def load(folder: Path, image: records.Image) -> PIL.Image.Image:
 def decode(data: bytes, where: str) -> PIL.Image.Image:
     """Bytes of a JPEG, PNG, GIF, WebP (first frame) or BMP as an RGB image, rotated by its EXIF orientation.
 
-    Transparent pixels are blended with BACKGROUND, 16-bit grey keeps its high byte; colour profiles are ignored. Raises
+    Transparent pixels are blended with BACKGROUND, 16-bit gray keeps its high byte; color profiles are ignored. Raises
     ImageError with state broken (cannot be decoded) or refused (another format, too large, a bomb).
     """
     _refuse_early(data, where)

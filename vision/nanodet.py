@@ -75,7 +75,7 @@ class NanoDet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised images [N, 3, 416, 416], BGR -> logits of scores [N, P, K] and of distances [N, P, 4 * 11]."""
+        """Standardized images [N, 3, 416, 416], BGR -> logits of scores [N, P, K] and of distances [N, P, 4 * 11]."""
         x = F.max_pool2d(self.stem(x), 3, 2, 1)
         maps = []
         for stage in self.stages:

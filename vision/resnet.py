@@ -53,7 +53,7 @@ def without_weights(name: str) -> Any:
 
 
 def last_maps(network: Any, x: Tensor) -> Tensor:
-    """Standardised crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R]."""
+    """Standardized crops [N, 3, C, C] -> the last convolution's maps [N, D, R, R]."""
     x = network.maxpool(network.relu(network.bn1(network.conv1(x))))
     return network.layer4(network.layer3(network.layer2(network.layer1(x))))
 

@@ -34,8 +34,8 @@ def load_tensors(path: Path, allowed: Sequence[tuple[type, str]] = ()) -> Any:
         raise WeightsError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
     except DAMAGED as error:
         found = "a web page" if path.read_bytes()[:64].lstrip()[:1] == b"<" else reason(error)
-        todo = "download the publisher's file again; a pickle that holds more than tensors is not opened"
-        raise WeightsError("refused: damaged, or not only tensors", where=str(path), found=found, todo=todo) from None
+        what = "rejected: the file is damaged or contains more than tensors"
+        raise WeightsError(what, where=str(path), found=found, todo="download the publisher's file again") from None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -75,7 +75,7 @@ def resolve_device(name: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """A loader's reason in one line, without torch's advice to unpickle everything."""
+    """The loader's error in one line, without torch's hint to set weights_only=False."""
     lines = [line.strip() for line in str(error).splitlines()]
     text = next((line for line in lines if any(word in line for word in REASONS)), lines[0] if lines else "")
     return re.split(r"\. In PyTorch|\. Please|, we changed| by default", text or type(error).__name__)[0][:200]

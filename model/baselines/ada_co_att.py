@@ -31,12 +31,12 @@ class CharWindows(Spelling):
 
 
 class CoAttention(nn.Module):
-    """The network between BiLSTM and CRF, for each word h_t; cells v_i are tanh(W_I v + b) of the pack's, of width d.
+    """Between BiLSTM and CRF, for each word h_t; cells v_i = tanh(W_I v + b), of width d, come from the pack's cells v.
 
     Word-guided visual attention: alpha_t = softmax(w . tanh(W_v v_i (+) (W_h h_t + b))), v_t = sum_i alpha_ti v_i.
     Image-guided textual attention: beta_t = softmax(w . tanh(W_x h_j (+) (W_v v_t + b))), x_t = sum_j beta_tj h_j.
     Fusion gate: g_t = sigmoid(W [tanh(W v_t + b); tanh(W x_t + b)]), m_t = g_t tanh(..v_t) + (1 - g_t) tanh(..x_t).
-    Filtration gate: s_t = sigmoid(W [h_t; m_t] + b), u_t = s_t tanh(W m_t + b), and W [h_t; u_t] goes on.
+    Filtration gate: s_t = sigmoid(W [h_t; m_t] + b), u_t = s_t tanh(W m_t + b), and W [h_t; u_t] is the CRF's input.
     """
 
     def __init__(self, width: int, object_dim: int, dropout: float) -> None:
@@ -52,7 +52,7 @@ class CoAttention(nn.Module):
         self.reserved = nn.Linear(width, width)
         self.joined = nn.Linear(2 * width, width, bias=False)
         draw_glorot(self)
-        self.cells.reset_parameters()  # torch's default: Glorot's would saturate the tanh of standardised features
+        self.cells.reset_parameters()  # torch's default: Glorot's would saturate the tanh of standardized features
 
     def forward(self, words: Tensor, word_mask: Tensor, cells: Tensor, cell_mask: Tensor) -> Tensor:
         """Words [B, N, d] with mask bool [B, N] and cells [B, M, D] with mask bool [B, M]: words [B, N, d]."""

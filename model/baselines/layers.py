@@ -1,4 +1,4 @@
-"""Layers that several baselines share: BiLSTM, additive attention, the Transformer layer, standardised features.
+"""Layers that several baselines share: BiLSTM, additive attention, the Transformer layer, standardized features.
 
 Attention is written out: torch's returns nan for a post without a real key, and does not use `kernels`.
 
@@ -159,7 +159,7 @@ class Standardize(nn.Module):
             self.squares += full.square().sum(0)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, M, D], standardised; padding is arbitrary."""
+        """Features [B, M, D], standardized; padding is arbitrary."""
         count = self.count.clamp(min=1)
         mean = self.total / count
         deviation = (self.squares / count - mean.square()).clamp(min=0).sqrt()

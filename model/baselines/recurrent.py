@@ -51,7 +51,7 @@ class Spelling(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def read(self, spellings: Tensor, n_chars: Tensor) -> tuple[Tensor, Tensor]:
-        """The characters' vectors after dropout, zeros at padding, [U, char_dim, C]; a mask of real ones, [U, 1, C]."""
+        """Character vectors after dropout, 0 at padding, [U, char_dim, C]; a mask of the real characters, [U, 1, C]."""
         real = torch.arange(spellings.shape[1], device=spellings.device) < n_chars[:, None]
         return (self.dropout(self.characters(spellings)) * real[..., None]).transpose(1, 2), real[:, None]
 

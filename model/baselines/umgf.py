@@ -1,7 +1,7 @@
 """UMGF (Zhang et al. 2021): multi-modal graph fusion with targeted visual guidance; differences: docs/baselines.md.
 
 Nodes are words and grounded objects (of noun phrases and general words, no whole image). Within a modality all nodes
-are neighbours; across modalities a word and the objects whose phrase contains it. B posts, N words, M objects, D width.
+are neighbors; across modalities a word and the objects whose phrase contains it. B posts, N words, M objects, D width.
 """
 
 from typing import cast

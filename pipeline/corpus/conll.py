@@ -47,8 +47,9 @@ class _Layout:
         if n_columns == 1:
             return cls(separator, 1, 0, None, heads)
         if source.columns is None and n_columns > 2:
-            todo = "say which hold the word and the label: source.columns: {word: 0, label: -1}"
-            raise DataError(f"{n_columns} columns", where=str(path), found=repr(words[0]), todo=todo)
+            what = f"{n_columns} columns, cannot tell which are the word and the label"
+            todo = "set source.columns, such as {word: 0, label: -1}"
+            raise DataError(what, where=str(path), found=repr(words[0]), todo=todo)
         word, label = (source.columns.word, source.columns.label) if source.columns else (0, -1)
         if not all(-n_columns <= column < n_columns for column in (word, label or 0)):
             what, where = f"no such column among {n_columns}", f"{path}:{numbered[0][0]}"
@@ -73,7 +74,7 @@ def posts(path: Path, source: SourceConfig, log: ReadLog) -> Reads:
                 continue
         if _is_head(line):
             if not layout.heads:
-                what = f"an {_HEAD} line, which the first post does not have"
+                what = f"unexpected {_HEAD} line: the first post has none"
                 todo = "begin each post of the file with such a line, or none"
                 yield partial(log.leave_out, DataError(what, where=f"{path}:{number}", todo=todo))
                 continue

@@ -1,6 +1,6 @@
-"""Inputs of a dataset that DVC does not see in `data/<name>`, and a DVC stage that watches them.
+"""Inputs of a dataset that DVC does not see in `data/<name>`, and a DVC stage that tracks them.
 
-DVC does not follow links to folders. For what lies behind them or elsewhere, `watch` writes `inputs/<name>/dvc.yaml`:
+DVC does not follow links to folders. For what lies behind them or elsewhere, `track` writes `inputs/<name>/dvc.yaml`:
 a stage that depends on it by content and writes its digests into the dataset's folder, on which ingest depends.
 """
 
@@ -29,15 +29,13 @@ def hidden(folder: Path, source: SourceConfig) -> list[Path]:
     return absolute
 
 
-def watch(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Path]:
-    """Have DVC watch the hidden inputs of a dataset in the project `root`; returns them. Raises ConfigError."""
+def track(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Path]:
+    """Have DVC track the hidden inputs of a dataset in the project `root`; returns them. Raises ConfigError."""
     if not (root / ".dvc").is_dir():
         return []
     images = folder / source.images
     if not images.is_dir() and not _is_visible(folder, images.parent):
-        raise ConfigError(
-            "the image folder does not exist", where=str(images), todo="create it, or correct source.images"
-        )
+        raise ConfigError("the image folder does not exist", where=str(images), todo="create it or set source.images")
     paths, stage, manifest = hidden(folder, source), root / "inputs" / name / "dvc.yaml", _manifest(name, folder)
     if not paths:
         for path in (stage, stage.with_name("dvc.lock"), manifest):
@@ -45,8 +43,8 @@ def watch(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Pat
         return []
     what = todo = ""
     if (root / "data" / f"{name}.dvc").exists():
-        what = f"`dvc add data/{name}` left out what lies behind links"
-        todo = "put the files themselves or links to files there, or link the whole dataset folder instead of adding it"
+        what = f"`dvc add data/{name}` did not add the targets of links"
+        todo = f"put the files themselves or links to files there, or make data/{name} itself a link, without `dvc add`"
     elif any(Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(path)) for path in paths):
         what, todo = "an input contains the dataset's own folder", "move it"
     elif not os.access(folder, os.W_OK):
@@ -65,8 +63,8 @@ def write_manifest(name: str, folder: Path, source: SourceConfig) -> None:
     atomic.write_json(_manifest(name, folder), digests)
 
 
-def unwatched(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Path]:
-    """Hidden inputs that DVC does not watch yet: they were linked after the last ingest."""
+def untracked(root: Path, name: str, folder: Path, source: SourceConfig) -> list[Path]:
+    """Hidden inputs that DVC does not track yet: they were linked after the last ingest."""
     stage, paths = root / "inputs" / name / "dvc.yaml", hidden(folder, source)
     written = stage.read_text(encoding="utf-8") if stage.is_file() else ""
     return paths if (root / ".dvc").is_dir() and written != _stage(root, name, paths) else []

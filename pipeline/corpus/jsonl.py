@@ -56,7 +56,7 @@ def posts(path: Path, source: SourceConfig, log: ReadLog) -> Reads:
 def posts_in_memory(
     rows: Iterable[Mapping[str, Any] | str], source: SourceConfig, log: ReadLog, first: int = 1
 ) -> Reads:
-    """Like `posts`, for objects as in a file's lines, or texts; one without an id gets its number."""
+    """Like `posts`, for parsed JSON objects or texts; a post without an id gets its number as id."""
     reader = _Reader(source, Path("posts"), log)
     for number, row in enumerate(rows, start=first):
         yield partial(reader.post, number, {"text": row} if isinstance(row, str) else row, str(number))
@@ -183,7 +183,7 @@ class _Reader:
         if "entities" not in row:
             return None, 0
         if "text" not in row:
-            raise DataError("entities count characters of text, not tokens", todo="give labels, one per token")
+            raise DataError("entity offsets count characters of `text`, not tokens", todo="give labels, one per token")
         annotated = sorted(self._entity(one, text, offsets) for one in _list(row["entities"], "entities"))
         for one, other in pairwise(annotated):
             if one.span.overlaps(other.span):
@@ -212,7 +212,7 @@ class _Reader:
             span = _span(start, end, text, offsets)
             is_stale = self.source.export == "prodigy"  # the text is that of a model's span, which an annotator changed
             if said is not None and not is_stale and said != text[start:end]:
-                raise DataError(f"characters [{start}, {end}) are {text[start:end]!r}", found=repr(said))
+                raise DataError(f"text[{start}:{end}] is {text[start:end]!r}, but the entity says {said!r}")
         except DataError as error:
             if self.source.offsets == "utf16" or len(text.encode("utf-16-le")) == 2 * len(text):
                 raise

@@ -75,7 +75,7 @@ def survey(
     counts = statistics.count(observed())
     for split, path in paths.items():
         if split not in counts.splits:
-            raise DataError("no post in this file", where=str(path), todo=f"or leave {split} out of source.files")
+            raise DataError("no posts", where=str(path), todo=f"add posts, or remove {split} from source.files")
     if config.split and "dev" not in counts.splits:
         raise DataError("split.dev left no post for dev", where=str(paths["train"]), todo="set a larger share")
     for name, n_orphans in log.orphans.items():

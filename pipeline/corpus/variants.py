@@ -31,8 +31,8 @@ def warning(digests: Mapping[Split, str], corpus_name: str) -> str:
     if moved:
         what = f"files under another split's name: {', '.join(moved)}"
     elif unknown:
-        recognised = "".join(f"; {split} is that of {name}" for split, (name, _) in known.items())
-        what = f"no known variant of {corpus_name or names[0]} has these files: {', '.join(unknown)}{recognised}"
+        recognized = "".join(f"; {split} matches {name}" for split, (name, _) in known.items())
+        what = f"no known variant of {corpus_name or names[0]} has these files: {', '.join(unknown)}{recognized}"
     elif len(names) > 1:
         what = f"files of different variants of {corpus_name or 'a corpus'}: {', '.join(names)}"
     else:

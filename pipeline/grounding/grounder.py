@@ -73,7 +73,7 @@ class LazyGrounder(Grounder):
         self._grounder: Grounder | None = None
 
     def load(self) -> Grounder:
-        """The grounder itself; raises WeightsError where its weights cannot be read."""
+        """Load and return the grounder; raises WeightsError where its weights cannot be read."""
         with self._lock:
             if self._grounder is None:
                 self._grounder = self._load()

@@ -109,7 +109,7 @@ class GroundingDinoGrounder(HubGrounder):
             attention_mask=(pieces != PADDING).long(),
         )
         scores = output.logits.float().sigmoid().cpu()  # [N, K, T]
-        boxes = output.pred_boxes.double().cpu()  # [N, K, 4], shares of the image's sides: centre, width, height
+        boxes = output.pred_boxes.double().cpu()  # [N, K, 4], shares of the image's sides: center, width, height
         best_boxes = {}
         for row, each in enumerate(passes):
             width, height = images[each.image].size

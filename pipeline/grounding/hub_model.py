@@ -1,4 +1,4 @@
-"""What grounders on models of the transformers library share: their folder, their identity, and how they are loaded."""
+"""Shared code of the grounders that use transformers models: their folder, their identity, and how they are loaded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ UNLOADABLE = (*DAMAGED, OSError, ImportError, SafetensorError)  # what libraries
 
 
 class HubGrounder(Grounder):
-    """A grounder on a model, its image processor and its tokenizer."""
+    """A grounder built on a transformers model with its image processor and tokenizer."""
 
     model_class: ClassVar[Any]
     processor_name: ClassVar[str]

@@ -58,7 +58,7 @@ class Owlv2Grounder(HubGrounder):
         pixels = torch.stack([image.pixels for image in images]).to(self._model.device, self._model.dtype)
         maps = self._model.image_embedder(pixel_values=pad_batch(pixels, self._n_batch))[0]
         features = maps.flatten(1, 2)  # [B, P, D']
-        # Boxes [B, P, 4]: centre, width and height as shares of the side of a square, which is the image with padding
+        # Boxes [B, P, 4]: center, width and height as shares of the side of a square, which is the image with padding
         # to its right and below; so shares times the image's longer side are its pixels
         boxes = self._model.box_predictor(features, maps).double().cpu()
         padding = features.new_zeros(self._model.config.projection_dim)

@@ -66,7 +66,7 @@ def open_grounder(config: GroundConfig) -> "LazyGrounder":
     digest = grounder.identity.get("weights", "")
     if config.digest and config.digest != digest:
         what = f"the {config.grounder} grounder does not match ground.digest"
-        todo = "fetch the model again, or set the digest of the one you want"
+        todo = "fetch the model again, or set ground.digest to the digest of this model"
         found = digest or "a grounder without weights"
         raise WeightsError(what, where=weights_of(config), found=found, todo=todo)
     return grounder

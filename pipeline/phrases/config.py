@@ -59,7 +59,7 @@ def open_parser(config: PhrasesConfig) -> LazyParser:
     if config.digest and config.digest != digest:
         what = f"the {config.parser} parser does not match phrases.digest"
         found = digest or "a parser whose model has no digest"
-        todo = "fetch the model again, or set the digest of the one you want"
+        todo = "fetch the model again, or set phrases.digest to the digest of this model"
         raise WeightsError(what, where=config.model, found=found, todo=todo)
     return parser
 

@@ -1,4 +1,4 @@
-"""The interface of all parsers: words in, labelled spans out. Sentences that are too long are parsed in parts."""
+"""The interface of all parsers: words in, labeled spans out. Sentences that are too long are parsed in parts."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Parsed:
 
 
 class Parser(Part, Protocol):
-    """A constituency parser, or any other source of labelled spans.
+    """A constituency parser, or any other source of labeled spans.
 
     `identity` contains everything that changes the answers (name, digest of the weights, algorithm version) and nothing
     else. A sentence's answer does not depend on the sentences beside it.

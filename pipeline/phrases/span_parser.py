@@ -72,7 +72,7 @@ class EmbeddedParser:
 
 
 def constituents(scores: Floats, n_words: list[int], labels: Sequence[str]) -> list[list[Node]]:
-    """Labelled spans of each sentence's best tree; scores [rows, W, W, K], label 0 is "no constituent" and scores 0."""
+    """Labeled spans of each sentence's best tree; scores [rows, W, W, K], label 0 is "no constituent" and scores 0."""
     best = scores[..., 1:].argmax(-1) + 1
     gains = np.maximum(scores[..., 1:].max(-1), 0.0)
     trees = []
@@ -125,7 +125,7 @@ def span_indices(lengths: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor, to
 
 
 def bucket(n_pieces: int) -> int:
-    """The padded length of a sentence with this many pieces, special tokens included: steps of 4, from 32 on of 16."""
+    """The padded length for this many pieces, special tokens included: a multiple of 4, above 32 of 16."""
     step = 4 if n_pieces <= 32 else 16
     return -(-n_pieces // step) * step
 

@@ -1,4 +1,4 @@
-"""Which network makes the features, and which regions a post has."""
+"""The regions stage's parameters: the feature network and the regions of a post."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +28,7 @@ class RegionsConfig(Config):
     digest: str = ""  # sha256 that the weights must have, "" for no check
     weights_variant: Variant = "v1"  # torchvision's: decides the sizes below where they are not given
     crop_px: int | None = Field(default=None, ge=1)  # side of the network's input
-    resize_px: int | None = Field(default=None, ge=1)  # short side before the centre is cut
+    resize_px: int | None = Field(default=None, ge=1)  # short side before the center is cut
     dtype: Dtype = "float32"  # of the computation
     store_dtype: Literal["float32", "float16"] = "float32"  # of the features in store and pack
     no_image: Literal["empty", "paper"] = "empty"  # paper: the empty image once more for each word and phrase
@@ -52,11 +52,11 @@ class RegionsConfig(Config):
         files = {f"{ENUM}V{number}": file for number, file in enumerate(published, start=1)}  # V1 is listed before V2
         if name.startswith(ENUM):
             if name not in files:
-                raise ValueError(f"torchvision has no {name} of {net}, but {', '.join(files) or 'none'}")
+                raise ValueError(f"unknown weights {name} of {net}; available: {', '.join(files) or 'none'}")
             return {**values, "weights": files[name], "weights_variant": name[-2:].lower()}
         variant = {file: one[-2:].lower() for one, file in files.items()}.get(Path(name).name)
         if variant and variant != values.get("weights_variant", "v1"):
-            raise ValueError(f"{name} are torchvision's weights {variant}: set weights_variant: {variant}")
+            raise ValueError(f"{name} has weights {variant}: set weights_variant: {variant}")
         return values
 
     def model_ref(self) -> ModelRef:

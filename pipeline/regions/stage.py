@@ -220,7 +220,7 @@ def assemble_grids(plan: Plan[Crop, None], rows: Readable, net: FeatureNet) -> I
 
 
 def cell_boxes(image: Image, transform: Transform, side: int) -> tuple[Box, ...]:
-    """The part of an image under each of `side * side` cells of its centre square."""
+    """The part of an image under each of `side * side` cells of its center square."""
     edge = min(image.width, image.height) * transform.crop_px / transform.resize_px
     left, top = (image.width - edge) / 2, (image.height - edge) / 2
     x, y = ([start + edge * step / side for step in range(side + 1)] for start in (left, top))

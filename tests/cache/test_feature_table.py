@@ -17,19 +17,25 @@ from tests.cache.test_exchange import IMAGE, make_dataset, row, write_rows
     ("bad", "message"),
     [
         (row(post_id="p9"), r"row 1: the dataset has no such post \(found 'p9'\)"),
-        (row(source="box"), r"row 1: a source is one of image, general, phrase \(found 'box'\)"),
-        (row(**(IMAGE | {"source": "general", "text": "dog"})), r"row 1: a general word is one of person, .*'dog'"),
-        (row(source="image"), "row 1: a phrase has word_start and word_end, other objects have neither"),
-        (row(word_start=None), r"row 1: a phrase .* have neither \(found phrase with None and 4\)"),
-        (row(word_end=None), r"row 1: a phrase .* have neither \(found phrase with 2 and None\)"),
-        (row(**(IMAGE | {"word_end": 4})), r"row 1: a phrase .* have neither \(found image with None and 4\)"),
-        (row(score=None), r"row 1: every object has a score, a finite number \(found None\)"),
-        (row(score=float("nan")), r"row 1: every object has a score, a finite number \(found nan\)"),
+        (row(source="box"), r"row 1: unknown source, use one of image, general, phrase \(found 'box'\)"),
+        (
+            row(**(IMAGE | {"source": "general", "text": "dog"})),
+            r"row 1: unknown general word, use one of person, .*'dog'",
+        ),
+        (row(source="image"), "row 1: word_start and word_end are required for phrases and not allowed otherwise"),
+        (row(word_start=None), r"row 1: word_start and word_end are required .* \(found phrase with None and 4\)"),
+        (row(word_end=None), r"row 1: word_start and word_end are required .* \(found phrase with 2 and None\)"),
+        (
+            row(**(IMAGE | {"word_end": 4})),
+            r"row 1: word_start and word_end are required .* \(found image with None and 4\)",
+        ),
+        (row(score=None), r"row 1: the score must be a finite number \(found None\)"),
+        (row(score=float("nan")), r"row 1: the score must be a finite number \(found nan\)"),
         (row(word_start=3, word_end=3), r"row 1: a span needs 0 <= start < end"),
         (row(word_end=5), r"row 1: post p2 has 4 words \(found word_end 5\)"),
         (row(x1=0), "row 1: a box needs"),
         (row(x1=None), r"row 1: a box needs all of x0, y0, x1, y1, or none of them \(found \[0, 1, None, 40\]\)"),
-        (row(post_id="p0"), r"row 1: post p0 names no image, so its objects have no box"),
+        (row(post_id="p0"), r"row 1: post p0 has no image: remove the box"),
         (row(image_index=-1), r"row 1: post p2 has 2 image\(s\) \(found image_index -1\)"),
         (row(x1=101), r"row 1: the image is 100 x 80 \(found a box \(0, 1, 101, 40\)\)"),
         (row(x1=60, image_index=1), r"row 1: the image is 50 x 50"),
@@ -58,10 +64,10 @@ FEATURES = TABLE.get_field_index("features")
 @pytest.mark.parametrize(
     ("name", "kind", "good", "bad", "message"),
     [
-        ("x0", pa.float64(), 0.0, 1.5, r"row 1: the column x0 holds whole numbers or null \(found 1\.5\)"),
+        ("x0", pa.float64(), 0.0, 1.5, r"row 1: the column x0 must hold whole numbers or null \(found 1\.5\)"),
         ("word_end", pa.float64(), 4.0, float("nan"), r"row 1: the column word_end .* or null \(found nan\)"),
-        ("y1", pa.int64(), 40, 2**40, r"row 1: the column y1 holds whole numbers or null \(found 1099511627776\)"),
-        ("score", pa.string(), "0.5", "high", r"row 1: the column score holds numbers or null \(found 'high'\)"),
+        ("y1", pa.int64(), 40, 2**40, r"row 1: the column y1 must hold whole numbers or null \(found 1099511627776\)"),
+        ("score", pa.string(), "0.5", "high", r"row 1: the column score must hold numbers or null \(found 'high'\)"),
         ("features", pa.list_(pa.float64()), [1.0], [1e39], "row 1: features are not finite in float32"),
     ],
 )
@@ -82,7 +88,7 @@ def test_a_value_that_its_column_cannot_hold_is_named(
 def test_features_are_lists_of_numbers(tmp_path: Path, kind: pa.DataType) -> None:
     table = pa.Table.from_pylist([row()], schema=TABLE)
     pq.write_table(table.set_column(FEATURES, "features", pa.nulls(1, kind)), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match=r"features holds lists of numbers \(found (list|binary)"):
+    with pytest.raises(DataError, match=r"features must be lists of numbers \(found (list|binary)"):
         import_features(tmp_path / "t.parquet", make_dataset(), tmp_path / "pack")
 
 
@@ -90,7 +96,7 @@ def test_features_are_lists_of_numbers(tmp_path: Path, kind: pa.DataType) -> Non
 def test_metadata_that_no_export_writes_is_told(tmp_path: Path, junk: bytes) -> None:
     table = pa.Table.from_pylist([row()], schema=TABLE).replace_schema_metadata({META: junk})
     pq.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="the file's metadata 'fmit' is not what an export writes"):
+    with pytest.raises(DataError, match="the file's metadata 'fmit' was not written by `fmit pack export`"):
         import_features(tmp_path / "t.parquet", make_dataset(), tmp_path / "pack")
 
 
@@ -106,14 +112,14 @@ def test_the_index_of_a_data_frame_is_no_column(tmp_path: Path) -> None:
 
 def test_a_bad_table_is_told(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "t.parquet", [row()], ("score", "text"))
-    with pytest.raises(DataError, match=r"has the columns post_id.*\(found without score, text\)"):
+    with pytest.raises(DataError, match=r"needs the columns post_id.*\(found without score, text\)"):
         import_features(path, make_dataset(), tmp_path / "pack")
     table = pa.Table.from_pylist([row()], schema=TABLE)
     pq.write_table(table.append_column("imageindex", pa.array([1])), path)
     with pytest.raises(DataError, match="found with imageindex"):
         import_features(path, make_dataset(), tmp_path / "pack")
     pq.write_table(table.set_column(FEATURES, "features", pa.array([1.0])), path)
-    with pytest.raises(DataError, match=r"features holds lists of numbers \(found double\)"):
+    with pytest.raises(DataError, match=r"features must be lists of numbers \(found double\)"):
         import_features(path, make_dataset(), tmp_path / "pack")
     with pytest.raises(DataError, match="the table has no rows"):
         import_features(write_rows(path, []), make_dataset(), tmp_path / "pack")

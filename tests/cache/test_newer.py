@@ -1,4 +1,4 @@
-"""Shards that a later version wrote: left alone, sent on, told, never quarantined, never read."""
+"""Shards that a newer version wrote: left alone, sent on, told, never quarantined, never read."""
 
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,7 @@ def test_a_later_versions_shard_stays(
     (theirs,) = newer(folder, range(10, 20), schema)
     content = theirs.read_bytes()
     with Store(folder, schema=schema) as store:
-        assert (
-            f"the shard has format {FORMAT + 1}, but this version reads {FORMAT}; use the same version" in caplog.text
-        )
+        assert f"the shard has format {FORMAT + 1}, but this version reads {FORMAT}; install the version" in caplog.text
         absent = [key_of(index) for index in range(10, 20)]
         assert store.missing([*names, *absent]) == absent
         store.put({key: value(key) for key in absent})
@@ -77,7 +75,7 @@ def test_forgetting_needs_to_read_all_of_them(folder: Path, newer: Any) -> None:
     names = fill(folder, range(10))
     newer(folder, range(10, 20))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(Newer, match="use the same version of fmit as the others"):
+    with pytest.raises(Newer, match="install the version of fmit that wrote it"):
         forget(folder, names[:1])
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

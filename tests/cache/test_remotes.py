@@ -97,7 +97,7 @@ def test_a_shard_that_lies_damaged_at_the_remote_is_refused(folder: Path, caplog
     flip(bad, bad.stat().st_size // 2)
     report = pull(folder / "b", folder / "team")
     assert (report.n_shards, report.damaged) == (1, (bad.stem,))
-    assert "refused (the shard's bytes do not match its name)" in caplog.text
+    assert "rejected (the shard's bytes do not match its name)" in caplog.text
     bad.write_bytes(bad.read_bytes()[:100])
     assert push(folder / "a", folder / "team").n_shards == 1
     assert verify(folder / "team").clean

@@ -77,6 +77,6 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
         (tmp_path / name).touch()
     refuse_strange(tmp_path, r".*\.csv")
     (tmp_path / "thesis.txt").touch()
-    told = rf"^{tmp_path}: this folder would be replaced, .*found thesis.txt\); choose a new folder, or move them"
+    told = rf"^{tmp_path}: refusing to replace a folder .*found thesis.txt\); choose a new folder, or move them"
     with pytest.raises(RunError, match=told):
         refuse_strange(tmp_path, r".*\.csv")

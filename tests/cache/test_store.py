@@ -108,7 +108,7 @@ def test_values_are_private(folder: Path) -> None:
 )
 def test_other_values_are_refused_and_nothing_is_taken(folder: Path, value: Any) -> None:
     with Store(folder / "s") as store:
-        with pytest.raises(StoreError, match="a value is a float16 or float32 numpy array"):
+        with pytest.raises(StoreError, match="a value must be a float16 or float32 numpy array"):
             store.put({key_of(1): np.zeros(1, "f4"), key_of(2): value})
         assert store.missing([key_of(1)]) == [key_of(1)]
 
@@ -119,8 +119,8 @@ def test_other_values_are_refused_and_nothing_is_taken(folder: Path, value: Any)
         ([{"other": 1}], "fields that are not in the schema: other"),
         ([{"start": "x"}], "a row does not fit the schema"),
         ([{"start": 2**40}], "a row does not fit the schema"),
-        ({"start": 1}, "a value is a list of row dicts"),
-        (np.zeros(2), "a value is a list of row dicts"),
+        ({"start": 1}, "a value must be a list of row dicts"),
+        (np.zeros(2), "a value must be a list of row dicts"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(folder: Path, value: Any, message: str) -> None:

@@ -60,15 +60,15 @@ def test_a_photograph_that_the_synthetic_grounder_would_refuse_is_a_problem(root
 
 def test_training_needs_labelled_train_and_dev_posts(root):
     write(root, "dev", {"tokens": ["Ann"]})
-    assert lines(findings(root), "problem") == ["it is in train_on and has no labelled dev posts"]
+    assert lines(findings(root), "problem") == ["it is in train_on and has no labeled dev posts"]
     params = own.PARAMS.replace("{preset: jsonl}", "{preset: jsonl, files: {train: train.jsonl}}")
-    assert lines(findings(root, params), "problem") == ["it is in train_on and has no labelled dev posts"]
+    assert lines(findings(root, params), "problem") == ["it is in train_on and has no labeled dev posts"]
 
 
 def test_orphan_tags_missing_labels_and_repeated_ids_are_counted(root):
     write(root, "train", {"tokens": ["Ann", "Lee"], "labels": ["O", "I-PER"]}, {"id": "0", "tokens": ["x"]})
     notes = lines(findings(root), "note")
-    assert any(line.startswith("1 I- tag(s) continue no entity") for line in notes)
+    assert any(line.startswith("1 I- tag(s) do not continue an entity") for line in notes)
     assert "1 train post(s) without labels" in notes
     assert any(line.startswith("1 repeated id(s)") for line in notes)
 
@@ -76,8 +76,8 @@ def test_orphan_tags_missing_labels_and_repeated_ids_are_counted(root):
 def test_words_that_the_encoder_cannot_read(root):
     write(root, "train", {"tokens": ["Ann", "\ufe0f", "\U0001f9ff"], "labels": ["B-PER", "O", "O"]})
     notes = lines(findings(root), "note")
-    assert any(line.startswith("1 word(s) without a piece in the encoder (1 times)") for line in notes)
-    assert any(line.startswith("1 word(s) unknown to the vocabulary in the encoder (1 times)") for line in notes)
+    assert any(line.startswith("1 word(s) without a word piece of the encoder (1 times)") for line in notes)
+    assert any(line.startswith("1 word(s) not in the vocabulary of the encoder (1 times)") for line in notes)
 
 
 def test_an_encoder_that_is_not_here_is_said(root, monkeypatch, tmp_path):
@@ -122,7 +122,7 @@ def test_a_tokenizer_that_is_cut_short_is_a_remark(root, tmp_path):
 def test_no_stage_means_no_problem_with_synthetic_parts(root):
     PIL.Image.new("RGB", (4, 4)).save(root / "data/own/images/train-00000.png")
     params = own.PARAMS.replace("datasets: [own]", "datasets: [other]")
-    assert not [line for line in lines(findings(root, params), "problem") if "refuses" in line]
+    assert not [line for line in lines(findings(root, params), "problem") if "rejects" in line]
 
 
 def test_mostly_unusable_images_are_a_problem(root):

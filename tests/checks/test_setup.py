@@ -31,7 +31,7 @@ def test_names_that_lead_nowhere(tmp_path):
     params = own.PARAMS.replace("train_on: [own]", "train_on: [own, other]").replace("[fmit]", "[fmit, nonsense]")
     found = problems(setup.check_names(opened(tmp_path, params)))
     assert found[:2] == ["dataset other has no block in data", "other is in train_on but not in datasets"]
-    assert "no approach 'nonsense'" in found[2]
+    assert "unknown approach 'nonsense'" in found[2]
     assert problems(setup.check_names(opened(tmp_path, own.PARAMS))) == []
 
 

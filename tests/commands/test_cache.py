@@ -158,7 +158,9 @@ def test_pulling_for_posts_transfers_only_shards_that_they_need(project):
     assert found["n_shards"] == 6
     assert "unknown part of a dataset (found 'x')" in fmit("cache", "pull", "team", "--for", "own:x", code=1).stderr
     assert "no post in this part" in fmit("cache", "pull", "team", "--for", "own:predict", code=1).stderr
-    assert "no dataset ''" in fmit("cache", "pull", "team", "--for", "", code=1).stderr, "a variable that is not set"
+    assert "unknown dataset ''" in fmit("cache", "pull", "team", "--for", "", code=1).stderr, (
+        "a variable that is not set"
+    )
 
 
 def test_an_address_without_a_store_is_an_error(project):
@@ -178,7 +180,7 @@ def test_damaged_shards_are_not_transferred(project, monkeypatch):
     shutil.rmtree(project / STORE)
     flip(shards(project, store="team")[0], 700)
     result = fmit("cache", "pull", "team", code=1)
-    assert "1 damaged shard(s) refused" in result.stderr
+    assert "1 damaged shard(s) rejected" in result.stderr
     assert maintenance.verify(project / STORE).clean
     flip(shards(project, ".parquet")[0], 40)
     for path in shards(project, ".parquet", "team"):
@@ -196,4 +198,4 @@ def test_sizes_have_a_unit(n_bytes, text):
 def test_shards_of_a_later_version_are_reported(project, monkeypatch):
     monkeypatch.setattr(maintenance, "verify", lambda root: VerifyReport(3, 10, 1, ()))
     printed = fmit("cache", "verify").stdout
-    assert printed.startswith("verify: 3 shards, 10 B, clean\n1 of them were written by a later version of fmit")
+    assert printed.startswith("verify: 3 shards, 10 B, clean\n1 of them were written by a newer version of fmit")

@@ -62,7 +62,7 @@ def test_errors_are_one_message(tmp_path: Path) -> None:
     (tmp_path / "w.txt").write_text("a")
     result = fmit(tmp_path / "x.pth.tar", "--words", tmp_path / "w.txt", "--trained-on", "flickr")
     assert result.exit_code == 1
-    assert "refused: damaged, or not only tensors" in result.stderr
+    assert "rejected: the file is damaged or contains more than tensors" in result.stderr
     assert "Traceback" not in result.output
     assert not (tmp_path / ".fmit").exists()
 
@@ -73,7 +73,7 @@ def test_a_folder_that_holds_other_files_is_not_replaced(tmp_path: Path) -> None
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     result = fmit(file, "mine", "--words", words, "--size-px", 64)
     assert result.exit_code == 1
-    assert "mine: this folder would be replaced, including the other files in it (found thesis.txt)" in result.stderr
+    assert "mine: refusing to replace a folder that contains other files (found thesis.txt)" in result.stderr
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 

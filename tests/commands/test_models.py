@@ -92,7 +92,7 @@ def test_a_damaged_one_is_fetched_again(here, tmp_path):
 def test_a_name_that_neither_settings_nor_catalog_have_is_an_error(here):
     result = fmit("fetch", "bert")
     assert result.exit_code == 1
-    assert "no model 'bert' in the settings or the catalog (found " in result.stderr
+    assert "unknown model 'bert', not in settings or catalog (found " in result.stderr
     assert "fmit models list --catalog" in result.stderr
 
 

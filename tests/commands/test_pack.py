@@ -86,8 +86,8 @@ def test_what_does_not_fit_the_posts_is_refused_by_row(home):
     result = fmit("import", "mine.parquet", "--dataset", "own", "--out", "packs/mine", code=1)
     assert "mine.parquet row 0: the dataset has no such post (found 'nobody')" in result.stderr
     assert not (home / "packs/mine").exists()
-    assert "no dataset 'x'" in fmit("import", "mine.parquet", "--dataset", "x", "--out", "p", code=1).stderr
-    assert "no dataset 'x'" in fmit("export", "out/own/pack", "--dataset", "x", "--out", "p", code=1).stderr
+    assert "unknown dataset 'x'" in fmit("import", "mine.parquet", "--dataset", "x", "--out", "p", code=1).stderr
+    assert "unknown dataset 'x'" in fmit("export", "out/own/pack", "--dataset", "x", "--out", "p", code=1).stderr
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", b"PAR1junkPAR1"])
@@ -104,7 +104,7 @@ def test_a_folder_that_is_no_pack_is_not_replaced(home):
     (home / "mine").mkdir()
     (home / "mine" / "thesis.txt").write_text("years of work")
     said = fmit("import", "table.parquet", "--dataset", "own", "--out", "mine", code=1).stderr
-    assert "mine: this folder would be replaced, including the other files in it (found thesis.txt)" in said
+    assert "mine: refusing to replace a folder that contains other files (found thesis.txt)" in said
     assert (home / "mine" / "thesis.txt").read_text() == "years of work"
     for _ in range(2):
         fmit("import", "table.parquet", "--dataset", "own", "--out", "packs/mine")

@@ -26,7 +26,7 @@ def test_evaluate_scores_the_split_that_is_asked_for(fmit, trained, tmp_path):
     assert json.loads(fmit("evaluate", "--run", run, "--split", "valid", "--json").stdout) == scored
     refused = fmit("evaluate", "--run", run, "--split", "nothing")
     assert refused.exit_code == 1
-    assert refused.stderr == "error: no split 'nothing'; use train, dev, test\n"
+    assert refused.stderr == "error: unknown split 'nothing'; use train, dev, test\n"
 
 
 def test_a_split_that_is_asked_for_and_absent_is_an_error_beside_others(fmit, trained, tmp_path):
@@ -41,7 +41,7 @@ def test_a_split_that_is_asked_for_and_absent_is_an_error_beside_others(fmit, tr
     params = ("--params", folder / "params.yaml", "--json")
     refused = fmit(*call, *params, "--split", "dev", "--split", "test")
     assert refused.exit_code == 1
-    assert "no labelled posts in test" in refused.stderr
+    assert "no labeled posts in test" in refused.stderr
     assert list(json.loads(fmit(*call, *params).stdout)) == ["dev"]  # evaluate.splits: where the dataset has them
 
 
@@ -86,8 +86,8 @@ def test_a_bad_line_leaves_no_half_file(fmit, trained, tmp_path):
     assert list(tmp_path.iterdir()) == [posts]
     result = fmit(*call)
     assert result.exit_code == 0
-    assert f"left out: {posts}:2: a post has either tokens or text" in result.stderr
-    assert result.stderr.endswith("1 post(s) could not be read and were left out\n")
+    assert f"skipped: {posts}:2: a post has either tokens or text" in result.stderr
+    assert result.stderr.endswith("1 post(s) could not be read and were skipped\n")
     assert [json.loads(line)["id"] for line in out.read_text().splitlines()] == ["1"]
 
 
@@ -96,7 +96,7 @@ def test_predict_reads_texts(fmit, trained, tmp_path):
     posts.write_text("Ann in Rome\n\nHi\n", encoding="utf-8")
     result = fmit("predict", posts, "--run", run, "--format", "text")
     assert [json.loads(line)["text"] for line in result.stdout.splitlines()] == ["Ann in Rome", "Hi"]
-    assert f"left out: {posts}:2: this text has no words" in result.stderr
+    assert f"skipped: {posts}:2: this text has no words" in result.stderr
     (line,) = fmit("predict", "--text", "Ann in Rome", "--run", run).stdout.splitlines()
     assert json.loads(line)["words"] == ["Ann", "in", "Rome"]
     assert fmit("predict", "--run", run).exit_code == 2
@@ -109,7 +109,7 @@ def test_labels_of_another_set_never_stop_a_prediction(fmit, trained, tmp_path):
     result = fmit("predict", posts, "--run", trained.run("own", "fmit", 0))
     assert [json.loads(line)["gold"] for line in result.stdout.splitlines()] == [None, None, []]
     assert (
-        "2 post(s) have labels that the run does not have; their gold labels are left out: B-person (1), S-LOC (1)"
+        "2 post(s) have labels unknown to the run; their gold labels are ignored: B-person (1), S-LOC (1)"
         in result.stderr
     )
 
@@ -128,7 +128,7 @@ def test_ids_come_out_as_given(fmit, trained, tmp_path):
 def test_training_without_a_dataset_of_that_name(fmit):
     result = fmit("train", "--dataset", "other")
     assert result.exit_code == 1
-    assert "no dataset 'other'" in result.stderr
+    assert "unknown dataset 'other'" in result.stderr
 
 
 def test_training_into_a_place_that_cannot_be_written_fails_before_it_begins(fmit, tmp_path):

@@ -61,7 +61,7 @@ def test_a_dataset_that_nobody_named(fmit, tmp_path):
     for call in (("show", "x", "--dataset", "onw"), ("sheet", "onw", "--out", tmp_path / "sheet.html")):
         result = fmit(*call)
         assert result.exit_code == 1
-        assert "no dataset 'onw'" in result.stderr
+        assert "unknown dataset 'onw'" in result.stderr
     assert fmit("sheet", "own", "--out", tmp_path / "sheet.html", "--posts", 0).exit_code == 2
 
 

@@ -84,4 +84,4 @@ def test_the_synthetic_grounder_refuses_photographs_unless_allowed(tmp_path, mon
 def test_an_unknown_dataset_names_those_there_are(fmit):
     result = fmit("ingest", "other")
     assert result.exit_code == 1
-    assert "no dataset 'other' (found own)" in result.stderr
+    assert "unknown dataset 'other' (found own)" in result.stderr

@@ -208,4 +208,4 @@ def test_a_project_without_runs(copy):
 def test_a_folder_with_other_files_is_refused_first(home, monkeypatch):
     monkeypatch.setattr(pages, "run_set", lambda project: pytest.fail("too late"))
     result = call(home, "--out", str(home / "data"), code=1)
-    assert "this folder would be replaced" in result.stderr
+    assert "refusing to replace a folder" in result.stderr

@@ -79,10 +79,10 @@ def test_what_a_section_names_wins_over_defaults(
 
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"params.yaml approaches: no approach 'xyz'; use one of fmit, fmit-l1, .*bert-crf"
+        ConfigError, match=r"params.yaml approaches: unknown approach 'xyz'; use one of fmit, fmit-l1, .*bert-crf"
     ):
         approach("xyz")
     with pytest.raises(
-        ConfigError, match=r"no approach 'fmit-txt'; did you mean fmit-text\? The approaches are fmit, fmit-l1"
+        ConfigError, match=r"unknown approach 'fmit-txt'; did you mean fmit-text\? The approaches are fmit, fmit-l1"
     ):
         approach("fmit-txt")

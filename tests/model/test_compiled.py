@@ -55,7 +55,7 @@ def test_it_falls_back_and_says_so(encoder: Path, monkeypatch: pytest.MonkeyPatc
     no_compiler(monkeypatch)
     trainer = make(encoder, epochs=1, compile=True)
     with pytest.warns(
-        UserWarning, match=r"the encoder runs eagerly, it could not be compiled: .*BackendCompilerFailed"
+        UserWarning, match=r"the encoder could not be compiled and runs eagerly: .*BackendCompilerFailed"
     ):
         assert results(trainer) == expected
     assert "forward" not in vars(trainer.tagger.words.model)  # type: ignore[union-attr]

@@ -173,7 +173,7 @@ def test_weights_under_the_former_name_of_the_crop_network_load(encoder: Path, d
 
 def test_where_training_starts(encoder: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, meta = settings(encoder, {}), Pack(data[1]).meta
-    with pytest.raises(PackError, match=r"starts from the network that made the pack \(found no network\)"):
+    with pytest.raises(PackError, match="needs the pack's region network, which is missing; build the pack"):
         crop_network(config, pack_meta(), trained=False)
     monkeypatch.setenv("FMIT_MODELS", str(tmp_path))
     todo = rf"set train\.vision\.weights to the path of crops\.pth, or put it into {tmp_path}"

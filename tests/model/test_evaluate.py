@@ -75,7 +75,7 @@ def test_confusion_has_a_row_a_word(scored: Path) -> None:
 
 
 def test_no_labelled_posts(run_folder: Path, dataset: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no labelled posts in predict; see evaluate\.splits"):
+    with pytest.raises(DataError, match=r"no labeled posts in predict; remove the split from evaluate\.splits"):
         evaluate.run(run_folder, *dataset, ["predict"], tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
 
@@ -83,7 +83,7 @@ def test_no_labelled_posts(run_folder: Path, dataset: tuple[Path, Path], tmp_pat
 def test_a_requested_split_without_labels_is_an_error(
     run_folder: Path, dataset: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match=r"no labelled posts in predict; see"):
+    with pytest.raises(DataError, match=r"no labeled posts in predict; remove the split"):
         evaluate.run(run_folder, *dataset, [], tmp_path, required=["dev", "predict"], device="cpu")
     assert not list(tmp_path.iterdir())
     assert list(evaluate.run(run_folder, *dataset, [], tmp_path, required=["dev"], device="cpu")) == ["dev"]

@@ -121,7 +121,7 @@ def test_a_damaged_state_is_a_clear_error(encoder: Path, tmp_path: Path, name: s
     path.unlink()
     if data is not None:
         path.write_bytes(data)
-    what = "the resume state is damaged, or was written by another version"
+    what = "the checkpoint is damaged or was written by another version of fmit"
     message = rf"^{tmp_path}: {what} \(found .+\); remove this folder: training starts"
     with pytest.raises(RunError, match=message):
         next(make(encoder, name="fmit", **CHANGES).epochs(Checkpointer(tmp_path)))

@@ -93,7 +93,7 @@ def test_a_dev_split_without_entities_publishes_the_last_epoch(
     assert [one.dev_f1 for one in results] == [0.0] * 20  # patience has nothing to count
     info = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert info["dev"]["epoch"] == 20
-    no_entity = "dev has labelled posts but no entity, so no epoch can be better than another: check its labels"
+    no_entity = "dev has labeled posts but no entity, so no epoch can be better than another: check its labels"
     last = "dev has no entity, so no epoch can be selected: the last epoch (20) is kept"
     assert warnings == [no_entity, last]
     assert info["selection"] == last
@@ -168,8 +168,10 @@ def test_what_training_needs(encoder: Path, dataset: tuple[Path, Path], tmp_path
     posts = [post for post in read_posts(dataset[0]).posts if post.split != "dev"]
     write_posts(tmp_path / "posts.parquet", posts, LABELS, {})
     rest = (tmp_path / "run", tmp_path / "resume")
-    with pytest.raises(DataError, match="training needs labelled posts in dev"):
+    with pytest.raises(DataError, match="training needs labeled posts in dev"):
         next(train.run(tiny_config(encoder), "fmit", 0, tmp_path / "posts.parquet", dataset[1], *rest, device="cpu"))
-    with pytest.raises(ConfigError, match=r"no approach 'fmitt'; did you mean fmit\? The approaches are fmit, fmit-l1"):
+    with pytest.raises(
+        ConfigError, match=r"unknown approach 'fmitt'; did you mean fmit\? The approaches are fmit, fmit-l1"
+    ):
         next(train.run(tiny_config(encoder), "fmitt", 0, *dataset, *rest, device="cpu"))
     assert not (tmp_path / "run").exists()

@@ -28,8 +28,10 @@ def test_the_rebuilt_pipeline_makes_the_packs_objects(trained, pack):
 def test_a_single_post_is_predicted_without_padding_images(trained, pack, monkeypatch):
     from pipeline.grounding.onestage.network import OneStage
 
-    n_images, see = [], OneStage.see
-    monkeypatch.setattr(OneStage, "see", lambda network, x: n_images.append(len(x)) or see(network, x))
+    n_images, encode_images = [], OneStage.encode_images
+    monkeypatch.setattr(
+        OneStage, "encode_images", lambda network, x: n_images.append(len(x)) or encode_images(network, x)
+    )
     table = tables.read_posts(trained.out("own", "posts.parquet"))
     post = next(one for one in table.posts if one.images and one.images[0].ok)
     pipeline = FeaturePipeline.of_pack(pack.meta.provenance)
@@ -59,12 +61,12 @@ def test_boxes_alone_are_the_packs_objects_and_need_no_network(trained, pack, mo
     foreign = replace(table.posts[0], images=tuple(replace(image, synthetic=False) for image in table.posts[0].images))
     with pytest.raises(SyntheticError, match="synthetic-grounder was trained on drawings"):
         FeaturePipeline.of_pack(provenance, "boxes").objects([foreign], table.labels, trained.images("own"))
-    with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
+    with pytest.raises(PackError, match=r"not computed by FMIT's stages .found no phrases, ground, regions"):
         FeaturePipeline.of_pack({"kind": "imported"}, "boxes")
 
 
 def test_features_from_elsewhere_have_no_pipeline():
-    with pytest.raises(PackError, match=r"not made by these stages .found no phrases, ground, regions"):
+    with pytest.raises(PackError, match=r"not computed by FMIT's stages .found no phrases, ground, regions"):
         FeaturePipeline.of_pack({"kind": "imported"})
 
 
@@ -123,5 +125,5 @@ def test_a_grid_of_other_weights_is_refused(trained, tmp_path):
     provenance["regions"]["identity"]["weights"] = "0" * 64
     with pytest.raises(WeightsError, match="the regions model is not the one"):
         FeaturePipeline.of_pack(provenance, "grid")
-    with pytest.raises(PackError, match=r"not made by these stages .found no regions"):
+    with pytest.raises(PackError, match=r"not computed by FMIT's stages .found no regions"):
         FeaturePipeline.of_pack({"kind": "imported"}, "grid")

@@ -56,5 +56,5 @@ def test_a_dataset_without_posts_says_what_to_run(tmp_path):
     assert project.all_prepared() == {}
     with pytest.raises(DataError, match=r"posts\.parquet: no such table; `fmit ingest` writes it"):
         project.prepared("own")
-    with pytest.raises(ConfigError, match="no dataset 'x'"):
+    with pytest.raises(ConfigError, match="unknown dataset 'x'"):
         project.prepared("x")

@@ -39,7 +39,7 @@ def test_templates_escape_and_make_safe_everywhere():
 
 def test_a_page_that_is_too_large_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr("report.pages.MAX_PAGE_BYTES", 100)
-    with pytest.raises(RunError, match=r"the page is too large .*lower the cap"):
+    with pytest.raises(RunError, match=r"page too large .*show fewer posts"):
         write_page(
             tmp_path / "page.html",
             "sheet.html.jinja",

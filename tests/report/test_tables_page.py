@@ -84,7 +84,7 @@ def test_a_second_publication_replaces_the_first(sections, tmp_path):
 def test_a_folder_with_other_files_is_not_touched(sections, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(RunError, match=r"mine: this folder would be replaced.*found thesis.txt\); choose a new"):
+    with pytest.raises(RunError, match=r"mine: refusing to replace a folder.*found thesis.txt\); choose a new"):
         publish(sections, published(), tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     publish(sections, published(), tmp_path / "ours")

@@ -29,7 +29,7 @@ def test_unusable_images_are_counted_and_most_of_them_in_capitals() -> None:
 
 def test_training_warnings() -> None:
     posts = [TRAIN, DEV, replace(DEV, split="test")]
-    no_entity = "dev has labelled posts but no entity, so no epoch can be better than another: check its labels"
+    no_entity = "dev has labeled posts but no entity, so no epoch can be better than another: check its labels"
     images = (
         "dev: MOST IMAGES ARE UNUSABLE: 2 of 3 image(s) cannot be used (1 missing, 1 refused), so their posts have "
         "the empty image: run fmit doctor"

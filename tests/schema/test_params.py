@@ -87,7 +87,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_datasets_that_are_not_there(tmp_path):
     params = read_params(write(tmp_path, GOOD))
-    with pytest.raises(ConfigError, match=r"no dataset 'b' \(found a\)"):
+    with pytest.raises(ConfigError, match=r"unknown dataset 'b' \(found a\)"):
         params.dataset("b")
     with pytest.raises(ConfigError, match="'b' is not a synthetic dataset"):
         params.drawing("b")
@@ -96,5 +96,5 @@ def test_datasets_that_are_not_there(tmp_path):
 def test_splits_by_name():
     assert [known_split(name) for name in ("train", "dev", "valid", "test")] == ["train", "dev", "dev", "test"]
     for name in ("predict", "", "Dev"):
-        with pytest.raises(ConfigError, match=f"no split '{name}'; use train, dev, test"):
+        with pytest.raises(ConfigError, match=f"unknown split '{name}'; use train, dev, test"):
             known_split(name)

@@ -65,7 +65,7 @@ def test_ceilings_are_written_and_printed(dataset):
     assert report.ceilings["test"] == Ceilings(text=157 / 360, images=224 / 232)
     assert json.loads((folder / "ceilings.json").read_text())["test"] == {"text": 157 / 360, "images": 224 / 232}
     assert report.line("small") == (
-        "draw small: 160 posts; highest F1 that can be expected on test: 0.4361 from text alone, 0.9655 with images"
+        "draw small: 160 posts; F1 ceiling on test: 0.4361 from text alone, 0.9655 with images"
     )
 
 

@@ -109,7 +109,7 @@ def test_the_loss_is_small_only_for_the_right_answers(drawn: DrawnScenes) -> Non
     _, words, index, weight, offsets = batch
 
     class Oracle(torch.nn.Module):
-        def see(self, images: torch.Tensor) -> list[torch.Tensor]:
+        def encode_images(self, images: torch.Tensor) -> list[torch.Tensor]:
             return [torch.zeros(len(images), 1, 1, 1)]
 
         def forward(self, seen: list[torch.Tensor], words: torch.Tensor) -> torch.Tensor:

@@ -123,7 +123,7 @@ def test_load_checks_what_ingest_saw(tmp_path):
     with pytest.raises(ImageError, match=r"a\.png: the image changed since ingest; run the ingest stage again"):
         images.load(tmp_path, record)
     path.unlink()
-    with pytest.raises(ImageError, match=r"a\.png: no such file, but ingest read it; put the image back, or run"):
+    with pytest.raises(ImageError, match=r"a\.png: no such file, but ingest could read it; put the image back, or run"):
         images.load(tmp_path, record)
 
 

@@ -10,7 +10,7 @@ import torch
 from schema.errors import WeightsError
 from vision.torch_files import load_tensors
 
-REFUSED = "refused: damaged, or not only tensors"
+REFUSED = "rejected: the file is damaged or contains more than tensors"
 
 
 def saved(value: object, *, zipped: bool) -> bytes:

@@ -47,7 +47,7 @@ N_WORDS = 6  # of a query that reach the network; the rest of the known words is
 PAD, UNKNOWN = "<pad>", "<unk>"
 
 MEAN, STD = 0.5, 0.25  # of pixel values in 0..1, ours: the same for all channels; the padding is MEAN, so 0 after it
-# The published toolkit's: ImageNet's, and the colour of its padding in 0..255
+# The published toolkit's: ImageNet's, and the color of its padding in 0..255
 PAPER_MEAN, PAPER_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PAPER_PADDING = (124, 116, 104)
 
@@ -59,7 +59,7 @@ PUBLISHED = "https://github.com/zyang-ur/onestage_grounding"
 
 
 class Letterboxed(NamedTuple):
-    """float32 [3, size, size] standardised; a box of the image times `scale` plus `offset` is the square's."""
+    """float32 [3, size, size] standardized; a box of the image times `scale` plus `offset` is the square's."""
 
     pixels: np.ndarray
     scale: float
@@ -67,9 +67,9 @@ class Letterboxed(NamedTuple):
 
 
 def letterbox(image: PIL.Image.Image, size_px: int, *, paper: bool = False) -> Letterboxed:
-    """The image scaled to fit a square and centred.
+    """The image scaled to fit a square and centered.
 
-    `paper`: as in the toolkit of Yang et al. (2019), resized by area, on ImageNet's mean colour. Half a pixel of
+    `paper`: as in the toolkit of Yang et al. (2019), resized by area, on ImageNet's mean color. Half a pixel of
     padding counts in the offset, as in the boxes that the network was trained on.
     """
     scale = size_px / max(image.size)
@@ -169,14 +169,14 @@ class OneStageGrounder(Grounder):
     ) -> list[list[ScoredBox]]:
         device = self.network.grid.device
         pixels = torch.from_numpy(np.stack([image.pixels for image in images]))
-        maps = self.network.see(pad_batch(pixels, batch_shape(len(images), N_IMAGES)).to(device))
+        maps = self.network.encode_images(pad_batch(pixels, batch_shape(len(images), N_IMAGES)).to(device))
         rows = [(i, text) for i, texts in enumerate(queries) for text in texts]
         boxes: list[list[ScoredBox]] = [[] for _ in images]
         for start in range(0, len(rows), N_QUERIES):
             part = rows[start : start + N_QUERIES]
             image = pad_batch(torch.tensor([i for i, _ in part]), N_QUERIES).to(device)
             vectors = pad_batch(torch.stack([vectors_of[text] for _, text in part]), N_QUERIES)
-            answers = self.network.answer([x[image] for x in maps], vectors)
+            answers = self.network.predict([x[image] for x in maps], vectors)
             scores, best = answers[..., 4].softmax(dim=1).max(dim=1)  # [Q], shares of all K answers
             squares = self.network.boxes(answers)[torch.arange(N_QUERIES), best].double().cpu().numpy()
             for (i, _), box, score in zip(part, squares, scores.double().tolist(), strict=False):

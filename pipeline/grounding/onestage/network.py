@@ -1,7 +1,7 @@
 """One-stage visual grounding (Yang et al., ICCV 2019): the network, with its sizes as arguments.
 
 Darknet-like backbone whose last maps are brought to a common width from the top down. At every cell the visual vector,
-the query vector (both L2-normalised) and eight coordinates pass through 1x1, 3x3 and 1x1 convolutions; each cell
+the query vector (both L2-normalized) and eight coordinates pass through 1x1, 3x3 and 1x1 convolutions; each cell
 answers for some anchors; the best box is the arg-max over all scales, cells and anchors.
 
 Shapes: N images, Q queries, W words a query, D width, A anchors a cell, S scales, C cells of all scales, K = C * A.
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 BLOCKS = (1, 2, 8, 8, 4)  # of Darknet-53: residual blocks of each halving
 N_SCALES = 3  # of Darknet's maps
-N_COORDINATES = 8  # left, top, right, bottom, centre x, centre y, 1 / columns, 1 / rows of a cell
+N_COORDINATES = 8  # left, top, right, bottom, center x, center y, 1 / columns, 1 / rows of a cell
 N_OUTPUTS = 5  # of an anchor: offsets x and y, log sizes w and h, confidence
 SLOPE = 0.1  # of Darknet's leaky ReLU
 
@@ -132,10 +132,10 @@ class Darknet(Stages):
 
 
 def layers() -> Iterator[tuple[str, int]]:
-    """Each convolution of `Darknet` but `mapped`, and its number in Darknet's own list of layers.
+    """Each convolution of `Darknet` except `mapped`, and its number in Darknet's own list of layers.
 
-    That list counts layers without weights too: a sum after each residual block; after a scale's four convolutions and
-    the fifth, two for its boxes, the boxes, a route; after the sixth an upsampling and a concatenation.
+    The list also counts, after each residual block, its sum; after the fifth convolution of a scale, two convolutions
+    that predict its boxes, the boxes and a route; after the sixth, an upsampling and a concatenation.
     """
     yield "stem", 0
     number = 1
@@ -184,18 +184,18 @@ class Head(nn.Module):
         self.mixed = nn.Sequential(nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE), conv(width, width, 3))
         self.answer = nn.Conv2d(width, n_anchors * N_OUTPUTS, 1)
 
-    def see(self, features: Tensor) -> Tensor:
+    def encode(self, features: Tensor) -> Tensor:
         """[N, D, rows, columns] -> the share of image and coordinates in the fusion, same shape."""
         return self.visual(F.normalize(features, dim=1)) + self.coordinates(coordinate_maps(features))
 
     def forward(self, maps: Tensor, query: Tensor) -> Tensor:
-        """What `see` gives for each query's image [Q, D, rows, columns], and [Q, D] -> [Q, rows * columns * A, 5]."""
+        """Results of `encode` (row q belongs to query q) and queries [Q, D] -> [Q, rows * columns * A, 5]."""
         fused = self.mixed(maps + self.query(F.normalize(query, dim=1))[:, :, None, None])
         return self.answer(fused).permute(0, 2, 3, 1).reshape(len(query), -1, N_OUTPUTS)
 
 
 class OneStage(nn.Module):
-    """The whole network. `see` runs once an image, `encoder` once a text, `answer` once a query.
+    """The whole network. `encode_images` runs once an image, `encoder` once a text, `predict` once a query.
 
     `max_log`: at most, of a side over its anchor.
     """
@@ -210,22 +210,22 @@ class OneStage(nn.Module):
         self.heads = nn.ModuleList(head(sizes.width, len(pairs)) for pairs in sizes.anchors)
         self.register_buffer("grid", anchor_grid(sizes), persistent=False)
 
-    def see(self, images: Tensor) -> list[Tensor]:
-        """float32 [N, 3, size, size], standardised -> for each scale [N, D, rows, columns]."""
-        return [cast(Head, head).see(x) for head, x in zip(self.heads, self.backbone(images), strict=True)]
+    def encode_images(self, images: Tensor) -> list[Tensor]:
+        """float32 [N, 3, size, size], standardized -> for each scale [N, D, rows, columns]."""
+        return [cast(Head, head).encode(x) for head, x in zip(self.heads, self.backbone(images), strict=True)]
 
-    def answer(self, maps: Sequence[Tensor], queries: Tensor) -> Tensor:
-        """Maps of `see` (row q: the image of query q) and queries [Q, D] -> raw answers [Q, K, 5]."""
+    def predict(self, maps: Sequence[Tensor], queries: Tensor) -> Tensor:
+        """Feature maps (row q belongs to query q) and queries [Q, D] -> raw predictions [Q, K, 5]."""
         return torch.cat([head(x, queries) for head, x in zip(self.heads, maps, strict=True)], dim=1)
 
     def forward(self, maps: Sequence[Tensor], words: Tensor) -> Tensor:
-        """Maps of `see` and words int64 [Q, W], 0 pads -> raw answers [Q, K, 5]."""
-        return self.answer(maps, self.encoder(words))
+        """Feature maps (row q belongs to query q) and words int64 [Q, W], 0 pads -> raw predictions [Q, K, 5]."""
+        return self.predict(maps, self.encoder(words))
 
     def boxes(self, answers: Tensor) -> Tensor:
-        """Raw answers [Q, K, 5] -> x0, y0, x1, y1 in pixels of the input, [Q, K, 4].
+        """Raw predictions [Q, K, 5] -> x0, y0, x1, y1 in pixels of the input, [Q, K, 4].
 
-        The centre lies in the anchor's own cell (sigmoid); width and height are the anchor's times an exponential.
+        The center lies in the anchor's own cell (sigmoid); width and height are the anchor's times an exponential.
         """
         corner, stride, anchor = self.grid[:, 0:2], self.grid[:, 2:3], self.grid[:, 3:5]
         centre = corner + torch.sigmoid(answers[..., 0:2]) * stride

@@ -36,7 +36,7 @@ VISUAL, TEXT = "visumodel.module_list", "textmodel"
 UNUSED = re.compile(  # YOLO's own answers, BERT's pooler and table of positions, counters of batch norms
     rf"{VISUAL}\.(80|81|92|93|103|104|105)\.|{TEXT}\.(pooler\.|embeddings\.position_ids$)|.*num_batches_tracked$"
 )
-# For each of our coordinates (left, top, right, bottom, centre x and y, 1 / columns, 1 / rows) its index among theirs,
+# For each of our coordinates (left, top, right, bottom, center x and y, 1 / columns, 1 / rows) its index among theirs,
 # where x is the row and y the column.
 COORDINATES = (1, 0, 3, 2, 5, 4, 7, 6)
 PREFIX = "module."  # of torch's DataParallel
@@ -47,7 +47,7 @@ LISTS = ("utils.word_utils.Corpus", "utils.word_utils.Dictionary")
 
 
 class _Dropped:
-    """Replaces an allowed global and keeps nothing."""
+    """Stands in for an allowed pickle global and discards its state."""
 
     def __init__(self, *args: Any) -> None:
         pass
@@ -171,14 +171,14 @@ def convert(file: Path, out: Path, *, words: Path, trained_on: str = "", size_px
     named += ["refcoco"] if words_of_name & {"unc", "gref"} and "refcoco" not in named else []
     data = trained_on or (named[0] if len(named) == 1 else "")
     if data not in ANCHORS:
-        todo = f"give the data that the weights were trained on, which decides the anchors: {', '.join(ANCHORS)}"
-        raise WeightsError("the anchors do not follow from the file's name", where=str(file), found=data, todo=todo)
+        todo = f"pass --trained-on, which selects the anchors: one of {', '.join(ANCHORS)}"
+        raise WeightsError("cannot tell the anchors from the file's name", where=str(file), found=data, todo=todo)
     state = read_state(file)
     try:
         settings = settings_of(state, data, size_px)
         tensors, used, bad = renamed(state, settings)
     except KeyError as error:
-        raise WeightsError("not the toolkit's layout", where=str(file), found=f"no tensor {error.args[0]}") from None
+        raise WeightsError("not a one-stage checkpoint", where=str(file), found=f"no tensor {error.args[0]}") from None
     unknown = sorted(name for name in state.keys() - used if not UNUSED.match(name))
     for names, problem in (
         (unknown, "unknown tensor(s)"),
@@ -186,7 +186,7 @@ def convert(file: Path, out: Path, *, words: Path, trained_on: str = "", size_px
     ):
         if names:
             found = f"{len(names)} {problem}, such as {names[0]}"
-            raise WeightsError("not the toolkit's layout", where=str(file), found=found)
+            raise WeightsError("not a one-stage checkpoint", where=str(file), found=found)
     settings |= {"trained_on": data, "released_sha256": keys.digest_file(file)}
     lines = read_words(words / FILES["bert"] if words.is_dir() else words)
     n_words = settings["text_sizes"]["vocab_size" if settings["text"] == "bert" else "n_words"]

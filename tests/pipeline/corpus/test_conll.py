@@ -42,7 +42,7 @@ def test_posts_without_labels(tmp_path):
         (
             "Hi\tO\n\nIMGID:1\nyou\tO\n",
             3,
-            "an IMGID: line, which the first post does not have; begin each post of the file",
+            "unexpected IMGID: line: the first post has none; begin each post of the file",
         ),
         ("IMGID:1\n\nIMGID:2\nHi\tO\n", 1, "post 1 has no words; give it a word, or remove its line"),
         ("IMGID:1\nHi\tO\nIMGID:2", 3, "post 2 has no words"),
@@ -108,13 +108,13 @@ def test_line_ends_separators_and_marks(tmp_path, end, mark, blank):
 def test_columns_are_named_by_params(tmp_path):
     text = "1 Ann B-PER x\n2 in O x\n"
     with pytest.raises(
-        DataError, match=r"a\.txt: 4 columns \(found '1 Ann B-PER x'\); say which hold the word and the label"
+        DataError, match=r"a\.txt: 4 columns, cannot tell which .* \(found '1 Ann B-PER x'\); set source\.columns"
     ):
         read(tmp_path, text)
     (post,) = read(tmp_path, text, columns={"word": 1, "label": 2})
     assert (post.words, post.tags) == (("Ann", "in"), ("B-PER", "O"))
     assert read(tmp_path, text, columns={"word": 1, "label": None})[0].tags is None
-    with pytest.raises(DataError, match=r"a\.txt: 4 columns \(found '1 Ann B-PER x'\)"):
+    with pytest.raises(DataError, match=r"a\.txt: 4 columns, cannot tell .* \(found '1 Ann B-PER x'\)"):
         read(tmp_path, f"# id 7\tdomain=trial\n{text}")
     (post,) = read(tmp_path, f"0 -DOCSTART- O x\n\n{text}", columns={"word": 1, "label": 2})
     assert post.words == ("Ann", "in")

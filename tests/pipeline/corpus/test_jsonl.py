@@ -72,7 +72,10 @@ def text_post(text="Oslo now", **entity):
             {"id": "1", "tokens": ["a"], "label": ["O"]},
             r"unknown key 'label' looks like labels \(found \['O'\]\); map it with source\.fields: {labels: label}",
         ),
-        ({"id": "1", "tokens": ["a"], "entities": []}, "entities count characters of text, not tokens"),
+        (
+            {"id": "1", "tokens": ["a"], "entities": []},
+            "entity offsets count characters of `text`, not tokens",
+        ),
         ({"id": "1", "text": "a", "labels": ["O"]}, "labels go with tokens, not with text"),
         ({"id": "1", "tokens": ["a", ""]}, "tokens is not a list of non-empty strings"),
         ({"id": "1", "tokens": ["a"], "labels": ["O", "O"]}, "1 tokens but 2 labels"),
@@ -281,5 +284,5 @@ def test_offsets_in_utf16_units_are_read_by_params_and_suspected(tmp_path):
     (post,) = read(tmp_path, row, offsets="utf16")
     assert post.tags[-1] == "B-LOC"
     row["entities"][0] |= {"start": 3, "end": 7, "text": "Rome"}
-    with pytest.raises(DataError, match=r"characters \[3, 7\) are 'Oslo' \(found 'Rome'\)"):
+    with pytest.raises(DataError, match=r"text\[3:7\] is 'Oslo', but the entity says 'Rome'"):
         read(tmp_path, row)

@@ -26,7 +26,7 @@ def test_every_combination_of_splits_is_recognised():
                 assert variant({split: files[split] for split in splits}) == name
     assert files["test"] == OTHER_TEST
     assert warning({"train": "0" * 64, "test": OTHER_TEST}, "") == (
-        "no known variant of twitter2017-umt has these files: train; test is that of twitter2017-umt "
+        "no known variant of twitter2017-umt has these files: train; test matches twitter2017-umt "
         "(known variants: twitter2015-umt, twitter2017-umt); scores may not be comparable with published ones"
     )
     assert warning({"dev": OTHER_TEST}, "").startswith(
@@ -39,7 +39,7 @@ def test_files_that_pass_for_a_corpus_and_are_not_known_are_named():
     assert warning({"train": "0" * 64}, "") == ""  # nobody says that it is one of them
     found = warning({"train": TRAIN, "dev": "0" * 64, "test": "1" * 64}, "twitter2015")
     assert found == (
-        "no known variant of twitter2015 has these files: dev, test; train is that of twitter2015-umt "
+        "no known variant of twitter2015 has these files: dev, test; train matches twitter2015-umt "
         "(known variants: twitter2015-umt, twitter2017-umt); scores may not be comparable with published ones"
     )
     mixed = warning({"train": TRAIN, "dev": list(VARIANTS)[4]}, "twitter2015")

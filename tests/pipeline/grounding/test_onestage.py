@@ -41,7 +41,7 @@ def _tiny(seed: int = 0) -> OneStage:
 def test_sizes_of_the_maps_and_answers() -> None:
     network = _tiny()
     assert TINY.strides == (8, 16)
-    seen = network.see(torch.randn(3, 3, 64, 64))
+    seen = network.encode_images(torch.randn(3, 3, 64, 64))
     assert [tuple(x.shape) for x in seen] == [(3, 8, 8, 8), (3, 8, 4, 4)]
     answers = network(seen, torch.ones(3, 4, dtype=torch.long))
     assert answers.shape == (3, (64 + 16) * 2, 5)
@@ -54,7 +54,7 @@ def test_the_paper_s_sizes_give_darknet_53_at_512_channels_and_three_scales() ->
     assert PAPER.strides == (8, 16, 32)
     convolutions = [m for m in network.backbone.modules() if isinstance(m, torch.nn.Conv2d)]
     assert len(convolutions) == 52 + 3  # Darknet-53 without its classifier, and three to the common width
-    seen = network.see(torch.empty(1, 3, 256, 256, device="meta"))
+    seen = network.encode_images(torch.empty(1, 3, 256, 256, device="meta"))
     assert [tuple(x.shape) for x in seen] == [(1, 512, 32, 32), (1, 512, 16, 16), (1, 512, 8, 8)]
 
 
@@ -67,7 +67,7 @@ def test_the_head_equals_one_convolution_over_the_concatenation() -> None:
     weight = torch.cat([head.visual.weight, head.query.weight[:, :, None, None], head.coordinates.weight], dim=1)
     plain = head.answer(head.mixed(F.conv2d(together, weight)))
     assert weight.shape == (8, 8 + 8 + 8, 1, 1)
-    answer = head(head.see(features), query)
+    answer = head(head.encode(features), query)
     for y, x, anchor in [(0, 0, 0), (4, 2, 1), (1, 3, 0)]:
         mine = answer[0, (y * 5 + x) * 2 + anchor]
         assert torch.allclose(mine, plain[0, anchor * 5 : anchor * 5 + 5, y, x], atol=1e-6)

@@ -34,9 +34,9 @@ def test_the_published_size(text: str) -> None:
     settings = {"text": text, "text_sizes": TEXTS[text], "sizes": {**sizes, "anchors": anchors("flickr", 256)}}
     with torch.device("meta"):
         network = build(settings)
-        seen = network.see(torch.empty(2, 3, 256, 256))
+        seen = network.encode_images(torch.empty(2, 3, 256, 256))
         queries = network.eval().encoder[1:](torch.empty(2, network.encoder[0].dim))
-        answers = network.answer(seen, queries)
+        answers = network.predict(seen, queries)
     assert [tuple(one.shape) for one in seen] == [(2, 512, side, side) for side in (32, 16, 8)]
     assert (tuple(queries.shape), tuple(answers.shape)) == ((2, 512), (2, 3 * (32**2 + 16**2 + 8**2), 5))
     assert network.max_log == math.inf

@@ -95,7 +95,8 @@ def test_a_pickle_of_anything_but_tensors_is_refused(tmp_path, monkeypatch, thin
     made = {**released.checkpoint("lstm"), "extra": thing}
     torch.save(made, "flickr.pth.tar", _use_new_zipfile_serialization=zipped)
     with pytest.raises(
-        WeightsError, match=rf"flickr\.pth\.tar: refused: damaged, or not only tensors.*{name}.*holds more than"
+        WeightsError,
+        match=rf"flickr\.pth\.tar: rejected: the file is damaged or contains more than tensors.*{name}",
     ):
         convert(Path("flickr.pth.tar"), Path("out"), words=released.words(tmp_path, "lstm"), size_px=SIZE_PX)
     assert not (tmp_path / "ran").exists()
@@ -106,14 +107,14 @@ def test_what_stands_in_for_a_number_calls_nothing(tmp_path: Path) -> None:
     """The allowed names stand for our own class: NumPy's functions are not reached through them."""
     data = pickle.dumps({"state_dict": {}, "best_loss": np.float64(1)}, 2)
     (tmp_path / "w.pth").write_bytes(data)
-    with pytest.raises(WeightsError, match=r"refused|not a state_dict of tensors"):
+    with pytest.raises(WeightsError, match=r"rejected|not a state_dict of tensors"):
         read_state(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02", b"<html>no such file</html>", b"PK\x03\x04" + bytes(50)])
 def test_files_that_are_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.pth.tar").write_bytes(content)
-    with pytest.raises(WeightsError, match="refused: damaged, or not only tensors"):
+    with pytest.raises(WeightsError, match="rejected: the file is damaged or contains more than tensors"):
         read_state(tmp_path / "w.pth.tar")
     with pytest.raises(WeightsError, match="cannot be read"):
         read_state(tmp_path / "nowhere.pth.tar")
@@ -137,7 +138,7 @@ def test_other_layouts_are_named(tmp_path: Path) -> None:
             convert(tmp_path / "flickr.pth.tar", tmp_path / "out", words=words, size_px=SIZE_PX)
 
     lost = "module.mapping_lang.4.bias"
-    refused(lambda state: state.pop(lost), r"not the toolkit's layout \(found no tensor mapping_lang\.4\.bias\)")
+    refused(lambda state: state.pop(lost), r"not a one-stage checkpoint \(found no tensor mapping_lang\.4\.bias\)")
     refused(lambda state: state.update({"module.more": torch.ones(1)}), r"1 unknown tensor\(s\), such as more")
     refused(
         lambda state: state.update({lost: torch.ones(3)}), r"1 tensor\(s\) with a different shape.*encoder\.4\.bias"
@@ -176,7 +177,7 @@ def test_the_toolkit_s_own_word_list_is_read(tmp_path: Path, monkeypatch: pytest
         torch.save(corpus, tmp_path / "corpus.pth", _use_new_zipfile_serialization=zipped)
         assert read_words(tmp_path / "corpus.pth") == released.CORPUS
     torch.save(module.Other(), tmp_path / "corpus.pth")
-    with pytest.raises(WeightsError, match=r"refused.*utils\.word_utils\.Other"):
+    with pytest.raises(WeightsError, match=r"rejected.*utils\.word_utils\.Other"):
         read_words(tmp_path / "corpus.pth")
     torch.save({"a": 1}, tmp_path / "corpus.pth")
     with pytest.raises(WeightsError, match=r"not a word list of the toolkit \(found dict\)"):
@@ -198,5 +199,5 @@ def test_the_file_s_name_tells_the_anchors_or_they_must_be_said(tmp_path: Path, 
     if data:
         assert convert(file, tmp_path / "out", words=words, size_px=SIZE_PX)["trained_on"] == data
         return
-    with pytest.raises(WeightsError, match="which decides the anchors: flickr, referit, refcoco"):
+    with pytest.raises(WeightsError, match="which selects the anchors: one of flickr, referit, refcoco"):
         convert(file, tmp_path / "out", words=words, size_px=SIZE_PX)

@@ -35,11 +35,9 @@ def test_torchvisions_names_are_files_with_their_variant():
     assert first == PRESETS["paper"]
     second = RegionsConfig.from_section({"preset": "paper", "weights": "IMAGENET1K_V2"}, "x", PRESETS)
     assert (second.weights, second.weights_variant) == ("resnet152-f82ba261.pth", "v2")
-    with pytest.raises(ConfigError, match="torchvision has no IMAGENET1K_V2 of resnet18, but IMAGENET1K_V1"):
+    with pytest.raises(ConfigError, match="unknown weights IMAGENET1K_V2 of resnet18; available: IMAGENET1K_V1"):
         RegionsConfig.from_section({"net": "resnet18", "weights": "IMAGENET1K_V2"}, "x", PRESETS)
-    with pytest.raises(
-        ConfigError, match=r"resnet152-f82ba261\.pth are torchvision's weights v2: set weights_variant: v2"
-    ):
+    with pytest.raises(ConfigError, match=r"resnet152-f82ba261\.pth has weights v2: set weights_variant: v2"):
         RegionsConfig.from_section({"net": "resnet152", "weights": "resnet152-f82ba261.pth"}, "x", PRESETS)
     assert RegionsConfig(net="resnet50", weights="resnet50-of-mine.pth").weights_variant == "v1"
 

@@ -101,7 +101,7 @@ def test_nothing_is_written_for_bad_data(folder):
     with pytest.raises(DataError, match=r"valid\.txt:2: unknown label 'B-GPE'"):
         ingest_stage.run(CONLL, folder, folder / "o")
     (folder / "valid.txt").write_text("\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"valid\.txt: no post in this file; or leave dev out of source\.files"):
+    with pytest.raises(DataError, match=r"valid\.txt: no posts; add posts, or remove dev from source\.files"):
         ingest_stage.run(CONLL, folder, folder / "o")
     (folder / "valid.txt").unlink()
     with pytest.raises(ConfigError, match=r"valid\.txt: no dev file"):
