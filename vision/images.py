@@ -133,7 +133,7 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
         image.info.pop("transparency", None)  # counted in 16 bits, where `convert` reads 8
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # a copy costs as much as a small resize
     layer = image.convert("RGBA")
     canvas = PIL.Image.new("RGB", layer.size, BACKGROUND)
     canvas.paste(layer, mask=layer.getchannel("A"))
