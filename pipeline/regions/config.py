@@ -23,7 +23,7 @@ GPU_BATCH = 256  # crops: beyond them a forward pass of ResNet-152 gains nothing
 class RegionsConfig(Config):
     """Parameters of the regions stage. Those from `batch` on change no number beyond a row's last bits."""
 
-    net: str = Field(default=efficientnet.NAME, pattern=f"^({'|'.join(NETWORKS)})$")
+    net: Literal[*NETWORKS] = efficientnet.NAME  # type: ignore[valid-type]
     weights: str = EMBEDDED  # "embedded", the path of a file in torchvision's format, or IMAGENET1K_V1, IMAGENET1K_V2
     digest: str = ""  # sha256 that the weights must have, "" for no check
     weights_variant: Variant = "v1"  # torchvision's: decides the sizes below where they are not given

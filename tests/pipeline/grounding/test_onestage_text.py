@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig
 
 from pipeline.grounding.onestage.text import N_WORDS, BertText, Corpus, LstmText, Pieces
 from schema.errors import WeightsError
@@ -48,7 +47,7 @@ def test_an_lstm_s_row_follows_neither_neighbours_nor_padding() -> None:
 def test_bert_s_four_last_layers_at_its_first_piece() -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 8, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 8}
-    text = BertText(BertConfig(vocab_size=14, **sizes)).eval()
+    text = BertText(vocab_size=14, **sizes).eval()
     layers: list[torch.Tensor] = []
     for layer in text.bert.encoder.layer:
         layer.register_forward_hook(lambda _m, _i, out: layers.append(out[0] if isinstance(out, tuple) else out))
