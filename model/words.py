@@ -84,7 +84,8 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Any, Any
         raise _unloadable(name, folder, f"the tokenizer has {tokenizer.vocab_size} pieces, the model {n_embeddings}")
     if not (config := BertConfig.of(model.config.to_dict())):
         return tokenizer, model.float()
-    bert = Bert(config)
+    with torch.random.fork_rng(devices=()):  # weights that are replaced: the run's other weights stay those of its seed
+        bert = Bert(config)
     bert.load_state_dict({key: value for key, value in model.state_dict().items() if not key.startswith(UNUSED)})
     return tokenizer, bert
 

@@ -9,6 +9,8 @@ from transformers import AutoConfig, AutoModel
 from transformers import BertConfig as TheirConfig
 
 from bert import Bert, BertConfig
+from cache.models import minilm_folder
+from model.words import load_encoder
 
 SIZE = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 60}
 
@@ -62,3 +64,13 @@ def test_other_models_are_not_bert(other):
 
 def test_defaults_are_those_of_transformers():
     assert BertConfig.of(TheirConfig().to_dict()) == BertConfig() == BertConfig.of({"model_type": "bert"})
+
+
+def test_loading_draws_the_random_numbers_that_transformers_draws():
+    """So a seed's other weights, and with them its scores, do not depend on whose BERT it is."""
+    torch.manual_seed(0)
+    AutoModel.from_pretrained(str(minilm_folder()))
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    load_encoder(minilm_folder(), "embedded", pretrained=True)
+    assert torch.equal(torch.rand(1), expected)
