@@ -25,7 +25,7 @@ def test_every_field_is_read():
 def test_unknown_and_wrong_parameters():
     with pytest.raises(ConfigError, match=r"data\.d\.regions\.crop: unknown key, did you mean crop_px\?"):
         RegionsConfig.from_section({"crop": 3}, "data.d.regions", PRESETS)
-    with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: String should match pattern '.*efficientnet"):
+    with pytest.raises(ConfigError, match=r"data\.d\.regions\.net: Input should be 'efficientnet-lite2', 'resnet18'"):
         RegionsConfig.from_section({"net": "vgg"}, "data.d.regions", PRESETS)
     assert RegionsConfig.from_section({"preset": "paper", "crop_px": 192}, "x", PRESETS).net == "resnet152"
 
