@@ -52,7 +52,7 @@ class States(NamedTuple):
 
 
 class Bert(nn.Module):
-    """BertModel without its pooler. Embeddings are zero until weights are loaded."""
+    """BertModel without its pooler. Load weights before use: the initial ones mean nothing."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -64,8 +64,9 @@ class Bert(nn.Module):
             table = nn.Embedding.from_pretrained(torch.zeros(n_rows, dim), freeze=False, padding_idx=padding)
             self.embeddings[f"{name}_embeddings"] = table
         self.embeddings["LayerNorm"] = nn.LayerNorm(dim, config.layer_norm_eps)
-        layers = (BertLayer(config) for _ in range(config.num_hidden_layers))
-        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+        with torch.random.fork_rng(devices=()):  # or the other weights of a run would depend on this model's size
+            layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+        self.encoder = nn.ModuleDict({"layer": layers})
 
     def embed(self, pieces: Tensor, dropout: float = 0.0) -> Tensor:
         """The input of the first layer for int64 [B, P]: [B, P, E]."""

@@ -84,8 +84,7 @@ def load_encoder(folder: Path, name: str, *, pretrained: bool) -> tuple[Any, Any
         raise _unloadable(name, folder, f"the tokenizer has {tokenizer.vocab_size} pieces, the model {n_embeddings}")
     if not (config := BertConfig.of(model.config.to_dict())):
         return tokenizer, model.float()
-    with torch.random.fork_rng(devices=()):  # weights that are replaced: the run's other weights stay those of its seed
-        bert = Bert(config)
+    bert = Bert(config)
     bert.load_state_dict({key: value for key, value in model.state_dict().items() if not key.startswith(UNUSED)})
     return tokenizer, bert
 
@@ -204,17 +203,22 @@ def windows(n_pieces: Sequence[int], limit: int) -> list[tuple[int, int]]:
 # Model types whose first two positions are reserved for padding.
 SHIFTED_TYPES = {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"}
 SHIFTED_TYPES |= {"data2vec-text", "xmod", "longformer", "mpnet", "ibert"}
+FULL_MASK_TYPES = ("electra", "roberta", "xlm-roberta", "camembert") if int(hf.__version__.split(".")[0]) >= 5 else ()
 
 
 def attention_mask(model: "hf.PreTrainedModel | Bert", real: Tensor, full: bool | None = None) -> Tensor | None:
-    """The mask for pieces `real` bool [W, P]: [W, 1, P, P] for BERT, None where all are real.
+    """The mask for pieces `real` bool [W, P]; on a GPU (or if `full`) it is [W, 1, P, P] where the model accepts that.
 
-    On a GPU (or if `full`) it is not asked whether all are: that would stall it.
+    Of a [W, P] mask transformers checks whether all of it is true, which stalls a GPU. Ours takes None for that.
     """
-    if not isinstance(model, Bert):
-        return real.long()
     full = real.is_cuda if full is None else full
-    return None if not full and bool(real.all()) else real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
+    if isinstance(model, Bert):
+        finished = full or not bool(real.all())
+    else:
+        finished = full and model.config.model_type in FULL_MASK_TYPES and model.config._attn_implementation == "sdpa"
+    if finished:
+        return real[:, None, None, :].expand(-1, 1, real.shape[1], -1)
+    return None if isinstance(model, Bert) else real.long()
 
 
 class WordEncoder(nn.Module):

@@ -120,9 +120,8 @@ def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether oneDNN's fused convolutions, which torch's own compiler calls, exist here for a device and dtype."""
     names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
     exist = torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
-    return (
-        exist and device.type == "cpu" and (dtype == torch.float32 or (dtype == torch.bfloat16 and kernels.has_bf16()))
-    )
+    fast = dtype == torch.float32 or (dtype == torch.bfloat16 and kernels.has_bf16())
+    return exist and fast and device.type == "cpu"
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:

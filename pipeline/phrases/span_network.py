@@ -88,8 +88,7 @@ class MiniLM(nn.Module):
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=0.0,
         )
-        with torch.random.fork_rng(devices=()):  # these weights are replaced, so they must not advance the generator
-            bert = Bert(config).requires_grad_(False)
+        bert = Bert(config).requires_grad_(False)
         self._frozen = [bert]  # a list, so that it is no submodule and not in the state dict
         self.layers = nn.ModuleList(nn.ModuleDict() for _ in range(layers))  # updates by name; none for rank 0
         for layer, updates in zip(bert.encoder["layer"].children(), self.layers, strict=True):

@@ -80,6 +80,20 @@ def test_unknown_and_unfit_encoders_are_refused(encoder: Path, tmp_path: Path) -
         build_words(tiny_config(encoder, max_pieces=65))
 
 
+@pytest.mark.parametrize("kind", ["roberta", "electra"])
+@torch.no_grad()
+def test_a_finished_mask_is_the_plain_one(kind: str) -> None:
+    size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    model = AutoModel.from_config(AutoConfig.for_model(kind, vocab_size=40, embedding_size=16, **size)).eval()
+    real = torch.arange(7) < torch.tensor([[7], [4]])
+    pieces = torch.randint(5, 40, (2, 7)).where(real, model.config.pad_token_id or 0)
+    masks = [module.attention_mask(model, real, full) for full in (False, True)]
+    assert masks[0].shape == (2, 7)
+    assert masks[1].shape == (2, 1, 7, 7) or not module.FULL_MASK_TYPES
+    plain, finished = (model(input_ids=pieces, attention_mask=mask).last_hidden_state for mask in masks)
+    torch.testing.assert_close(finished[real], plain[real])
+
+
 def test_berts_mask_is_left_out_where_nothing_is_padded(words: WordEncoder) -> None:
     real = torch.arange(7) < torch.tensor([[7], [4]])
     mask = module.attention_mask(words.model, real)
