@@ -79,7 +79,9 @@ def cold(arguments: list[str], checkouts: list[Path]) -> dict[str, dict[str, flo
     for checkout in checkouts * N_COLD:
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         environment = {**os.environ, "PYTHONPATH": str(checkout)}
-        subprocess.run([sys.executable, "-m", "cli", *arguments], check=True, capture_output=True, env=environment)
+        subprocess.run(
+            [sys.executable, "-P", "-m", "cli", *arguments], check=True, capture_output=True, env=environment
+        )
         wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         seconds[checkout].append((wall_s, cpu_s))
